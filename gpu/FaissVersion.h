@@ -17,9 +17,9 @@
     (FAISS_VERSION_MAJOR * 10000 + FAISS_VERSION_MINOR * 100 + \
      FAISS_VERSION_PATCH)
 
-/// From 1.12 on, queries and vectors may have other types than float
+/// From 1.13 on, queries and vectors may have other types than float
 /// (`search_ex`, `add_ex`, `NumericType`).
-#define FAISS_EXT_HAS_NUMERIC_TYPE (FAISS_EXT_FAISS_VERSION >= 11200)
+#define FAISS_EXT_HAS_NUMERIC_TYPE (FAISS_EXT_FAISS_VERSION >= 11300)
 
 namespace faiss_ext {
 namespace gpu {

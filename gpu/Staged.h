@@ -175,6 +175,23 @@ class Staged : public Base {
         Base::reset();
     }
 
+    /// Work of this index enqueued from now on comes after what `stream` holds
+    /// now: for arrays that another library's stream is still writing. A stream
+    /// of the index's device, cudaStreamLegacy or cudaStreamPerThread. The host
+    /// does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_->waitForStream(stream);
+    }
+
+    /// What `stream` is given from now on comes after the work that this index
+    /// has enqueued so far: for device results that another stream will read.
+    /// The host does not wait. Throws CudaError.
+    void makeStreamWait(cudaStream_t stream) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_->makeStreamWait(stream);
+    }
+
     /// What this index has moved and waited for; any thread, does not wait.
     TransferStats getTransferStats() const {
         return pipeline_->counters().snapshot();

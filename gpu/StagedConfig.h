@@ -1,8 +1,7 @@
 #pragma once
 
 #include <cstddef>
-
-#include <faiss_ext/gpu/FaissVersion.h>
+#include <cstdint>
 
 namespace faiss_ext {
 namespace gpu {
@@ -16,7 +15,7 @@ struct StagedConfig {
 
     /// Largest number of queries in one tile. 0: as many as make tiles of about
     /// 16 MiB. Searches that transfer no more than one tile are not cut.
-    idx_t tileRows = 0;
+    int64_t tileRows = 0;
 
     /// How many tiles are under way at once, 2 or more. 0: 3.
     int pipelineDepth = 0;

@@ -429,6 +429,20 @@ void StagingPipeline::waitForDefaultStream() {
     wait(*done_);
 }
 
+void StagingPipeline::waitForStream(cudaStream_t stream) {
+    DeviceGuard guard(device_);
+    Event reached;
+    reached.record(stream);
+    reached.orderBefore(resources_->getDefaultStream(device_));
+}
+
+void StagingPipeline::makeStreamWait(cudaStream_t stream) {
+    DeviceGuard guard(device_);
+    Event reached;
+    reached.record(resources_->getDefaultStream(device_));
+    reached.orderBefore(stream);
+}
+
 void StagingPipeline::wait(const Event& event) {
     ++counters_.hostWaits;
     event.wait();

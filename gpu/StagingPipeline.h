@@ -96,6 +96,11 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
 
+    /// Orders the default stream after `stream`, or `stream` after it, by an
+    /// event; the host does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream);
+    void makeStreamWait(cudaStream_t stream);
+
     TransferCounters& counters() noexcept { return counters_; }
 
  private:

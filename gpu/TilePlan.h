@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 
 namespace faiss_ext {
