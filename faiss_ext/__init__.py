@@ -1,0 +1,48 @@
+"""Stream-ordered results and any array for Faiss' GPU indexes.
+
+A drop-in for Faiss: ``import faiss_ext as faiss``.
+"""
+
+import importlib as _importlib
+import importlib.metadata as _metadata
+import pathlib as _pathlib
+
+try:
+    import faiss as _faiss
+    from faiss import *  # noqa: F401,F403
+except ModuleNotFoundError as _error:
+    if _error.name != "faiss":
+        raise
+    raise ModuleNotFoundError(
+        "faiss_ext extends Faiss, and there is no module 'faiss': install "
+        "faiss-cpu, or a Faiss that was built for the GPU",
+        name="faiss",
+    ) from None
+
+try:
+    __version__ = _metadata.version("faiss_ext")
+except _metadata.PackageNotFoundError:
+    __version__ = (
+        (_pathlib.Path(__file__).parents[1] / "VERSION").read_text().strip()
+    )
+
+#: Why the native part is missing; None where it is there.
+native_problem = None
+try:
+    _importlib.import_module("faiss_ext.swigfaiss_ext")
+except ImportError as _error:
+    native_problem = str(_error)
+
+#: Whether the native part, `faiss_ext.swigfaiss_ext`, can be used.
+has_native = native_problem is None
+
+
+def __getattr__(name):
+    """Whatever Faiss has that `import *` does not take along."""
+    if name == "contrib":
+        return _importlib.import_module("faiss.contrib")
+    return getattr(_faiss, name)
+
+
+def __dir__():
+    return sorted({*globals(), *dir(_faiss)})

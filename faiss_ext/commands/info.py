@@ -1,0 +1,65 @@
+"""Versions, devices, and what this installation can do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import textwrap
+
+import numpy
+
+import faiss
+import faiss_ext
+
+from ..devices import gpu_count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command: none."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report on standard output."""
+    problem = faiss_ext.native_problem
+    gpus, meaning = gpu_count()
+    rows = [
+        ("faiss_ext", f"{faiss_ext.__version__}, {_folder(faiss_ext)}"),
+        ("native part", f"missing: {problem}" if problem else "there"),
+        ("Faiss", f"{faiss.__version__}, {_folder(faiss)}"),
+        ("compiled with", faiss.get_compile_options().strip() or "unknown"),
+        ("GPUs", f"{gpus} ({meaning})"),
+        ("NumPy", numpy.__version__),
+        ("Python", f"{platform.python_version()}, {platform.platform()}"),
+        ("CPU indexes", ", ".join(_cpu_indexes())),
+    ]
+    for name, value in rows:
+        print(
+            textwrap.fill(
+                value,
+                79,
+                initial_indent=f"{name:<14} ",
+                subsequent_indent=" " * 15,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return 0
+
+
+def _folder(module: object) -> str:
+    return os.path.dirname(module.__file__)
+
+
+def _cpu_indexes() -> list[str]:
+    """The names of Faiss' index classes that need no GPU."""
+    return sorted(
+        name
+        for name, item in vars(faiss).items()
+        if isinstance(item, type)
+        and issubclass(item, (faiss.Index, faiss.IndexBinary))
+        and item.__name__ == name
+        and not name.startswith("Gpu")
+        and not name.endswith("Base")
+        and name not in ("Index", "IndexBinary")
+    )

@@ -1,0 +1,357 @@
+"""Files of vectors, read in chunks of rows.
+
+========  ==================================================================
+suffix    layout (little-endian, except that .npy names its byte order)
+========  ==================================================================
+.npy      NumPy's, two-dimensional: float32, float16, uint8 or int8
+.fvecs    per row: int32 d, then d times float32
+.bvecs    per row: int32 d, then d times uint8
+.fbin     uint32 n, uint32 d, then n rows of d times float32
+.u8bin    the same with uint8
+.i8bin    the same with int8
+========  ==================================================================
+
+Every row leaves as float32, which holds each of these types without loss.
+Wider types are refused: what to round is the owner's decision.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from .errors import VectorFileError
+from .npy_header import read_npy_header
+
+__all__ = ["SUFFIXES", "VectorFile", "open_vectors"]
+
+
+def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
+    """Open a file of vectors; its suffix says the format.
+
+    Only the header is read, and checked against the size of the file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; see the table at the head of this module.
+
+    Returns
+    -------
+    VectorFile
+        A context manager that closes the file.
+
+    Raises
+    ------
+    VectorFileError
+        An unknown suffix, no regular file, a wrong or truncated header, a
+        size that the header does not account for, or a type that float32
+        cannot hold.
+    OSError
+        The file cannot be opened or read.
+    """
+    path = os.fspath(path)
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _FORMATS:
+        raise VectorFileError(
+            f"{path} has the suffix '{suffix}', expected one of "
+            f"{', '.join(SUFFIXES)}"
+        )
+    # Looked at before it is opened: opening a FIFO would wait for a writer.
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise VectorFileError(f"{path} is {kind}, expected a {suffix} file")
+    file = open(path, "rb", buffering=0)
+    try:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise VectorFileError(
+                f"{path} is empty (0 bytes), expected a {suffix} file"
+            )
+        reader, dtype = _FORMATS[suffix]
+        return reader(path, file, size, dtype)
+    except BaseException:
+        file.close()
+        raise
+
+
+class VectorFile(abc.ABC):
+    """`n` vectors of `d` dimensions in an open file.
+
+    Rows are read with plain reads, so that a file that shrinks meanwhile is
+    an error and not the crash that it is through a mapping. (Only .npy files
+    in Fortran order have to be mapped.) Not thread-safe.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    n, d : int
+        Number of rows, which may be 0, and of dimensions, at least 1.
+    dtype : numpy.dtype
+        The type in the file.
+    """
+
+    def __init__(
+        self, path: str, file: BinaryIO, n: int, d: int, dtype: np.dtype
+    ) -> None:
+        self.path = path
+        self.n = n
+        self.d = d
+        self.dtype = dtype
+        self._file = file
+
+    def __enter__(self) -> VectorFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        self._file.close()
+
+    @abc.abstractmethod
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read the rows from `start` to just before `stop`.
+
+        Parameters
+        ----------
+        start, stop : int
+            0 <= start <= stop <= n.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, C-contiguous, shape [stop - start, d]; the caller's own.
+
+        Raises
+        ------
+        VectorFileError
+            The file became shorter, or a row is not what the header says.
+        OSError
+            Reading failed.
+        """
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Read all rows in order, `rows` at a time.
+
+        Parameters
+        ----------
+        rows : int
+            At least 1. The last chunk may have fewer.
+
+        Yields
+        ------
+        tuple of int and numpy.ndarray
+            The number of the first row, and what `read` returns.
+
+        Raises
+        ------
+        VectorFileError, OSError
+            As `read`.
+        """
+        for start in range(0, self.n, rows):
+            yield start, self.read(start, min(start + rows, self.n))
+
+    def _read_block(
+        self, offset: int, shape: tuple[int, int], dtype: np.dtype
+    ) -> np.ndarray:
+        """The array that lies at byte `offset`."""
+        block = np.empty(shape, dtype)
+        wanted = memoryview(block.reshape(-1).view(np.uint8))
+        try:
+            self._file.seek(offset)
+            while wanted:
+                got = self._file.readinto(wanted)
+                if not got:
+                    raise VectorFileError(
+                        f"{self.path} became shorter while it was read: "
+                        f"{len(wanted)} bytes are missing from row "
+                        f"{self._row_at(offset + block.nbytes - len(wanted))}"
+                        " on"
+                    )
+                wanted = wanted[got:]
+        except OSError as error:
+            error.filename = self.path
+            raise
+        return block
+
+    @abc.abstractmethod
+    def _row_at(self, offset: int) -> int:
+        """The row that the byte at `offset` belongs to."""
+
+
+class _Rows(VectorFile):
+    """Rows without heads, one after the other from byte `offset` on."""
+
+    def __init__(
+        self,
+        path: str,
+        file: BinaryIO,
+        n: int,
+        d: int,
+        dtype: np.dtype,
+        offset: int,
+    ) -> None:
+        super().__init__(path, file, n, d, dtype)
+        self._offset = offset
+        self._row_bytes = d * dtype.itemsize
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        rows = self._read_block(
+            self._offset + start * self._row_bytes,
+            (stop - start, self.d),
+            self.dtype,
+        )
+        return rows.astype(np.float32, copy=False)
+
+    def _row_at(self, offset: int) -> int:
+        return (offset - self._offset) // self._row_bytes
+
+
+class _Columns(VectorFile):
+    """A .npy file in Fortran order, which only a mapping reads by rows."""
+
+    def __init__(
+        self,
+        path: str,
+        file: BinaryIO,
+        n: int,
+        d: int,
+        dtype: np.dtype,
+        offset: int,
+    ) -> None:
+        super().__init__(path, file, n, d, dtype)
+        self._columns = np.memmap(
+            file, dtype, mode="r", offset=offset, shape=(n, d), order="F"
+        )
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return np.array(self._columns[start:stop], np.float32, order="C")
+
+    def _row_at(self, offset: int) -> int:
+        raise AssertionError("a mapping has no short reads")
+
+
+class _Vecs(VectorFile):
+    """Rows that each begin with their number of dimensions (TEXMEX)."""
+
+    def __init__(
+        self, path: str, file: BinaryIO, size: int, dtype: np.dtype
+    ) -> None:
+        if size < 4:
+            raise VectorFileError(
+                f"{path} is truncated: {size} bytes, expected at least the 4 "
+                "of the first row's number of dimensions"
+            )
+        d = int.from_bytes(file.read(4), "little", signed=True)
+        if d <= 0:
+            raise VectorFileError(
+                f"{path} promises {d} dimensions in its first 4 bytes, "
+                "expected at least 1"
+            )
+        self._row_bytes = 4 + d * dtype.itemsize
+        n, rest = divmod(size, self._row_bytes)
+        if rest:
+            raise VectorFileError(
+                f"{path} is truncated or of another format: {size} bytes, "
+                f"expected a multiple of {self._row_bytes}, a row of the {d} "
+                "dimensions in its first 4 bytes"
+            )
+        super().__init__(path, file, n, d, dtype)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        block = self._read_block(
+            start * self._row_bytes,
+            (stop - start, self._row_bytes),
+            np.dtype(np.uint8),
+        )
+        heads = block[:, :4].view("<i4")[:, 0]
+        wrong = np.flatnonzero(heads != self.d)
+        if wrong.size:
+            row = wrong[0]
+            raise VectorFileError(
+                f"{self.path} has {heads[row]} dimensions in row "
+                f"{start + row}, expected {self.d} as in row 0"
+            )
+        return np.array(block[:, 4:].view(self.dtype), np.float32, order="C")
+
+    def _row_at(self, offset: int) -> int:
+        return offset // self._row_bytes
+
+
+def _open_bin(
+    path: str, file: BinaryIO, size: int, dtype: np.dtype
+) -> VectorFile:
+    """A file of the billion-scale benchmarks: one header of 8 bytes."""
+    if size < 8:
+        raise VectorFileError(
+            f"{path} is truncated: {size} bytes, expected at least the 8 of "
+            "its header"
+        )
+    n, d = (int(x) for x in np.frombuffer(file.read(8), "<u4"))
+    if d == 0:
+        raise VectorFileError(
+            f"{path} promises 0 dimensions in its header, expected at least 1"
+        )
+    expected = 8 + n * d * dtype.itemsize
+    if size != expected:
+        raise VectorFileError(
+            f"{path} is {'truncated' if size < expected else 'too long'}: "
+            f"{size} bytes, expected {expected} for the {n} rows of {d} "
+            "dimensions in its header"
+        )
+    return _Rows(path, file, n, d, dtype, 8)
+
+
+def _open_npy(path: str, file: BinaryIO, size: int, _: None) -> VectorFile:
+    """NumPy's own format."""
+    header = read_npy_header(path, file)
+    dtype = header.dtype
+    if dtype.newbyteorder("=") not in _EXACT:
+        raise VectorFileError(
+            f"{path} holds {dtype}, expected float32, float16, uint8 or int8:"
+            " Faiss computes in float32. Convert it once with .astype("
+            "'float32')"
+        )
+    if len(header.shape) != 2:
+        raise VectorFileError(
+            f"{path} holds an array of shape {list(header.shape)}, expected "
+            "[n, d]"
+        )
+    n, d = header.shape
+    if d == 0:
+        raise VectorFileError(
+            f"{path} promises 0 dimensions in its header, expected at least 1"
+        )
+    # What follows the array is ignored, as NumPy does.
+    expected = header.offset + n * d * dtype.itemsize
+    if size < expected:
+        raise VectorFileError(
+            f"{path} is truncated: {size} bytes, expected {expected} for the "
+            f"{n} rows of {d} dimensions in its header"
+        )
+    by_columns = header.fortran_order and n > 1 and d > 1
+    reader = _Columns if by_columns else _Rows
+    return reader(path, file, n, d, dtype, header.offset)
+
+
+_EXACT = [np.dtype(t) for t in ("float32", "float16", "uint8", "int8")]
+_FORMATS = {
+    ".npy": (_open_npy, None),
+    ".fvecs": (_Vecs, np.dtype("<f4")),
+    ".bvecs": (_Vecs, np.dtype("u1")),
+    ".fbin": (_open_bin, np.dtype("<f4")),
+    ".u8bin": (_open_bin, np.dtype("u1")),
+    ".i8bin": (_open_bin, np.dtype("i1")),
+}
+
+#: The suffixes that `open_vectors` knows.
+SUFFIXES = tuple(_FORMATS)
