@@ -51,3 +51,48 @@ gpu_archs() {
 }
 
 cache_dir="${XDG_CACHE_HOME:-$HOME/.cache}/faiss_ext"
+
+# install_packages NAME...: installs the packages that are missing.
+install_packages() {
+    command -v apt-get >/dev/null || {
+        say "no apt-get here: taking for granted that these are installed: $*"
+        return 0
+    }
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null |
+            grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || die "missing system packages: ${missing[*]}" \
+        "run 'apt-get install ${missing[*]}' as root"
+    say "installing system packages (about 1 minute): ${missing[*]}"
+    quietly "$cache_dir/logs/apt-install.log" sh -c \
+        'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"' \
+        sh "${missing[@]}" ||
+        die "apt-get could not install ${missing[*]}" \
+            "see the log above; 'apt-get install ${missing[*]}' must work"
+}
+
+# virtual_env FOLDER PACKAGE...: a virtual environment in FOLDER with these
+# packages from the package index; made anew only when the list changes.
+virtual_env() {
+    local folder=$1 python=${PYTHON:-python3}
+    shift
+    local stamp="$folder/installed" wanted
+    wanted=$(printf '%s\n' "$@" "$("$python" -c 'import sys; print(sys.version)')")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return 0
+    fi
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        die "Python 3.10 or newer is needed" "set PYTHON to such an interpreter"
+    say "installing Python packages into ${folder#"$root"/} (about 1 minute): $*"
+    rm -rf "$folder"
+    "$python" -m venv "$folder" ||
+        die "$python cannot make a virtual environment" \
+            "install the package python3-venv"
+    quietly "$cache_dir/logs/pip.log" \
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+        die "pip could not install: $*" "see the log above"
+    printf '%s' "$wanted" >"$stamp"
+}
