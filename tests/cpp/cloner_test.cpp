@@ -72,7 +72,7 @@ TEST_F(ClonerTest, float16_options_and_float16_stores_are_kept) {
 
 TEST_F(ClonerTest, a_flat_index_inside_another_becomes_ours) {
     auto* flat = new faiss::IndexFlatL2(kDims);
-    auto* transform = new faiss::CenteringTransform(kDims);
+    auto* transform = new faiss::RandomRotationMatrix(kDims, kDims);
     faiss::IndexPreTransform cpu(transform, flat);
     cpu.own_fields = true;
     cpu.train(70, base_.data());

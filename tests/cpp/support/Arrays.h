@@ -73,6 +73,8 @@ class Array {
         if (!data_) {
             return;
         }
+        // Nothing may still use memory that is freed.
+        EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
         switch (memory_) {
             case Memory::Pageable:
                 ::operator delete(data_);
@@ -91,6 +93,9 @@ class Array {
         ASSERT_EQ(values.size(), size_);
         check(cudaMemcpy(
                 data_, values.data(), size_ * sizeof(T), cudaMemcpyDefault));
+        // The copy may return before the bytes have landed, and streams that do
+        // not join the default stream would not wait for them.
+        check(cudaDeviceSynchronize());
     }
 
     /// The elements now, after all work on the device is done.

@@ -25,7 +25,8 @@ class GpuTest : public ::testing::Test {
 
     static faiss::gpu::StandardGpuResources& resources() {
         // One for the process: it takes a tenth of a second to make on a GPU.
-        static faiss::gpu::StandardGpuResources shared;
+        // Never destroyed: at exit the CUDA runtime may be gone before it.
+        static auto& shared = *new faiss::gpu::StandardGpuResources;
         return shared;
     }
 };
