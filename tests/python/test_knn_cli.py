@@ -83,7 +83,10 @@ def test_the_base_may_come_in_any_chunks(cli, rng, monkeypatch, rows):
     base = rng.standard_normal((200, 12)).astype(np.float32)
     np.save("b.npy", base)
     np.save("q.npy", base[:9])
-    cli("knn", "--base", "b.npy", "--query", "q.npy", "-k", 4, "--out", "r.npz")
+    cli(
+        *("knn", "--base", "b.npy", "--query", "q.npy", "-k", 4),
+        *("--out", "r.npz", "--device", "cpu"),
+    )
     check(oracle(base, base[:9], "l2"), 4, "l2")
 
 
@@ -219,7 +222,8 @@ def test_infinity_is_taken(cli):
     np.save("b.npy", np.array([[0, 1], [np.inf, 1], [2, 2]], np.float32))
     np.save("q.npy", np.array([[0, 0]], np.float32))
     outcome = cli(
-        "knn", "--base", "b.npy", "--query", "q.npy", "-k", 2, "--out", "r.npz"
+        *("knn", "--base", "b.npy", "--query", "q.npy", "-k", 2),
+        *("--out", "r.npz", "--device", "cpu"),
     )
     assert outcome.status == 0
     np.testing.assert_array_equal(load()[1], [[0, 2]])
@@ -228,7 +232,8 @@ def test_infinity_is_taken(cli):
 def test_infinities_of_both_signs_are_no_nan(cli):
     np.save("b.npy", np.array([[np.inf, -np.inf], [0, 1]], np.float32))
     outcome = cli(
-        "knn", "--base", "b.npy", "--query", "b.npy", "-k", 1, "--out", "r.npz"
+        *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 1),
+        *("--out", "r.npz", "--device", "cpu"),
     )
     assert outcome.status == 0
 
