@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError as error:
             return _fail(str(error))
         except BrokenPipeError:
-            _drop_output()
+            _drop_lost_output()
             return 128 + signal.SIGPIPE
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
-            _drop_output()
+            _drop_lost_output()
             return _fail(f"{name}{error.strerror or error}")
         except MemoryError:
             return _fail("there is not enough memory")
@@ -70,10 +70,14 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _drop_output() -> None:
-    """Let what standard output could not take vanish, and not fail once more
-    when Python flushes it at exit."""
-    if sys.stdout is not None:
+def _drop_lost_output() -> None:
+    """Let what standard output does not take vanish: Python would fail on it
+    once more when it exits."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

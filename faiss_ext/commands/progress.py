@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,12 +39,15 @@ def progress(
         To be called with the number of units done since the last call.
     """
     if sys.stderr.isatty():
+        # Some terminals say 0; then tqdm would show nothing.
+        known_width = os.get_terminal_size(sys.stderr.fileno()).columns > 0
         with tqdm.tqdm(
             desc=what,
             total=total,
             unit=f" {unit}",
             unit_scale=True,
-            dynamic_ncols=True,
+            dynamic_ncols=known_width,
+            ncols=None if known_width else 79,
             leave=False,
             file=sys.stderr,
         ) as bar:

@@ -1,0 +1,35 @@
+"""The package beside Faiss."""
+
+from __future__ import annotations
+
+import pathlib
+import pkgutil
+
+import faiss
+import faiss_ext
+
+
+def test_it_has_what_faiss_has():
+    public = {name for name in vars(faiss) if not name.startswith("_")}
+    assert public <= set(dir(faiss_ext))
+    for name in public:
+        assert hasattr(faiss_ext, name)
+
+
+def test_contrib_of_faiss_is_reachable():
+    assert faiss_ext.contrib.__name__.endswith(".contrib")
+
+
+def test_no_module_hides_something_of_faiss():
+    modules = {m.name for m in pkgutil.iter_modules(faiss_ext.__path__)}
+    assert "vector_files" in modules
+    assert not modules & set(vars(faiss))
+
+
+def test_the_version_is_that_of_the_project():
+    version = pathlib.Path(__file__).parents[2] / "VERSION"
+    assert faiss_ext.__version__ == version.read_text().strip()
+
+
+def test_whether_the_native_part_is_there_agrees_with_why_not():
+    assert faiss_ext.has_native == (faiss_ext.native_problem is None)
