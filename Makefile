@@ -23,14 +23,14 @@ test: build ## every test that this machine can run
 	@cmake/setup/cpu-env.sh
 	@. build/setup.env && tests/run_tests.py $(BUILD)
 
-setup: ## system packages, .venv, Faiss (10 minutes on 2 cores the first time)
+setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
 	@cmake/setup/development.sh
 
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
 	cmake --preset $(PRESET) -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
-	    -DPython_EXECUTABLE="$(CURDIR)/.venv/bin/python" \
+	    -DPython_EXECUTABLE="$$PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)

@@ -106,7 +106,7 @@ def suites(build):
             ctest(build, "gpu"),
             pytest(
                 "python",
-                ROOT / ".venv/bin/python",
+                os.environ.get("PYTHON", sys.executable),
                 reports / "python.xml",
                 [tests / "native"],
                 {
@@ -118,7 +118,7 @@ def suites(build):
             ),
             pytest(
                 "pure",
-                ROOT / ".venv-cpu/bin/python",
+                ROOT / ".cache/cpu-venv/bin/python",
                 reports / "pure.xml",
                 [tests, f"--ignore={tests / 'native'}"],
                 {"PYTHONPATH": str(ROOT)},

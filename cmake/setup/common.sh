@@ -75,24 +75,39 @@ install_packages() {
 }
 
 # virtual_env FOLDER PACKAGE...: a virtual environment in FOLDER with these
-# packages from the package index; made anew only when the list changes.
+# packages, by PYTHON (default: python3, installed if need be). A stamp, written
+# last, names everything that shapes it, so that an interrupted or outdated one
+# is made again.
 virtual_env() {
-    local folder=$1 python=${PYTHON:-python3}
+    local folder=$1 python=${PYTHON:-python3} log=$1.log stamp
     shift
-    local stamp="$folder/installed" wanted
-    wanted=$(printf '%s\n' "$@" "$("$python" -c 'import sys; print(sys.version)')")
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-        return 0
-    fi
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || [ -n "${PYTHON:-}" ] ||
+        install_packages python3 python3-venv
+    command -v "$python" >/dev/null ||
+        die "$python is not installed" "install Python 3.10 or newer, or set PYTHON"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-        die "Python 3.10 or newer is needed" "set PYTHON to such an interpreter"
-    say "installing Python packages into ${folder#"$root"/} (about 1 minute): $*"
-    rm -rf "$folder"
-    "$python" -m venv "$folder" ||
-        die "$python cannot make a virtual environment" \
-            "install the package python3-venv"
-    quietly "$cache_dir/logs/pip.log" \
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
-        die "pip could not install: $*" "see the log above"
-    printf '%s' "$wanted" >"$stamp"
+        die "$python is $("$python" -V 2>&1), expected Python 3.10 or newer" "set PYTHON"
+    "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        die "$python cannot make virtual environments" \
+            "as root, 'apt-get install python3-venv', or set PYTHON to another one"
+
+    stamp="$("$python" -c 'import sys; print(sys.version, sys.executable)')
+$folder
+$*"
+    mkdir -p "$(dirname "$folder")"
+    (
+        exec 8>"$folder.lock"
+        flock -n 8 || { say "another set-up of ${folder#"$root"/} is running; waiting for it"; flock 8; }
+        if [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ] && "$folder/bin/python" -c ''; then
+            exit 0
+        fi
+        say "getting Python packages into ${folder#"$root"/} (about 30 seconds, once): $*"
+        rm -rf "$folder"
+        quietly "$log" "$python" -m venv "$folder"
+        quietly "$log" "$folder/bin/python" -m pip install --disable-pip-version-check \
+            --prefer-binary "$@" ||
+            die "pip cannot install $*" \
+                "check that pip reaches a package index, then run this again"
+        printf '%s\n' "$stamp" >"$folder/stamp"
+    )
 }

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Everything that building and testing needs, in order: system packages, the
-# virtual environment .venv, Faiss. Writes what it found to build/setup.env.
+# virtual environment .cache/venv, Faiss. Writes what it found to build/setup.env.
 #
 #   cmake/setup/development.sh
 #
 # With CMAKE_PREFIX_PATH set, the Faiss there is taken and none is built; its
-# Python module must then be importable by .venv's interpreter (PYTHONPATH), or
+# Python module must then be importable by that environment's interpreter (PYTHONPATH), or
 # lie in <prefix>/python-TAG.
 
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 here="$root/cmake/setup"
 
 "$here/system-packages.sh"
-virtual_env "$root/.venv" numpy tqdm pytest scikit-learn matplotlib
-python="$root/.venv/bin/python"
+virtual_env "$root/.cache/venv" numpy tqdm pytest scikit-learn matplotlib
+python="$root/.cache/venv/bin/python"
 
 if [ -n "${CMAKE_PREFIX_PATH:-}" ]; then
     prefix=$CMAKE_PREFIX_PATH
@@ -29,6 +29,7 @@ done
 
 mkdir -p "$root/build"
 cat >"$root/build/setup.env" <<END
+export PYTHON='$python'
 export FAISS_PREFIX='$prefix'
 export FAISS_PYTHONPATH='$module'
 export CUDACXX='$(cuda_home)/bin/nvcc'
