@@ -8,4 +8,4 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 virtual_env "$root/.cache/cpu-venv" \
-    faiss-cpu numpy scikit-learn matplotlib tqdm pytest
+    faiss-cpu numpy scikit-learn matplotlib tqdm pytest hypothesis
