@@ -124,7 +124,7 @@ void cuda_sim_clear_faults(void);
     X(bytes_d2h_pageable) X(bytes_d2h_pinned)                             \
     X(bytes_d2d) X(bytes_p2p) X(bytes_h2h)                                \
     X(waits_event) X(waits_stream) X(waits_device)                        \
-    X(waits_memcpy) X(waits_pageable) X(waits_free) X(waits_other)        \
+    X(waits_memcpy) X(waits_pageable) X(waits_free)                       \
     X(queries)                                                            \
     X(allocs_device) X(allocs_pinned) X(allocs_managed) X(allocs_async)   \
     X(frees_device) X(frees_pinned) X(frees_async)                        \

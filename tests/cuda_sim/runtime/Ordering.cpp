@@ -13,9 +13,15 @@ HostClock& Simulator::host() {
         own.reset(new HostClock);
         own->timeline = ++lastTimeline_;
         own->ordinal = ++lastHost_;
-        // What was known before the thread made its first call is ordered
-        // before it: somebody started the thread.
+        // Somebody started the thread, and what that thread knew it knows
+        // too. Who that was cannot be seen: any.
         own->clock = sharedHost_.clock;
+        Lock lock(threadsMutex);
+        for (auto& thread : threads) {
+            if (thread->own && thread->own != own) {
+                own->clock.join(thread->own->clock);
+            }
+        }
     }
     return *own;
 }
@@ -113,6 +119,19 @@ void Simulator::touchByHost(
     pruneAccesses();
 }
 
+void Simulator::readByHost(
+        const void* ptr, size_t bytes, const std::string& what) {
+    auto conflicts = accesses.unordered(
+            reinterpret_cast<uintptr_t>(ptr), bytes, host().clock);
+    std::vector<Conflict> writes;
+    for (auto& conflict : conflicts) {
+        if (conflict.otherIsWrite) {
+            writes.push_back(conflict);
+        }
+    }
+    reportConflicts(writes, *hostOrigin(what), false);
+}
+
 void Simulator::pruneAccesses() {
     if (accesses.size() < pruneAt_) {
         return;
@@ -159,7 +178,8 @@ void Simulator::reportConflicts(
         const Origin& origin,
         bool isWrite) {
     for (auto& conflict : conflicts) {
-        if (!reported_.insert({conflict.other.get(), &origin}).second) {
+        if (!reported_.insert({conflict.other->sequence, origin.sequence})
+                     .second) {
             continue;
         }
         auto* at = reinterpret_cast<const void*>(conflict.begin);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <set>
+#include <thread>
 
 #include "Simulator.h"
 
@@ -164,31 +165,33 @@ OperationPtr Scheduler::firstOf(const std::vector<OperationPtr>& needed) {
 
 void Scheduler::execute(const OperationPtr& operation, Lock& lock) {
     auto& simulator = sim();
-    auto* stream = operation->stream;
-    auto& device = simulator.device(stream->device);
+    int deviceOrdinal = operation->stream->device;
+    auto& device = simulator.device(deviceOrdinal);
     ++simulator.count(Counter::steps);
 
-    bool finished = true;
     if (device.sticky == cudaSuccess && simulator.faultsThisOperation()) {
-        simulator.poison(stream->device, simulator.operationFaultError());
+        simulator.poison(deviceOrdinal, simulator.operationFaultError());
     }
+    bool finished = true;
     if (device.sticky == cudaSuccess && operation->step) {
-        if (operation->unlocked) {
-            operation->state = Operation::State::Running;
-            ++running_;
-            lock.unlock();
-            finished = operation->step();
-            lock.lock();
-            --running_;
-        } else {
-            finished = operation->step();
+        if (operation->hostFunction) {
+            startHostFunction(operation, lock);
+            return;
         }
+        auto& thread = thisThread();
+        thread.executing = operation->origin.get();
+        finished = operation->step();
+        thread.executing = nullptr;
         // A step may have poisoned the device by an access of its own.
         finished = finished || device.sticky != cudaSuccess;
     }
-    if (!finished) {
-        return;
+    if (finished) {
+        finish(operation);
     }
+}
+
+void Scheduler::finish(const OperationPtr& operation) {
+    auto* stream = operation->stream;
     if (operation->always) {
         operation->always();
     }
@@ -203,8 +206,42 @@ void Scheduler::execute(const OperationPtr& operation, Lock& lock) {
     if (stream->queue.empty()) {
         active_.erase(std::find(active_.begin(), active_.end(), stream));
     }
-    ++simulator.count(Counter::operations_executed);
+    ++sim().count(Counter::operations_executed);
     changed();
+}
+
+void Scheduler::startHostFunction(const OperationPtr& operation, Lock& lock) {
+    operation->state = Operation::State::Running;
+    ++running_;
+    hostFunctions_.push_back(operation);
+    hostFunctionsChanged_.notify_one();
+    if (!hostThreadStarted_) {
+        hostThreadStarted_ = true;
+        std::thread([this] { runHostFunctions(); }).detach();
+    }
+    // Most are short: then the schedule does not depend on how fast the
+    // thread is. One that waits for the program must not keep it from going
+    // on.
+    changed_.wait_for(lock, std::chrono::milliseconds(20), [&] {
+        return operation->done();
+    });
+}
+
+void Scheduler::runHostFunctions() {
+    auto& thread = thisThread();
+    thread.inHostFunction = true;
+    Lock lock(sim().mutex);
+    for (;;) {
+        hostFunctionsChanged_.wait(
+                lock, [&] { return !hostFunctions_.empty(); });
+        auto operation = hostFunctions_.front();
+        hostFunctions_.pop_front();
+        lock.unlock();
+        operation->step();
+        lock.lock();
+        --running_;
+        finish(operation);
+    }
 }
 
 bool Scheduler::stepOnce(const OperationPtr& target, Lock& lock) {

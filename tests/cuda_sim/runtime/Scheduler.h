@@ -43,8 +43,9 @@ struct Operation {
 
     /// One step of it; returns whether that was the last. Empty: no effect.
     std::function<bool()> step;
-    /// The step is the program's own code, and runs without the lock.
-    bool unlocked = false;
+    /// The step is the program's own code: it runs in a thread of the
+    /// runtime, without the lock, and may wait for the program.
+    bool hostFunction = false;
     /// Must happen even on a poisoned device, as giving memory back.
     std::function<void()> always;
     /// Simulated time at which it was done.
@@ -126,12 +127,18 @@ class Scheduler {
     std::vector<OperationPtr> neededFor(
             const std::vector<OperationPtr>& targets) const;
     void execute(const OperationPtr& operation, Lock& lock);
+    void finish(const OperationPtr& operation);
+    void startHostFunction(const OperationPtr& operation, Lock& lock);
+    void runHostFunctions();
 
     std::vector<Stream*> active_;  // with a queue that is not empty
     std::condition_variable changed_;
     uint64_t enqueued_ = 0;
     uint64_t rng_ = 1;
-    int running_ = 0;
+    int running_ = 0;  // host functions
+    std::deque<OperationPtr> hostFunctions_;
+    std::condition_variable hostFunctionsChanged_;
+    bool hostThreadStarted_ = false;
 };
 
 }  // namespace cuda_sim

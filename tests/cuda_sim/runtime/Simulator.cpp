@@ -56,9 +56,19 @@ Simulator& sim() {
     return *simulator;
 }
 
+static thread_local ThreadState* threadState = nullptr;
+
+ThreadState* thisThreadIfKnown() {
+    return threadState;
+}
+
 ThreadState& thisThread() {
-    static thread_local ThreadState state;
-    return state;
+    if (!threadState) {
+        threadState = new ThreadState;
+        Lock lock(sim().threadsMutex);
+        sim().threads.emplace_back(threadState);
+    }
+    return *threadState;
 }
 
 Simulator::Simulator() {

@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -66,7 +67,14 @@ struct HostClock {
     int ordinal = 0;
 };
 
-/// What the runtime keeps for each host thread.
+struct CallConfiguration {
+    dim3 grid, block;
+    size_t shared;
+    cudaStream_t stream;
+};
+
+/// What the runtime keeps for each host thread. Never destroyed: static
+/// destructors, which come after those of a thread, still call CUDA.
 struct ThreadState {
     int device = 0;
     cudaError_t lastError = cudaSuccess;
@@ -76,9 +84,14 @@ struct ThreadState {
     uint64_t sequence = 0;
     std::unique_ptr<HostClock> own;  // used when threads are separate
     std::map<int, Stream*> perThreadStreams;
+    std::vector<CallConfiguration> configurations;  // of <<<>>>
+    /// What this thread executes just now, for whoever reports a fault.
+    const Origin* executing = nullptr;
 };
 
 ThreadState& thisThread();
+/// The same, but null for a thread that has made no call yet.
+ThreadState* thisThreadIfKnown();
 
 struct Settings {
     int deviceCount = 1;
@@ -139,7 +152,7 @@ class Simulator {
     //
 
     void report(int kind, const std::string& text);
-    std::vector<Report> reports;
+    std::deque<Report> reports;  // texts must not move
     size_t reportLeaks();
 
     //
@@ -190,6 +203,8 @@ class Simulator {
             size_t bytes,
             bool isWrite,
             const std::string& what);
+    /// The host reads, during a call, bytes that may be anybody's later.
+    void readByHost(const void* ptr, size_t bytes, const std::string& what);
 
     //
     // Waiting; each counts as one wait of its kind
@@ -230,6 +245,11 @@ class Simulator {
 
     std::map<const void*, VectorClock> tokens;  // cuda_sim_thread_release
 
+    // Apart from `mutex`, which a caller may or may not hold. This one is
+    // taken last, and nothing is called under it.
+    std::mutex threadsMutex;
+    std::vector<std::unique_ptr<ThreadState>> threads;
+
  private:
     void joinDefaultStreams(Stream* stream, Operation* operation);
     void buryStreams();
@@ -261,7 +281,7 @@ class Simulator {
     int lastHost_ = 0;
     uint64_t sequence_ = 0;
     size_t pruneAt_ = 4096;
-    std::set<std::pair<const Origin*, const Origin*>> reported_;
+    std::set<std::pair<uint64_t, uint64_t>> reported_;  // by their calls
 };
 
 /// Made at first use, never destroyed: static destructors still call CUDA.

@@ -190,10 +190,9 @@ cudaError_t copy(
             }
         }
         for (size_t row = 0; row < shape.height; ++row) {
-            s.touchByHost(
+            s.readByHost(
                     static_cast<const char*>(src) + row * shape.srcPitch,
                     shape.width,
-                    false,
                     what + " (source read during the call)");
         }
         staging.reset(new std::vector<char>(shape.bytes()));
@@ -243,6 +242,13 @@ cudaError_t copy(
     if (error == cudaErrorLaunchTimeout && !operation->done()) {
         // The caller's pageable bytes may be gone when it would execute.
         operation->step = nullptr;
+    }
+    // What was pageable memory in this call may be anything after it.
+    if (from.pageable()) {
+        s.accesses.erase(reinterpret_cast<uintptr_t>(src), srcSpan);
+    }
+    if (to.pageable()) {
+        s.accesses.erase(reinterpret_cast<uintptr_t>(dst), dstSpan);
     }
     return error;
 }

@@ -12,17 +12,6 @@ using namespace cuda_sim;
 
 namespace {
 
-struct Configuration {
-    dim3 grid, block;
-    size_t shared;
-    cudaStream_t stream;
-};
-
-std::vector<Configuration>& configurations() {
-    static thread_local std::vector<Configuration> stack;
-    return stack;
-}
-
 /// By the address that stands for the kernel in the host's code.
 std::unordered_map<const void*, const char*>& kernels() {
     static auto* map = new std::unordered_map<const void*, const char*>;
@@ -41,19 +30,11 @@ std::string kernelName(const void* function) {
     return name;
 }
 
-/// Kernels whose effect nobody reads, so that they may do nothing.
-bool mayDoNothing(const std::string&) {
-    return false;
-}
-
 cudaError_t launch(Call& call, const void* function, cudaStream_t stream) {
     auto& s = sim();
     std::string name = kernelName(function);
     if (!s.resolve(stream, call.name().c_str())) {
         return cudaErrorInvalidResourceHandle;
-    }
-    if (mayDoNothing(name)) {
-        return cudaSuccess;
     }
     s.report(
             CUDA_SIM_REPORT_UNMODELLED,
@@ -104,13 +85,13 @@ char __cudaInitModule(void**) {
 
 unsigned __cudaPushCallConfiguration(
         dim3 grid, dim3 block, size_t shared, CUstream_st* stream) {
-    configurations().push_back({grid, block, shared, stream});
+    thisThread().configurations.push_back({grid, block, shared, stream});
     return 0;
 }
 
 cudaError_t __cudaPopCallConfiguration(
         dim3* grid, dim3* block, size_t* shared, void* stream) {
-    auto& stack = configurations();
+    auto& stack = thisThread().configurations;
     if (stack.empty()) {
         return cudaErrorInvalidConfiguration;
     }
@@ -238,13 +219,22 @@ cudaError_t cuda_sim_launch(
         }
     }
     std::vector<cuda_sim_range> touched(ranges, ranges + numRanges);
-    operation->step = [run, owned, touched] {
+    int device = stream->device;
+    operation->step = [run, owned, touched, what, device] {
         for (auto& range : touched) {
             if (range.bytes && !sim().view(range.ptr, range.bytes)) {
                 return true;  // freed since the launch; that was reported
             }
         }
-        run(owned.get());
+        try {
+            run(owned.get());
+        } catch (const std::exception& error) {
+            // No caller could catch it: it is some later call that waits.
+            sim().report(
+                    CUDA_SIM_REPORT_BAD_ARGUMENT,
+                    what + " threw: " + error.what());
+            sim().poison(device, cudaErrorLaunchFailure);
+        }
         return true;
     };
     s.scheduler.enqueue(stream, operation);

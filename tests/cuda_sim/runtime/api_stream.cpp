@@ -93,13 +93,9 @@ cudaError_t launchHostFunction(
     }
     ++s.count(Counter::host_functions);
     auto operation = s.makeOperation(stream, call.name());
-    operation->unlocked = true;
+    operation->hostFunction = true;
     operation->step = [function] {
-        auto& thread = thisThread();
-        bool nested = thread.inHostFunction;
-        thread.inHostFunction = true;
         function();
-        thread.inHostFunction = nested;
         return true;
     };
     s.scheduler.enqueue(stream, operation);
@@ -199,7 +195,15 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
     if (!stream) {
         return call.done(cudaErrorInvalidResourceHandle);
     }
-    return call.done(query(call, {stream->last}));
+    std::vector<OperationPtr> targets{stream->last};
+    if (stream->legacy) {
+        for (auto* other : sim().streamsOf(stream->device)) {
+            if (other->blocking()) {
+                targets.push_back(other->last);
+            }
+        }
+    }
+    return call.done(query(call, targets));
 }
 
 cudaError_t cudaStreamWaitEvent(

@@ -51,6 +51,13 @@ void onFault(int signal, siginfo_t* info, void* context) {
     } else if (device) {
         say("cuda_sim: host code touched device memory\n");
     }
+    auto* thread = thisThreadIfKnown();
+    if (auto* executing = thread ? thread->executing : nullptr) {
+        // A program's host memory, say, that is gone.
+        say(("cuda_sim: fault at " + hex(info->si_addr) + " while executing " +
+             describe(*executing) + "\n")
+                    .c_str());
+    }
     // Again, for whoever was there before: it faults anew on return.
     sigaction(SIGSEGV, &previousAction, nullptr);
     if (previousAction.sa_flags & SA_SIGINFO) {
