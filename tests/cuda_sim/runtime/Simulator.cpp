@@ -85,6 +85,7 @@ Simulator::Simulator() {
 }
 
 void Simulator::applySettings(const Settings& from) {
+    setSeparateThreads(from.separateThreads);
     settings = from;
     settings.deviceCount = std::min(8, std::max(0, from.deviceCount));
     scheduler.policy = from.policy;

@@ -180,6 +180,7 @@ class Simulator {
     //
 
     HostClock& host();
+    void setSeparateThreads(bool separate);
     /// A name for the calling host thread in a report.
     std::string hostName();
     std::shared_ptr<Origin> hostOrigin(const std::string& what);

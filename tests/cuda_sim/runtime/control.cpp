@@ -164,7 +164,7 @@ void cuda_sim_set_free_policy(int policy) {
 
 void cuda_sim_set_separate_threads(int separate) {
     auto lock = locked();
-    sim().settings.separateThreads = separate != 0;
+    sim().setSeparateThreads(separate != 0);
 }
 
 void cuda_sim_thread_release(const void* token) {
