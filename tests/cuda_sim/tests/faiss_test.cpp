@@ -241,6 +241,26 @@ TEST_F(FaissTest, half_storage_rounds_correctly) {
     EXPECT_EQ(roundToHalf(vectors), back);
 }
 
+TEST_F(FaissTest, what_is_no_number_is_treated_as_on_the_cpu) {
+    faiss::gpu::StandardGpuResources resources;
+    vectors[3 * kDims] = std::numeric_limits<float>::quiet_NaN();
+    vectors[4 * kDims] = std::numeric_limits<float>::infinity();
+    queries[1 * kDims] = std::numeric_limits<float>::quiet_NaN();
+    queries[2 * kDims] = -std::numeric_limits<float>::infinity();
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        faiss::gpu::GpuIndexFlat index(&resources, kDims, metric);
+        index.add(kVectors, vectors.data());
+        Results results;
+        index.search(
+                kQueries,
+                queries.data(),
+                kK,
+                results.distances.data(),
+                results.labels.data());
+        EXPECT_EQ(expected(vectors, queries, kK, metric), results) << metric;
+    }
+}
+
 TEST_F(FaissTest, an_empty_index_and_a_k_beyond_its_end) {
     faiss::gpu::StandardGpuResources resources;
     faiss::gpu::GpuIndexFlatIP index(&resources, kDims);

@@ -236,6 +236,28 @@ TEST_F(Schedule, a_host_function_must_not_call_the_runtime) {
     EXPECT_TRUE(contains(text, "cudaDeviceSynchronize")) << text;
 }
 
+TEST_F(Schedule, streams_and_events_belong_to_a_device) {
+    cuda_sim_set_device_count(2);
+    Stream here;
+    Event mine;
+    auto device = onDevice<int>(10);
+    CHECK_CUDA(cudaSetDevice(1));
+    Stream there;
+    Event theirs;
+    // A kernel only on a stream of the current device, as on a GPU.
+    EXPECT_EQ(cudaErrorInvalidResourceHandle, addOne(device.get(), 10, here));
+    EXPECT_EQ(cudaErrorInvalidResourceHandle, cudaEventRecord(mine, there));
+    takeReport(CUDA_SIM_REPORT_BAD_HANDLE);
+    // Waits and copies cross devices.
+    CHECK_CUDA(cudaEventRecord(mine, here));
+    CHECK_CUDA(cudaStreamWaitEvent(there, mine, 0));
+    CHECK_CUDA(cudaMemsetAsync(device.get(), 0, 40, here));
+    CHECK_CUDA(cudaStreamSynchronize(here));
+    CHECK_CUDA(cudaStreamSynchronize(there));
+    CHECK_CUDA(cudaSetDevice(0));
+    cudaGetLastError();
+}
+
 TEST_F(Schedule, many_threads) {
     auto device = onDevice<int>(8 * 100);
     CHECK_CUDA(cudaMemset(device.get(), 0, device.bytes()));
