@@ -24,7 +24,8 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
         error_ = cudaErrorNotPermitted;
         failed_ = true;
     } else if (!simulator.faults.empty()) {
-        error_ = simulator.injectedError(function_, thread.device);
+        error_ = simulator.injectedError(
+                function_, thread.device, flags & Harmless);
         failed_ = error_ != cudaSuccess;
     }
     if (!failed_ && !(flags & Harmless)) {

@@ -183,6 +183,7 @@ void Simulator::retireTimelines() {
     }
     for (auto& device : devices_) {
         device.legacy->clock.prune(isRetired);
+        device.buried.prune(isRetired);
     }
 }
 
@@ -270,7 +271,11 @@ cudaError_t Simulator::waitForDevice(
     for (auto* stream : streamsOf(device)) {
         targets.push_back(stream->last);
     }
-    return wait(kind, targets, device, what, lock);
+    auto error = wait(kind, targets, device, what, lock);
+    if (error != cudaErrorLaunchTimeout) {
+        learn(devices_[device].buried);
+    }
+    return error;
 }
 
 }  // namespace cuda_sim

@@ -175,10 +175,12 @@ bool Simulator::faultsThisOperation() {
     return operationFaultIn > 0 && --operationFaultIn == 0;
 }
 
-cudaError_t Simulator::injectedError(Function* function, int device) {
+cudaError_t Simulator::injectedError(
+        Function* function, int device, bool cannotFail) {
     for (auto it = faults.begin(); it != faults.end(); ++it) {
-        if ((it->function == "*" || it->function == function->name) &&
-            --it->remaining == 0) {
+        bool meant = it->function == "*" ? !cannotFail
+                                         : it->function == function->name;
+        if (meant && --it->remaining == 0) {
             Fault fault = *it;
             faults.erase(it);
             if (fault.poisons) {
@@ -264,6 +266,13 @@ void Simulator::buryStreams() {
         auto& stream = it->second;
         if (stream->destroyed && stream->queue.empty()) {
             stream->last.reset();
+            // Who waits for the device, or for all blocking streams, still
+            // waits for what was done on this one.
+            auto& device = devices_[stream->device];
+            device.buried.join(stream->clock);
+            if (stream->blocking()) {
+                device.legacy->clock.join(stream->clock);
+            }
             buried_.push_back({stream->timeline, stream->time});
             graveyard_.push_back(std::move(stream));
             it = streams_.erase(it);

@@ -143,8 +143,9 @@ class Simulator {
         operationFaultIn = nth;
         operationFaultError_ = error;
     }
-    /// The error that a fault makes this call return; cudaSuccess if none.
-    cudaError_t injectedError(Function* function, int device);
+    /// The error that a fault makes this call return; cudaSuccess if none. A
+    /// call that cannot fail on a GPU fails only if it is named.
+    cudaError_t injectedError(Function* function, int device, bool cannotFail);
     void poison(int device, cudaError_t error);
 
     //

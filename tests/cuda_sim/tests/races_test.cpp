@@ -143,6 +143,23 @@ TEST_P(Races, a_query_that_says_ready_orders_too) {
     cudaGetLastError();
 }
 
+TEST_P(Races, a_device_wait_orders_what_destroyed_streams_did) {
+    auto data = onDevice<int>(kCount), other = onDevice<int>(kCount);
+    Stream user;
+    {
+        Stream free, blocking(cudaStreamDefault);
+        CHECK_CUDA(addOne(data.get(), kCount, free));
+        CHECK_CUDA(addOne(other.get(), kCount, blocking));
+    }
+    cuda_sim_run(1000);
+    CHECK_CUDA(addOne(other.get(), kCount, 0));  // joins blocking streams
+    EXPECT_EQ(0u, cuda_sim_check());
+    { Stream gone; }  // the others are buried
+    CHECK_CUDA(cudaDeviceSynchronize());
+    CHECK_CUDA(addOne(data.get(), kCount, user));
+    CHECK_CUDA(cudaStreamSynchronize(user));
+}
+
 TEST_P(Races, waiting_for_the_wrong_stream_orders_nothing) {
     auto data = onDevice<int>(kCount);
     Stream a, b;

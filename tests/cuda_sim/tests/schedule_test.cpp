@@ -248,6 +248,14 @@ TEST_F(Schedule, streams_and_events_belong_to_a_device) {
     EXPECT_EQ(cudaErrorInvalidResourceHandle, addOne(device.get(), 10, here));
     EXPECT_EQ(cudaErrorInvalidResourceHandle, cudaEventRecord(mine, there));
     takeReport(CUDA_SIM_REPORT_BAD_HANDLE);
+    // Nor on another device's memory, without peer access.
+    CHECK_CUDA(cudaDeviceEnablePeerAccess(0, 0));
+    CHECK_CUDA(addOne(device.get(), 10, there));
+    CHECK_CUDA(cudaDeviceSynchronize());
+    CHECK_CUDA(cudaDeviceDisablePeerAccess(0));
+    CHECK_CUDA(addOne(device.get(), 10, there));
+    takeReport(CUDA_SIM_REPORT_BAD_ARGUMENT);
+    CHECK_CUDA(cudaDeviceReset());
     // Waits and copies cross devices.
     CHECK_CUDA(cudaEventRecord(mine, here));
     CHECK_CUDA(cudaStreamWaitEvent(there, mine, 0));
