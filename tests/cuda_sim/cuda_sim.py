@@ -41,6 +41,7 @@ _FUNCTIONS = {
     "fail_call": (None, [_str, _u64, _int]),
     "fail_operation": (None, [_u64, _int]),
     "poison_device_at_call": (None, [_str, _u64, _int]),
+    "last_fault": (_str, []),
     "clear_faults": (None, []),
     "counter": (_u64, [_str]),
     "reset_counters": (None, []),

@@ -97,6 +97,7 @@ void Simulator::applySettings(const Settings& from) {
 void Simulator::reset(Lock& lock) {
     faults.clear();
     operationFaultIn = 0;
+    lastFault = "";
     for (auto& entry : streams_) {
         entry.second->held = false;
     }
@@ -171,6 +172,33 @@ void Simulator::resetCounters() {
     }
 }
 
+void Simulator::addFault(
+        const std::string& function,
+        uint64_t nth,
+        cudaError_t error,
+        bool poisons) {
+    auto slash = function.find('/');
+    std::string module =
+            slash == std::string::npos ? "" : function.substr(0, slash);
+    faults.push_back(
+            {module,
+             slash == std::string::npos ? function : function.substr(slash + 1),
+             nth,
+             error,
+             poisons});
+}
+
+uint64_t Simulator::calls(const std::string& name) {
+    if (name != "*") {
+        return function(name)->calls;
+    }
+    uint64_t all = 0;
+    for (auto& entry : functions_) {
+        all += entry.second->calls;
+    }
+    return all;
+}
+
 bool Simulator::faultsThisOperation() {
     return operationFaultIn > 0 && --operationFaultIn == 0;
 }
@@ -180,9 +208,13 @@ cudaError_t Simulator::injectedError(
     for (auto it = faults.begin(); it != faults.end(); ++it) {
         bool meant = it->function == "*" ? !cannotFail
                                          : it->function == function->name;
-        if (meant && --it->remaining == 0) {
+        if (meant &&
+            !moduleOf(thisThread().caller)
+                     .compare(0, it->module.size(), it->module) &&
+            --it->remaining == 0) {
             Fault fault = *it;
             faults.erase(it);
+            lastFault = function->name.c_str();
             if (fault.poisons) {
                 poison(device, fault.error);
             }

@@ -38,6 +38,7 @@ struct Function {
 };
 
 struct Fault {
+    std::string module;    // the file name of the caller begins so
     std::string function;  // "*": any
     uint64_t remaining;    // calls until it happens
     cudaError_t error;
@@ -136,6 +137,13 @@ class Simulator {
     Function* function(const std::string& name);
     void resetCounters();
     std::vector<Fault> faults;
+    const char* lastFault = "";
+    void addFault(
+            const std::string& function,
+            uint64_t nth,
+            cudaError_t error,
+            bool poisons);
+    uint64_t calls(const std::string& function);
     uint64_t operationFaultIn = 0;  // operations until it happens; 0: none
     bool faultsThisOperation();
     cudaError_t operationFaultError() const { return operationFaultError_; }
@@ -291,6 +299,8 @@ Simulator& sim();
 
 /// "symbol+0x10 (library.so)" for a return address.
 std::string describeCaller(const void* caller);
+/// The file name, without folders, of what a return address lies in.
+const std::string& moduleOf(const void* caller);
 /// Whether a return address lies in libfaiss itself.
 bool calledByFaiss(const void* caller);
 /// "allocation of 1024 bytes of device memory at 0x... (made by call 12 ...)".

@@ -32,6 +32,42 @@ TEST_F(Faults, the_nth_of_any_call_fails) {
     cudaGetLastError();
 }
 
+TEST_F(Faults, a_sweep_ends_where_no_call_failed) {
+    std::vector<std::string> failed;
+    for (int nth = 1;; ++nth) {
+        cuda_sim_reset();
+        cuda_sim_fail_call("cuda_sim_tests/*", nth, cudaErrorUnknown);
+        cudaStream_t stream = nullptr;
+        if (cudaStreamCreate(&stream) == cudaSuccess) {
+            cudaStreamSynchronize(stream);
+            if (cudaStreamDestroy(stream) != cudaSuccess) {
+                cudaStreamDestroy(stream);
+            }
+        }
+        std::string name = cuda_sim_last_fault();
+        if (name.empty()) {
+            break;
+        }
+        failed.push_back(name);
+        cudaGetLastError();
+    }
+    EXPECT_EQ(
+            (std::vector<std::string>{
+                    "cudaStreamCreate",
+                    "cudaStreamSynchronize",
+                    "cudaStreamDestroy"}),
+            failed);
+    cuda_sim_clear_faults();
+    EXPECT_EQ(3u, cuda_sim_calls("*"));
+}
+
+TEST_F(Faults, another_librarys_calls_are_left_alone) {
+    cuda_sim_fail_call("libfaiss.so/*", 1, cudaErrorUnknown);
+    Stream stream;
+    CHECK_CUDA(cudaStreamSynchronize(stream));
+    EXPECT_STREQ("", cuda_sim_last_fault());
+}
+
 TEST_F(Faults, a_kernel_launch_fails) {
     cuda_sim_fail_call("kernel:addOne", 1, cudaErrorLaunchOutOfResources);
     auto device = onDevice<int>(10);
