@@ -43,6 +43,7 @@ Settings Settings::fromEnvironment() {
     s.freePolicy = static_cast<int>(fromEnv("CUDA_SIM_FREE_POLICY", 0));
     s.separateThreads = fromEnv("CUDA_SIM_SEPARATE_THREADS", 0) != 0;
     s.verbose = fromEnv("CUDA_SIM_VERBOSE", 0) != 0;
+    s.trace = fromEnv("CUDA_SIM_TRACE", 0) != 0;
     s.holdTimeoutMs =
             static_cast<int>(fromEnv("CUDA_SIM_HOLD_TIMEOUT_MS", 5000));
     s.backgroundUs = static_cast<int>(fromEnv("CUDA_SIM_BACKGROUND_US", 0));

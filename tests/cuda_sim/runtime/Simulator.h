@@ -105,6 +105,7 @@ struct Settings {
     int freePolicy = 0;
     bool separateThreads = false;
     bool verbose = false;
+    bool trace = false;
     int holdTimeoutMs = 5000;
     int backgroundUs = 0;
     int starve = -1;  // ordinal of a stream
