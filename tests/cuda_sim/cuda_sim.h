@@ -100,7 +100,9 @@ void cuda_sim_thread_acquire(const void* token);
 
 /// The nth call (from 1, counted from now) of a runtime function, e.g.
 /// "cudaMalloc", or of any function ("*"), fails with this error code, once.
-/// "kernel:<name>" names the launch of a modelled kernel.
+/// "kernel:<name>" names the launch of a modelled kernel. "<library>/" before
+/// the name means calls made by a library or program whose file name begins
+/// so: "libfaiss_ext/cudaMalloc".
 void cuda_sim_fail_call(const char* function, uint64_t nth, int error);
 /// The nth operation executed from now on does not happen: the device is
 /// poisoned with this error, which surfaces at later calls.
@@ -108,6 +110,9 @@ void cuda_sim_fail_operation(uint64_t nth, int error);
 /// As above, but from the nth call of a function on.
 void cuda_sim_poison_device_at_call(
         const char* function, uint64_t nth, int error);
+/// The function whose call failed by the fault that happened last since the
+/// reset, or "". A sweep raises nth until there was none.
+const char* cuda_sim_last_fault(void);
 /// Forgets the faults that have not happened yet.
 void cuda_sim_clear_faults(void);
 
@@ -151,7 +156,8 @@ void cuda_sim_get_stats(struct cuda_sim_stats* stats);
 uint64_t cuda_sim_counter(const char* name);
 /// Sets counters and call counts to 0, and nothing else.
 void cuda_sim_reset_counters(void);
-/// Calls of a runtime function, or launches of "kernel:<name>", since reset.
+/// Calls of a runtime function, or launches of "kernel:<name>", or of all
+/// ("*"), since reset.
 uint64_t cuda_sim_calls(const char* function);
 
 //

@@ -69,7 +69,7 @@ const float* Matrix::floats(std::vector<float>* storage) const {
     return storage->data();
 }
 
-void Knn::search(int k, float* distances, faiss::Index::idx_t* labels) const {
+void Knn::search(int k, float* distances, idx_t* labels) const {
     if (vectors.rows == 0) {
         // What the GPU code fills in, whatever the metric.
         std::fill_n(
@@ -107,9 +107,12 @@ void Knn::search(int k, float* distances, faiss::Index::idx_t* labels) const {
             faiss::knn_L2sqr(query, y, d, 1, n, &result);
 #endif
         } else {
-#if CUDA_SIM_FAISS_VERSION >= 10900
+#if CUDA_SIM_FAISS_VERSION >= 11400
             faiss::knn_extra_metrics(
                     query, y, d, 1, n, type, metricArg, k, dis, ids, sel);
+#elif CUDA_SIM_FAISS_VERSION >= 10900
+            faiss::knn_extra_metrics(
+                    query, y, d, 1, n, type, metricArg, k, dis, ids);
 #else
             faiss::float_maxheap_array_t result = {1, size_t(k), ids, dis};
             faiss::knn_extra_metrics(

@@ -40,7 +40,7 @@ struct Knn {
     std::vector<bool> selected;
 
     /// [queries, k]; k may exceed the number of vectors.
-    void search(int k, float* distances, faiss::Index::idx_t* labels) const;
+    void search(int k, float* distances, idx_t* labels) const;
     /// [queries, vectors]
     void allPairs(float* distances) const;
 };

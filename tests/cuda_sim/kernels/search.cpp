@@ -17,6 +17,10 @@
 #include "Convert.h"
 #include "Knn.h"
 
+#if CUDA_SIM_FAISS_VERSION >= 10704
+#include <faiss/impl/IDSelector.h>
+#endif
+
 namespace faiss {
 namespace gpu {
 
@@ -64,7 +68,7 @@ void enqueueSearch(
                  stream,
                  ranges,
                  [=] {
-                     std::vector<faiss::Index::idx_t> ids(results);
+                     std::vector<idx_t> ids(results);
                      knn.search(k, view(distances), ids.data());
                      std::copy(ids.begin(), ids.end(), view(labels));
                  }),
@@ -174,7 +178,7 @@ void bfKnnOf(GpuResourcesProvider* prov, const GpuDistanceParams& args) {
     auto resources = prov->getResources();
     auto* res = resources.get();
     auto device = getCurrentDevice();
-#if CUDA_SIM_FAISS_VERSION >= 10800
+#if CUDA_SIM_FAISS_VERSION >= 10704
     if (args.device >= 0) {
         device = args.device;
     }

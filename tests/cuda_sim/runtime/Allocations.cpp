@@ -100,6 +100,9 @@ cudaError_t Simulator::freeMemory(
         Lock& lock) {
     auto conflicts = accesses.unordered(
             allocation->begin, allocation->bytes, host().clock);
+    if (devices_[allocation->device].sticky != cudaSuccess) {
+        conflicts.clear();  // a poisoned device touches nothing any more
+    }
     bool waits = settings.freePolicy == 1 ||
                  (settings.freePolicy == 0 && calledByFaiss(caller));
     auto* begin = reinterpret_cast<void*>(allocation->begin);

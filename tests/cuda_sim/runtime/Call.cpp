@@ -1,5 +1,7 @@
 #include "Call.h"
 
+#include <cstdio>
+
 #include "Unmodelled.h"
 
 namespace cuda_sim {
@@ -24,25 +26,44 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
         error_ = cudaErrorNotPermitted;
         failed_ = true;
     } else if (!simulator.faults.empty()) {
-        error_ = simulator.injectedError(function_, thread.device);
+        error_ = simulator.injectedError(
+                function_, thread.device, flags & Harmless);
         failed_ = error_ != cudaSuccess;
     }
     if (!failed_ && !(flags & Harmless)) {
         error_ = simulator.device(thread.device).sticky;
         failed_ = error_ != cudaSuccess && !(flags & Releases);
     }
+    if (simulator.settings.trace) {
+        fprintf(stderr,
+                "cuda_sim: call %llu: %s from %s\n",
+                static_cast<unsigned long long>(thread.sequence),
+                function_->name.c_str(),
+                describeCaller(caller).c_str());
+    }
     if (failed_) {
+        trace(error_);
         thread.lastError = error_;
     }
 }
 
 Call::~Call() = default;
 
+void Call::trace(cudaError_t error) const {
+    if (sim().settings.trace) {
+        fprintf(stderr,
+                "cuda_sim: %s returns error %d\n",
+                function_->name.c_str(),
+                error);
+    }
+}
+
 cudaError_t Call::done(cudaError_t error) {
     if (error_ != cudaSuccess) {
         error = error_;
     }
     if (error != cudaSuccess) {
+        trace(error);
         thisThread().lastError = error;
     }
     return error;

@@ -38,6 +38,8 @@ class Call {
     const std::string& name() const { return function_->name; }
 
  private:
+    void trace(cudaError_t error) const;
+
     Function* function_;
     cudaError_t error_ = cudaSuccess;
     bool failed_ = false;

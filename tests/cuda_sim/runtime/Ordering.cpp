@@ -26,6 +26,19 @@ HostClock& Simulator::host() {
     return *own;
 }
 
+void Simulator::setSeparateThreads(bool separate) {
+    Lock lock(threadsMutex);
+    for (auto& thread : threads) {
+        if (thread->own && !separate) {
+            auto& own = *thread->own;
+            sharedHost_.clock.join(own.clock);
+            sharedHost_.clock.set(own.timeline, own.time);
+        }
+        thread->own.reset();
+    }
+    settings.separateThreads = separate;
+}
+
 std::string Simulator::hostName() {
     auto& clock = host();
     return clock.ordinal ? "host thread " + std::to_string(clock.ordinal)
@@ -170,6 +183,7 @@ void Simulator::retireTimelines() {
     }
     for (auto& device : devices_) {
         device.legacy->clock.prune(isRetired);
+        device.buried.prune(isRetired);
     }
 }
 
@@ -214,10 +228,8 @@ cudaError_t Simulator::wait(
         }
     }
     bool satisfied = open.empty() || scheduler.runUntilDone(open, lock);
-    if (devices_[device].sticky != cudaSuccess) {
-        return devices_[device].sticky;
-    }
-    if (!satisfied) {
+    bool poisoned = devices_[device].sticky != cudaSuccess;
+    if (!satisfied && !poisoned) {
         auto* stuckOn = scheduler.stuckOn;
         report(CUDA_SIM_REPORT_STUCK_WAIT,
                "wait that can never end: " + what + " needs " +
@@ -227,12 +239,13 @@ cudaError_t Simulator::wait(
                        describeCaller(thisThread().caller));
         return cudaErrorLaunchTimeout;
     }
+    // From a poisoned device too: it touches nothing any more.
     for (auto& target : targets) {
         if (target) {
             learn(target->clock);
         }
     }
-    return cudaSuccess;
+    return devices_[device].sticky;
 }
 
 cudaError_t Simulator::waitForStream(Counter kind, Stream* stream, Lock& lock) {
@@ -258,7 +271,11 @@ cudaError_t Simulator::waitForDevice(
     for (auto* stream : streamsOf(device)) {
         targets.push_back(stream->last);
     }
-    return wait(kind, targets, device, what, lock);
+    auto error = wait(kind, targets, device, what, lock);
+    if (error != cudaErrorLaunchTimeout) {
+        learn(devices_[device].buried);
+    }
+    return error;
 }
 
 }  // namespace cuda_sim

@@ -45,23 +45,27 @@ std::string describeCaller(const void* caller) {
     return symbol + " (" + baseName(info.dli_fname) + ")";
 }
 
-bool calledByFaiss(const void* caller) {
-    static std::unordered_map<const void*, bool> known;
+const std::string& moduleOf(const void* caller) {
+    static std::unordered_map<const void*, std::string> known;
     auto it = known.find(caller);
     if (it == known.end()) {
         Dl_info info;
-        bool result = false;
-        if (dladdr(static_cast<const char*>(caller) - 1, &info) &&
-            info.dli_fname) {
-            const char* name = baseName(info.dli_fname);
-            // libfaiss.so, libfaiss_avx2.so and the like; no plug-in's.
-            result = !strncmp(name, "libfaiss.so", 11) ||
-                     !strncmp(name, "libfaiss_avx", 12) ||
-                     !strncmp(name, "libfaiss_sve", 12);
-        }
-        it = known.emplace(caller, result).first;
+        bool found = dladdr(static_cast<const char*>(caller) - 1, &info) &&
+                     info.dli_fname;
+        it = known.emplace(caller, found ? baseName(info.dli_fname) : "").first;
     }
     return it->second;
+}
+
+bool calledByFaiss(const void* caller) {
+    // libfaiss.so, libfaiss_avx2.so and the like; no plug-in's.
+    auto& module = moduleOf(caller);
+    for (const char* prefix : {"libfaiss.so", "libfaiss_avx", "libfaiss_sve"}) {
+        if (module.compare(0, strlen(prefix), prefix) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 std::string describe(const Origin& origin) {

@@ -123,7 +123,7 @@ OperationPtr Scheduler::choose() {
     return nullptr;
 }
 
-std::vector<OperationPtr> Scheduler::neededFor(
+std::deque<OperationPtr> Scheduler::neededFor(
         const std::vector<OperationPtr>& targets) const {
     auto byOrder = [](const OperationPtr& a, const OperationPtr& b) {
         return a->order < b->order;
@@ -152,7 +152,7 @@ std::vector<OperationPtr> Scheduler::neededFor(
     return {needed.begin(), needed.end()};
 }
 
-OperationPtr Scheduler::firstOf(const std::vector<OperationPtr>& needed) {
+OperationPtr Scheduler::firstOf(const std::deque<OperationPtr>& needed) {
     for (auto& operation : needed) {
         if (operation->state == Operation::State::Queued &&
             operation->stream->queue.front() == operation &&
@@ -264,7 +264,7 @@ bool Scheduler::runUntilDone(
                 });
     };
     // What is needed cannot grow: operations enqueued later are not.
-    std::vector<OperationPtr> needed;
+    std::deque<OperationPtr> needed;
     if (policy == Policy::AsLateAsPossible) {
         needed = neededFor(targets);
     }
@@ -272,6 +272,9 @@ bool Scheduler::runUntilDone(
                     std::chrono::milliseconds(holdTimeoutMs);
     bool timedOut = holdTimeoutMs == 0;
     while (!allDone()) {
+        while (!needed.empty() && needed.front()->done()) {
+            needed.pop_front();
+        }
         auto next =
                 policy == Policy::AsLateAsPossible ? firstOf(needed) : choose();
         if (next) {

@@ -85,7 +85,10 @@ struct Device {
     /// Poisons it; the first error stays.
     cudaError_t sticky = cudaSuccess;
     uint64_t usedBytes = 0;
-    std::set<int> peers;  // whose memory it may reach
+    /// Whose memory it may reach.
+    std::set<int> peers;
+    /// Of its streams that are destroyed and done.
+    VectorClock buried;
     std::unique_ptr<Stream> legacy;
 };
 
@@ -123,8 +126,9 @@ class Scheduler {
     /// The head of the stream's queue if it can run now.
     OperationPtr runnable(Stream* stream);
     OperationPtr choose();
-    OperationPtr firstOf(const std::vector<OperationPtr>& needed);
-    std::vector<OperationPtr> neededFor(
+    OperationPtr firstOf(const std::deque<OperationPtr>& needed);
+    /// In the order of enqueueing, which is one that dependencies allow.
+    std::deque<OperationPtr> neededFor(
             const std::vector<OperationPtr>& targets) const;
     void execute(const OperationPtr& operation, Lock& lock);
     void finish(const OperationPtr& operation);

@@ -43,6 +43,7 @@ Settings Settings::fromEnvironment() {
     s.freePolicy = static_cast<int>(fromEnv("CUDA_SIM_FREE_POLICY", 0));
     s.separateThreads = fromEnv("CUDA_SIM_SEPARATE_THREADS", 0) != 0;
     s.verbose = fromEnv("CUDA_SIM_VERBOSE", 0) != 0;
+    s.trace = fromEnv("CUDA_SIM_TRACE", 0) != 0;
     s.holdTimeoutMs =
             static_cast<int>(fromEnv("CUDA_SIM_HOLD_TIMEOUT_MS", 5000));
     s.backgroundUs = static_cast<int>(fromEnv("CUDA_SIM_BACKGROUND_US", 0));
@@ -85,6 +86,7 @@ Simulator::Simulator() {
 }
 
 void Simulator::applySettings(const Settings& from) {
+    setSeparateThreads(from.separateThreads);
     settings = from;
     settings.deviceCount = std::min(8, std::max(0, from.deviceCount));
     scheduler.policy = from.policy;
@@ -96,6 +98,7 @@ void Simulator::applySettings(const Settings& from) {
 void Simulator::reset(Lock& lock) {
     faults.clear();
     operationFaultIn = 0;
+    lastFault = "";
     for (auto& entry : streams_) {
         entry.second->held = false;
     }
@@ -170,16 +173,49 @@ void Simulator::resetCounters() {
     }
 }
 
+void Simulator::addFault(
+        const std::string& function,
+        uint64_t nth,
+        cudaError_t error,
+        bool poisons) {
+    auto slash = function.find('/');
+    std::string module =
+            slash == std::string::npos ? "" : function.substr(0, slash);
+    faults.push_back(
+            {module,
+             slash == std::string::npos ? function : function.substr(slash + 1),
+             nth,
+             error,
+             poisons});
+}
+
+uint64_t Simulator::calls(const std::string& name) {
+    if (name != "*") {
+        return function(name)->calls;
+    }
+    uint64_t all = 0;
+    for (auto& entry : functions_) {
+        all += entry.second->calls;
+    }
+    return all;
+}
+
 bool Simulator::faultsThisOperation() {
     return operationFaultIn > 0 && --operationFaultIn == 0;
 }
 
-cudaError_t Simulator::injectedError(Function* function, int device) {
+cudaError_t Simulator::injectedError(
+        Function* function, int device, bool cannotFail) {
     for (auto it = faults.begin(); it != faults.end(); ++it) {
-        if ((it->function == "*" || it->function == function->name) &&
+        bool meant = it->function == "*" ? !cannotFail
+                                         : it->function == function->name;
+        if (meant &&
+            !moduleOf(thisThread().caller)
+                     .compare(0, it->module.size(), it->module) &&
             --it->remaining == 0) {
             Fault fault = *it;
             faults.erase(it);
+            lastFault = function->name.c_str();
             if (fault.poisons) {
                 poison(device, fault.error);
             }
@@ -263,6 +299,13 @@ void Simulator::buryStreams() {
         auto& stream = it->second;
         if (stream->destroyed && stream->queue.empty()) {
             stream->last.reset();
+            // Who waits for the device, or for all blocking streams, still
+            // waits for what was done on this one.
+            auto& device = devices_[stream->device];
+            device.buried.join(stream->clock);
+            if (stream->blocking()) {
+                device.legacy->clock.join(stream->clock);
+            }
             buried_.push_back({stream->timeline, stream->time});
             graveyard_.push_back(std::move(stream));
             it = streams_.erase(it);

@@ -38,6 +38,7 @@ struct Function {
 };
 
 struct Fault {
+    std::string module;    // the file name of the caller begins so
     std::string function;  // "*": any
     uint64_t remaining;    // calls until it happens
     cudaError_t error;
@@ -104,6 +105,7 @@ struct Settings {
     int freePolicy = 0;
     bool separateThreads = false;
     bool verbose = false;
+    bool trace = false;
     int holdTimeoutMs = 5000;
     int backgroundUs = 0;
     int starve = -1;  // ordinal of a stream
@@ -136,6 +138,13 @@ class Simulator {
     Function* function(const std::string& name);
     void resetCounters();
     std::vector<Fault> faults;
+    const char* lastFault = "";
+    void addFault(
+            const std::string& function,
+            uint64_t nth,
+            cudaError_t error,
+            bool poisons);
+    uint64_t calls(const std::string& function);
     uint64_t operationFaultIn = 0;  // operations until it happens; 0: none
     bool faultsThisOperation();
     cudaError_t operationFaultError() const { return operationFaultError_; }
@@ -143,8 +152,9 @@ class Simulator {
         operationFaultIn = nth;
         operationFaultError_ = error;
     }
-    /// The error that a fault makes this call return; cudaSuccess if none.
-    cudaError_t injectedError(Function* function, int device);
+    /// The error that a fault makes this call return; cudaSuccess if none. A
+    /// call that cannot fail on a GPU fails only if it is named.
+    cudaError_t injectedError(Function* function, int device, bool cannotFail);
     void poison(int device, cudaError_t error);
 
     //
@@ -180,6 +190,7 @@ class Simulator {
     //
 
     HostClock& host();
+    void setSeparateThreads(bool separate);
     /// A name for the calling host thread in a report.
     std::string hostName();
     std::shared_ptr<Origin> hostOrigin(const std::string& what);
@@ -289,6 +300,8 @@ Simulator& sim();
 
 /// "symbol+0x10 (library.so)" for a return address.
 std::string describeCaller(const void* caller);
+/// The file name, without folders, of what a return address lies in.
+const std::string& moduleOf(const void* caller);
 /// Whether a return address lies in libfaiss itself.
 bool calledByFaiss(const void* caller);
 /// "allocation of 1024 bytes of device memory at 0x... (made by call 12 ...)".

@@ -201,6 +201,16 @@ cudaError_t cuda_sim_launch(
                 true,
                 &allocation,
                 what + (ranges[i].is_write ? " output" : " input"));
+        if (error == cudaSuccess && allocation->onDevice() &&
+            allocation->device != stream->device &&
+            !s.device(stream->device).peers.count(allocation->device)) {
+            s.report(
+                    CUDA_SIM_REPORT_BAD_ARGUMENT,
+                    "bad argument: " + what + " touches " +
+                            describe(*allocation) +
+                            " of another device, without peer access");
+            error = cudaErrorIllegalAddress;
+        }
         if (error != cudaSuccess) {
             // The launch itself succeeds; the kernel faults.
             s.poison(stream->device, cudaErrorIllegalAddress);

@@ -164,7 +164,7 @@ void cuda_sim_set_free_policy(int policy) {
 
 void cuda_sim_set_separate_threads(int separate) {
     auto lock = locked();
-    sim().settings.separateThreads = separate != 0;
+    sim().setSeparateThreads(separate != 0);
 }
 
 void cuda_sim_thread_release(const void* token) {
@@ -181,8 +181,7 @@ void cuda_sim_thread_acquire(const void* token) {
 
 void cuda_sim_fail_call(const char* function, uint64_t nth, int error) {
     auto lock = locked();
-    sim().faults.push_back(
-            {function, nth, static_cast<cudaError_t>(error), false});
+    sim().addFault(function, nth, static_cast<cudaError_t>(error), false);
 }
 
 void cuda_sim_fail_operation(uint64_t nth, int error) {
@@ -193,8 +192,12 @@ void cuda_sim_fail_operation(uint64_t nth, int error) {
 void cuda_sim_poison_device_at_call(
         const char* function, uint64_t nth, int error) {
     auto lock = locked();
-    sim().faults.push_back(
-            {function, nth, static_cast<cudaError_t>(error), true});
+    sim().addFault(function, nth, static_cast<cudaError_t>(error), true);
+}
+
+const char* cuda_sim_last_fault(void) {
+    auto lock = locked();
+    return sim().lastFault;
 }
 
 void cuda_sim_clear_faults(void) {
@@ -227,7 +230,7 @@ void cuda_sim_reset_counters(void) {
 
 uint64_t cuda_sim_calls(const char* function) {
     auto lock = locked();
-    return sim().function(function)->calls;
+    return sim().calls(function);
 }
 
 size_t cuda_sim_check(void) {
