@@ -23,9 +23,9 @@ def downcast_index(index):
 
 
 def _owned(index):
-    """A new index that C++ handed over as a plain Index, under its own type."""
+    """A new index that C++ handed over as a plain Index, under its own type and
+    from here on owned by Python."""
     concrete = downcast_index(index)
-    index.this.disown()
     concrete.this.acquire()
     return concrete
 

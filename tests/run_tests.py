@@ -13,8 +13,10 @@ line adds them up. Exit status 1 if a test failed, or if a suite ran none.
 from __future__ import annotations
 
 import argparse
+import collections
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -25,59 +27,81 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 class Suite:
-    """A command, its environment, and the reports that it leaves."""
+    """A command, its environment, and the JUnit report that it leaves."""
 
-    def __init__(self, name, command, environment, reports):
+    def __init__(self, name, command, environment, report):
         self.name = name
         self.command = command
         self.environment = environment
-        self.reports = reports
+        self.report = report
 
     def run(self):
         """Run it; returns the numbers of tests passed, failed and skipped."""
         print(f"==> {self.name}: {' '.join(map(str, self.command))}", flush=True)
         begin = time.monotonic()
         status = subprocess.run(
+            self.command,
             # Not in the root, where `import faiss_ext` would find the sources.
-            self.command, cwd=ROOT / "tests", env={**os.environ, **self.environment}
+            cwd=ROOT / "tests",
+            env={**os.environ, **self.environment},
         ).returncode
-        passed, failed, skipped = self._count()
-        if status and not failed:
-            failed = 1
-            print(f"    {self.name} ended with status {status}")
-        if passed + failed + skipped == 0:
-            failed = 1
+        counts = collections.Counter()
+        if self.report.exists():
+            for case in ElementTree.parse(self.report).iter("testcase"):
+                counts += outcomes(case)
+        if not counts:
             print(f"    {self.name} ran no test")
+            counts["failed"] = 1
+        elif status and not counts["failed"]:
+            print(f"    {self.name} ended with status {status}")
+            counts["failed"] = 1
         print(
-            f"    {self.name}: {passed} passed, {failed} failed, "
-            f"{skipped} skipped in {time.monotonic() - begin:.0f} s",
+            f"    {self.name}: {summary(counts)} "
+            f"in {time.monotonic() - begin:.0f} s",
             flush=True,
         )
-        return passed, failed, skipped
+        return counts
 
-    def _count(self):
-        passed = failed = skipped = 0
-        for report in sorted(self.reports()):
-            for case in ElementTree.parse(report).iter("testcase"):
-                kinds = {child.tag for child in case}
-                if kinds & {"failure", "error"}:
-                    failed += 1
-                elif "skipped" in kinds or case.get("status") == "notrun":
-                    skipped += 1
-                else:
-                    passed += 1
-        return passed, failed, skipped
+
+def outcomes(case):
+    """How a reported test ended. One that is a GoogleTest program counts as
+    the tests that it says it ran."""
+    kinds = {child.tag for child in case}
+    broken = bool(kinds & {"failure", "error"})
+    counts = collections.Counter()
+    for mark in re.findall(
+        r"^\[ +(OK|FAILED|SKIPPED) +\] \S+ \(",
+        case.findtext("system-out") or "",
+        re.MULTILINE,
+    ):
+        counts[{"OK": "passed", "FAILED": "failed", "SKIPPED": "skipped"}[mark]] += 1
+    if not counts:
+        skipped = "skipped" in kinds or case.get("status") == "notrun"
+        counts["failed" if broken else "skipped" if skipped else "passed"] = 1
+    elif broken and not counts["failed"]:
+        counts["failed"] = 1
+    return counts
+
+
+def summary(counts):
+    """The counts in the words that a reader of the last line looks for."""
+    return (
+        f"{counts['passed']} passed, {counts['failed']} failed, "
+        f"{counts['skipped']} skipped"
+    )
 
 
 def ctest(build, label):
     """The C++ tests with this label."""
-    folder = build / "test_reports"
+    report = build / "test_reports" / f"{label}.xml"
     return Suite(
         label,
         ["ctest", "--test-dir", build, "-L", f"^{label}$", "--output-on-failure",
-         "--no-tests=error", "-j", str(os.cpu_count()), "--quiet"],
+         "--no-tests=error", "-j", str(os.cpu_count()), "--quiet",
+         "--output-junit", report, "--test-output-size-passed", "100000000",
+         "--test-output-size-failed", "100000000"],
         {},
-        lambda: folder.glob(f"{label}.*.xml"),
+        report,
     )
 
 
@@ -88,7 +112,7 @@ def pytest(name, python, report, arguments, environment):
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          f"--junitxml={report}", *arguments],
         environment,
-        lambda: [report] if report.exists() else [],
+        report,
     )
 
 
@@ -115,6 +139,7 @@ def suites(build):
                     "LD_LIBRARY_PATH": str(simulator),
                     "LD_PRELOAD": str(simulator / "libcuda_sim_faiss.so"),
                     "FAISS_EXT_BUILD_DIR": str(build),
+                    "PYTHONFAULTHANDLER": "1",
                 },
             ),
             pytest(
@@ -138,10 +163,12 @@ def main():
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir()
     all_suites = suites(options.build)
-    results = [all_suites[name].run() for name in options.only or all_suites]
-    passed, failed, skipped = map(sum, zip(*results))
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+    counts = sum(
+        (all_suites[name].run() for name in options.only or all_suites),
+        collections.Counter(),
+    )
+    print(summary(counts))
+    return 1 if counts["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ class SimTest : public ::testing::Test {
     static uint64_t hostWaits() {
         const auto now = counts();
         return now.waits_event + now.waits_stream + now.waits_device +
-               now.waits_memcpy + now.waits_pageable + now.waits_free +
-               now.waits_other;
+               now.waits_memcpy + now.waits_pageable + now.waits_free;
     }
 
     static uint64_t bytesUp() {

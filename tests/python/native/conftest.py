@@ -45,7 +45,7 @@ class Simulator:
         return sum(
             self.counter(f"waits_{kind}")
             for kind in (
-                "event", "stream", "device", "memcpy", "pageable", "free", "other"
+                "event", "stream", "device", "memcpy", "pageable", "free"
             )
         )
 

@@ -1,0 +1,23 @@
+# Installs the project into an empty folder, builds tests/consumer against it
+# and runs it on the simulator.
+#
+#   cmake -D BUILD=... -D SOURCE=... -D WORK=... -D PREFIX_PATH=... -D SIM=...
+#         -D GENERATOR=... -D COMPILER=... -P consumer_test.cmake
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status
+    OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  message("${output}")
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "failed (${status}): ${ARGN}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE "${WORK}")
+run("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${WORK}/prefix")
+run("${CMAKE_COMMAND}" -S "${SOURCE}" -B "${WORK}/build" -G "${GENERATOR}"
+  -D "CMAKE_CXX_COMPILER=${COMPILER}"
+  -D "CMAKE_PREFIX_PATH=${WORK}/prefix" -D "faiss_ROOT=${PREFIX_PATH}")
+run("${CMAKE_COMMAND}" --build "${WORK}/build")
+run("${CMAKE_COMMAND}" -E env "LD_LIBRARY_PATH=${SIM}"
+  "LD_PRELOAD=${SIM}/libcuda_sim_faiss.so" "${WORK}/build/consumer")
