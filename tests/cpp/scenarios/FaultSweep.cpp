@@ -2,13 +2,10 @@
 
 #include <faiss/impl/FaissException.h>
 #include <faiss_ext/gpu/Exceptions.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
+
+#include "Child.h"
 
 namespace scenarios {
 
@@ -109,52 +106,6 @@ std::string afterRecovery(Run& run) {
     return "";
 }
 
-/// The test's child: does not return.
-[[noreturn]] void runChild(
-        const Scenario& scenario, const Fault& fault, int out) {
-    // A run that does not end is ended.
-    signal(SIGALRM, SIG_DFL);
-    signal(SIGABRT, SIG_DFL);
-    alarm(30);
-    // Faiss says why it aborts.
-    dup2(out, STDERR_FILENO);
-    const std::string problem = runWithFault(scenario, 1 + fault.nth, fault);
-    if (!problem.empty()) {
-        [[maybe_unused]] auto written =
-                write(out, problem.data(), problem.size());
-        _exit(problem == "no fault" ? kNoFault : kWrong);
-    }
-    _exit(kRight);
-}
-
-struct Outcome {
-    int status;
-    std::string output;
-};
-
-Outcome fork(const Scenario& scenario, const Fault& fault) {
-    int ends[2];
-    require(pipe(ends) == 0, "no pipe");
-    fflush(nullptr);
-    const pid_t child = ::fork();
-    require(child >= 0, "no process");
-    if (child == 0) {
-        close(ends[0]);
-        runChild(scenario, fault, ends[1]);
-    }
-    close(ends[1]);
-    std::string output;
-    char buffer[4096];
-    ssize_t got;
-    while ((got = read(ends[0], buffer, sizeof(buffer))) > 0) {
-        output.append(buffer, got);
-    }
-    close(ends[0]);
-    int status = 0;
-    waitpid(child, &status, 0);
-    return {status, output};
-}
-
 } // namespace
 
 Fault Fault::parse(const std::string& text) {
@@ -229,22 +180,20 @@ std::string sweepFaults(const Scenario& scenario, const std::string& program) {
           Fault{Fault::Operation, 0, cudaErrorIllegalAddress}}) {
         Fault fault = kind;
         for (fault.nth = 1;; ++fault.nth) {
-            const Outcome child = fork(scenario, fault);
-            if (WIFEXITED(child.status) &&
-                WEXITSTATUS(child.status) == kNoFault) {
+            const Ended child = inChild(30, [&](std::string& text) {
+                text = runWithFault(scenario, 1 + fault.nth, fault);
+                return text.empty()         ? kRight
+                       : text == "no fault" ? kNoFault
+                                            : kWrong;
+            });
+            if (child.status == kNoFault) {
                 break;
             }
             ++injected;
-            if (WIFEXITED(child.status) &&
-                WEXITSTATUS(child.status) == kRight) {
+            if (child.status == kRight) {
                 continue;
             }
-            std::string how = child.output;
-            if (WIFSIGNALED(child.status)) {
-                how = std::string(strsignal(WTERMSIG(child.status))) + ": " +
-                      how;
-            }
-            problems += how + "\nreplay: " + program +
+            problems += child.text + "\nreplay: " + program +
                         " --scenario=" + scenario.name +
                         " --seed=" + std::to_string(1 + fault.nth) +
                         " --fault=" + fault.text() + "\n";

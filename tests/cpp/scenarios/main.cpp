@@ -1,10 +1,10 @@
 // Runs the scenarios.
 //
-//   scenarios                            each under --seeds=N seeds (200)
-//   scenarios --scenario=NAME --seed=N   one run: replays a failure
-//   scenarios --soak=SECONDS             any number of seeds, from now on
-//   scenarios --faults                   each with every call failing once
-//   scenarios --list                     their names
+//   scenarios                            each under --seeds=N seeds
+//   ($SCENARIO_SEEDS, or 200) scenarios --scenario=NAME --seed=N   one run:
+//   replays a failure scenarios --soak=SECONDS             any number of seeds,
+//   from now on scenarios --faults                   each with every call
+//   failing once scenarios --list                     their names
 //
 // GoogleTest's own options work beside these (--gtest_filter, --gtest_shuffle).
 // --first-seed=N begins elsewhere.
@@ -20,6 +20,7 @@
 #include <cstring>
 #include <iostream>
 
+#include "Child.h"
 #include "FaultSweep.h"
 #include "Scenario.h"
 
@@ -64,7 +65,6 @@ void printReplay(int signal) {
 std::string runOnce(const Scenario& scenario, uint64_t seed) {
     currentName = scenario.name;
     currentSeed = seed;
-    ++runs;
     alarm(60);
     std::string problem;
     try {
@@ -76,10 +76,25 @@ std::string runOnce(const Scenario& scenario, uint64_t seed) {
     }
     alarm(0);
     if (!problem.empty()) {
-        problem += "\nreplay: " + program + " --scenario=" + scenario.name +
-                   " --seed=" + std::to_string(seed) + "\n";
+        problem = "seed " + std::to_string(seed) + ": " + problem +
+                  "\nreplay: " + program + " --scenario=" + scenario.name +
+                  " --seed=" + std::to_string(seed) + "\n";
     }
     return problem;
+}
+
+Ended seedsInChild(const Scenario& scenario, uint64_t first, uint64_t count) {
+    runs += count;
+    // Each run has its own limit.
+    return inChild(0, [&](std::string& problem) {
+        for (uint64_t seed = first; seed < first + count; ++seed) {
+            problem = runOnce(scenario, seed);
+            if (!problem.empty()) {
+                return 1;
+            }
+        }
+        return 0;
+    });
 }
 
 class SeedsTest : public ::testing::Test {
@@ -88,11 +103,9 @@ class SeedsTest : public ::testing::Test {
             : scenario_(scenario), first_(first), count_(count) {}
 
     void TestBody() override {
-        for (uint64_t seed = first_; seed < first_ + count_; ++seed) {
-            const std::string problem = runOnce(scenario_, seed);
-            if (!problem.empty()) {
-                FAIL() << "seed " << seed << ": " << problem;
-            }
+        const Ended child = seedsInChild(scenario_, first_, count_);
+        if (child.status != 0) {
+            FAIL() << child.text;
         }
     }
 
@@ -117,18 +130,19 @@ class FaultsTest : public ::testing::Test {
 };
 
 int soak(int seconds, uint64_t seed) {
-    const auto end =
-            std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-    for (;; ++seed) {
+    constexpr uint64_t kAtOnce = 100;
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds(seconds);
+    for (;; seed += kAtOnce) {
         for (const Scenario& scenario : allScenarios()) {
-            if (std::chrono::steady_clock::now() > end) {
+            if (Clock::now() > end) {
                 printf("%llu runs, none failed\n",
                        static_cast<unsigned long long>(runs));
                 return 0;
             }
-            const std::string problem = runOnce(scenario, seed);
-            if (!problem.empty()) {
-                std::cerr << scenario.name << ": " << problem;
+            const Ended child = seedsInChild(scenario, seed, kAtOnce);
+            if (child.status != 0) {
+                std::cerr << scenario.name << ": " << child.text;
                 return 1;
             }
         }
@@ -154,6 +168,9 @@ int main(int argc, char** argv) {
     uint64_t seed = 0;
     uint64_t first = 1;
     uint64_t seeds = 200;
+    if (const char* asked = getenv("SCENARIO_SEEDS")) {
+        seeds = std::stoull(asked);
+    }
     int seconds = 0;
     bool faults = false;
     bool list = false;
