@@ -376,7 +376,8 @@ def test_a_signal_during_the_search_ends_the_job_soon(cli, rng, monkeypatch):
     assert os.listdir() == ["b.npy"]
 
 
-def test_a_reader_that_left_is_no_traceback(rng):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_is_no_traceback(rng, unbuffered):
     np.save("b.npy", rng.standard_normal((30, 4)).astype(np.float32))
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -385,7 +386,7 @@ def test_a_reader_that_left_is_no_traceback(rng):
             *(sys.executable, "-m", "faiss_ext", "knn", "--base", "b.npy"),
             *("--query", "b.npy", "-k", "2", "--out", "r.npz"),
         ],
-        env=package_environment(),
+        env=package_environment(PYTHONUNBUFFERED=unbuffered),
         stdout=write_end,
         stderr=subprocess.PIPE,
         text=True,

@@ -224,7 +224,9 @@ def test_a_disk_that_fills_up(cli_process, out):
     assert sorted(os.listdir()) == before
 
 
-def test_a_report_that_cannot_be_printed(cli_process):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_report_that_cannot_be_printed(cli_process, monkeypatch, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         outcome = cli_process(
             *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 2),

@@ -201,8 +201,8 @@ def test_too_little_space_is_told_before_the_search(monkeypatch):
     assert "takes 120 bytes, and" in refusal("r.npz")
     assert "takes 120 bytes, and" in refusal("r.ivecs")
     usage.free += 1
-    with open_results("r.npz", 0, 2, 10):
-        pass
+    with open_results("r.npz", 5, 2, 10) as out:
+        out.write(*results(5, 2))
 
 
 def test_a_file_system_that_does_not_tell_its_space_is_taken(monkeypatch):
