@@ -1,4 +1,4 @@
-"""Where to search: which GPUs there are, and a flat index on one or the CPU."""
+"""Where to search: the GPUs there are, and a flat index on one or the CPU."""
 
 from __future__ import annotations
 

@@ -175,9 +175,7 @@ def _check(
                 )
 
 
-def _read_through(
-    file: VectorFile, allow_nan: bool, watch: Stopwatch
-) -> None:
+def _read_through(file: VectorFile, allow_nan: bool, watch: Stopwatch) -> None:
     """Read a file for its errors alone."""
     with progress("checking", file.n, "queries") as advance:
         for start, x in watch.each(
@@ -209,10 +207,10 @@ def _add(
 
 
 def _reserve(index: faiss_ext.IndexFlat, base: VectorFile) -> None:
-    """Get the memory for all vectors at once.
+    """Get the memory for all vectors, before any of them is read.
 
-    Otherwise the array would be moved as it grows, with old and new in memory
-    together. Shrinking a vector keeps its memory.
+    Too little is told at once then, and nothing is moved as the index grows.
+    Shrinking a vector keeps its memory.
     """
     index.codes.resize(base.n * index.code_size)
     index.codes.resize(0)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import faiss
+
 import faiss_ext
 
 from ..devices import FlatIndex

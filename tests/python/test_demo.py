@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 from conftest import ROOT, package_environment
 
 sys.path.insert(0, str(ROOT / "examples"))
-import digits  # noqa: E402
 from matplotlib import colors, image  # noqa: E402
 
+import digits  # noqa: E402
 import neighbour_picture  # noqa: E402
 
 

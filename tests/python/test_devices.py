@@ -106,7 +106,9 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(
     monkeypatch.setattr(devices, "gpu_count", lambda: (0, "there is no GPU"))
     outcome = run()
     assert outcome.status == 0
-    assert re.search(r"searching on the CPU.* \(there is no GPU\)", outcome.err)
+    assert re.search(
+        r"searching on the CPU.* \(there is no GPU\)", outcome.err
+    )
     assert StockIndex.made == []
 
 
@@ -157,9 +159,7 @@ def test_a_gpu_gets_the_base_in_large_chunks(gpus, run, monkeypatch):
     assert StockIndex.made[0].adds == [20, 10]
 
 
-def test_transfers_are_reported_where_they_are_counted(
-    gpus, run, monkeypatch
-):
+def test_transfers_are_reported_where_they_are_counted(gpus, run, monkeypatch):
     assert "transfers  not counted by Faiss' own index" in run().out
     monkeypatch.setattr(faiss_ext, "GpuIndexFlat", NativeIndex)
     assert "transfers  1.23 kB to the device, 5.6 GB back" in run().out

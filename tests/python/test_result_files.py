@@ -269,6 +269,25 @@ def test_files_of_a_group_appear_in_the_order_given(monkeypatch):
     assert seen == ["one", "two"]
 
 
+def test_an_end_between_two_renames_leaves_no_file_of_the_last_name(
+    monkeypatch,
+):
+    Path("r.fvecs").write_bytes(b"old")
+    Path("r.ivecs").write_bytes(b"old")
+    replace = os.replace
+
+    def interrupted(source: str, target: str) -> None:
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with open_results("r.ivecs", 5, 2, 10) as out:
+            out.write(*results(5, 2))
+    assert os.listdir() == ["r.fvecs"]
+    assert vecs("r.fvecs", "<f4", 2).shape == (5, 2)
+
+
 def test_a_second_file_that_cannot_be_created_takes_the_first_along():
     with pytest.raises(UserError, match="no/two"):
         with atomic_files("one", "no/two"):
