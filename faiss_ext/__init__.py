@@ -28,12 +28,15 @@ except _metadata.PackageNotFoundError:
 
 #: Why the native part is missing; None where it is there.
 native_problem = None
-try:
-    _importlib.import_module("faiss_ext.swigfaiss_ext")
-except ImportError as _error:
-    native_problem = str(_error)
+if not hasattr(_faiss, "GpuIndexFlat"):
+    native_problem = "this Faiss was built without GPU support"
+else:
+    try:
+        from .native import *  # noqa: F401,F403
+    except ImportError as _error:
+        native_problem = str(_error)
 
-#: Whether the native part, `faiss_ext.swigfaiss_ext`, can be used.
+#: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
 
 

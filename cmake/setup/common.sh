@@ -51,3 +51,63 @@ gpu_archs() {
 }
 
 cache_dir="${XDG_CACHE_HOME:-$HOME/.cache}/faiss_ext"
+
+# install_packages NAME...: installs the packages that are missing.
+install_packages() {
+    command -v apt-get >/dev/null || {
+        say "no apt-get here: taking for granted that these are installed: $*"
+        return 0
+    }
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null |
+            grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || die "missing system packages: ${missing[*]}" \
+        "run 'apt-get install ${missing[*]}' as root"
+    say "installing system packages (about 1 minute): ${missing[*]}"
+    quietly "$cache_dir/logs/apt-install.log" sh -c \
+        'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"' \
+        sh "${missing[@]}" ||
+        die "apt-get could not install ${missing[*]}" \
+            "see the log above; 'apt-get install ${missing[*]}' must work"
+}
+
+# virtual_env FOLDER PACKAGE...: a virtual environment in FOLDER with these
+# packages, by PYTHON (default: python3, installed if need be). A stamp, written
+# last, names everything that shapes it, so that an interrupted or outdated one
+# is made again.
+virtual_env() {
+    local folder=$1 python=${PYTHON:-python3} log=$1.log stamp
+    shift
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || [ -n "${PYTHON:-}" ] ||
+        install_packages python3 python3-venv
+    command -v "$python" >/dev/null ||
+        die "$python is not installed" "install Python 3.10 or newer, or set PYTHON"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        die "$python is $("$python" -V 2>&1), expected Python 3.10 or newer" "set PYTHON"
+    "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        die "$python cannot make virtual environments" \
+            "as root, 'apt-get install python3-venv', or set PYTHON to another one"
+
+    stamp="$("$python" -c 'import sys; print(sys.version, sys.executable)')
+$folder
+$*"
+    mkdir -p "$(dirname "$folder")"
+    (
+        exec 8>"$folder.lock"
+        flock -n 8 || { say "another set-up of ${folder#"$root"/} is running; waiting for it"; flock 8; }
+        if [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ] && "$folder/bin/python" -c ''; then
+            exit 0
+        fi
+        say "getting Python packages into ${folder#"$root"/} (about 30 seconds, once): $*"
+        rm -rf "$folder"
+        quietly "$log" "$python" -m venv "$folder"
+        quietly "$log" "$folder/bin/python" -m pip install --disable-pip-version-check \
+            --prefer-binary "$@" ||
+            die "pip cannot install $*" \
+                "check that pip reaches a package index, then run this again"
+        printf '%s\n' "$stamp" >"$folder/stamp"
+    )
+}

@@ -1,0 +1,46 @@
+# The front door. CMake is the build; this file only calls it.
+#
+#   make demo    sets up, then finds neighbours among handwritten digits
+#   make test    sets up, builds, runs every test that this machine can run
+#   make help    the rest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup build install format clean
+
+PRESET ?= ci
+BUILD := build/$(PRESET)
+JOBS ?= $(shell nproc)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
+	@cmake/setup/demo.sh
+
+test: build ## every test that this machine can run
+	@cmake/setup/cpu-env.sh
+	@. build/setup.env && tests/run_tests.py $(BUILD)
+
+setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
+	@cmake/setup/development.sh
+
+build: setup ## the library, the Python module and the tests
+	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
+	@. build/setup.env && \
+	cmake --preset $(PRESET) -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	    -DPython_EXECUTABLE="$$PYTHON" \
+	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
+	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
+	@cmake --build $(BUILD) -j $(JOBS)
+
+install: ## to PREFIX (default /usr/local), from the preset `release`
+	@$(MAKE) --no-print-directory build PRESET=release
+	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
+
+format: ## lay out the C++ code
+	@git ls-files -- '*.h' '*.cpp' | xargs clang-format -i
+
+clean: ## remove what was built here; the cached Faiss stays
+	@rm -rf build demo

@@ -1,0 +1,43 @@
+"""The classes and functions that replace Faiss' own; importing this needs the
+native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
+
+from . import swigfaiss_ext as _swig
+from .cloning import (
+    downcast_index,
+    index_cpu_to_all_gpus,
+    index_cpu_to_gpu,
+    index_cpu_to_gpu_multiple,
+    index_cpu_to_gpu_multiple_py,
+    index_cpu_to_gpus_list,
+)
+from .device_array import DeviceArray
+from .index_methods import add_methods
+from .swigfaiss_ext import (
+    GpuIndexFlat,
+    GpuIndexFlatIP,
+    GpuIndexFlatL2,
+    StagedConfig,
+)
+
+__all__ = [
+    "DeviceArray",
+    "GpuIndexFlat",
+    "GpuIndexFlatIP",
+    "GpuIndexFlatL2",
+    "StagedConfig",
+    "downcast_index",
+    "index_cpu_to_all_gpus",
+    "index_cpu_to_gpu",
+    "index_cpu_to_gpu_multiple",
+    "index_cpu_to_gpu_multiple_py",
+    "index_cpu_to_gpus_list",
+]
+
+for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
+    add_methods(_class)
+
+# In Faiss a GpuIndexFlatL2 is a GpuIndexFlat. Ours derive from Faiss' classes
+# one by one, so Python is told here; every method that C++ must see under its
+# own type stands in each class, and is found before the added base's.
+for _class in (GpuIndexFlatL2, GpuIndexFlatIP):
+    _class.__bases__ = (*_class.__bases__, GpuIndexFlat)

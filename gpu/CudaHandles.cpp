@@ -1,0 +1,86 @@
+#include <faiss_ext/gpu/CudaHandles.h>
+
+#include <utility>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+DeviceGuard::DeviceGuard(int device) : previous_(-1), changed_(false) {
+    FAISS_EXT_CUDA_TRY(cudaGetDevice(&previous_));
+    if (previous_ != device) {
+        FAISS_EXT_CUDA_TRY(cudaSetDevice(device));
+        changed_ = true;
+    }
+}
+
+DeviceGuard::~DeviceGuard() {
+    if (changed_) {
+        FAISS_EXT_CUDA_NOTHROW(cudaSetDevice(previous_));
+    }
+}
+
+Event::Event() {
+    FAISS_EXT_CUDA_TRY(
+            cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+}
+
+Event::~Event() {
+    if (event_) {
+        FAISS_EXT_CUDA_NOTHROW(cudaEventDestroy(event_));
+    }
+}
+
+Event::Event(Event&& other) noexcept
+        : event_(std::exchange(other.event_, nullptr)) {}
+
+Event& Event::operator=(Event&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+}
+
+void Event::record(cudaStream_t stream) {
+    FAISS_EXT_CUDA_TRY(cudaEventRecord(event_, stream));
+}
+
+void Event::orderBefore(cudaStream_t stream) const {
+    FAISS_EXT_CUDA_TRY(cudaStreamWaitEvent(stream, event_, 0));
+}
+
+void Event::wait() const {
+    FAISS_EXT_CUDA_TRY(cudaEventSynchronize(event_));
+}
+
+bool Event::reached() const {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) {
+        // Not a failure, yet it is left in the thread's last-error slot.
+        cudaGetLastError();
+        return false;
+    }
+    FAISS_EXT_CUDA_TRY(status);
+    return true;
+}
+
+Stream::Stream() {
+    FAISS_EXT_CUDA_TRY(
+            cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+}
+
+Stream::~Stream() {
+    if (stream_) {
+        FAISS_EXT_CUDA_NOTHROW(cudaStreamDestroy(stream_));
+    }
+}
+
+Stream::Stream(Stream&& other) noexcept
+        : stream_(std::exchange(other.stream_, nullptr)) {}
+
+Stream& Stream::operator=(Stream&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    return *this;
+}
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <faiss_ext/gpu/Export.h>
+
+/// Owners of CUDA's handles: move-only, freed at the end of their life.
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Makes `device` the calling thread's current device for one scope.
+class FAISS_EXT_API DeviceGuard {
+ public:
+    /// Throws CudaError.
+    explicit DeviceGuard(int device);
+    ~DeviceGuard();
+
+    DeviceGuard(const DeviceGuard&) = delete;
+    DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+    int previous_;
+    bool changed_;
+};
+
+/// A CUDA event without timing, on the device that is current when it is made.
+class FAISS_EXT_API Event {
+ public:
+    /// Throws CudaError.
+    Event();
+    ~Event();
+    Event(Event&& other) noexcept;
+    Event& operator=(Event&& other) noexcept;
+
+    /// Marks the point that `stream` has reached; replaces an earlier mark.
+    void record(cudaStream_t stream);
+
+    /// Work enqueued later on `stream` waits for the mark; the host does not.
+    /// An event without a mark counts as reached.
+    void orderBefore(cudaStream_t stream) const;
+
+    /// The calling thread waits for the mark. Throws CudaError, also for a
+    /// failure of the work before the mark.
+    void wait() const;
+
+    /// Whether the mark is reached; does not wait. Throws CudaError.
+    bool reached() const;
+
+ private:
+    cudaEvent_t event_ = nullptr;
+};
+
+/// A stream that does not join the legacy default stream.
+class FAISS_EXT_API Stream {
+ public:
+    /// Throws CudaError.
+    Stream();
+    ~Stream();
+    Stream(Stream&& other) noexcept;
+    Stream& operator=(Stream&& other) noexcept;
+
+    cudaStream_t get() const noexcept { return stream_; }
+
+ private:
+    cudaStream_t stream_ = nullptr;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <faiss/impl/FaissException.h>
+
+#include <string>
+
+#include <faiss_ext/gpu/Export.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// A CUDA call failed, now or in work that was enqueued earlier. The index
+/// still answers correctly afterwards when the error is one that CUDA can
+/// recover from (such as cudaErrorMemoryAllocation); after an error that ends
+/// the CUDA context, every later call throws CudaError too.
+class FAISS_EXT_API CudaError : public faiss::FaissException {
+ public:
+    CudaError(cudaError_t code, const std::string& doing);
+
+    /// The code that CUDA gave.
+    cudaError_t code() const noexcept { return code_; }
+
+ private:
+    cudaError_t code_;
+};
+
+/// An argument is no array that this call can take: a null or foreign pointer,
+/// a device array shorter than it must be, arrays that overlap. Nothing was
+/// read, written or enqueued.
+class FAISS_EXT_API InvalidArray : public faiss::FaissException {
+ public:
+    using faiss::FaissException::FaissException;
+    ~InvalidArray() override;
+};
+
+/// The call asks for something that this index cannot answer (such as a search
+/// among selected ids), and that must not be answered with something else.
+class FAISS_EXT_API Unsupported : public faiss::FaissException {
+ public:
+    using faiss::FaissException::FaissException;
+    ~Unsupported() override;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,85 @@
+#pragma once
+
+/// Every difference between the Faiss versions that this library compiles on
+/// stands in this header: 1.7.3 (C++17) to 1.15 (C++20).
+
+#include <faiss/Index.h>
+#include <faiss/gpu/impl/IndexUtils.h>
+#include <faiss/impl/FaissAssert.h>
+
+#if __has_include(<faiss/IndexShards.h>)
+#include <faiss/IndexShards.h>
+#else
+#include <faiss/MetaIndexes.h>
+#endif
+
+#define FAISS_EXT_FAISS_VERSION                                \
+    (FAISS_VERSION_MAJOR * 10000 + FAISS_VERSION_MINOR * 100 + \
+     FAISS_VERSION_PATCH)
+
+/// From 1.13 on, queries and vectors may have other types than float
+/// (`search_ex`, `add_ex`, `NumericType`).
+#define FAISS_EXT_HAS_NUMERIC_TYPE (FAISS_EXT_FAISS_VERSION >= 11300)
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Type of labels and counts. Faiss 1.7.3 has it inside `faiss::Index`, later
+/// versions in namespace `faiss`; a member that both have tells it.
+using idx_t = decltype(faiss::Index::ntotal);
+
+/// Type of the row count of the protected `searchImpl_`.
+#if FAISS_EXT_FAISS_VERSION < 10704
+using SearchImplCount = int;
+#else
+using SearchImplCount = idx_t;
+#endif
+
+/// Throws faiss::FaissException, in Faiss' words, unless 1 <= k <= the limit
+/// of this Faiss' selection kernels (2048 neighbours; 1.7.3 takes one less).
+inline void validateK(idx_t k) {
+#if FAISS_EXT_FAISS_VERSION < 10704
+    faiss::gpu::validateKSelect(k);
+#else
+    // Later versions take an int: a larger k must not wrap into the range.
+    constexpr idx_t kTooLarge = 1 << 30;
+    faiss::gpu::validateKSelect(
+            static_cast<int>(k < kTooLarge ? k : kTooLarge));
+#endif
+}
+
+/// Throws faiss::FaissException unless this Faiss takes n vectors in one call.
+inline void validateCount(idx_t n) {
+    FAISS_THROW_IF_NOT_FMT(
+            n >= 0,
+            "number of vectors must not be negative (requested %lld)",
+            static_cast<long long>(n));
+#if FAISS_EXT_FAISS_VERSION < 10704
+    faiss::gpu::validateNumVectors(n);
+#endif
+}
+
+/// Lets faiss::IndexReplicas or faiss::IndexShards delete what they hold.
+template <typename ThreadedIndex>
+void ownSubIndexes(ThreadedIndex& index) {
+#if FAISS_EXT_FAISS_VERSION < 10704
+    index.own_fields = true;
+#else
+    index.own_indices = true;
+#endif
+}
+
+/// Whether cloner options hand the index to cuVS. Such an index is searched by
+/// another library, and stays Faiss' own.
+template <typename ClonerOptions>
+bool usesCuvs(const ClonerOptions& options) {
+#if FAISS_EXT_FAISS_VERSION < 11000
+    (void)options;
+    return false;
+#else
+    return options.use_cuvs;
+#endif
+}
+
+} // namespace gpu
+} // namespace faiss_ext

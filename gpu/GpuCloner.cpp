@@ -1,0 +1,140 @@
+#include <faiss_ext/gpu/GpuCloner.h>
+
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexReplicas.h>
+#include <faiss/IndexScalarQuantizer.h>
+
+#include <algorithm>
+#include <memory>
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+/// Vectors of a CPU index that are not stored as float32 go over in blocks.
+constexpr idx_t kVectorsPerBlock = 1 << 20;
+
+bool isFloat16Store(const faiss::Index* index) {
+    auto* quantized = dynamic_cast<const faiss::IndexScalarQuantizer*>(index);
+    return quantized && quantized->sq.qtype == faiss::ScalarQuantizer::QT_fp16;
+}
+
+/// Faiss' cloner with the flat cases replaced. Indexes that hold others are
+/// cloned by Faiss, which comes back here for what they hold.
+class FlatCloner : public faiss::gpu::ToGpuCloner {
+ public:
+    using faiss::gpu::ToGpuCloner::ToGpuCloner;
+
+    faiss::Index* clone_Index(const faiss::Index* index) override {
+        if (usesCuvs(*this)) {
+            return faiss::gpu::ToGpuCloner::clone_Index(index);
+        }
+        if (auto* flat = dynamic_cast<const faiss::IndexFlat*>(index)) {
+            return new GpuIndexFlat(provider, flat, flatConfig(useFloat16));
+        }
+        if (isFloat16Store(index)) {
+            auto copy = std::make_unique<GpuIndexFlat>(
+                    provider, index->d, index->metric_type, flatConfig(true));
+            std::vector<float> block;
+            for (idx_t i = 0; i < index->ntotal; i += kVectorsPerBlock) {
+                const idx_t n = std::min(kVectorsPerBlock, index->ntotal - i);
+                block.resize(static_cast<size_t>(n) * index->d);
+                index->reconstruct_n(i, n, block.data());
+                copy->add(n, block.data());
+            }
+            return copy.release();
+        }
+        return faiss::gpu::ToGpuCloner::clone_Index(index);
+    }
+
+ private:
+    faiss::gpu::GpuIndexFlatConfig flatConfig(bool float16) const {
+        faiss::gpu::GpuIndexFlatConfig config;
+        config.device = device;
+        config.useFloat16 = float16;
+        return config;
+    }
+};
+
+/// Faiss' cloner for several GPUs, which makes stock indexes of flat ones
+/// through copies of its single-GPU cloner; so the flat cases are met here.
+class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
+ public:
+    using faiss::gpu::ToGpuClonerMultiple::ToGpuClonerMultiple;
+
+    faiss::Index* clone_Index(const faiss::Index* index) override {
+        if (sub_cloners.size() == 1) {
+            return onGpu(0, index);
+        }
+        auto* flat = dynamic_cast<const faiss::IndexFlat*>(index);
+        if (!flat || sub_cloners.empty()) {
+            return faiss::gpu::ToGpuClonerMultiple::clone_Index(index);
+        }
+        return shard ? shardsOf(flat) : replicasOf(flat);
+    }
+
+ private:
+    faiss::Index* onGpu(size_t i, const faiss::Index* index) {
+        const auto& sub = sub_cloners[i];
+        return FlatCloner(sub.provider, sub.device, *this).clone_Index(index);
+    }
+
+    faiss::Index* replicasOf(const faiss::IndexFlat* index) {
+        auto replicas = std::make_unique<faiss::IndexReplicas>();
+        ownSubIndexes(*replicas);
+        for (size_t i = 0; i < sub_cloners.size(); ++i) {
+            replicas->addIndex(onGpu(i, index));
+        }
+        return replicas.release();
+    }
+
+    faiss::Index* shardsOf(const faiss::IndexFlat* index) {
+        const auto count = static_cast<idx_t>(sub_cloners.size());
+        auto shards = std::make_unique<faiss::IndexShards>(
+                index->d, /*threaded=*/true, /*successive_ids=*/true);
+        ownSubIndexes(*shards);
+        faiss::IndexFlat empty(index->d, index->metric_type);
+        empty.metric_arg = index->metric_arg;
+        for (idx_t i = 0; i < count; ++i) {
+            std::unique_ptr<faiss::Index> part(onGpu(i, &empty));
+            const idx_t begin = index->ntotal * i / count;
+            const idx_t end = index->ntotal * (i + 1) / count;
+            part->add(end - begin, index->get_xb() + begin * index->d);
+            shards->add_shard(part.release());
+        }
+        return shards.release();
+    }
+};
+
+} // namespace
+
+faiss::Index* index_cpu_to_gpu(
+        faiss::gpu::GpuResourcesProvider* provider,
+        int device,
+        const faiss::Index* index,
+        const faiss::gpu::GpuClonerOptions* options) {
+    const faiss::gpu::GpuClonerOptions defaults;
+    return FlatCloner(provider, device, options ? *options : defaults)
+            .clone_Index(index);
+}
+
+faiss::Index* index_cpu_to_gpu_multiple(
+        std::vector<faiss::gpu::GpuResourcesProvider*>& provider,
+        std::vector<int>& devices,
+        const faiss::Index* index,
+        const faiss::gpu::GpuMultipleClonerOptions* options) {
+    FAISS_THROW_IF_NOT_FMT(
+            provider.size() == devices.size(),
+            "%zu resources given for %zu devices",
+            provider.size(),
+            devices.size());
+    const faiss::gpu::GpuMultipleClonerOptions defaults;
+    return MultipleCloner(provider, devices, options ? *options : defaults)
+            .clone_Index(index);
+}
+
+} // namespace gpu
+} // namespace faiss_ext

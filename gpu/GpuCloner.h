@@ -1,0 +1,30 @@
+#pragma once
+
+#include <faiss/gpu/GpuCloner.h>
+
+#include <vector>
+
+#include <faiss_ext/gpu/Export.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// faiss::gpu::index_cpu_to_gpu, but flat indexes, also inside others, become
+/// faiss_ext's classes. The caller owns the result. Throws what Faiss' function
+/// throws.
+FAISS_EXT_API faiss::Index* index_cpu_to_gpu(
+        faiss::gpu::GpuResourcesProvider* provider,
+        int device,
+        const faiss::Index* index,
+        const faiss::gpu::GpuClonerOptions* options = nullptr);
+
+/// The same for faiss::gpu::index_cpu_to_gpu_multiple: one flat index becomes
+/// replicas or (options->shard) shards on the given devices.
+FAISS_EXT_API faiss::Index* index_cpu_to_gpu_multiple(
+        std::vector<faiss::gpu::GpuResourcesProvider*>& provider,
+        std::vector<int>& devices,
+        const faiss::Index* index,
+        const faiss::gpu::GpuMultipleClonerOptions* options = nullptr);
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,43 @@
+#include <faiss_ext/gpu/HostCopies.h>
+
+#include <faiss/impl/FaissAssert.h>
+
+#include <cstring>
+#include <utility>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+void HostCopies::reset(size_t steps) {
+    steps_.clear();
+    steps_.reserve(steps);
+    std::lock_guard<std::mutex> guard(mutex_);
+    abandoned_ = false;
+}
+
+void HostCopies::enqueue(std::vector<HostCopy>&& pieces, cudaStream_t stream) {
+    FAISS_THROW_IF_NOT(steps_.size() < steps_.capacity());
+    steps_.push_back({this, std::move(pieces)});
+    FAISS_EXT_CUDA_TRY(cudaLaunchHostFunc(stream, runStep, &steps_.back()));
+}
+
+void HostCopies::abandon() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    abandoned_ = true;
+}
+
+void CUDART_CB HostCopies::runStep(void* step) {
+    auto* self = static_cast<Step*>(step);
+    std::lock_guard<std::mutex> guard(self->owner->mutex_);
+    if (self->owner->abandoned_) {
+        return;
+    }
+    for (const HostCopy& piece : self->pieces) {
+        std::memcpy(piece.destination, piece.source, piece.bytes);
+    }
+}
+
+} // namespace gpu
+} // namespace faiss_ext

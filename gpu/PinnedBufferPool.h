@@ -1,0 +1,123 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/TransferStats.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+class PinnedBufferPool;
+
+/// A piece of pinned host memory on loan from a PinnedBufferPool: move-only,
+/// goes back to the pool at the end of its life. The pool must outlive it.
+class FAISS_EXT_API PinnedBuffer {
+ public:
+    PinnedBuffer() = default;
+    ~PinnedBuffer();
+    PinnedBuffer(PinnedBuffer&& other) noexcept;
+    PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
+
+    /// Host pointer, or nullptr for an empty buffer.
+    char* data() const noexcept { return data_; }
+
+    /// Bytes: at least what was asked for.
+    size_t size() const noexcept { return size_; }
+
+    /// Gives the buffer back now, to be lent again once the work enqueued so
+    /// far on `stream` is done. Does not wait. Throws CudaError; then the
+    /// buffer stays with the caller.
+    void releaseAfter(cudaStream_t stream);
+
+ private:
+    friend class PinnedBufferPool;
+    PinnedBuffer(PinnedBufferPool* pool, char* data, size_t size);
+
+    PinnedBufferPool* pool_ = nullptr;
+    char* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+/// A bounded pool of pinned host memory. Pinning costs a fraction of a
+/// millisecond a MiB, so buffers, in sizes that are powers of two, are kept and
+/// lent again; a buffer still in use by the GPU waits for its event first.
+///
+/// Safe for any number of threads. No CUDA call is made while the pool's lock
+/// is held. Buffers must be back before the pool is destroyed, which waits for
+/// the events of those released with `releaseAfter`.
+class FAISS_EXT_API PinnedBufferPool {
+ public:
+    /// At most `capacity` bytes are pinned at any time. `counters` is told of
+    /// waits and allocations, and must outlive the pool.
+    PinnedBufferPool(size_t capacity, TransferCounters& counters);
+    ~PinnedBufferPool();
+
+    PinnedBufferPool(const PinnedBufferPool&) = delete;
+    PinnedBufferPool& operator=(const PinnedBufferPool&) = delete;
+
+    /// Lends a buffer of at least `bytes`; bytes >= 1. Takes, in this order: a
+    /// free buffer; one whose event is reached; newly pinned memory within the
+    /// capacity, for which idle buffers of other sizes are unpinned if need be;
+    /// the buffer released first, after waiting for its event. Throws
+    /// faiss::FaissException when the capacity cannot hold the request, which
+    /// names both, and CudaError when pinning fails.
+    PinnedBuffer acquire(size_t bytes);
+
+    /// Unpins every buffer that is not in use. Does not wait.
+    void trim();
+
+    size_t capacity() const noexcept { return capacity_; }
+
+    /// Bytes pinned now, lent or idle.
+    size_t pinnedBytes() const;
+
+    /// The size that a request for `bytes` is rounded up to.
+    static size_t bucketSize(size_t bytes);
+
+ private:
+    friend class PinnedBuffer;
+
+    /// A buffer that the GPU may still use.
+    struct Pending {
+        char* data;
+        size_t size;
+        Event event;
+    };
+
+    void release(char* data, size_t size);
+    void releaseAfter(char* data, size_t size, cudaStream_t stream);
+
+    char* takeIdle(size_t size);
+    bool reserve(size_t size);
+    std::optional<Pending> takeOldest();
+    void putBack(Pending&& pending);
+    void settle(Pending&& pending);
+    bool reclaimReached();
+    bool reclaimOldest();
+    bool waitForOtherThreads();
+    bool unpinOneIdle();
+    Event takeEvent();
+
+    const size_t capacity_;
+    TransferCounters& counters_;
+
+    mutable std::mutex mutex_;
+    // All below: under mutex_.
+    size_t pinnedBytes_ = 0;
+    std::map<size_t, std::vector<char*>> idle_;
+    std::deque<Pending> pending_;
+    int beingLookedAt_ = 0;
+    std::condition_variable lookedAt_;
+    std::vector<Event> events_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

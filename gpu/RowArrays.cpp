@@ -1,0 +1,159 @@
+#include <faiss_ext/gpu/RowArrays.h>
+
+#include <limits>
+#include <string>
+#include <utility>
+
+#include <faiss_ext/gpu/Exceptions.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+// What cudaMalloc guarantees, so all that Faiss' kernels can count on.
+constexpr size_t kAlignment = 256;
+
+size_t alignUp(size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+} // namespace
+
+RowArrays::RowArrays(Direction direction, idx_t n, int device)
+        : direction_(direction), n_(n), device_(device) {}
+
+void RowArrays::add(const char* name, const void* data, size_t rowBytes) {
+    if (!data && direction_ == Direction::ToDevice) {
+        throw InvalidArray(std::string(name) + " is null");
+    }
+    if (static_cast<size_t>(n_) >
+        std::numeric_limits<ptrdiff_t>::max() / rowBytes) {
+        throw InvalidArray(
+                std::string(name) + " would have " + std::to_string(n_) +
+                " rows of " + std::to_string(rowBytes) +
+                " bytes, more than memory can hold");
+    }
+    auto* bytes = static_cast<char*>(const_cast<void*>(data));
+    Array array{
+            name,
+            bytes,
+            rowBytes,
+            {MemoryKind::Device, device_},
+            Route::Dropped,
+            0};
+    if (data) {
+        array.place = placementOf(data, n_ * rowBytes, name);
+        if (array.place.onDevice(device_)) {
+            array.route = Route::InPlace;
+        } else if (array.place.kind == MemoryKind::Pageable) {
+            array.route = Route::ThroughPinned;
+        } else {
+            array.route = Route::Copied;
+        }
+    }
+    if (array.route != Route::InPlace) {
+        stagedRowBytes_ += rowBytes;
+    }
+    if (array.route == Route::ThroughPinned) {
+        pinnedRowBytes_ += rowBytes;
+    }
+    anyOnHost_ |= array.place.onHost();
+    arrays_.push_back(array);
+}
+
+void RowArrays::refuseOverlap(const RowArrays& other) const {
+    for (const Array& a : arrays_) {
+        for (const Array& b : other.arrays_) {
+            if (&a == &b || !a.data || !b.data) {
+                continue;
+            }
+            if (a.data < b.data + n_ * b.rowBytes &&
+                b.data < a.data + n_ * a.rowBytes) {
+                throw InvalidArray(
+                        std::string(a.name) + " and " + b.name +
+                        " overlap in memory");
+            }
+        }
+    }
+}
+
+void RowArrays::layOut(idx_t rows) {
+    rows_ = rows;
+    packedBytes_ = 0;
+    for (Array& array : arrays_) {
+        if (array.route == Route::ThroughPinned) {
+            array.offset = packedBytes_;
+            packedBytes_ += rows * array.rowBytes;
+        }
+    }
+    blockBytes_ = packedBytes_;
+    for (Array& array : arrays_) {
+        if (array.route == Route::Copied || array.route == Route::Dropped) {
+            array.offset = alignUp(blockBytes_);
+            blockBytes_ = array.offset + rows * array.rowBytes;
+        }
+    }
+}
+
+std::vector<HostCopy> RowArrays::hostCopies(idx_t first, char* pinned) const {
+    std::vector<HostCopy> copies;
+    for (const Array& array : arrays_) {
+        if (array.route != Route::ThroughPinned) {
+            continue;
+        }
+        HostCopy copy{
+                pinned + array.offset,
+                array.data + first * array.rowBytes,
+                rows_ * array.rowBytes};
+        if (direction_ == Direction::FromDevice) {
+            copy = {const_cast<void*>(copy.source),
+                    copy.destination,
+                    copy.bytes};
+        }
+        copies.push_back(copy);
+    }
+    return copies;
+}
+
+std::vector<DeviceCopy> RowArrays::deviceCopies(
+        idx_t first, char* block, char* pinned) const {
+    std::vector<DeviceCopy> copies;
+    const MemoryPlacement gpu{MemoryKind::Device, device_};
+    const auto add = [&](char* inBlock,
+                         char* outside,
+                         const MemoryPlacement& place,
+                         size_t bytes) {
+        if (direction_ == Direction::ToDevice) {
+            copies.push_back({inBlock, gpu, outside, place, bytes});
+        } else {
+            copies.push_back({outside, place, inBlock, gpu, bytes});
+        }
+    };
+    if (packedBytes_ > 0) {
+        add(block, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
+    }
+    for (const Array& array : arrays_) {
+        if (array.route == Route::Copied) {
+            add(block + array.offset,
+                array.data + first * array.rowBytes,
+                array.place,
+                rows_ * array.rowBytes);
+        }
+    }
+    return copies;
+}
+
+std::vector<void*> RowArrays::devicePointers(idx_t first, char* block) const {
+    std::vector<void*> pointers;
+    for (const Array& array : arrays_) {
+        pointers.push_back(
+                array.route == Route::InPlace
+                        ? array.data + first * array.rowBytes
+                        : block + array.offset);
+    }
+    return pointers;
+}
+
+} // namespace gpu
+} // namespace faiss_ext

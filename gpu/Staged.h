@@ -1,0 +1,292 @@
+#pragma once
+
+#include <faiss/gpu/GpuIndex.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/StagedConfig.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/TransferStats.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// A Faiss GPU index whose results come back in stream order through pinned
+/// staging memory. `Base` is a subclass of faiss::gpu::GpuIndex; whatever takes
+/// a `Base` takes this.
+///
+/// All arrays may lie in pageable, pinned or managed host memory or on any GPU,
+/// each by itself. For every method below:
+/// - Host outputs: the call returns when they are complete, after one wait for
+///   one event. Device outputs only: it returns when the work is enqueued, in
+///   the order of the index's default stream (of its resources).
+/// - Outputs are written, never read. They may not overlap each other or an
+///   input.
+/// - Device inputs are read in the order of the default stream. Pageable inputs
+///   have been read when the call returns. Pinned and managed ones have been
+///   read when a call that waits returns; otherwise they must stay unchanged
+///   until the default stream has passed the call.
+/// - Any number of threads may call; calls on indexes that share a GpuResources
+///   object run one after another.
+/// - Throws InvalidArray, Unsupported, CudaError, or faiss::FaissException with
+///   Faiss' own text; then nothing in flight touches the caller's arrays.
+///
+/// Life: made with an index, frees its staging memory with it. The destructor
+/// waits for work in flight that uses this memory.
+template <class Base>
+class Staged : public Base {
+ public:
+    /// `config`, then the arguments of a constructor of Base.
+    template <typename... Args>
+    explicit Staged(const StagedConfig& config, Args&&... args)
+            : Base(std::forward<Args>(args)...),
+              lock_(lockOf(this->resources_.get())),
+              pipeline_(std::make_unique<StagingPipeline>(
+                      this->resources_, this->config_.device, config)) {}
+
+    ~Staged() override {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_.reset();
+    }
+
+    /// The k nearest stored vectors of each query: x [n, d] float32,
+    /// distances [n, k] float32, labels [n, k] int64, -1 where there are fewer
+    /// than k vectors. k is 1 to the limit of Faiss' selection (2048).
+    /// `params` with an IDSelector throws Unsupported: Faiss' GPU index would
+    /// ignore it.
+    void search(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const override {
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {"labels", labels, k * sizeof(idx_t)},
+                {"distances", distances, k * sizeof(float)},
+                searchWork(k, params),
+                params);
+    }
+
+#if FAISS_EXT_HAS_NUMERIC_TYPE
+    /// `search` for queries of another type, where Base takes it.
+    void search_ex(
+            idx_t n,
+            const void* x,
+            faiss::NumericType type,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const override {
+        searchStaged(
+                n,
+                {"x", x, this->d * faiss::get_numeric_type_size(type)},
+                k,
+                {"labels", labels, k * sizeof(idx_t)},
+                {"distances", distances, k * sizeof(float)},
+                [this, k, type, params](
+                        idx_t,
+                        idx_t rows,
+                        const void* const* in,
+                        void* const* out) {
+                    this->searchImpl_ex_(
+                            rows,
+                            in[0],
+                            type,
+                            static_cast<int>(k),
+                            static_cast<float*>(out[1]),
+                            static_cast<idx_t*>(out[0]),
+                            params);
+                },
+                params);
+    }
+
+    void add_ex(idx_t n, const void* x, faiss::NumericType type) override {
+        addGuarded(n, x, this->d * faiss::get_numeric_type_size(type), [&] {
+            Base::add_ex(n, x, type);
+        });
+    }
+
+    void add_with_ids_ex(
+            idx_t n,
+            const void* x,
+            faiss::NumericType type,
+            const idx_t* ids) override {
+        addGuarded(n, x, this->d * faiss::get_numeric_type_size(type), [&] {
+            Base::add_with_ids_ex(n, x, type, ids);
+        });
+    }
+#endif
+
+    /// The labels of `search` alone: x [n, d], labels [n, k]. The distances
+    /// stay on the GPU.
+    void assign(idx_t n, const float* x, idx_t* labels, idx_t k = 1)
+            const override {
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {"labels", labels, k * sizeof(idx_t)},
+                {nullptr, nullptr, k * sizeof(float)},
+                searchWork(k, nullptr),
+                nullptr);
+    }
+
+    /// `search`, then the found vectors: recons [n, k, d] float32, zeros where
+    /// the label is -1.
+    void search_and_reconstruct(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            float* recons,
+            const faiss::SearchParameters* params = nullptr) const override {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        search(n, x, k, distances, labels, params);
+        this->reconstruct_batch(n * k, labels, recons);
+    }
+
+    /// Stores n vectors: x [n, d] float32. Returns when pageable and pinned x
+    /// have been read; waits for that.
+    void add(idx_t n, const float* x) override {
+        addGuarded(n, x, this->d * sizeof(float), [&] { Base::add(n, x); });
+    }
+
+    /// The same with the ids [n] int64 of the vectors, where Base takes them.
+    void add_with_ids(idx_t n, const float* x, const idx_t* ids) override {
+        addGuarded(n, x, this->d * sizeof(float), [&] {
+            Base::add_with_ids(n, x, ids);
+        });
+    }
+
+    void reset() override {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        Base::reset();
+    }
+
+    /// Work of this index enqueued from now on comes after what `stream` holds
+    /// now: for arrays that another library's stream is still writing. A stream
+    /// of the index's device, cudaStreamLegacy or cudaStreamPerThread. The host
+    /// does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_->waitForStream(stream);
+    }
+
+    /// What `stream` is given from now on comes after the work that this index
+    /// has enqueued so far: for device results that another stream will read.
+    /// The host does not wait. Throws CudaError.
+    void makeStreamWait(cudaStream_t stream) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_->makeStreamWait(stream);
+    }
+
+    /// What this index has moved and waited for; any thread, does not wait.
+    TransferStats getTransferStats() const {
+        return pipeline_->counters().snapshot();
+    }
+
+    /// Sets the counts back to zero.
+    void resetTransferStats() {
+        pipeline_->counters().reset();
+    }
+
+ protected:
+    /// Runs `work` through the pipeline: the lock taken, the index's device
+    /// current. n >= 1.
+    void runStaged(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        pipeline_->run(n, inputs, outputs, work);
+    }
+
+    /// Throws unless n is a count that Faiss takes and `data` is there for n >
+    /// 0 rows.
+    static void checkRows(idx_t n, const void* data, const char* name) {
+        validateCount(n);
+        if (n > 0 && !data) {
+            throw InvalidArray(std::string(name) + " is null");
+        }
+    }
+
+    const std::shared_ptr<std::recursive_mutex> lock_;
+    std::unique_ptr<StagingPipeline> pipeline_;
+
+ private:
+    /// outputs[0] are labels, outputs[1] distances: the larger elements first.
+    TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
+        return [this, k, params](
+                       idx_t,
+                       idx_t rows,
+                       const void* const* in,
+                       void* const* out) {
+            this->searchImpl_(
+                    static_cast<SearchImplCount>(rows),
+                    static_cast<const float*>(in[0]),
+                    static_cast<int>(k),
+                    static_cast<float*>(out[1]),
+                    static_cast<idx_t*>(out[0]),
+                    params);
+        };
+    }
+
+    /// A `distances` without a name is not asked for.
+    void searchStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const OutputRows& labels,
+            const OutputRows& distances,
+            const TileWork& work,
+            const faiss::SearchParameters* params) const {
+        FAISS_THROW_IF_NOT_MSG(this->is_trained, "Index not trained");
+        validateK(k);
+        checkRows(n, x.data, x.name);
+        checkRows(n, labels.data, labels.name);
+        if (distances.name) {
+            checkRows(n, distances.data, distances.name);
+        }
+        if (params && params->sel) {
+            throw Unsupported(
+                    "search among selected ids (SearchParameters::sel) is not "
+                    "supported by this GPU index");
+        }
+        if (n > 0) {
+            runStaged(n, {x}, {labels, distances}, work);
+        }
+    }
+
+    /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,
+    /// so that the caller may change x, as with pageable memory.
+    template <typename Add>
+    void addGuarded(
+            idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
+        checkRows(n, x, "x");
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
+                                      : MemoryKind::Pageable;
+        addToBase();
+        if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
+            pipeline_->waitForDefaultStream();
+        }
+    }
+};
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,148 @@
+#pragma once
+
+#include <faiss/gpu/GpuIndexFlat.h>
+
+#include <faiss_ext/gpu/Staged.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// What Faiss' three flat classes have in common beyond Staged: stored vectors
+/// that can be read back. The same rules hold for arrays, waits and errors.
+template <class Base>
+class StagedFlat : public Staged<Base> {
+ public:
+    using Staged<Base>::Staged;
+
+    ~StagedFlat() override {
+        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        if (!this->pipeline_->finish()) {
+            // The CUDA context is lost. Faiss would abort the process on the
+            // failing cudaFree; the memory went with the context.
+            this->data_.release();
+        }
+    }
+
+    /// Vector `key`: out [d] float32, host or device. 0 <= key < ntotal.
+    void reconstruct(idx_t key, float* out) const override {
+        reconstruct_n(key, 1, out);
+    }
+
+    /// Vectors i0 .. i0 + n - 1: out [n, d] float32, host or device.
+    void reconstruct_n(idx_t i0, idx_t n, float* out) const override {
+        this->checkRows(n, out, "out");
+        if (n == 0) {
+            return;
+        }
+        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        FAISS_THROW_IF_NOT_FMT(
+                i0 >= 0 && n <= this->ntotal && i0 <= this->ntotal - n,
+                "vectors %lld to %lld out of bounds (ntotal %lld)",
+                static_cast<long long>(i0),
+                static_cast<long long>(i0) + n - 1,
+                static_cast<long long>(this->ntotal));
+        this->runStaged(
+                n,
+                {},
+                {{"out", out, this->d * sizeof(float)}},
+                [this, i0](
+                        idx_t first,
+                        idx_t rows,
+                        const void* const*,
+                        void* const* outputs) {
+                    Base::reconstruct_n(
+                            i0 + first, rows, static_cast<float*>(outputs[0]));
+                });
+    }
+
+    /// Vectors keys[0] .. keys[n - 1]: keys [n] int64, out [n, d] float32. A
+    /// key of -1 gives zeros, as in Faiss. Keys in host memory are checked;
+    /// those on a GPU must be in bounds.
+    void reconstruct_batch(
+            idx_t n, const idx_t* keys, float* out) const override {
+        this->checkRows(n, keys, "keys");
+        this->checkRows(n, out, "out");
+        if (n == 0) {
+            return;
+        }
+        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        checkKeys(n, keys);
+        this->runStaged(
+                n,
+                {{"keys", keys, sizeof(idx_t)}},
+                {{"out", out, this->d * sizeof(float)}},
+                [this](idx_t,
+                       idx_t rows,
+                       const void* const* inputs,
+                       void* const* outputs) {
+                    Base::reconstruct_batch(
+                            rows,
+                            static_cast<const idx_t*>(inputs[0]),
+                            static_cast<float*>(outputs[0]));
+                });
+    }
+
+    /// residual [d] = x [d] - vector `key`, float32, host or device.
+    void compute_residual(
+            const float* x, float* residual, idx_t key) const override {
+        compute_residual_n(1, x, residual, &key);
+    }
+
+    /// residuals [n, d] = xs [n, d] - vectors `keys` [n]; a key of -1 gives
+    /// NaN, as in Faiss.
+    void compute_residual_n(
+            idx_t n,
+            const float* xs,
+            float* residuals,
+            const idx_t* keys) const override {
+        this->checkRows(n, xs, "xs");
+        this->checkRows(n, residuals, "residuals");
+        this->checkRows(n, keys, "keys");
+        if (n == 0) {
+            return;
+        }
+        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        checkKeys(n, keys);
+        const size_t rowBytes = this->d * sizeof(float);
+        this->runStaged(
+                n,
+                {{"keys", keys, sizeof(idx_t)}, {"xs", xs, rowBytes}},
+                {{"residuals", residuals, rowBytes}},
+                [this](idx_t,
+                       idx_t rows,
+                       const void* const* inputs,
+                       void* const* outputs) {
+                    Base::compute_residual_n(
+                            rows,
+                            static_cast<const float*>(inputs[1]),
+                            static_cast<float*>(outputs[0]),
+                            static_cast<const idx_t*>(inputs[0]));
+                });
+    }
+
+ protected:
+    /// Faiss' kernels read whatever a key points at.
+    void checkKeys(idx_t n, const idx_t* keys) const {
+        if (!placementOf(keys, n * sizeof(idx_t), "keys").onHost()) {
+            return;
+        }
+        for (idx_t i = 0; i < n; ++i) {
+            FAISS_THROW_IF_NOT_FMT(
+                    keys[i] >= -1 && keys[i] < this->ntotal,
+                    "key %lld out of bounds (ntotal %lld)",
+                    static_cast<long long>(keys[i]),
+                    static_cast<long long>(this->ntotal));
+        }
+    }
+
+    /// For the copyFrom and copyTo of the classes below, which are not virtual
+    /// in Faiss.
+    template <typename Cpu>
+    void copyFromGuarded(Cpu* index) {
+        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        Base::copyFrom(index);
+    }
+};
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,508 @@
+#include <faiss_ext/gpu/StagingPipeline.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+constexpr size_t kDefaultPinnedBytes = size_t(256) << 20;
+
+// Faiss' pinned buffer is used for results when it is no smaller than this;
+// below, tiles would be cut too small to be worth it.
+constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
+
+StagedConfig checked(const StagedConfig& config) {
+    if (config.tileRows < 0) {
+        throw InvalidArray(
+                "StagedConfig::tileRows is " + std::to_string(config.tileRows) +
+                "; it must be 0 (choose) or more");
+    }
+    if (config.pipelineDepth < 0 || config.pipelineDepth == 1) {
+        throw InvalidArray(
+                "StagedConfig::pipelineDepth is " +
+                std::to_string(config.pipelineDepth) +
+                "; it must be 0 (choose), 2 or more");
+    }
+    return config;
+}
+
+void copyNow(const std::vector<HostCopy>& copies) {
+    for (const HostCopy& copy : copies) {
+        std::memcpy(copy.destination, copy.source, copy.bytes);
+    }
+}
+
+/// Armed before work is enqueued: if the call fails half-way, whatever is in
+/// flight ends before the caller gets its arrays back and before pinned
+/// buffers return to the pool. This is the one place that synchronises streams.
+class EndWorkOnFailure {
+ public:
+    EndWorkOnFailure(
+            std::vector<cudaStream_t> streams,
+            HostCopies& uploads,
+            HostCopies& downloads)
+            : streams_(std::move(streams)),
+              uploads_(uploads),
+              downloads_(downloads) {}
+
+    EndWorkOnFailure(const EndWorkOnFailure&) = delete;
+    EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
+
+    ~EndWorkOnFailure() {
+        if (!armed_) {
+            return;
+        }
+        for (cudaStream_t stream : streams_) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+        }
+        uploads_.abandon();
+        downloads_.abandon();
+    }
+
+    void disarm() { armed_ = false; }
+
+ private:
+    std::vector<cudaStream_t> streams_;
+    HostCopies& uploads_;
+    HostCopies& downloads_;
+    bool armed_ = true;
+};
+
+} // namespace
+
+/// One call of run, from the look at its arrays to the end of its wait.
+class StagingPipeline::Call {
+ public:
+    Call(StagingPipeline& pipeline,
+         idx_t n,
+         const std::vector<InputRows>& inputs,
+         const std::vector<OutputRows>& outputs,
+         const TileWork& work);
+
+    void run();
+
+ private:
+    void runOneTile();
+    void runTiles();
+
+    void prepareSlots();
+    void uploadTile(idx_t tile, Slot& slot);
+    void computeTile(idx_t tile, Slot& slot);
+    void downloadTile(idx_t tile, Slot& slot);
+
+    void layOut(idx_t rows);
+    void compute(idx_t first, char* inBlock, char* outBlock);
+    char* pinnedForResults(size_t slot);
+    void waitFor(cudaStream_t stream);
+
+    StagingPipeline& pipe_;
+    const idx_t n_;
+    const TileWork& work_;
+    RowArrays inputs_;
+    RowArrays outputs_;
+    /// Rows of the tile laid out last.
+    idx_t rows_ = 0;
+    TilePlan plan_;
+
+    /// Whether the caller waits: some output is in host memory.
+    bool blocking_ = false;
+    /// Faiss' pinned buffer if results may go through it, else {nullptr, 0}.
+    std::pair<void*, size_t> faissPinned_{nullptr, 0};
+    cudaStream_t defaultStream_;
+    cudaStream_t copyStream_ = nullptr;
+
+    // Lent for the call; they go back after EndWorkOnFailure has done its part.
+    std::vector<PinnedBuffer> lent_;
+    // For each slot, where pageable inputs and results pass through.
+    std::vector<char*> pinnedIn_;
+    std::vector<char*> pinnedOut_;
+};
+
+StagingPipeline::Call::Call(
+        StagingPipeline& pipeline,
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work)
+        : pipe_(pipeline),
+          n_(n),
+          work_(work),
+          inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
+          outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
+          defaultStream_(
+                  pipeline.resources_->getDefaultStream(pipeline.device_)) {
+    for (const InputRows& in : inputs) {
+        inputs_.add(in.name, in.data, in.rowBytes);
+    }
+    for (const OutputRows& out : outputs) {
+        outputs_.add(out.name, out.data, out.rowBytes);
+    }
+    outputs_.refuseOverlap(inputs_);
+    outputs_.refuseOverlap(outputs_);
+    blocking_ = outputs_.anyOnHost();
+
+    const auto faissPinned = pipe_.resources_->getPinnedMemory();
+    if (faissPinned.first && faissPinned.second >= kSmallestFaissBuffer) {
+        faissPinned_ = faissPinned;
+    }
+    const size_t pool = pipe_.pool_.capacity();
+    const size_t share = faissPinned_.first ? pool : pool / 2;
+    plan_ = planTiles(
+            n,
+            {inputs_.stagedRowBytes(),
+             inputs_.pinnedRowBytes(),
+             outputs_.stagedRowBytes(),
+             outputs_.pinnedRowBytes()},
+            pipe_.config_,
+            share,
+            faissPinned_.first ? faissPinned_.second : share);
+}
+
+void StagingPipeline::Call::run() {
+    if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
+        // Everything is on the index's GPU: no copy, no event, no wait.
+        layOut(n_);
+        compute(0, nullptr, nullptr);
+    } else if (plan_.tiles == 1) {
+        runOneTile();
+    } else {
+        runTiles();
+    }
+}
+
+/// The shortest path: all on the default stream, so the blocks may come from
+/// Faiss' temporary memory.
+void StagingPipeline::Call::runOneTile() {
+    layOut(n_);
+    PinnedBuffer pinnedIn;
+    if (inputs_.packedBytes() > 0) {
+        pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
+    }
+    char* pinnedOut = nullptr;
+    if (outputs_.packedBytes() > 0) {
+        pinnedOut = pinnedForResults(0);
+    }
+    auto in = pipe_.temporary(inputs_.blockBytes());
+    auto out = pipe_.temporary(outputs_.blockBytes());
+    auto* inBlock = static_cast<char*>(in.get());
+    auto* outBlock = static_cast<char*>(out.get());
+
+    EndWorkOnFailure onFailure(
+            {defaultStream_}, pipe_.uploads_, pipe_.downloads_);
+    copyNow(inputs_.hostCopies(0, pinnedIn.data()));
+    pipe_.enqueue(
+            inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
+    compute(0, inBlock, outBlock);
+    pipe_.enqueue(
+            outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
+    if (blocking_) {
+        waitFor(defaultStream_);
+        copyNow(outputs_.hostCopies(0, pinnedOut));
+    } else {
+        pinnedIn.releaseAfter(defaultStream_);
+    }
+    onFailure.disarm();
+}
+
+/// Three stages on three streams. For the tile in slot s = tile % depth:
+///
+///   upload stream   wait computed[s];               copy in;  record
+///   uploaded[s] default stream  wait uploaded[s], downloaded[s]; compute;
+///   record computed[s] copy stream     wait computed[s];              copy
+///   out; record downloaded[s]
+///
+/// The upload's wait for computed[s] and the computation's for downloaded[s]
+/// are for the tile that had the slot before, in this call or an earlier one;
+/// an event never recorded holds up nothing.
+void StagingPipeline::Call::runTiles() {
+    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
+    prepareSlots();
+    const cudaStream_t uploadStream = pipe_.uploadStream_->get();
+
+    EndWorkOnFailure onFailure(
+            {uploadStream, defaultStream_, copyStream_},
+            pipe_.uploads_,
+            pipe_.downloads_);
+    if (inputs_.stagedRowBytes() > 0) {
+        // Inputs and blocks are valid in the default stream's order.
+        pipe_.start_->record(defaultStream_);
+        pipe_.start_->orderBefore(uploadStream);
+    }
+    for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
+        Slot& slot = pipe_.slots_[tile % plan_.depth];
+        layOut(plan_.rowsOf(tile, n_));
+        if (inputs_.stagedRowBytes() > 0) {
+            uploadTile(tile, slot);
+        }
+        computeTile(tile, slot);
+        if (outputs_.stagedRowBytes() > 0) {
+            downloadTile(tile, slot);
+        }
+    }
+    if (blocking_) {
+        waitFor(copyStream_);
+    } else if (outputs_.stagedRowBytes() > 0) {
+        // Copies to another GPU come before later work of this index's stream.
+        pipe_.slots_[(plan_.tiles - 1) % plan_.depth].downloaded.orderBefore(
+                defaultStream_);
+    }
+    onFailure.disarm();
+}
+
+void StagingPipeline::Call::prepareSlots() {
+    if (!pipe_.uploadStream_) {
+        pipe_.uploadStream_.emplace();
+    }
+    if (!pipe_.start_) {
+        pipe_.start_.emplace();
+    }
+    while (pipe_.slots_.size() < static_cast<size_t>(plan_.depth)) {
+        pipe_.slots_.emplace_back();
+    }
+    layOut(plan_.tileRows);
+    for (int s = 0; s < plan_.depth; ++s) {
+        Slot& slot = pipe_.slots_[s];
+        pipe_.growBlock(slot.in, inputs_.blockBytes(), slot);
+        pipe_.growBlock(slot.out, outputs_.blockBytes(), slot);
+        if (blocking_ && inputs_.packedBytes() > 0) {
+            lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
+            pinnedIn_.push_back(lent_.back().data());
+        }
+        if (outputs_.packedBytes() > 0) {
+            pinnedOut_.push_back(pinnedForResults(s));
+        }
+    }
+    pipe_.uploads_.reset(plan_.tiles);
+    pipe_.downloads_.reset(plan_.tiles);
+}
+
+void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
+    const cudaStream_t stream = pipe_.uploadStream_->get();
+    const idx_t first = plan_.firstRow(tile);
+    PinnedBuffer onceOnly;
+    char* pinned = nullptr;
+    if (inputs_.packedBytes() == 0) {
+        // Nothing for the host to do.
+    } else if (!blocking_) {
+        // The caller may free its array when we return: it is read here.
+        onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
+        pinned = onceOnly.data();
+        copyNow(inputs_.hostCopies(first, pinned));
+    } else {
+        pinned = pinnedIn_[tile % plan_.depth];
+        auto copies = inputs_.hostCopies(first, pinned);
+        if (tile < plan_.depth) {
+            copyNow(copies);
+        } else {
+            // The slot's pinned memory is free in this stream's order only.
+            pipe_.uploads_.enqueue(std::move(copies), stream);
+        }
+    }
+    slot.computed.orderBefore(stream);
+    pipe_.enqueue(inputs_.deviceCopies(first, slot.in.data(), pinned), stream);
+    onceOnly.releaseAfter(stream);
+    slot.uploaded.record(stream);
+}
+
+void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
+    if (inputs_.stagedRowBytes() > 0) {
+        slot.uploaded.orderBefore(defaultStream_);
+    }
+    if (outputs_.stagedRowBytes() > 0) {
+        slot.downloaded.orderBefore(defaultStream_);
+    }
+    compute(plan_.firstRow(tile), slot.in.data(), slot.out.data());
+    slot.computed.record(defaultStream_);
+}
+
+void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
+    const idx_t first = plan_.firstRow(tile);
+    char* pinned = outputs_.packedBytes() > 0 ? pinnedOut_[tile % plan_.depth]
+                                              : nullptr;
+    slot.computed.orderBefore(copyStream_);
+    pipe_.enqueue(
+            outputs_.deviceCopies(first, slot.out.data(), pinned), copyStream_);
+    if (pinned) {
+        pipe_.downloads_.enqueue(
+                outputs_.hostCopies(first, pinned), copyStream_);
+    }
+    slot.downloaded.record(copyStream_);
+}
+
+void StagingPipeline::Call::layOut(idx_t rows) {
+    rows_ = rows;
+    inputs_.layOut(rows);
+    outputs_.layOut(rows);
+}
+
+void StagingPipeline::Call::compute(
+        idx_t first, char* inBlock, char* outBlock) {
+    const auto in = inputs_.devicePointers(first, inBlock);
+    const auto out = outputs_.devicePointers(first, outBlock);
+    work_(first, rows_, in.data(), out.data());
+}
+
+/// Pinned memory for the results of one slot. Faiss' own buffer is safe here:
+/// Faiss uses it for uploads whose end its default stream and its copy stream
+/// wait for, and our copies into it are over when the call that made them
+/// returns.
+char* StagingPipeline::Call::pinnedForResults(size_t slot) {
+    const size_t bytes = outputs_.packedBytes();
+    const size_t stride = PinnedBufferPool::bucketSize(bytes);
+    if (faissPinned_.first && (slot + 1) * stride <= faissPinned_.second) {
+        return static_cast<char*>(faissPinned_.first) + slot * stride;
+    }
+    lent_.push_back(pipe_.pool_.acquire(bytes));
+    return lent_.back().data();
+}
+
+/// The one host wait of a blocking call.
+void StagingPipeline::Call::waitFor(cudaStream_t stream) {
+    if (!pipe_.done_) {
+        pipe_.done_.emplace();
+    }
+    pipe_.done_->record(stream);
+    pipe_.wait(*pipe_.done_);
+}
+
+StagingPipeline::StagingPipeline(
+        std::shared_ptr<faiss::gpu::GpuResources> resources,
+        int device,
+        const StagedConfig& config)
+        : resources_(std::move(resources)),
+          device_(device),
+          config_(checked(config)),
+          pool_(config.pinnedBytes == 0 ? kDefaultPinnedBytes
+                                        : config.pinnedBytes,
+                counters_) {}
+
+StagingPipeline::~StagingPipeline() {
+    finish();
+}
+
+bool StagingPipeline::finish() noexcept {
+    try {
+        DeviceGuard guard(device_);
+        for (const Slot& slot : slots_) {
+            slot.computed.wait();
+            slot.downloaded.wait();
+        }
+        const cudaError_t state =
+                cudaStreamQuery(resources_->getDefaultStream(device_));
+        if (state != cudaErrorNotReady) {
+            FAISS_EXT_CUDA_TRY(state);
+        }
+        cudaGetLastError();
+        return true;
+    } catch (const std::exception&) {
+        for (Slot& slot : slots_) {
+            for (DeviceBlock* block : {&slot.in, &slot.out}) {
+                if (block->memory) {
+                    block->memory->data = nullptr;
+                }
+            }
+        }
+        new std::shared_ptr<faiss::gpu::GpuResources>(resources_);
+        return false;
+    }
+}
+
+void StagingPipeline::run(
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work) {
+    Call(*this, n, inputs, outputs, work).run();
+}
+
+void StagingPipeline::waitForDefaultStream() {
+    if (!done_) {
+        done_.emplace();
+    }
+    done_->record(resources_->getDefaultStream(device_));
+    wait(*done_);
+}
+
+void StagingPipeline::waitForStream(cudaStream_t stream) {
+    DeviceGuard guard(device_);
+    Event reached;
+    reached.record(stream);
+    reached.orderBefore(resources_->getDefaultStream(device_));
+}
+
+void StagingPipeline::makeStreamWait(cudaStream_t stream) {
+    DeviceGuard guard(device_);
+    Event reached;
+    reached.record(resources_->getDefaultStream(device_));
+    reached.orderBefore(stream);
+}
+
+void StagingPipeline::wait(const Event& event) {
+    ++counters_.hostWaits;
+    event.wait();
+}
+
+/// Makes sure that a slot's block holds `bytes`. A smaller one is exchanged
+/// once the slot's last user is done with it.
+void StagingPipeline::growBlock(
+        DeviceBlock& block, size_t bytes, const Slot& slot) {
+    if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
+        return;
+    }
+    if (block.memory) {
+        wait(slot.computed);
+        wait(slot.downloaded);
+        block.memory.reset();
+    }
+    ++counters_.deviceAllocations;
+    // Not from Faiss' temporary memory, which is safe only in the order of one
+    // stream. Powers of two, so that slowly growing calls do not allocate each
+    // time.
+    block.memory.emplace(resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
+            faiss::gpu::AllocType::Other,
+            device_,
+            faiss::gpu::MemorySpace::Device,
+            resources_->getDefaultStream(device_),
+            PinnedBufferPool::bucketSize(bytes))));
+}
+
+/// Faiss' temporary memory, for work on the default stream alone.
+faiss::gpu::GpuMemoryReservation StagingPipeline::temporary(size_t bytes) {
+    return resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
+            faiss::gpu::AllocType::Other,
+            device_,
+            faiss::gpu::MemorySpace::Temporary,
+            resources_->getDefaultStream(device_),
+            bytes));
+}
+
+void StagingPipeline::enqueue(
+        const std::vector<DeviceCopy>& copies, cudaStream_t stream) {
+    for (const DeviceCopy& copy : copies) {
+        FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
+                copy.destination,
+                copy.source,
+                copy.bytes,
+                cudaMemcpyDefault,
+                stream));
+        if (copy.from.onHost()) {
+            ++counters_.copiesToDevice;
+            counters_.bytesToDevice += copy.bytes;
+        } else if (copy.to.onHost()) {
+            ++counters_.copiesToHost;
+            counters_.bytesToHost += copy.bytes;
+        } else {
+            ++counters_.copiesAcrossDevices;
+            counters_.bytesAcrossDevices += copy.bytes;
+        }
+    }
+}
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <faiss/gpu/GpuResources.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/HostCopies.h>
+#include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/RowArrays.h>
+#include <faiss_ext/gpu/StagedConfig.h>
+#include <faiss_ext/gpu/TilePlan.h>
+#include <faiss_ext/gpu/TransferStats.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// A row-major array that a call reads, [n, rowBytes]; host or device memory.
+struct InputRows {
+    const char* name;
+    const void* data;
+    size_t rowBytes;
+};
+
+/// A row-major array that a call writes and never reads, [n, rowBytes]; host or
+/// device memory. data == nullptr: computed because the work must put it
+/// somewhere, then dropped.
+struct OutputRows {
+    const char* name;
+    void* data;
+    size_t rowBytes;
+};
+
+/// Enqueues the computation of rows [first, first + rows) on the index's
+/// default stream. `inputs` and `outputs` are device pointers to the first of
+/// these rows, in the order in which the arrays were given.
+using TileWork = std::function<void(
+        idx_t first,
+        idx_t rows,
+        const void* const* inputs,
+        void* const* outputs)>;
+
+/// Moves the rows of a call to the GPU and its results to where the caller
+/// wants them, tile by tile, in stream order: while one tile computes, the next
+/// one goes up and the last one comes back.
+///
+/// Three streams: uploads on one of its own, computation on the default stream
+/// of Faiss' resources, copy-back on their asynchronous copy stream. (Faiss'
+/// alternate streams are taken by its own distance computation: an upload there
+/// would stand between its kernels.) A call of one tile uses the default stream
+/// alone. docs/architecture.md tells the life of a search.
+///
+/// Not thread-safe: the caller holds the lock of the resources.
+class FAISS_EXT_API StagingPipeline {
+ public:
+    /// Allocates nothing on the GPU. Throws InvalidArray for a bad config.
+    StagingPipeline(
+            std::shared_ptr<faiss::gpu::GpuResources> resources,
+            int device,
+            const StagedConfig& config);
+
+    /// Calls `finish`, then frees.
+    ~StagingPipeline();
+
+    /// Waits for the work in flight that uses memory of this object. False if
+    /// the CUDA context is lost: then the GPU works on nothing any more, and
+    /// Faiss' resources, which abort the process when they cannot free, are
+    /// kept for ever, with what was allocated from them. Does not throw.
+    bool finish() noexcept;
+
+    /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
+    /// first those with the largest elements, so that packing keeps them
+    /// aligned.
+    ///
+    /// With any output in host memory: returns when every output is complete,
+    /// after one wait for one event. Otherwise: returns when the work is
+    /// enqueued, in the order of the default stream; pageable inputs have been
+    /// read by then, pinned and managed ones must stay as they are until the
+    /// stream has passed.
+    ///
+    /// Throws InvalidArray (nothing was enqueued), CudaError, or what `work`
+    /// throws; then nothing in flight touches the caller's memory any more,
+    /// and outputs may be partly written.
+    void run(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work);
+
+    /// Waits until the work enqueued so far on the default stream is done; one
+    /// host wait. Throws CudaError.
+    void waitForDefaultStream();
+
+    /// Orders the default stream after `stream`, or `stream` after it, by an
+    /// event; the host does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream);
+    void makeStreamWait(cudaStream_t stream);
+
+    TransferCounters& counters() noexcept { return counters_; }
+
+ private:
+    class Call;
+
+    /// Device memory kept from call to call.
+    struct DeviceBlock {
+        std::optional<faiss::gpu::GpuMemoryReservation> memory;
+        char* data() {
+            return memory ? static_cast<char*>(memory->get()) : nullptr;
+        }
+    };
+
+    /// What one tile under way holds. The events outlive the call: a later call
+    /// that takes the slot's memory waits for them, on its stream.
+    struct Slot {
+        DeviceBlock in;
+        DeviceBlock out;
+        /// Upload stream: the rows are in `in`.
+        Event uploaded;
+        /// Default stream: `in` has been read, `out` written.
+        Event computed;
+        /// Copy stream: `out` has been read.
+        Event downloaded;
+    };
+
+    void wait(const Event& event);
+    void growBlock(DeviceBlock& block, size_t bytes, const Slot& slot);
+    faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
+    void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
+
+    const std::shared_ptr<faiss::gpu::GpuResources> resources_;
+    const int device_;
+    const StagedConfig config_;
+
+    // Before the pool, which counts into it to its end.
+    TransferCounters counters_;
+    PinnedBufferPool pool_;
+
+    // Made by the first call that needs them, kept for the later ones.
+    std::optional<Stream> uploadStream_;
+    std::optional<Event> start_;
+    std::optional<Event> done_;
+    std::vector<Slot> slots_;
+    HostCopies uploads_;
+    HostCopies downloads_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

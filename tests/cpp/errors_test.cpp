@@ -1,0 +1,282 @@
+// Bad arguments and failing CUDA calls: one exception, nothing lost, and the
+// index answers afterwards.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+#include <faiss/gpu/StandardGpuResources.h>
+#include <faiss/impl/IDSelector.h>
+
+#include <functional>
+#include <memory>
+
+#include "support/Arrays.h"
+#include "support/Neighbours.h"
+#include "support/SimTest.h"
+
+namespace {
+
+using faiss_ext::gpu::CudaError;
+using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::InvalidArray;
+using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::Unsupported;
+using namespace test;
+
+constexpr int kDims = 8;
+constexpr int kNearest = 4;
+constexpr size_t kQueries = 60;
+
+class Errors : public SimTest {
+ protected:
+    void SetUp() override {
+        SimTest::SetUp();
+        StagedConfig config;
+        config.tileRows = 9;
+        index_ = std::make_unique<GpuIndexFlatL2>(
+                &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+        index_->add(100, base_.data());
+    }
+
+    void search(int64_t n, int64_t k, const faiss::SearchParameters* params) {
+        index_->search(
+                n,
+                queries_.data(),
+                k,
+                distances_.data(),
+                labels_.data(),
+                params);
+    }
+
+    template <typename Exception>
+    void expectThrow(const std::function<void()>& call, const char* text) {
+        try {
+            call();
+            ADD_FAILURE() << "nothing thrown; expected: " << text;
+        } catch (const Exception& e) {
+            EXPECT_NE(std::string(e.what()).find(text), std::string::npos)
+                    << e.what();
+        }
+        expectAnswers();
+    }
+
+    void expectAnswers() {
+        search(kQueries, kNearest, nullptr);
+        expectNeighbours(
+                {distances_, labels_},
+                oracle_,
+                base_,
+                queries_,
+                kDims,
+                kNearest);
+    }
+
+    faiss::gpu::StandardGpuResources resources_;
+    const std::vector<float> base_ = randomVectors(100, kDims, 1);
+    const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);
+    const Neighbours oracle_ = searchOnCpu(base_, queries_, kDims, kNearest);
+    std::vector<float> distances_ = std::vector<float>(kQueries * kNearest);
+    std::vector<int64_t> labels_ = std::vector<int64_t>(kQueries * kNearest);
+    std::unique_ptr<GpuIndexFlatL2> index_;
+};
+
+TEST_F(Errors, k_out_of_range_has_faiss_text) {
+    for (int64_t k :
+         {int64_t(0), int64_t(-1), int64_t(5000), int64_t(1) << 33}) {
+        expectThrow<faiss::FaissException>(
+                [&] { search(kQueries, k, nullptr); },
+                "GPU index only supports min/max-K selection up to");
+    }
+}
+
+TEST_F(Errors, a_negative_or_too_large_count_is_refused) {
+    for (int64_t n : {int64_t(-1), int64_t(1) << 40}) {
+        expectThrow<faiss::FaissException>(
+                [&] { search(n, kNearest, nullptr); }, "");
+    }
+}
+
+TEST_F(Errors, null_arrays_are_named) {
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(
+                        1, nullptr, 1, distances_.data(), labels_.data());
+            },
+            "x is null");
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(1, queries_.data(), 1, nullptr, labels_.data());
+            },
+            "distances is null");
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(
+                        1, queries_.data(), 1, distances_.data(), nullptr);
+            },
+            "labels is null");
+    expectThrow<InvalidArray>([&] { index_->add(1, nullptr); }, "x is null");
+    expectThrow<InvalidArray>(
+            [&] { index_->reconstruct(0, nullptr); }, "out is null");
+}
+
+TEST_F(Errors, overlapping_arrays_are_named) {
+    std::vector<int64_t> shared(kQueries * kNearest * 2);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(
+                        kQueries,
+                        queries_.data(),
+                        kNearest,
+                        reinterpret_cast<float*>(shared.data() + 10),
+                        shared.data());
+            },
+            "overlap");
+    std::vector<float> inOut = queries_;
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(
+                        kQueries,
+                        inOut.data(),
+                        kNearest,
+                        inOut.data(),
+                        labels_.data());
+            },
+            "distances and x overlap");
+    EXPECT_EQ(inOut, queries_);
+}
+
+TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
+    Array<float> half(Memory::Device, kQueries * kDims / 2);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search(
+                        kQueries,
+                        half.data(),
+                        kNearest,
+                        distances_.data(),
+                        labels_.data());
+            },
+            "x is shorter");
+}
+
+TEST_F(Errors, an_id_selector_is_not_ignored) {
+    faiss::IDSelectorRange selector(0, 10);
+    faiss::SearchParameters params;
+    params.sel = &selector;
+    expectThrow<Unsupported>(
+            [&] { search(kQueries, kNearest, &params); }, "selected ids");
+    faiss::SearchParameters plain;
+    search(kQueries, kNearest, &plain);
+}
+
+TEST_F(Errors, keys_out_of_bounds_are_refused) {
+    std::vector<float> out(3 * kDims);
+    for (int64_t key : {int64_t(-2), int64_t(100)}) {
+        const int64_t keys[] = {1, key, 2};
+        expectThrow<faiss::FaissException>(
+                [&] { index_->reconstruct_batch(3, keys, out.data()); },
+                "out of bounds");
+    }
+    expectThrow<faiss::FaissException>(
+            [&] { index_->reconstruct(-1, out.data()); }, "out of bounds");
+    expectThrow<faiss::FaissException>(
+            [&] { index_->reconstruct_n(98, 3, out.data()); }, "out of bounds");
+}
+
+TEST_F(Errors, a_bad_config_is_refused) {
+    StagedConfig config;
+    config.pipelineDepth = 1;
+    EXPECT_THROW(
+            GpuIndexFlatL2(
+                    &resources_,
+                    kDims,
+                    faiss::gpu::GpuIndexFlatConfig(),
+                    config),
+            InvalidArray);
+    config.pipelineDepth = 0;
+    config.tileRows = -1;
+    EXPECT_THROW(
+            GpuIndexFlatL2(
+                    &resources_,
+                    kDims,
+                    faiss::gpu::GpuIndexFlatConfig(),
+                    config),
+            InvalidArray);
+}
+
+TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {
+    faiss::gpu::StandardGpuResources unpinned;
+    unpinned.setPinnedMemory(0);
+    StagedConfig config;
+    config.pinnedBytes = 4096;
+    GpuIndexFlatL2 index(
+            &unpinned, 2048, faiss::gpu::GpuIndexFlatConfig(), config);
+    const auto vectors = randomVectors(3, 2048, 3);
+    index.add(3, vectors.data());
+    try {
+        index.search(3, vectors.data(), 1, distances_.data(), labels_.data());
+        ADD_FAILURE() << "nothing thrown";
+    } catch (const faiss::FaissException& e) {
+        EXPECT_NE(
+                std::string(e.what()).find("StagedConfig::pinnedBytes"),
+                std::string::npos);
+    }
+}
+
+TEST_F(Errors, every_call_of_ours_may_fail_once) {
+    // A sweep over all calls of the functions that only this library makes
+    // during a search; Faiss' own calls abort the process when they fail.
+    for (const char* function :
+         {"cudaMemcpyAsync",
+          "cudaEventRecord",
+          "cudaStreamWaitEvent",
+          "cudaEventSynchronize",
+          "cudaLaunchHostFunc",
+          "cudaPointerGetAttributes"}) {
+        cuda_sim_reset_counters();
+        expectAnswers();
+        const uint64_t calls = cuda_sim_calls(function);
+        EXPECT_GT(calls, 0u) << function;
+        for (uint64_t nth = 1; nth <= calls; ++nth) {
+            SCOPED_TRACE(std::string(function) + " " + std::to_string(nth));
+            cuda_sim_fail_call(function, nth, cudaErrorMemoryAllocation);
+            try {
+                search(kQueries, kNearest, nullptr);
+                ADD_FAILURE() << "nothing thrown";
+            } catch (const CudaError& e) {
+                EXPECT_EQ(e.code(), cudaErrorMemoryAllocation);
+            }
+            EXPECT_EQ(cuda_sim_pending(), 0u);
+            cuda_sim_clear_faults();
+            expectAnswers();
+        }
+    }
+}
+
+TEST_F(Errors, first_search_survives_failing_allocations) {
+    for (const char* function :
+         {"cudaHostAlloc",
+          "cudaMalloc",
+          "cudaStreamCreateWithFlags",
+          "cudaEventCreateWithFlags"}) {
+        for (uint64_t nth = 1; nth <= 12; ++nth) {
+            SCOPED_TRACE(std::string(function) + " " + std::to_string(nth));
+            StagedConfig config;
+            config.tileRows = 9;
+            index_ = std::make_unique<GpuIndexFlatL2>(
+                    &resources_,
+                    kDims,
+                    faiss::gpu::GpuIndexFlatConfig(),
+                    config);
+            index_->add(100, base_.data());
+            cuda_sim_fail_call(function, nth, cudaErrorMemoryAllocation);
+            try {
+                search(kQueries, kNearest, nullptr);
+            } catch (const faiss::FaissException&) {
+            }
+            cuda_sim_clear_faults();
+            expectAnswers();
+        }
+    }
+}
+
+} // namespace

@@ -1,0 +1,186 @@
+// Exactly the bytes, copies, waits and allocations that a search needs.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+#include <faiss/gpu/StandardGpuResources.h>
+
+#include <memory>
+#include <tuple>
+
+#include "support/Arrays.h"
+#include "support/Neighbours.h"
+#include "support/SimTest.h"
+
+namespace {
+
+using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::StagedConfig;
+using namespace test;
+
+constexpr int kDims = 16;
+constexpr int kNearest = 5;
+constexpr uint64_t kQueries = 90;
+constexpr uint64_t kQueryBytes = kQueries * kDims * sizeof(float);
+constexpr uint64_t kResults = kQueries * kNearest;
+
+class TransferCounts : public SimTest,
+                       public ::testing::WithParamInterface<
+                               std::tuple<Memory, Memory, Memory, int64_t>> {
+ protected:
+    void SetUp() override {
+        SimTest::SetUp();
+        StagedConfig config;
+        config.tileRows = std::get<3>(GetParam());
+        index_ = std::make_unique<GpuIndexFlatL2>(
+                &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+        index_->add(200, randomVectors(200, kDims, 1).data());
+    }
+
+    /// 0 and 9 rows a tile: 1 and 10 tiles.
+    uint64_t tiles() const { return std::get<3>(GetParam()) == 0 ? 1 : 10; }
+
+    faiss::gpu::StandardGpuResources resources_;
+    std::unique_ptr<GpuIndexFlatL2> index_;
+};
+
+TEST_P(TransferCounts, are_the_least_that_the_placement_allows) {
+    const auto [x, distances, labels, tileRows] = GetParam();
+    Array<float> xs(x, randomVectors(kQueries, kDims, 2));
+    Array<float> ds(distances, kResults);
+    Array<int64_t> is(labels, kResults);
+    const auto search = [&, index = index_.get()] {
+        index->search(kQueries, xs.data(), kNearest, ds.data(), is.data());
+    };
+    // The first searches make what later ones use again; several at once need
+    // more than one alone.
+    for (int i = 0; i < 3; ++i) {
+        search();
+    }
+    check(cudaDeviceSynchronize());
+    cuda_sim_reset_counters();
+    index_->resetTransferStats();
+
+    search();
+
+    const auto now = counts();
+    const bool waits = distances != Memory::Device || labels != Memory::Device;
+    const uint64_t up = x == Memory::Device ? 0 : kQueryBytes;
+    const uint64_t down = (distances == Memory::Device ? 0 : kResults * 4) +
+                          (labels == Memory::Device ? 0 : kResults * 8);
+    // The simulator counts copies of managed memory as within the device.
+    const uint64_t managed = (x == Memory::Managed ? kQueryBytes : 0) +
+                             (distances == Memory::Managed ? kResults * 4 : 0) +
+                             (labels == Memory::Managed ? kResults * 8 : 0);
+    EXPECT_EQ(bytesUp() + bytesDown() + now.bytes_d2d, up + down);
+    EXPECT_EQ(now.bytes_d2d, managed);
+    EXPECT_EQ(now.bytes_p2p, 0u);
+    EXPECT_EQ(hostWaits(), waits ? 1u : 0u);
+    EXPECT_EQ(now.waits_event, waits ? 1u : 0u);
+    EXPECT_EQ(allocations(), 0u);
+
+    // One copy up a tile; one down for all pageable results of a tile together
+    // and one for each pinned or managed array.
+    const bool pageable =
+            distances == Memory::Pageable || labels == Memory::Pageable;
+    const auto direct = [](Memory memory) {
+        return memory == Memory::Pinned || memory == Memory::Managed;
+    };
+    const uint64_t copiesATile = (x == Memory::Device ? 0 : 1) +
+                                 (pageable ? 1 : 0) + direct(distances) +
+                                 direct(labels);
+    EXPECT_EQ(copies(), tiles() * copiesATile);
+    // Nothing moves through memory that CUDA would have to stage itself.
+    EXPECT_EQ(now.bytes_h2d_pageable + now.bytes_d2h_pageable, 0u);
+
+    const auto stats = index_->getTransferStats();
+    EXPECT_EQ(stats.bytesToDevice, up);
+    EXPECT_EQ(stats.bytesToHost, down);
+    EXPECT_EQ(stats.copiesToDevice + stats.copiesToHost, copies());
+    EXPECT_EQ(stats.hostWaits, hostWaits());
+    EXPECT_EQ(stats.deviceAllocations + stats.pinnedAllocations, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        All,
+        TransferCounts,
+        ::testing::Combine(
+                ::testing::ValuesIn(kAllMemories),
+                ::testing::ValuesIn(kAllMemories),
+                ::testing::ValuesIn(kAllMemories),
+                ::testing::Values<int64_t>(0, 9)),
+        [](const auto& info) {
+            return std::string(nameOf(std::get<0>(info.param))) + "_" +
+                   nameOf(std::get<1>(info.param)) + "_" +
+                   nameOf(std::get<2>(info.param)) +
+                   (std::get<3>(info.param) ? "_many_tiles" : "_one_tile");
+        });
+
+class TransferCountsOfOneTile : public SimTest {
+ protected:
+    faiss::gpu::StandardGpuResources resources_;
+};
+
+TEST_F(TransferCountsOfOneTile, assign_brings_back_labels_alone) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    std::vector<int64_t> labels(kResults);
+    index.assign(kQueries, queries.data(), labels.data(), kNearest);
+    cuda_sim_reset_counters();
+    index.assign(kQueries, queries.data(), labels.data(), kNearest);
+    EXPECT_EQ(bytesUp(), kQueryBytes);
+    EXPECT_EQ(bytesDown(), kResults * 8);
+    EXPECT_EQ(hostWaits(), 1u);
+}
+
+TEST_F(TransferCountsOfOneTile,
+       one_query_is_one_upload_one_download_one_event) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    const auto query = randomVectors(1, kDims, 2);
+    float distance;
+    int64_t label;
+    index.search(1, query.data(), 1, &distance, &label);
+    cuda_sim_reset_counters();
+    index.search(1, query.data(), 1, &distance, &label);
+    const auto now = counts();
+    EXPECT_EQ(now.copies_h2d_pinned, 1u);
+    EXPECT_EQ(now.copies_d2h_pinned, 1u);
+    EXPECT_EQ(copies(), 2u);
+    EXPECT_EQ(now.event_records, 1u);
+    EXPECT_EQ(now.event_waits, 0u);
+    EXPECT_EQ(now.host_functions, 0u);
+    EXPECT_EQ(hostWaits(), 1u);
+}
+
+TEST_F(TransferCountsOfOneTile, reconstruct_uploads_no_output) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    std::vector<float> out(200 * kDims);
+    index.reconstruct_n(0, 200, out.data());
+    cuda_sim_reset_counters();
+    index.reconstruct_n(0, 200, out.data());
+    EXPECT_EQ(bytesUp(), 0u);
+    EXPECT_EQ(bytesDown(), 200u * kDims * 4);
+    EXPECT_EQ(hostWaits(), 1u);
+}
+
+TEST_F(TransferCountsOfOneTile, stock_faiss_does_move_more) {
+    // The test instrument sees what this library is there to avoid.
+    faiss::gpu::GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    std::vector<float> distances(kResults);
+    std::vector<int64_t> labels(kResults);
+    cuda_sim_reset_counters();
+    index.search(
+            kQueries,
+            queries.data(),
+            kNearest,
+            distances.data(),
+            labels.data());
+    EXPECT_EQ(bytesUp(), kQueryBytes + kResults * 12);
+    EXPECT_GT(counts().bytes_d2h_pageable, 0u);
+}
+
+} // namespace

@@ -1,0 +1,307 @@
+// Replaces GpuIndexFlat::searchImpl_ and bfKnn: the same checks, the same
+// temporary memory, and then one operation in place of the kernels.
+
+#include <cuda_fp16.h>
+#include <faiss/gpu/GpuDistance.h>
+#include <faiss/gpu/GpuIndexFlat.h>
+#include <faiss/gpu/GpuResources.h>
+#include <faiss/gpu/utils/DeviceUtils.h>
+#include <faiss/impl/FaissAssert.h>
+#include <faiss/gpu/utils/CopyUtils.cuh>
+#include <faiss/gpu/utils/DeviceTensor.cuh>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "../cuda_sim_kernel.h"
+#include "Convert.h"
+#include "Knn.h"
+
+namespace faiss {
+namespace gpu {
+
+/// As far as it is used here; its header needs a CUDA compiler.
+class FlatIndex {
+ public:
+    bool getUseFloat16() const;
+    cuda_sim::Count getSize() const;
+    Tensor<float, 2, true>& getVectorsFloat32Ref();
+    Tensor<half, 2, true>& getVectorsFloat16Ref();
+};
+
+}  // namespace gpu
+}  // namespace faiss
+
+namespace cuda_sim {
+
+namespace {
+
+void check(cudaError_t error, const char* what) {
+    FAISS_THROW_IF_NOT_FMT(
+            error == cudaSuccess,
+            "simulated launch of %s failed (error %d %s)",
+            what,
+            int(error),
+            cudaGetErrorString(error));
+}
+
+/// One operation that writes [queries, k] distances and labels.
+template <typename L>
+void enqueueSearch(
+        const char* name,
+        const Knn& knn,
+        int k,
+        float* distances,
+        L* labels,
+        cudaStream_t stream) {
+    size_t results = knn.queries.rows * k;
+    std::vector<cuda_sim_range> ranges = {
+            {knn.vectors.data, knn.vectors.bytes(), 0},
+            {knn.queries.data, knn.queries.bytes(), 0},
+            writes(distances, results),
+            writes(labels, results)};
+    check(launch(name,
+                 stream,
+                 ranges,
+                 [=] {
+                     std::vector<faiss::Index::idx_t> ids(results);
+                     knn.search(k, view(distances), ids.data());
+                     std::copy(ids.begin(), ids.end(), view(labels));
+                 }),
+          name);
+}
+
+/// The kernel that widens labels on their way out.
+void enqueueWiden(
+        const int* from, idx_t* to, size_t count, cudaStream_t stream) {
+    check(launch("convertTensor<int, idx_t>",
+                 stream,
+                 {reads(from, count), writes(to, count)},
+                 [=] { std::copy_n(view(from), count, view(to)); }),
+          "convertTensor<int, idx_t>");
+}
+
+}  // namespace
+
+}  // namespace cuda_sim
+
+namespace faiss {
+namespace gpu {
+
+using namespace cuda_sim;
+using cuda_sim::idx_t;
+
+void GpuIndexFlat::searchImpl_(
+        Count n,
+        const float* x,
+        int k,
+        float* distances,
+        cuda_sim::idx_t* labels,
+        const SearchParameters* params) const {
+    auto stream = resources_->getDefaultStream(config_.device);
+    checkMetric(metric_type);
+
+    Knn knn;
+    knn.metric = metric_type;
+    knn.metricArg = metric_arg;
+    knn.vectors.rows = data_->getSize();
+    knn.vectors.dims = this->d;
+    knn.queries.data = x;
+    knn.queries.rows = n;
+    knn.queries.dims = this->d;
+#if CUDA_SIM_FAISS_VERSION >= 11500
+    if (params && params->sel) {
+        for (size_t i = 0; i < knn.vectors.rows; ++i) {
+            knn.selected.push_back(params->sel->is_member(i));
+        }
+    }
+#else
+    (void)params;  // ignored, as by the code that this replaces
+#endif
+
+#if CUDA_SIM_FAISS_VERSION < 10704
+    // Labels are 32 bits wide until the end.
+    DeviceTensor<int, 2, true> outLabels(
+            resources_.get(), makeTempAlloc(AllocType::Other, stream), {n, k});
+    Label* narrow = outLabels.data();
+#else
+    Label* narrow = labels;
+#endif
+
+    if (data_->getUseFloat16()) {
+        knn.vectors.half = true;
+        knn.vectors.data = data_->getVectorsFloat16Ref().data();
+        Tensor<float, 2, true> queries(const_cast<float*>(x), {n, this->d});
+        auto queriesHalf = convertTensorTemporary<float, half, 2>(
+                resources_.get(), stream, queries);
+        knn.queries.half = true;
+        knn.queries.data = queriesHalf.data();
+        enqueueSearch("bfKnnOnDevice", knn, k, distances, narrow, stream);
+    } else {
+        knn.vectors.data = data_->getVectorsFloat32Ref().data();
+        enqueueSearch("bfKnnOnDevice", knn, k, distances, narrow, stream);
+    }
+
+#if CUDA_SIM_FAISS_VERSION < 10704
+    enqueueWiden(narrow, labels, size_t(n) * k, stream);
+#endif
+}
+
+namespace {
+
+template <typename T>
+void bfKnnOf(GpuResourcesProvider* prov, const GpuDistanceParams& args) {
+    FAISS_THROW_IF_NOT_MSG(
+            args.k > 0 || args.k == -1,
+            "bfKnn: k must be > 0 for top-k reduction, "
+            "or -1 for all pairwise distances");
+    FAISS_THROW_IF_NOT_MSG(args.dims > 0, "bfKnn: dims must be > 0");
+    FAISS_THROW_IF_NOT_MSG(
+            args.numVectors > 0, "bfKnn: numVectors must be > 0");
+    FAISS_THROW_IF_NOT_MSG(
+            args.vectors, "bfKnn: vectors must be provided (passed null)");
+    FAISS_THROW_IF_NOT_MSG(
+            args.numQueries > 0, "bfKnn: numQueries must be > 0");
+    FAISS_THROW_IF_NOT_MSG(
+            args.queries, "bfKnn: queries must be provided (passed null)");
+    FAISS_THROW_IF_NOT_MSG(
+            args.outDistances,
+            "bfKnn: outDistances must be provided (passed null)");
+    FAISS_THROW_IF_NOT_MSG(
+            args.outIndices || args.k == -1,
+            "bfKnn: outIndices must be provided (passed null)");
+
+    auto resources = prov->getResources();
+    auto* res = resources.get();
+    auto device = getCurrentDevice();
+#if CUDA_SIM_FAISS_VERSION >= 10800
+    if (args.device >= 0) {
+        device = args.device;
+    }
+#endif
+    DeviceScope scope(device);
+    auto stream = res->getDefaultStream(device);
+    auto count = [](size_t value) { return static_cast<Count>(value); };
+    auto toDevice = [&](const void* data, bool rowMajor, size_t rows) {
+        return toDeviceTemporary<T, 2>(
+                res,
+                device,
+                const_cast<T*>(static_cast<const T*>(data)),
+                stream,
+                {count(rowMajor ? rows : args.dims),
+                 count(rowMajor ? args.dims : rows)});
+    };
+    auto vectors =
+            toDevice(args.vectors, args.vectorsRowMajor, args.numVectors);
+    auto queries =
+            toDevice(args.queries, args.queriesRowMajor, args.numQueries);
+    DeviceTensor<float, 1, true> norms;
+    if (args.vectorNorms) {
+        norms = toDeviceTemporary<float, 1>(
+                res,
+                device,
+                const_cast<float*>(args.vectorNorms),
+                stream,
+                {count(args.numVectors)});
+    }
+    auto outDistances = toDeviceTemporary<float, 2>(
+            res,
+            device,
+            args.outDistances,
+            stream,
+            {count(args.numQueries),
+             count(args.k == -1 ? args.numVectors : args.k)});
+
+    checkMetric(args.metric);
+    constexpr bool isHalf = sizeof(T) == 2;
+    Knn knn;
+    knn.metric = args.metric;
+    knn.metricArg = args.metricArg;
+    knn.vectors = {
+            vectors.data(),
+            isHalf,
+            args.vectorsRowMajor,
+            size_t(args.numVectors),
+            size_t(args.dims)};
+    knn.queries = {
+            queries.data(),
+            isHalf,
+            args.queriesRowMajor,
+            size_t(args.numQueries),
+            size_t(args.dims)};
+    float* distances = outDistances.data();
+
+    // Room for labels of the given type at the caller's place or in front of
+    // it, filled by `fill`, and brought there.
+    auto withLabels = [&](auto* wanted, const auto& fill) {
+        using L = typename std::remove_pointer<decltype(wanted)>::type;
+        auto labels = toDeviceTemporary<L, 2>(
+                res,
+                device,
+                wanted,
+                stream,
+                {count(args.numQueries), count(args.k)});
+        fill(labels.data());
+        fromDevice<L, 2>(labels, wanted, stream);
+    };
+
+    size_t results = knn.queries.rows * args.k;
+    if (args.k == -1) {
+        size_t pairs = knn.queries.rows * knn.vectors.rows;
+        std::vector<cuda_sim_range> ranges = {
+                {knn.vectors.data, knn.vectors.bytes(), 0},
+                {knn.queries.data, knn.queries.bytes(), 0},
+                writes(distances, pairs)};
+        check(launch("allPairwiseDistanceOnDevice",
+                     stream,
+                     ranges,
+                     [=] { knn.allPairs(view(distances)); }),
+              "allPairwiseDistanceOnDevice");
+    } else if (args.outIndicesType == IndicesDataType::I64) {
+#if CUDA_SIM_FAISS_VERSION < 10704
+        DeviceTensor<int, 2, true> narrow(
+                res,
+                makeTempAlloc(AllocType::Other, stream),
+                {args.numQueries, args.k});
+        enqueueSearch(
+                "bfKnnOnDevice", knn, args.k, distances, narrow.data(), stream);
+        withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {
+            enqueueWiden(narrow.data(), labels, results, stream);
+        });
+#else
+        withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {
+            enqueueSearch(
+                    "bfKnnOnDevice", knn, args.k, distances, labels, stream);
+        });
+#endif
+    } else if (args.outIndicesType == IndicesDataType::I32) {
+        withLabels(static_cast<int*>(args.outIndices), [&](int* labels) {
+            enqueueSearch(
+                    "bfKnnOnDevice", knn, args.k, distances, labels, stream);
+        });
+    } else {
+        FAISS_THROW_MSG("unknown outIndicesType");
+    }
+    (void)results;
+
+    fromDevice<float, 2>(outDistances, args.outDistances, stream);
+}
+
+}  // namespace
+
+void bfKnn(GpuResourcesProvider* res, const GpuDistanceParams& args) {
+    FAISS_THROW_IF_NOT_MSG(
+            args.vectorType == args.queryType,
+            "limitation: both vectorType and queryType must currently "
+            "be the same (F32 or F16");
+    if (args.vectorType == DistanceDataType::F32) {
+        bfKnnOf<float>(res, args);
+    } else if (args.vectorType == DistanceDataType::F16) {
+        bfKnnOf<half>(res, args);
+    } else {
+        FAISS_THROW_MSG("unknown vectorType");
+    }
+}
+
+}  // namespace gpu
+}  // namespace faiss

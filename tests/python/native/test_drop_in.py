@@ -1,0 +1,291 @@
+"""`import faiss_ext as faiss`: everything of Faiss, our GPU classes in place."""
+
+import threading
+
+import faiss as stock
+import numpy as np
+import pytest
+
+
+def test_exports_everything_that_faiss_exports(faiss_ext):
+    for name in dir(stock):
+        if not name.startswith("_"):
+            assert hasattr(faiss_ext, name), name
+
+
+def test_replaces_the_flat_classes_and_only_what_belongs_to_them(faiss_ext):
+    different = {
+        name
+        for name in dir(stock)
+        if not name.startswith("_")
+        and getattr(faiss_ext, name) is not getattr(stock, name)
+    }
+    assert different == {
+        "GpuIndexFlat",
+        "GpuIndexFlatIP",
+        "GpuIndexFlatL2",
+        "downcast_index",
+        "index_cpu_to_all_gpus",
+        "index_cpu_to_gpu",
+        "index_cpu_to_gpu_multiple",
+        "index_cpu_to_gpu_multiple_py",
+        "index_cpu_to_gpus_list",
+    }
+
+
+@pytest.mark.parametrize("name", ["GpuIndexFlatL2", "GpuIndexFlatIP"])
+def test_an_index_is_an_instance_of_our_classes_and_of_the_stock_ones(
+    faiss_ext, resources, name
+):
+    index = getattr(faiss_ext, name)(resources, 8)
+    for module in (faiss_ext, stock):
+        for base in (name, "GpuIndexFlat", "GpuIndex", "Index"):
+            assert isinstance(index, getattr(module, base)), (module, base)
+    assert isinstance(
+        faiss_ext.GpuIndexFlat(resources, 8, faiss_ext.METRIC_L1),
+        stock.GpuIndexFlat,
+    )
+
+
+@pytest.mark.parametrize("metric", ["L2", "IP"])
+@pytest.mark.parametrize("float16", [False, True])
+def test_search_equals_the_cpu_index(
+    faiss_ext, resources, vectors, metric, float16
+):
+    cpu = getattr(stock, f"IndexFlat{metric}")(16)
+    config = faiss_ext.GpuIndexFlatConfig()
+    config.useFloat16 = float16
+    gpu = getattr(faiss_ext, f"GpuIndexFlat{metric}")(resources, 16, config)
+    base, queries = vectors(300, 16, 1), vectors(70, 16, 2)
+    for index in (cpu, gpu):
+        index.add(base)
+    assert gpu.ntotal == 300
+    np.testing.assert_array_equal(
+        gpu.search(queries, 5)[0], cpu.search(queries, 5)[0]
+    )
+    np.testing.assert_array_equal(gpu.reconstruct(17), base[17])
+    np.testing.assert_array_equal(gpu.reconstruct_n(3, 40), base[3:43])
+    np.testing.assert_array_equal(gpu.reconstruct_n(), base)
+    labels = gpu.assign(queries, 1)
+    assert labels.shape == (70, 1)
+    np.testing.assert_array_equal(labels, gpu.search(queries, 1)[1])
+
+
+def test_given_outputs_are_filled_in_place(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    queries = vectors(9, 8, 2)
+    D = np.full((9, 4), -1, "float32")
+    I = np.full((9, 4), -1, "int64")
+    got = index.search(queries, 4, D=D, I=I)
+    assert got[0] is D and got[1] is I
+    expected = index.search(queries, 4)
+    np.testing.assert_array_equal(D, expected[0])
+    np.testing.assert_array_equal(I, expected[1])
+
+
+def test_staged_config_cuts_into_tiles(faiss_ext, resources, vectors, simulator):
+    config = faiss_ext.StagedConfig()
+    config.tileRows = 10
+    index = faiss_ext.GpuIndexFlatL2(
+        resources, 8, faiss_ext.GpuIndexFlatConfig(), config
+    )
+    index.add(vectors(50, 8, 1))
+    index.search(vectors(95, 8, 2), 4)
+    assert index.transfer_stats()["copies_to_device"] == 10
+
+
+def test_transfer_stats_tell_what_the_simulator_saw(
+    faiss_ext, resources, vectors, simulator
+):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    queries = vectors(33, 8, 2)
+    index.search(queries, 4)
+    simulator.reset_counters()
+    index.reset_transfer_stats()
+    index.search(queries, 4)
+    stats = index.transfer_stats()
+    assert stats == {
+        "copies_to_device": 1,
+        "bytes_to_device": 33 * 8 * 4,
+        "copies_to_host": 1,
+        "bytes_to_host": 33 * 4 * 12,
+        "copies_across_devices": 0,
+        "bytes_across_devices": 0,
+        "host_waits": 1,
+        "device_allocations": 0,
+        "pinned_allocations": 0,
+    }
+    assert simulator.bytes_up() == stats["bytes_to_device"]
+    assert simulator.bytes_down() == stats["bytes_to_host"]
+    assert simulator.waits() == 1
+
+
+def test_faiss_errors_are_runtime_errors_with_faiss_text(
+    faiss_ext, resources, vectors
+):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    with pytest.raises(RuntimeError, match="min/max-K selection up to"):
+        index.search(vectors(3, 8, 2), 100000)
+    with pytest.raises(RuntimeError, match="Invalid number of dimensions"):
+        faiss_ext.GpuIndexFlatL2(resources, 0)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        index.reconstruct(50)
+    with pytest.raises(RuntimeError, match="selected ids"):
+        index.search(
+            vectors(3, 8, 2),
+            4,
+            params=faiss_ext.SearchParameters(
+                sel=faiss_ext.IDSelectorRange(0, 10)
+            ),
+        )
+
+
+def test_cuda_errors_are_runtime_errors_and_pass(
+    faiss_ext, resources, vectors, simulator
+):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    queries = vectors(9, 8, 2)
+    expected = index.search(queries, 4)
+    simulator.fail_call("cudaMemcpyAsync", 1, 2)
+    with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
+        index.search(queries, 4)
+    np.testing.assert_array_equal(index.search(queries, 4)[1], expected[1])
+
+
+def test_a_search_releases_the_interpreter_lock(
+    faiss_ext, resources, vectors, simulator
+):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    queries = vectors(9, 8, 2)
+    expected = index.search(queries, 4)
+    stream = index.default_stream_c()
+    simulator.hold(stream)
+    results = []
+    caller = threading.Thread(
+        target=lambda: results.append(index.search(queries, 4))
+    )
+    waited = simulator.waits()
+    caller.start()
+    # This loop runs only if the waiting search does not hold the lock.
+    while simulator.waits() == waited:
+        assert caller.is_alive()
+    assert not results
+    simulator.release(stream)
+    caller.join()
+    np.testing.assert_array_equal(results[0][1], expected[1])
+
+
+def test_threads_share_an_index(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(200, 8, 1))
+    cpu = stock.IndexFlatL2(8)
+    cpu.add(vectors(200, 8, 1))
+    wrong = []
+
+    def work(seed):
+        queries = vectors(30, 8, seed)
+        for _ in range(5):
+            if not np.array_equal(
+                index.search(queries, 3)[0], cpu.search(queries, 3)[0]
+            ):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_index_cpu_to_gpu_gives_our_class_and_index_gpu_to_cpu_takes_it(
+    faiss_ext, resources, vectors
+):
+    base = vectors(60, 8, 1)
+    cpu = faiss_ext.IndexFlatIP(8)
+    cpu.add(base)
+    gpu = faiss_ext.index_cpu_to_gpu(resources, 0, cpu)
+    assert type(gpu) is faiss_ext.GpuIndexFlat
+    assert gpu.metric_type == faiss_ext.METRIC_INNER_PRODUCT
+    gpu.transfer_stats()
+    back = faiss_ext.index_gpu_to_cpu(gpu)
+    np.testing.assert_array_equal(back.reconstruct_n(0, 60), base)
+    del gpu
+    assert type(
+        faiss_ext.downcast_index(
+            faiss_ext.index_cpu_to_gpu(resources, 0, back)
+        )
+    ) is faiss_ext.GpuIndexFlat
+
+
+def test_other_indexes_are_cloned_by_faiss_with_our_flat_ones_inside(
+    faiss_ext, resources, vectors
+):
+    base = vectors(60, 8, 1)
+    cpu = faiss_ext.IndexPreTransform(
+        faiss_ext.RandomRotationMatrix(8, 8), faiss_ext.IndexFlatL2(8)
+    )
+    cpu.train(base)
+    cpu.add(base)
+    gpu = faiss_ext.index_cpu_to_gpu(resources, 0, cpu)
+    assert isinstance(gpu, faiss_ext.IndexPreTransform)
+    assert type(faiss_ext.downcast_index(gpu.index)) is faiss_ext.GpuIndexFlat
+    np.testing.assert_allclose(
+        gpu.search(base[:5], 3)[0], cpu.search(base[:5], 3)[0],
+        rtol=1e-5, atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_several_gpus_hold_our_classes(faiss_ext, vectors, shard):
+    base = vectors(60, 8, 1)
+    cpu = faiss_ext.IndexFlatL2(8)
+    cpu.add(base)
+    options = faiss_ext.GpuMultipleClonerOptions()
+    options.shard = shard
+    gpu = faiss_ext.index_cpu_to_gpus_list(cpu, co=options, gpus=[0, 0])
+    assert type(faiss_ext.downcast_index(gpu.at(0))) is faiss_ext.GpuIndexFlat
+    queries = vectors(9, 8, 2)
+    np.testing.assert_array_equal(
+        gpu.search(queries, 4)[0], cpu.search(queries, 4)[0]
+    )
+    one = faiss_ext.index_cpu_to_all_gpus(cpu)
+    assert type(one) is faiss_ext.GpuIndexFlat
+
+
+def test_copy_from_and_copy_to(faiss_ext, resources, vectors):
+    base = vectors(60, 8, 1)
+    cpu = faiss_ext.IndexFlatL2(8)
+    cpu.add(base)
+    for gpu in (
+        faiss_ext.GpuIndexFlatL2(resources, cpu),
+        faiss_ext.GpuIndexFlatL2(resources, 8),
+    ):
+        gpu.copyFrom(cpu)
+        back = faiss_ext.IndexFlatL2(8)
+        gpu.copyTo(back)
+        np.testing.assert_array_equal(back.reconstruct_n(0, 60), base)
+
+
+def test_an_index_outlives_its_resources_object(faiss_ext, vectors):
+    index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), 8)
+    index.add(vectors(50, 8, 1))
+    assert index.search(vectors(3, 8, 2), 4)[1].shape == (3, 4)
+
+
+def test_no_queries_give_empty_results(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(vectors(50, 8, 1))
+    D, I = index.search(np.empty((0, 8), "float32"), 4)
+    assert D.shape == I.shape == (0, 4)
+
+
+def test_methods_have_help(faiss_ext):
+    for name in ("add", "search", "assign", "reconstruct", "reconstruct_n",
+                 "transfer_stats", "reset_transfer_stats"):
+        assert getattr(faiss_ext.GpuIndexFlatL2, name).__doc__

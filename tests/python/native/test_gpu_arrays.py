@@ -1,0 +1,225 @@
+"""Arrays that offer the CUDA Array Interface are used where they are."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+DEFAULT = 4  # cudaMemcpyDefault
+
+DIMS, N, K = 8, 40, 4
+
+
+@pytest.fixture
+def index(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(vectors(200, DIMS, 1))
+    return index
+
+
+@pytest.fixture
+def queries(vectors):
+    return vectors(N, DIMS, 2)
+
+
+@pytest.fixture
+def expected(index, queries):
+    return index.search(queries, K)
+
+
+@pytest.mark.parametrize(
+    "where", list(itertools.product(["host", "gpu"], repeat=3)), ids="-".join
+)
+def test_every_mixture_of_host_and_gpu_arrays(
+    index, queries, expected, gpu_array, where
+):
+    def place(values, side):
+        return gpu_array(values) if side == "gpu" else values.copy()
+
+    x = place(queries, where[0])
+    D = place(np.full((N, K), -1, "float32"), where[1])
+    I = place(np.full((N, K), -1, "int64"), where[2])
+    got = index.search(x, K, D=D, I=I)
+    assert got[0] is D and got[1] is I
+    for array, values in zip((D, I), expected):
+        found = array if isinstance(array, np.ndarray) else array.get()
+        np.testing.assert_array_equal(found, values)
+
+
+def test_gpu_in_and_out_moves_nothing_and_waits_for_nothing(
+    index, queries, expected, gpu_array, simulator
+):
+    x = gpu_array(queries)
+    D = gpu_array(np.zeros((N, K), "float32"))
+    I = gpu_array(np.zeros((N, K), "int64"))
+    simulator.reset_counters()
+    index.search(x, K, D=D, I=I)
+    assert simulator.pending() > 0
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
+    assert simulator.counter("bytes_d2d") == 0
+    assert simulator.waits() == 0
+    np.testing.assert_array_equal(I.get(), expected[1])
+
+
+def test_results_for_gpu_queries_lie_on_the_gpu(
+    faiss_ext, index, queries, expected, gpu_array, simulator
+):
+    D, I = index.search(gpu_array(queries), K)
+    labels = index.assign(gpu_array(queries), K)
+    for array, values in ((D, expected[0]), (I, expected[1]), (labels, expected[1])):
+        assert isinstance(array, faiss_ext.DeviceArray)
+        interface = array.__cuda_array_interface__
+        assert interface["version"] == 3
+        assert interface["stream"] == index.default_stream_c()
+        assert interface["typestr"] == values.dtype.str
+        assert array.shape == values.shape
+        found = np.empty_like(values)
+        simulator.synchronize()
+        assert simulator.library.cudaMemcpy(
+            found.ctypes.data, interface["data"][0], found.nbytes, DEFAULT
+        ) == 0
+        np.testing.assert_array_equal(found, values)
+
+
+def test_a_device_array_is_taken_as_queries_and_outlives_its_index(
+    faiss_ext, resources, vectors, index, queries, gpu_array
+):
+    D, I = index.search(gpu_array(queries), DIMS)
+    again = index.search(D, 1)
+    assert again[1].shape == (N, 1)
+    own = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
+    own.add(vectors(20, DIMS, 1))
+    D, I = own.search(gpu_array(queries), DIMS)
+    del own, I
+    assert index.search(D, 1)[1].shape == (N, 1)
+
+
+def test_an_array_of_the_callers_library_comes_back_where_it_can_be_made(
+    index, queries, expected, gpu_array, monkeypatch
+):
+    import sys
+    import types
+
+    library = types.ModuleType("some_array_library")
+    library.empty = lambda shape, dtype: gpu_array(np.empty(shape, dtype))
+    monkeypatch.setitem(sys.modules, "some_array_library", library)
+
+    x = gpu_array(queries)
+    its_class = type("ndarray", (type(x),), {"__module__": "some_array_library"})
+    x.__class__ = its_class
+    D, I = index.search(x, K)
+    assert type(D) is type(I) is type(gpu_array(queries))
+    np.testing.assert_array_equal(I.get(), expected[1])
+
+
+def test_add_takes_gpu_arrays(faiss_ext, resources, vectors, queries, expected,
+                              gpu_array, simulator):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    base = gpu_array(vectors(200, DIMS, 1))
+    simulator.reset_counters()
+    index.add(base)
+    assert simulator.bytes_up() == 0
+    np.testing.assert_array_equal(index.search(queries, K)[1], expected[1])
+
+
+def test_reconstruct_fills_gpu_arrays(index, vectors, gpu_array, simulator):
+    base = vectors(200, DIMS, 1)
+    one = gpu_array(np.zeros(DIMS, "float32"))
+    some = gpu_array(np.zeros((30, DIMS), "float32"))
+    simulator.reset_counters()
+    assert index.reconstruct(7, one) is one
+    assert index.reconstruct_n(5, 30, some) is some
+    assert simulator.bytes_down() == 0
+    np.testing.assert_array_equal(one.get(), base[7])
+    np.testing.assert_array_equal(some.get(), base[5:35])
+
+
+def test_the_producers_stream_comes_first_and_goes_on_after(
+    index, queries, expected, gpu_array, simulator
+):
+    stream = simulator.new_stream()
+    source = gpu_array(queries)
+    x = gpu_array(np.zeros_like(queries), stream=stream)
+    D = gpu_array(np.zeros((N, K), "float32"), stream=stream)
+    I = gpu_array(np.zeros((N, K), "int64"), stream=stream)
+    copy = gpu_array(np.zeros((N, K), "int64"))
+
+    def enqueue(to, source, size):
+        assert simulator.library.cudaMemcpyAsync(
+            to.__cuda_array_interface__["data"][0],
+            source.__cuda_array_interface__["data"][0],
+            size, DEFAULT, stream,
+        ) == 0
+
+    simulator.hold(stream)
+    simulator.reset_counters()
+    enqueue(x, source, queries.nbytes)
+    index.search(x, K, D=D, I=I)
+    enqueue(copy, I, N * K * 8)
+    assert simulator.waits() == 0
+    simulator.release(stream)
+    np.testing.assert_array_equal(copy.get(), expected[1])
+
+
+def test_empty_gpu_arrays_need_no_pointer(index, gpu_array):
+    nothing = gpu_array(np.empty((0, DIMS), "float32"), data=(0, False))
+    D, I = index.search(nothing, K)
+    assert tuple(D.shape) == (0, K)
+
+
+@pytest.mark.parametrize(
+    "falsified, error, text",
+    [
+        ({"version": 1}, ValueError, "version 1; version 2 or 3 is needed"),
+        ({"version": None}, ValueError, "version None"),
+        ({"mask": object()}, ValueError, "masked"),
+        ({"stream": 0}, ValueError, "stream 0, which the interface forbids"),
+        ({"typestr": "<f8"}, TypeError, "float64; float32 is needed"),
+        ({"typestr": ">f4"}, TypeError, "needed"),
+        ({"shape": (N, DIMS + 1)}, ValueError, r"needed \(n, 8\)"),
+        ({"shape": (DIMS,)}, ValueError, r"x\[None, :\]"),
+        ({"shape": (N, -DIMS)}, ValueError, "not one of an array"),
+        ({"strides": (DIMS * 8, 4)}, ValueError, "C-contiguous"),
+        ({"strides": (-DIMS * 4, 4)}, ValueError, "C-contiguous"),
+        ({"strides": (0, 4)}, ValueError, "C-contiguous"),
+        ({"data": (0, False)}, ValueError, "null pointer"),
+        ({"shape": (2 * N, DIMS)}, RuntimeError, "x is shorter"),
+    ],
+)
+def test_queries_that_break_the_rules_are_refused(
+    index, queries, expected, gpu_array, falsified, error, text
+):
+    with pytest.raises(error, match=text):
+        index.search(gpu_array(queries, **falsified), K)
+    np.testing.assert_array_equal(index.search(queries, K)[1], expected[1])
+
+
+def test_strides_that_say_contiguous_are_taken(index, queries, expected, gpu_array):
+    x = gpu_array(queries, strides=(DIMS * 4, 4))
+    D = np.empty((N, K), "float32")
+    I = np.empty((N, K), "int64")
+    index.search(x, K, D=D, I=I)
+    np.testing.assert_array_equal(I, expected[1])
+
+
+def test_outputs_that_cannot_take_results_are_refused(
+    index, queries, gpu_array
+):
+    x = gpu_array(queries)
+    D = gpu_array(np.zeros((N, K), "float32"))
+    I = gpu_array(np.zeros((N, K), "int64"))
+    readonly = gpu_array(np.zeros((N, K), "float32"))
+    readonly._interface["data"] = (readonly._pointer.value, True)
+    with pytest.raises(ValueError, match="D: read-only"):
+        index.search(x, K, D=readonly, I=I)
+    with pytest.raises(TypeError, match="I: dtype int32; int64"):
+        index.search(x, K, D=D, I=np.empty((N, K), "int32"))
+    with pytest.raises(ValueError, match="I: shape"):
+        index.search(x, K, D=D, I=np.empty((N, K + 1), "int64"))
+    with pytest.raises(ValueError, match="C-contiguous and writable"):
+        index.search(x, K, D=D, I=np.empty((K, N), "int64").T)
+    with pytest.raises(TypeError, match="D: list"):
+        index.search(x, K, D=[[0.0]], I=I)
+    over_x = gpu_array(np.zeros((N, K), "float32"), data=x.__cuda_array_interface__["data"])
+    with pytest.raises(RuntimeError, match="distances and x overlap"):
+        index.search(x, K, D=over_x, I=I)
