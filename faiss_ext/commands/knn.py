@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     OSError
         A file cannot be opened or read.
     """
-    watch = Stopwatch("reading", "adding", "searching", "writing")
+    watch = Stopwatch("preparing", "reading", "adding", "searching", "writing")
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(open_vectors(args.base))
         query = stack.enter_context(open_vectors(args.query))
@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
         k = args.k + args.exclude_self
         metric = getattr(faiss_ext, _METRICS[args.metric])
-        flat = open_flat(args.device, base.d, metric, k)
+        with watch("preparing"):
+            flat = open_flat(args.device, base.d, metric, k)
         _note(f"searching on the {flat.device} ({flat.why})")
         if k > base.n:
             others = " others" if args.exclude_self else ""

@@ -60,6 +60,30 @@ def test_digits_are_recognised_and_drawn():
     assert frames(picture, neighbour_picture._INK) == 10
 
 
+def test_the_package_is_the_one_on_the_path_and_not_in_the_folder(tmp_path):
+    (tmp_path / "faiss_ext").mkdir()
+    (tmp_path / "faiss_ext" / "__init__.py").write_text("raise SystemExit(9)")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "digits.py"],
+        env=package_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_fails_is_no_traceback():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "digits.py", "--device", "999"],
+        env=package_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: GPU 999 cannot be used")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_halves_are_all_digits_once_and_the_same_every_time():
     images = load_digits().data
     once = np.concatenate([half.images for half in digits.halves()])

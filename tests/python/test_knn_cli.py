@@ -280,7 +280,7 @@ def test_the_report_tells_what_was_done(cli, rng):
     assert report["Faiss"] == (
         f"{faiss.__version__}, faiss_ext {faiss_ext.__version__}"
     )
-    for part in ("reading", "adding", "writing"):
+    for part in ("preparing", "reading", "adding", "writing"):
         assert re.fullmatch(r"\d+\.\d{3} s", report[part])
     assert re.fullmatch(
         r"\d+\.\d{3} s, \d+ queries a second", report["searching"]
@@ -382,6 +382,17 @@ def test_a_signal_during_the_search_ends_the_job_soon(cli, rng, monkeypatch):
     assert outcome.status == 130, outcome
     assert outcome.err.endswith("error: stopped by SIGINT\n")
     assert os.listdir() == ["b.npy"]
+
+
+def test_names_that_are_no_text_are_taken(cli_process):
+    name = os.fsdecode(b"\xff.npy")
+    np.save(name, np.zeros((3, 4), np.float32))
+    outcome = cli_process(
+        *("knn", "--base", name, "--query", name, "-k", 1),
+        *("--out", os.fsdecode(b"\xff.npz")),
+    )
+    assert outcome.status == 0, outcome.err
+    assert sorted(os.listdir(b".")) == [b"\xff.npy", b"\xff.npz"]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
