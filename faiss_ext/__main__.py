@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         By argparse: 0 after --help, 2 for wrong arguments.
     """
-    if sys.stdout is not None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name need not be valid text.
         sys.stdout.reconfigure(errors="backslashreplace")
     with _signals_as_interrupts() as received:
