@@ -25,9 +25,7 @@ def downcast_index(index):
 def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
-    concrete = downcast_index(index)
-    concrete.this.acquire()
-    return concrete
+    return native.owning_proxy(downcast_index(index))
 
 
 def index_cpu_to_gpu(provider, device, index, options=None):
