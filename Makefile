@@ -7,7 +7,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutation soak setup build install format clean
+.PHONY: help demo test faiss-tests mutation sanitize soak setup build install
+.PHONY: format clean
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -22,6 +23,9 @@ demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 test: build ## every test that this machine can run
 	@cmake/setup/cpu-env.sh
 	@. build/setup.env && tests/run_tests.py $(BUILD)
+
+faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
+	@. build/setup.env && tests/faiss_tests.py $(BUILD)
 
 setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
 	@cmake/setup/development.sh

@@ -28,9 +28,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if importlib.util.find_spec("faiss_ext") is None:
     sys.path.insert(0, str(ROOT))
 
-from neighbour_picture import draw  # noqa: E402
-
 from faiss_ext.result_files import write_vecs  # noqa: E402
+from neighbour_picture import draw  # noqa: E402
 
 SEED = 1797
 K = 5
@@ -109,23 +108,30 @@ def search(
         float32, shape [queries, K].
     labels : numpy.ndarray
         int64, shape [queries, K]: numbers of images of the base.
+
+    Raises
+    ------
+    SystemExit
+        The command failed; with its status.
     """
     write_vecs(str(folder / "base.fvecs"), base.images)
     np.save(folder / "query.npy", query.images.astype(np.uint8))
     arguments = [
-        *("-m", "faiss_ext", "knn"),
-        *("--base", str(folder / "base.fvecs")),
-        *("--query", str(folder / "query.npy")),
-        *("-k", str(K), "--out", str(folder / "neighbours.npz")),
+        *("-m", "faiss_ext", "knn", "--base", "base.fvecs"),
+        *("--query", "query.npy", "-k", str(K), "--out", "neighbours.npz"),
         *("--device", device),
     ]
-    print("$ python", *arguments, flush=True)
-    subprocess.run(
+    print(f"{folder}$ python", *arguments, flush=True)
+    # The package that this script found: not one in the folder it was called
+    # in, which `python -m` would take first.
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    status = subprocess.run(
         [sys.executable, *arguments],
-        # The package is where this script found it.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+    ).returncode
+    if status:  # it has told why
+        sys.exit(status)
     with np.load(folder / "neighbours.npz") as result:
         return result["distances"], result["labels"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -12,10 +13,10 @@ from typing import NoReturn
 
 import faiss_ext
 
-from .commands import info, knn
+from .commands import info, knn, run
 from .errors import UserError
 
-_COMMANDS = {"knn": knn, "info": info}
+_COMMANDS = {"knn": knn, "run": run, "info": info}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,13 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         By argparse: 0 after --help, 2 for wrong arguments.
     """
-    if sys.stdout is not None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name need not be valid text.
         sys.stdout.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv)
+    command = _COMMANDS[args.command]
+    if getattr(command, "is_a_program", False):
+        try:
+            return command.run(args)
+        except UserError as error:
+            return _fail(str(error))
     with _signals_as_interrupts() as received:
         try:
-            args = _parser().parse_args(argv)
-            status = _COMMANDS[args.command].run(args)
+            status = command.run(args)
             if sys.stdout is not None:
                 sys.stdout.flush()
             return status

@@ -103,7 +103,9 @@ def device_view(
         raise ValueError(f"{name}: {size} elements at a null pointer")
     if writable and readonly:
         raise ValueError(f"{name}: read-only, but results are written to it")
-    stream = interface.get("stream")
+    # Version 2 has no word on streams; its exporters (PyTorch) work on the
+    # legacy default stream unless told otherwise, which version 3 calls 1.
+    stream = interface.get("stream") if version >= 3 else 1
     if stream == 0:
         raise ValueError(
             f"{name}: stream 0, which the interface forbids "

@@ -6,12 +6,9 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 from .errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["AtomicFile", "atomic_files"]
 
@@ -25,8 +22,9 @@ def atomic_files(*paths: str) -> Iterator[list[AtomicFile]]:
     of Ctrl-C included, removes them and leaves older files of those names
     alone.
 
-    Only a rename that fails after an earlier one went through leaves part of
-    the group: name last the file whose presence means success.
+    Nothing can rename several files at once. Should the process end between
+    two renames, then there is no file of the last name, not even an older
+    one: where that file is, all of the group is, and it belongs together.
 
     Parameters
     ----------
@@ -51,6 +49,8 @@ def atomic_files(*paths: str) -> Iterator[list[AtomicFile]]:
         yield files
         for file in files:
             file.complete()
+        if len(files) > 1:
+            files[-1].remove_older()
         for file in files:
             file.rename()
     except BaseException:
@@ -77,19 +77,19 @@ class AtomicFile:
             os.path.dirname(self._final),
             f".faiss_ext-{secrets.token_hex(8)}.part",
         )
-        self._file = None
+        self._open: BinaryIO | None = None
 
     def create(self) -> None:
         """Create the temporary file."""
         with self._naming_errors():
-            self._file = open(self._temporary, "xb")
+            self._open = open(self._temporary, "xb")
 
     def seek(self, offset: int) -> None:
         """Go to a byte."""
         with self._naming_errors():
             self._file.seek(offset)
 
-    def write(self, data: bytes | np.ndarray) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write all of `data` where the file stands."""
         with self._naming_errors():
             self._file.write(data)
@@ -101,6 +101,11 @@ class AtomicFile:
             os.fsync(self._file.fileno())
             self._file.close()
 
+    def remove_older(self) -> None:
+        """Remove the file that has the name now, if there is one."""
+        with self._naming_errors(), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._final)
+
     def rename(self) -> None:
         """Let the file appear under its name."""
         with self._naming_errors():
@@ -109,12 +114,17 @@ class AtomicFile:
 
     def discard(self) -> None:
         """Remove the temporary file, if it is there."""
-        if self._file is not None:
+        if self._open is not None:
             # What is still buffered may not fit on a full disk either.
             with contextlib.suppress(OSError):
-                self._file.close()
+                self._open.close()
         with contextlib.suppress(OSError):
             os.unlink(self._temporary)
+
+    @property
+    def _file(self) -> BinaryIO:
+        assert self._open is not None, "create() comes first"
+        return self._open
 
     @contextlib.contextmanager
     def _naming_errors(self) -> Iterator[None]:

@@ -6,6 +6,9 @@ import faiss
 
 from . import swigfaiss_ext as native
 
+# Taken now: `in_place` may put ours in its place.
+_stock_downcast_index = faiss.downcast_index
+
 
 def downcast_index(index):
     """The index under its own type: one of our classes where it is one, else
@@ -19,15 +22,13 @@ def downcast_index(index):
         found = ours(index)
         if found is not None:
             return found
-    return faiss.downcast_index(index)
+    return _stock_downcast_index(index)
 
 
 def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
-    concrete = downcast_index(index)
-    concrete.this.acquire()
-    return concrete
+    return native.owning_proxy(downcast_index(index))
 
 
 def index_cpu_to_gpu(provider, device, index, options=None):

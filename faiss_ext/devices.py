@@ -1,4 +1,4 @@
-"""Where to search: which GPUs there are, and a flat index on one or the CPU."""
+"""Where to search: the GPUs there are, and a flat index on one or the CPU."""
 
 from __future__ import annotations
 
@@ -163,16 +163,12 @@ def faiss_errors(what: str) -> Iterator[None]:
     ------
     UserError
         Faiss raised an error.
-    KeyboardInterrupt
-        Faiss stopped because of a signal, which it reports as an error.
     """
     try:
         yield
     except MemoryError as error:
         raise UserError(f"{what}: there is not enough memory") from error
     except RuntimeError as error:
-        if "computation interrupted" in str(error):
-            raise KeyboardInterrupt from error
         # Faiss puts the function, file and expression in front.
         reason = str(error).rpartition(" failed: ")[2]
         raise UserError(f"{what}: {reason}") from error

@@ -18,6 +18,7 @@ import numpy as np
 
 from .arrays import DeviceView, device_view, is_device_array
 from .device_array import empty_like_family
+from .pinned import empty_results
 
 
 class _Operand:
@@ -143,7 +144,8 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
     D, I : array
         Distances and labels; the label is -1 where there are fewer than k
         vectors. The given outputs; or where none were given, NumPy arrays for
-        host queries, and for GPU queries arrays of the queries' library if it
+        host queries (on pinned memory that returns to a pool when the last view
+        dies, see `pinned_pool_stats`), and for GPU queries arrays of the queries' library if it
         can make them, else `faiss_ext.DeviceArray`.
 
     Raises
@@ -160,6 +162,8 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
     their interface), and these streams come after it.
     """
     if not _any_on_device(x, D, I):
+        if D is None and I is None:
+            D, I = empty_results(len(x), _count(k))
         return _stock(self, "search")(self, x, k, params=params, D=D, I=I)
     query = _Operand(x, "x", (None, self.d), "float32")
     shape = (query.shape[0], _count(k))

@@ -12,6 +12,7 @@ from .cloning import (
 )
 from .device_array import DeviceArray
 from .index_methods import add_methods
+from .pinned import pinned_empty, pinned_pool_stats, trim
 from .swigfaiss_ext import (
     GpuIndexFlat,
     GpuIndexFlatIP,
@@ -31,6 +32,9 @@ __all__ = [
     "index_cpu_to_gpu_multiple",
     "index_cpu_to_gpu_multiple_py",
     "index_cpu_to_gpus_list",
+    "pinned_empty",
+    "pinned_pool_stats",
+    "trim",
 ]
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):

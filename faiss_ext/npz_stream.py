@@ -73,7 +73,7 @@ class NpzStream:
         """
         member = self._members[name]
         rows = np.ascontiguousarray(rows, member.dtype)
-        member.write(self._file, rows.reshape(-1).view(np.uint8))
+        member.write(self._file, rows.reshape(-1).view(np.uint8).data)
 
     def finish(self) -> None:
         """Write what makes the file a complete archive.
@@ -141,7 +141,7 @@ class _Member:
     def end(self) -> int:
         return self._start + self.size
 
-    def write(self, file: AtomicFile, data: bytes | np.ndarray) -> None:
+    def write(self, file: AtomicFile, data: bytes | memoryview) -> None:
         if self._written + len(data) > self.size:
             raise ValueError(f"too many rows for {self.name.decode()}")
         file.seek(self._start + self._written)
@@ -166,9 +166,7 @@ class _Member:
             + self._common(28)
             + struct.pack("<HHHII", 0, 0, 0, 0, _IN_EXTRA)
             + self.name
-            + struct.pack(
-                "<HHQQQ", 1, 24, self.size, self.size, self._offset
-            )
+            + struct.pack("<HHQQQ", 1, 24, self.size, self.size, self._offset)
         )
 
     def _common(self, extra_bytes: int) -> bytes:

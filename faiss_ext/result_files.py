@@ -19,7 +19,13 @@ from .atomic_files import AtomicFile, atomic_files
 from .errors import UserError
 from .npz_stream import NpzStream
 
-__all__ = ["SUFFIXES", "ResultFile", "open_results", "result_paths", "write_vecs"]
+__all__ = [
+    "SUFFIXES",
+    "ResultFile",
+    "open_results",
+    "result_paths",
+    "write_vecs",
+]
 
 #: The suffixes that `open_results` knows.
 SUFFIXES = (".npz", ".ivecs")
@@ -200,13 +206,13 @@ def write_vecs(path: str, rows: np.ndarray) -> None:
         file.write(_with_heads(rows, "<f4" if suffix == ".fvecs" else "<i4"))
 
 
-def _with_heads(rows: np.ndarray, dtype: str) -> np.ndarray:
+def _with_heads(rows: np.ndarray, dtype: str) -> memoryview:
     """The bytes of rows that each begin with their length."""
     n, width = rows.shape
     out = np.empty((n, width + 1), dtype)
     out[:, :1].view("<i4")[:] = width
     out[:, 1:] = rows
-    return out.reshape(-1).view(np.uint8)
+    return out.reshape(-1).view(np.uint8).data
 
 
 def _check_place(path: str) -> None:

@@ -20,8 +20,8 @@ from __future__ import annotations
 import abc
 import os
 import stat
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from io import FileIO
 
 import numpy as np
 
@@ -67,15 +67,15 @@ def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise VectorFileError(f"{path} is {kind}, expected a {suffix} file")
-    file = open(path, "rb", buffering=0)
+    file = FileIO(path)
     try:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise VectorFileError(
                 f"{path} is empty (0 bytes), expected a {suffix} file"
             )
-        reader, dtype = _FORMATS[suffix]
-        return reader(path, file, size, dtype)
+        opener, dtype = _FORMATS[suffix]
+        return opener(path, file, size, dtype)
     except BaseException:
         file.close()
         raise
@@ -99,7 +99,7 @@ class VectorFile(abc.ABC):
     """
 
     def __init__(
-        self, path: str, file: BinaryIO, n: int, d: int, dtype: np.dtype
+        self, path: str, file: FileIO, n: int, d: int, dtype: np.dtype
     ) -> None:
         self.path = path
         self.n = n
@@ -165,7 +165,7 @@ class VectorFile(abc.ABC):
     ) -> np.ndarray:
         """The array that lies at byte `offset`."""
         block = np.empty(shape, dtype)
-        wanted = memoryview(block.reshape(-1).view(np.uint8))
+        wanted = block.reshape(-1).view(np.uint8).data
         try:
             self._file.seek(offset)
             while wanted:
@@ -194,7 +194,7 @@ class _Rows(VectorFile):
     def __init__(
         self,
         path: str,
-        file: BinaryIO,
+        file: FileIO,
         n: int,
         d: int,
         dtype: np.dtype,
@@ -222,7 +222,7 @@ class _Columns(VectorFile):
     def __init__(
         self,
         path: str,
-        file: BinaryIO,
+        file: FileIO,
         n: int,
         d: int,
         dtype: np.dtype,
@@ -244,7 +244,7 @@ class _Vecs(VectorFile):
     """Rows that each begin with their number of dimensions (TEXMEX)."""
 
     def __init__(
-        self, path: str, file: BinaryIO, size: int, dtype: np.dtype
+        self, path: str, file: FileIO, size: int, dtype: np.dtype
     ) -> None:
         if size < 4:
             raise VectorFileError(
@@ -288,7 +288,7 @@ class _Vecs(VectorFile):
 
 
 def _open_bin(
-    path: str, file: BinaryIO, size: int, dtype: np.dtype
+    path: str, file: FileIO, size: int, dtype: np.dtype
 ) -> VectorFile:
     """A file of the billion-scale benchmarks: one header of 8 bytes."""
     if size < 8:
@@ -311,8 +311,8 @@ def _open_bin(
     return _Rows(path, file, n, d, dtype, 8)
 
 
-def _open_npy(path: str, file: BinaryIO, size: int, _: None) -> VectorFile:
-    """NumPy's own format."""
+def _open_npy(path: str, file: FileIO, size: int, _: np.dtype) -> VectorFile:
+    """NumPy's own format, which names its type itself."""
     header = read_npy_header(path, file)
     dtype = header.dtype
     if dtype.newbyteorder("=") not in _EXACT:
@@ -339,13 +339,15 @@ def _open_npy(path: str, file: BinaryIO, size: int, _: None) -> VectorFile:
             f"{n} rows of {d} dimensions in its header"
         )
     by_columns = header.fortran_order and n > 1 and d > 1
-    reader = _Columns if by_columns else _Rows
-    return reader(path, file, n, d, dtype, header.offset)
+    layout = _Columns if by_columns else _Rows
+    return layout(path, file, n, d, dtype, header.offset)
 
 
 _EXACT = [np.dtype(t) for t in ("float32", "float16", "uint8", "int8")]
-_FORMATS = {
-    ".npy": (_open_npy, None),
+_FORMATS: dict[
+    str, tuple[Callable[[str, FileIO, int, np.dtype], VectorFile], np.dtype]
+] = {
+    ".npy": (_open_npy, np.dtype("<f4")),
     ".fvecs": (_Vecs, np.dtype("<f4")),
     ".bvecs": (_Vecs, np.dtype("u1")),
     ".fbin": (_open_bin, np.dtype("<f4")),

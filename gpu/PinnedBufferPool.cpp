@@ -77,6 +77,19 @@ size_t PinnedBufferPool::pinnedBytes() const {
 }
 
 PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
+    PinnedBuffer buffer = tryAcquire(bytes);
+    if (!buffer.data()) {
+        throw faiss::FaissException(
+                "pinned staging memory exhausted: " +
+                std::to_string(bucketSize(bytes)) + " bytes needed, " +
+                std::to_string(pinnedBytes()) + " of " +
+                std::to_string(capacity_) +
+                " in use; raise StagedConfig::pinnedBytes or lower tileRows");
+    }
+    return buffer;
+}
+
+PinnedBuffer PinnedBufferPool::tryAcquire(size_t bytes) {
     const size_t size = bucketSize(bytes);
     while (true) {
         if (char* data = takeIdle(size)) {
@@ -97,14 +110,10 @@ PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
             ++counters_.pinnedAllocations;
             return PinnedBuffer(this, static_cast<char*>(data), size);
         }
-        if (unpinOneIdle() || reclaimOldest() || waitForOtherThreads()) {
-            continue;
+        if (size > capacity_ ||
+            !(unpinOneIdle() || reclaimOldest() || waitForOtherThreads())) {
+            return PinnedBuffer();
         }
-        throw faiss::FaissException(
-                "pinned staging memory exhausted: " + std::to_string(size) +
-                " bytes needed, " + std::to_string(pinnedBytes()) + " of " +
-                std::to_string(capacity_) +
-                " in use; raise StagedConfig::pinnedBytes or lower tileRows");
     }
 }
 

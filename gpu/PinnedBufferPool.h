@@ -71,6 +71,10 @@ class FAISS_EXT_API PinnedBufferPool {
     /// names both, and CudaError when pinning fails.
     PinnedBuffer acquire(size_t bytes);
 
+    /// The same, but an empty buffer where the capacity cannot hold the
+    /// request.
+    PinnedBuffer tryAcquire(size_t bytes);
+
     /// Unpins every buffer that is not in use. Does not wait.
     void trim();
 

@@ -87,6 +87,8 @@ class RowArrays {
         size_t offset;
     };
 
+    bool oneAfterAnother(const Array& first, const Array& second) const;
+
     const Direction direction_;
     const idx_t n_;
     const int device_;

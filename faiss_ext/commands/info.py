@@ -6,10 +6,11 @@ import argparse
 import os
 import platform
 import textwrap
-
-import numpy
+from types import ModuleType
 
 import faiss
+import numpy
+
 import faiss_ext
 
 from ..devices import gpu_count
@@ -47,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(module: object) -> str:
-    return os.path.dirname(module.__file__)
+def _folder(module: ModuleType) -> str:
+    return os.path.dirname(module.__file__ or "")
 
 
 def _cpu_indexes() -> list[str]:

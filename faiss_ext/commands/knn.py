@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     OSError
         A file cannot be opened or read.
     """
-    watch = Stopwatch("reading", "adding", "searching", "writing")
+    watch = Stopwatch("preparing", "reading", "adding", "searching", "writing")
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(open_vectors(args.base))
         query = stack.enter_context(open_vectors(args.query))
@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
         k = args.k + args.exclude_self
         metric = getattr(faiss_ext, _METRICS[args.metric])
-        flat = open_flat(args.device, base.d, metric, k)
+        with watch("preparing"):
+            flat = open_flat(args.device, base.d, metric, k)
         _note(f"searching on the {flat.device} ({flat.why})")
         if k > base.n:
             others = " others" if args.exclude_self else ""
@@ -175,9 +176,7 @@ def _check(
                 )
 
 
-def _read_through(
-    file: VectorFile, allow_nan: bool, watch: Stopwatch
-) -> None:
+def _read_through(file: VectorFile, allow_nan: bool, watch: Stopwatch) -> None:
     """Read a file for its errors alone."""
     with progress("checking", file.n, "queries") as advance:
         for start, x in watch.each(
@@ -209,10 +208,10 @@ def _add(
 
 
 def _reserve(index: faiss_ext.IndexFlat, base: VectorFile) -> None:
-    """Get the memory for all vectors at once.
+    """Get the memory for all vectors, before any of them is read.
 
-    Otherwise the array would be moved as it grows, with old and new in memory
-    together. Shrinking a vector keeps its memory.
+    Too little is told at once then, and nothing is moved as the index grows.
+    Shrinking a vector keeps its memory.
     """
     index.codes.resize(base.n * index.code_size)
     index.codes.resize(0)

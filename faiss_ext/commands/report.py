@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import faiss
+
 import faiss_ext
 
 from ..devices import FlatIndex
@@ -99,8 +100,8 @@ def _transfers(flat: FlatIndex) -> str:
         return "not counted by Faiss' own index"
     stats = flat.index.transfer_stats()
     return (
-        f"{_size(stats['host_to_device_bytes'])} to the device, "
-        f"{_size(stats['device_to_host_bytes'])} back"
+        f"{_size(stats['bytes_to_device'])} to the device and "
+        f"{_size(stats['bytes_to_host'])} back, while searching"
     )
 
 

@@ -153,6 +153,29 @@ TEST_F(TransferCountsOfOneTile,
     EXPECT_EQ(hostWaits(), 1u);
 }
 
+TEST_F(TransferCountsOfOneTile, pinned_results_that_touch_come_in_one_copy) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    const auto base = randomVectors(200, kDims, 1);
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    index.add(200, base.data());
+    Array<char> both(Memory::Pinned, kResults * 12);
+    auto* labels = reinterpret_cast<int64_t*>(both.data());
+    auto* distances = reinterpret_cast<float*>(both.data() + kResults * 8);
+    index.search(kQueries, queries.data(), kNearest, distances, labels);
+    cuda_sim_reset_counters();
+    index.search(kQueries, queries.data(), kNearest, distances, labels);
+    EXPECT_EQ(counts().copies_d2h_pinned, 1u);
+    EXPECT_EQ(bytesDown(), kResults * 12);
+    expectNeighbours(
+            {std::vector<float>(distances, distances + kResults),
+             std::vector<int64_t>(labels, labels + kResults)},
+            searchOnCpu(base, queries, kDims, kNearest),
+            base,
+            queries,
+            kDims,
+            kNearest);
+}
+
 TEST_F(TransferCountsOfOneTile, reconstruct_uploads_no_output) {
     GpuIndexFlatL2 index(&resources_, kDims);
     index.add(200, randomVectors(200, kDims, 1).data());

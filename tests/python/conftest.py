@@ -83,9 +83,7 @@ def cli_process() -> Callable[..., Outcome]:
 def package_environment(**more: str) -> dict[str, str]:
     """The environment in which a process finds the package under test."""
     found = str(pathlib.Path(faiss_ext.__file__).parents[1])
-    path = os.pathsep.join(
-        filter(None, [found, os.environ.get("PYTHONPATH")])
-    )
+    path = os.pathsep.join(filter(None, [found, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, **more}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -16,13 +17,10 @@ from conftest import package_environment
 
 def entries(text: str) -> dict[str, str]:
     """The report; lines that continue an entry are joined to it."""
-    found = {}
-    for line in text.splitlines():
-        if line.startswith(" "):
-            found[name] += " " + line.strip()
-        else:
-            name, found[line[:14].strip()] = line[:14].strip(), line[15:]
-    return found
+    joined = re.sub(r"\n {15}", " ", text)
+    return {
+        line[:14].strip(): line[15:].strip() for line in joined.splitlines()
+    }
 
 
 def test_it_names_versions_and_places(cli):

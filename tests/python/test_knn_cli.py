@@ -55,9 +55,7 @@ def check(score: np.ndarray, k: int, metric: str) -> None:
     nearest = np.sort(score, axis=1)[:, :k]
     of_labels = np.take_along_axis(score, labels, axis=1)
     np.testing.assert_allclose(of_labels, nearest, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(
-        sign * distances, nearest, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(sign * distances, nearest, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
@@ -95,7 +93,17 @@ def test_bytes_are_searched_as_their_numbers(cli, rng):
     with open("b.u8bin", "wb") as file:
         file.write(struct.pack("<II", 90, 5) + base.tobytes())
     np.save("q.npy", base[:20].astype(np.float16))
-    cli("knn", "--base", "b.u8bin", "--query", "q.npy", "-k", 3, "--out", "r.npz")
+    cli(
+        "knn",
+        "--base",
+        "b.u8bin",
+        "--query",
+        "q.npy",
+        "-k",
+        3,
+        "--out",
+        "r.npz",
+    )
     check(oracle(base, base[:20], "l2"), 3, "l2")
 
 
@@ -141,7 +149,9 @@ def test_a_vector_among_its_duplicates_is_not_its_own_neighbour(cli, metric):
 
 def test_without_exclude_self_a_vector_is_its_own_neighbour(cli, rng):
     np.save("b.npy", rng.standard_normal((40, 8)).astype(np.float32))
-    cli("knn", "--base", "b.npy", "--query", "b.npy", "-k", 1, "--out", "r.npz")
+    cli(
+        "knn", "--base", "b.npy", "--query", "b.npy", "-k", 1, "--out", "r.npz"
+    )
     np.testing.assert_array_equal(load()[1][:, 0], np.arange(40))
 
 
@@ -270,7 +280,7 @@ def test_the_report_tells_what_was_done(cli, rng):
     assert report["Faiss"] == (
         f"{faiss.__version__}, faiss_ext {faiss_ext.__version__}"
     )
-    for part in ("reading", "adding", "writing"):
+    for part in ("preparing", "reading", "adding", "writing"):
         assert re.fullmatch(r"\d+\.\d{3} s", report[part])
     assert re.fullmatch(
         r"\d+\.\d{3} s, \d+ queries a second", report["searching"]
@@ -359,9 +369,7 @@ def test_a_signal_during_the_search_ends_the_job_soon(cli, rng, monkeypatch):
 
     class Watched(flat):
         def search(self, x: np.ndarray, k: int) -> object:
-            threading.Timer(
-                0.3, signal.raise_signal, (signal.SIGINT,)
-            ).start()
+            threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()
             entered.set()
             return super().search(x, k)
 
@@ -376,7 +384,19 @@ def test_a_signal_during_the_search_ends_the_job_soon(cli, rng, monkeypatch):
     assert os.listdir() == ["b.npy"]
 
 
-def test_a_reader_that_left_is_no_traceback(rng):
+def test_names_that_are_no_text_are_taken(cli_process):
+    name = os.fsdecode(b"\xff.npy")
+    np.save(name, np.zeros((3, 4), np.float32))
+    outcome = cli_process(
+        *("knn", "--base", name, "--query", name, "-k", 1),
+        *("--out", os.fsdecode(b"\xff.npz")),
+    )
+    assert outcome.status == 0, outcome.err
+    assert sorted(os.listdir(b".")) == [b"\xff.npy", b"\xff.npz"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_is_no_traceback(rng, unbuffered):
     np.save("b.npy", rng.standard_normal((30, 4)).astype(np.float32))
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -385,7 +405,7 @@ def test_a_reader_that_left_is_no_traceback(rng):
             *(sys.executable, "-m", "faiss_ext", "knn", "--base", "b.npy"),
             *("--query", "b.npy", "-k", "2", "--out", "r.npz"),
         ],
-        env=package_environment(),
+        env=package_environment(PYTHONUNBUFFERED=unbuffered),
         stdout=write_end,
         stderr=subprocess.PIPE,
         text=True,

@@ -119,7 +119,9 @@ def test_a_nan_in_the_queries_is_told_before_the_base_is_added(
 
     monkeypatch.setattr(faiss_ext.IndexFlat, "add", add)
     np.save("x.npy", np.full((2, 4), np.nan, "f4"))
-    assert "x.npy has a NaN in row 0" in knn_refused("--device", "cpu", query="x.npy")
+    assert "x.npy has a NaN in row 0" in knn_refused(
+        "--device", "cpu", query="x.npy"
+    )
 
 
 @pytest.mark.parametrize("k", ["0", "-3", "2.5", "many", ""])
@@ -224,7 +226,9 @@ def test_a_disk_that_fills_up(cli_process, out):
     assert sorted(os.listdir()) == before
 
 
-def test_a_report_that_cannot_be_printed(cli_process):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_report_that_cannot_be_printed(cli_process, monkeypatch, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         outcome = cli_process(
             *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 2),

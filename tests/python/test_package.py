@@ -6,6 +6,7 @@ import pathlib
 import pkgutil
 
 import faiss
+
 import faiss_ext
 
 

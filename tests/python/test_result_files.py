@@ -201,8 +201,8 @@ def test_too_little_space_is_told_before_the_search(monkeypatch):
     assert "takes 120 bytes, and" in refusal("r.npz")
     assert "takes 120 bytes, and" in refusal("r.ivecs")
     usage.free += 1
-    with open_results("r.npz", 0, 2, 10):
-        pass
+    with open_results("r.npz", 5, 2, 10) as out:
+        out.write(*results(5, 2))
 
 
 def test_a_file_system_that_does_not_tell_its_space_is_taken(monkeypatch):
@@ -267,6 +267,25 @@ def test_files_of_a_group_appear_in_the_order_given(monkeypatch):
     with atomic_files("one", "two"):
         assert seen == []
     assert seen == ["one", "two"]
+
+
+def test_an_end_between_two_renames_leaves_no_file_of_the_last_name(
+    monkeypatch,
+):
+    Path("r.fvecs").write_bytes(b"old")
+    Path("r.ivecs").write_bytes(b"old")
+    replace = os.replace
+
+    def interrupted(source: str, target: str) -> None:
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with open_results("r.ivecs", 5, 2, 10) as out:
+            out.write(*results(5, 2))
+    assert os.listdir() == ["r.fvecs"]
+    assert vecs("r.fvecs", "<f4", 2).shape == (5, 2)
 
 
 def test_a_second_file_that_cannot_be_created_takes_the_first_along():

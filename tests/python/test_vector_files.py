@@ -55,9 +55,11 @@ def message(path: str) -> str:
 
 def numbers(shape: tuple[int, int], dtype: str) -> np.ndarray:
     """Numbers of which each is different from its neighbours."""
-    return (np.arange(shape[0] * shape[1]) % 251 - 120).reshape(
-        shape
-    ).astype(dtype)
+    return (
+        (np.arange(shape[0] * shape[1]) % 251 - 120)
+        .reshape(shape)
+        .astype(dtype)
+    )
 
 
 def test_every_format_is_covered_here():

@@ -449,8 +449,11 @@ TEST_F(FaissTest, without_early_copies_it_is_right_and_with_them_caught) {
             kK,
             results.distances.data(),
             results.labels.data());
+#if CUDA_SIM_FAISS_VERSION < 10704
+    // Later versions wait for each array.
     EXPECT_TRUE(cuda_sim_is_poison(
             results.labels.data(), results.labels.size() * sizeof(idx_t)));
+#endif
     CHECK_CUDA(cudaDeviceSynchronize());
     EXPECT_EQ(expected(vectors, queries), results);
 }

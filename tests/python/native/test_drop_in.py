@@ -258,6 +258,37 @@ def test_several_gpus_hold_our_classes(faiss_ext, vectors, shard):
     assert type(one) is faiss_ext.GpuIndexFlat
 
 
+def test_clones_leave_swigs_type_table_alone(faiss_ext, resources, vectors):
+    # SWIG's modules share one table of types and count who needs it; a proxy
+    # that gives back a reference it never took pulls the table from under all.
+    import sys
+
+    table = sys.modules["swig_runtime_data4"].type_pointer_capsule
+    cpu = faiss_ext.IndexFlatL2(8)
+    cpu.add(vectors(60, 8, 1))
+    before = sys.getrefcount(table)
+    for _ in range(3):
+        faiss_ext.index_cpu_to_gpus_list(cpu, gpus=[0, 0])
+        faiss_ext.index_cpu_to_gpu(resources, 0, cpu)
+    assert sys.getrefcount(table) == before
+
+
+def test_a_clone_frees_its_gpu_memory_when_it_dies(
+    faiss_ext, resources, vectors, simulator
+):
+    cpu = faiss_ext.IndexFlatL2(8)
+    cpu.add(vectors(60, 8, 1))
+    for make in (
+        lambda: faiss_ext.index_cpu_to_gpu(resources, 0, cpu),
+        lambda: faiss_ext.index_cpu_to_gpus_list(cpu, gpus=[0, 0]),
+    ):
+        before = simulator.counter("live_device")
+        clone = make()
+        assert simulator.counter("live_device") > before
+        del clone
+        assert simulator.counter("live_device") == before
+
+
 def test_copy_from_and_copy_to(faiss_ext, resources, vectors):
     base = vectors(60, 8, 1)
     cpu = faiss_ext.IndexFlatL2(8)

@@ -161,6 +161,22 @@ def test_the_producers_stream_comes_first_and_goes_on_after(
     np.testing.assert_array_equal(copy.get(), expected[1])
 
 
+def test_version_2_arrays_are_read_after_the_legacy_default_stream(
+    index, queries, expected, gpu_array, simulator
+):
+    source = gpu_array(queries)
+    x = gpu_array(np.zeros_like(queries), version=2)
+    simulator.library.cudaMemcpyAsync(
+        x.__cuda_array_interface__["data"][0],
+        source.__cuda_array_interface__["data"][0],
+        queries.nbytes, DEFAULT, None,
+    )
+    D = np.empty((N, K), "float32")
+    I = np.empty((N, K), "int64")
+    index.search(x, K, D=D, I=I)
+    np.testing.assert_array_equal(I, expected[1])
+
+
 def test_empty_gpu_arrays_need_no_pointer(index, gpu_array):
     nothing = gpu_array(np.empty((0, DIMS), "float32"), data=(0, False))
     D, I = index.search(nothing, K)

@@ -1,0 +1,59 @@
+"""Run a Python program that says `import faiss` with faiss_ext in its place.
+
+The program is not changed: SCRIPT is run as `python SCRIPT ARGS` would run it,
+and with -m as `python -m SCRIPT ARGS`. Where there is no native part, it runs
+with Faiss as it is, and a line on standard error says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+
+import faiss_ext
+
+from ..errors import UserError
+from ..in_place import replace_in_faiss
+
+#: The program deals with its own errors and signals.
+is_a_program = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "-m", dest="module", action="store_true",
+        help="SCRIPT is the name of a module",
+    )
+    parser.add_argument("script", metavar="SCRIPT")
+    parser.add_argument(
+        "arguments", metavar="ARGS", nargs=argparse.REMAINDER,
+        help="what the program finds in sys.argv",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the program; its own exit status, or 0 when it comes to its end.
+
+    Raises
+    ------
+    UserError
+        If there is no such file.
+    """
+    if not args.module and not os.path.exists(args.script):
+        raise UserError(f"{args.script}: no such file")
+    if not replace_in_faiss():
+        print(
+            f"faiss_ext: Faiss runs as it is ({faiss_ext.native_problem})",
+            file=sys.stderr,
+        )
+    sys.argv = [args.script, *args.arguments]
+    if args.module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(args.script, run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(args.script)))
+        runpy.run_path(args.script, run_name="__main__")
+    return 0

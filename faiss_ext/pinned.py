@@ -1,0 +1,156 @@
+"""Pinned host memory for NumPy arrays: a bounded pool, lent again.
+
+The GPU writes results straight into pinned memory, and memory that was used
+before has no page faults; so searches that are given no output arrays return
+views on blocks of this pool. A block returns when the last view of it dies.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+
+import numpy as np
+
+from . import swigfaiss_ext as native
+
+#: Bound of the pool in bytes, unless the environment says otherwise: the results
+#: of 890,000 queries with k = 100. Pinned memory is taken from the whole
+#: machine, so more must be asked for.
+_DEFAULT_BOUND = 1 << 30
+
+_BOUND_VARIABLE = "FAISS_EXT_PINNED_BYTES"
+
+
+class _Block:
+    """What the arrays on one pinned block have as their base."""
+
+    def __init__(self, block, nbytes):
+        self._block = block
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (block.address(), False),
+        }
+
+
+class _Pool:
+    """The pool of this process, made when it is first needed."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._pool = None
+
+    def get(self):
+        with self._lock:
+            if self._pool is None:
+                self._pool = native.PinnedBlockPool(_bound())
+            return self._pool
+
+    def bytes_array(self, nbytes):
+        """A pinned uint8 array, or None where the bound does not allow it."""
+        block = native.try_make_block_c(self.get(), nbytes)
+        return None if block is None else np.asarray(_Block(block, nbytes))
+
+
+def _bound():
+    text = os.environ.get(_BOUND_VARIABLE)
+    if text is None:
+        return _DEFAULT_BOUND
+    if not text.isdecimal():
+        raise ValueError(
+            f"{_BOUND_VARIABLE} is {text!r}; a number of bytes is needed"
+        )
+    return int(text)
+
+
+_the_pool = _Pool()
+
+
+def pinned_empty(shape, dtype="float32"):
+    """An uninitialised NumPy array in pinned memory of the pool.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    dtype : dtype, optional
+        Without Python objects in it.
+
+    Returns
+    -------
+    numpy.ndarray
+        C-contiguous and writable. Its memory returns to the pool when the last
+        view of it dies.
+
+    Raises
+    ------
+    MemoryError
+        If the bound of the pool (``FAISS_EXT_PINNED_BYTES``, by default 1 GiB)
+        does not allow it.
+    RuntimeError
+        If CUDA cannot pin so much.
+
+    Notes
+    -----
+    Pinning new memory costs up to a millisecond a MiB; memory that has been in
+    the pool before costs nothing.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        raise ValueError(f"dtype {dtype} holds Python objects")
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    nbytes = math.prod(int(extent) for extent in shape) * dtype.itemsize
+    if nbytes == 0:
+        return np.empty(shape, dtype)
+    array = _the_pool.bytes_array(nbytes)
+    if array is None:
+        stats = pinned_pool_stats()
+        raise MemoryError(
+            f"{nbytes} bytes of pinned memory do not fit beside the "
+            f"{stats['pinned_bytes']} in use; the bound is {stats['bound']} "
+            f"({_BOUND_VARIABLE})"
+        )
+    return array.view(dtype).reshape(shape)
+
+
+def pinned_pool_stats():
+    """The state of the pool.
+
+    Returns
+    -------
+    dict of str to int
+        `bound`; `pinned_bytes`, lent or idle; `allocations`, how often memory
+        was pinned.
+    """
+    pool = _the_pool.get()
+    return {
+        "bound": pool.capacity(),
+        "pinned_bytes": pool.pinned_bytes(),
+        "allocations": pool.allocations(),
+    }
+
+
+def trim():
+    """Unpin the memory of the pool that no array uses."""
+    _the_pool.get().trim()
+
+
+def empty_results(n, k):
+    """Uninitialised NumPy arrays for the results of a search.
+
+    Returns
+    -------
+    distances, labels : numpy.ndarray
+        float32 and int64, shape [n, k]: views on one pinned block, labels
+        first, so that one copy fills both; beyond the bound of the pool, in
+        ordinary memory.
+    """
+    count = n * k
+    both = _the_pool.bytes_array(count * 12) if count else None
+    if both is None:
+        return np.empty((n, k), "float32"), np.empty((n, k), "int64")
+    labels = both[: count * 8].view("int64").reshape(n, k)
+    distances = both[count * 8 :].view("float32").reshape(n, k)
+    return distances, labels
