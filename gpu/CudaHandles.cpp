@@ -21,6 +21,17 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
+bool contextLost(cudaStream_t stream) noexcept {
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        const cudaError_t state = cudaStreamQuery(stream);
+        cudaGetLastError();
+        if (state == cudaSuccess || state == cudaErrorNotReady) {
+            return false;
+        }
+    }
+    return true;
+}
+
 Event::Event() {
     FAISS_EXT_CUDA_TRY(
             cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));

@@ -22,5 +22,10 @@ namespace gpu {
 FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
         const faiss::gpu::GpuResources* resources);
 
+/// Never lets go of `resources`: for when the CUDA context is lost. Faiss'
+/// resources abort the process when they cannot free.
+FAISS_EXT_API void keepForEver(
+        const std::shared_ptr<faiss::gpu::GpuResources>& resources);
+
 } // namespace gpu
 } // namespace faiss_ext

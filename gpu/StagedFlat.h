@@ -16,10 +16,15 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
-        if (!this->pipeline_->finish()) {
-            // The CUDA context is lost. Faiss would abort the process on the
-            // failing cudaFree; the memory went with the context.
+        const auto stream =
+                this->resources_->getDefaultStream(this->config_.device);
+        this->pipeline_.reset();
+        // Asked after the last CUDA call of ours.
+        if (contextLost(stream)) {
+            // Faiss would abort the process on the failing cudaFree; the memory
+            // went with the context.
             this->data_.release();
+            keepForEver(this->resources_);
         }
     }
 
@@ -140,6 +145,7 @@ class StagedFlat : public Staged<Base> {
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        this->pipeline_->waitForAll();
         Base::copyFrom(index);
     }
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -43,13 +44,16 @@ void copyNow(const std::vector<HostCopy>& copies) {
 /// buffers return to the pool. This is the one place that synchronises streams.
 class EndWorkOnFailure {
  public:
+    /// `whenLost` is called if the CUDA context is lost.
     EndWorkOnFailure(
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
-            HostCopies& downloads)
+            HostCopies& downloads,
+            std::function<void()> whenLost)
             : streams_(std::move(streams)),
               uploads_(uploads),
-              downloads_(downloads) {}
+              downloads_(downloads),
+              whenLost_(std::move(whenLost)) {}
 
     EndWorkOnFailure(const EndWorkOnFailure&) = delete;
     EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
@@ -63,6 +67,9 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
+        if (contextLost(streams_.front())) {
+            whenLost_();
+        }
     }
 
     void disarm() { armed_ = false; }
@@ -71,6 +78,7 @@ class EndWorkOnFailure {
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
+    std::function<void()> whenLost_;
     bool armed_ = true;
 };
 
@@ -188,13 +196,18 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    auto in = pipe_.temporary(inputs_.blockBytes());
-    auto out = pipe_.temporary(outputs_.blockBytes());
+    faiss::gpu::GpuMemoryReservation in;
+    faiss::gpu::GpuMemoryReservation out;
+    EndWorkOnFailure onFailure(
+            {defaultStream_}, pipe_.uploads_, pipe_.downloads_, [&] {
+                in.data = nullptr;
+                out.data = nullptr;
+                pipe_.keepForEver();
+            });
+    in = pipe_.temporary(inputs_.blockBytes());
+    out = pipe_.temporary(outputs_.blockBytes());
     auto* inBlock = static_cast<char*>(in.get());
     auto* outBlock = static_cast<char*>(out.get());
-
-    EndWorkOnFailure onFailure(
-            {defaultStream_}, pipe_.uploads_, pipe_.downloads_);
     copyNow(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
@@ -228,7 +241,8 @@ void StagingPipeline::Call::runTiles() {
     EndWorkOnFailure onFailure(
             {uploadStream, defaultStream_, copyStream_},
             pipe_.uploads_,
-            pipe_.downloads_);
+            pipe_.downloads_,
+            [this] { pipe_.keepForEver(); });
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -386,31 +400,42 @@ StagingPipeline::~StagingPipeline() {
     finish();
 }
 
-bool StagingPipeline::finish() noexcept {
+void StagingPipeline::finish() noexcept {
     try {
         DeviceGuard guard(device_);
         for (const Slot& slot : slots_) {
             slot.computed.wait();
             slot.downloaded.wait();
         }
-        const cudaError_t state =
-                cudaStreamQuery(resources_->getDefaultStream(device_));
-        if (state != cudaErrorNotReady) {
-            FAISS_EXT_CUDA_TRY(state);
-        }
-        cudaGetLastError();
-        return true;
     } catch (const std::exception&) {
-        for (Slot& slot : slots_) {
-            for (DeviceBlock* block : {&slot.in, &slot.out}) {
-                if (block->memory) {
-                    block->memory->data = nullptr;
-                }
+        // Whether that is the end shows below.
+        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+    }
+    if (contextLost(resources_->getDefaultStream(device_))) {
+        keepForEver();
+    }
+}
+
+void StagingPipeline::waitForAll() {
+    DeviceGuard guard(device_);
+    for (const Slot& slot : slots_) {
+        slot.computed.wait();
+        slot.downloaded.wait();
+    }
+    waitForDefaultStream();
+}
+
+/// The CUDA context is lost: what Faiss would abort on when it cannot free it
+/// is not freed.
+void StagingPipeline::keepForEver() noexcept {
+    for (Slot& slot : slots_) {
+        for (DeviceBlock* block : {&slot.in, &slot.out}) {
+            if (block->memory) {
+                block->memory->data = nullptr;
             }
         }
-        new std::shared_ptr<faiss::gpu::GpuResources>(resources_);
-        return false;
     }
+    faiss_ext::gpu::keepForEver(resources_);
 }
 
 void StagingPipeline::run(

@@ -17,6 +17,25 @@ void cuda(cudaError_t status) {
     }
 }
 
+namespace {
+
+uint64_t faissFrom = 0;
+
+} // namespace
+
+FaissAtWork::FaissAtWork() {
+    faissFrom =
+            cuda_sim_counter("operations_executed") + cuda_sim_pending() + 1;
+}
+
+FaissAtWork::~FaissAtWork() {
+    faissFrom = 0;
+}
+
+uint64_t FaissAtWork::firstOperation() {
+    return faissFrom;
+}
+
 Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
     void* data = nullptr;
     switch (memory) {
@@ -192,6 +211,19 @@ void Run::end() {
         reports += std::string("\n  ") + cuda_sim_report(i);
     }
     require(reports.empty(), "the simulator reports:" + reports);
+}
+
+void Run::tearDownAfterLoss() {
+    for (auto& resources : resources_) {
+        // One owner is the object itself, one the pointer that is asked.
+        if (resources->getResources().use_count() <= 2) {
+            resources.release();
+        }
+    }
+    resources_.erase(
+            std::remove(resources_.begin(), resources_.end(), nullptr),
+            resources_.end());
+    tearDown();
 }
 
 void Run::tearDown() {

@@ -88,6 +88,16 @@ class Buffer {
 
 class Run;
 
+/// While Faiss' own code changes an index: the number of the first operation
+/// that it may enqueue. If one of these loses the device, Faiss aborts the
+/// process, whoever called it. Otherwise 0.
+class FaissAtWork {
+ public:
+    FaissAtWork();
+    ~FaissAtWork();
+    static uint64_t firstOperation();
+};
+
 /// Something that a run must still find right: called once, at its end or
 /// before.
 using Check = std::function<void()>;
@@ -149,6 +159,10 @@ class Run {
     void end();
     /// Frees everything, indexes first.
     void tearDown();
+    /// The device is lost. Faiss' resources abort the process when they are
+    /// destroyed then; those that an index is on must be kept by that index,
+    /// the others are kept here.
+    void tearDownAfterLoss();
 
  private:
     const uint64_t seed_;
