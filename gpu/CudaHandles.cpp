@@ -21,12 +21,17 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
-bool contextLost(cudaStream_t stream) noexcept {
+bool contextLost(int device, cudaStream_t stream) noexcept {
     for (int attempt = 0; attempt < 2; ++attempt) {
-        const cudaError_t state = cudaStreamQuery(stream);
-        cudaGetLastError();
-        if (state == cudaSuccess || state == cudaErrorNotReady) {
-            return false;
+        try {
+            DeviceGuard guard(device);
+            const cudaError_t state = cudaStreamQuery(stream);
+            cudaGetLastError();
+            if (state == cudaSuccess || state == cudaErrorNotReady) {
+                return false;
+            }
+        } catch (const std::exception&) {
+            // The device cannot even be made current.
         }
     }
     return true;

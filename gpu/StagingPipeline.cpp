@@ -46,11 +46,13 @@ class EndWorkOnFailure {
  public:
     /// `whenLost` is called if the CUDA context is lost.
     EndWorkOnFailure(
+            int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
             HostCopies& downloads,
             std::function<void()> whenLost)
-            : streams_(std::move(streams)),
+            : device_(device),
+              streams_(std::move(streams)),
               uploads_(uploads),
               downloads_(downloads),
               whenLost_(std::move(whenLost)) {}
@@ -67,7 +69,7 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
-        if (contextLost(streams_.front())) {
+        if (contextLost(device_, streams_.front())) {
             whenLost_();
         }
     }
@@ -75,6 +77,7 @@ class EndWorkOnFailure {
     void disarm() { armed_ = false; }
 
  private:
+    const int device_;
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
@@ -199,7 +202,11 @@ void StagingPipeline::Call::runOneTile() {
     faiss::gpu::GpuMemoryReservation in;
     faiss::gpu::GpuMemoryReservation out;
     EndWorkOnFailure onFailure(
-            {defaultStream_}, pipe_.uploads_, pipe_.downloads_, [&] {
+            pipe_.device_,
+            {defaultStream_},
+            pipe_.uploads_,
+            pipe_.downloads_,
+            [&] {
                 in.data = nullptr;
                 out.data = nullptr;
                 pipe_.keepForEver();
@@ -239,6 +246,7 @@ void StagingPipeline::Call::runTiles() {
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
     EndWorkOnFailure onFailure(
+            pipe_.device_,
             {uploadStream, defaultStream_, copyStream_},
             pipe_.uploads_,
             pipe_.downloads_,
@@ -282,8 +290,8 @@ void StagingPipeline::Call::prepareSlots() {
     layOut(plan_.tileRows);
     for (int s = 0; s < plan_.depth; ++s) {
         Slot& slot = pipe_.slots_[s];
-        pipe_.growBlock(slot.in, inputs_.blockBytes(), slot);
-        pipe_.growBlock(slot.out, outputs_.blockBytes(), slot);
+        pipe_.growBlock(slot.in, inputs_.blockBytes());
+        pipe_.growBlock(slot.out, outputs_.blockBytes());
         if (blocking_ && inputs_.packedBytes() > 0) {
             lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
             pinnedIn_.push_back(lent_.back().data());
@@ -402,17 +410,18 @@ StagingPipeline::~StagingPipeline() {
 
 void StagingPipeline::finish() noexcept {
     try {
-        DeviceGuard guard(device_);
-        for (const Slot& slot : slots_) {
-            slot.computed.wait();
-            slot.downloaded.wait();
-        }
+        waitForAll();
     } catch (const std::exception&) {
         // Whether that is the end shows below.
         FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
-    if (contextLost(resources_->getDefaultStream(device_))) {
+    if (contextLost(device_, resources_->getDefaultStream(device_))) {
         keepForEver();
+    }
+    // Right after the question, before any other CUDA call.
+    for (Slot& slot : slots_) {
+        slot.in.memory.reset();
+        slot.out.memory.reset();
     }
 }
 
@@ -474,15 +483,14 @@ void StagingPipeline::wait(const Event& event) {
 }
 
 /// Makes sure that a slot's block holds `bytes`. A smaller one is exchanged
-/// once the slot's last user is done with it.
-void StagingPipeline::growBlock(
-        DeviceBlock& block, size_t bytes, const Slot& slot) {
+/// once its last user is done with it.
+void StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
     if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
         return;
     }
     if (block.memory) {
-        wait(slot.computed);
-        wait(slot.downloaded);
+        // All, and not this slot alone: freeing waits for the whole device.
+        waitForAll();
         block.memory.reset();
     }
     ++counters_.deviceAllocations;

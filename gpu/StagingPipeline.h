@@ -132,7 +132,7 @@ class FAISS_EXT_API StagingPipeline {
     void wait(const Event& event);
     void finish() noexcept;
     void keepForEver() noexcept;
-    void growBlock(DeviceBlock& block, size_t bytes, const Slot& slot);
+    void growBlock(DeviceBlock& block, size_t bytes);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
 

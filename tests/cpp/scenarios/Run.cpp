@@ -116,6 +116,7 @@ Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
     cuda_sim_set_pageable_h2d(coin());
     cuda_sim_set_pageable_d2h(coin());
     cuda_sim_set_copy_pieces(oneOf({1, 2, 3, 7}));
+    faissTemporary_ = oneOf<size_t>({0, 4096, size_t(1) << 20});
     faissPinned_ = oneOf<size_t>({0, 65536, size_t(1) << 20});
 }
 
@@ -168,7 +169,7 @@ std::shared_ptr<Buffer> Run::buffer(Memory memory, const Bytes& values) {
 faiss::gpu::StandardGpuResources& Run::resources(int i) {
     while (resources_.size() <= static_cast<size_t>(i)) {
         auto made = std::make_unique<faiss::gpu::StandardGpuResources>();
-        made->setTempMemory(oneOf<size_t>({0, 4096, 1 << 20}));
+        made->setTempMemory(faissTemporary_);
         made->setPinnedMemory(faissPinned_);
         resources_.push_back(std::move(made));
         auto* last = resources_.back().get();
@@ -176,6 +177,7 @@ faiss::gpu::StandardGpuResources& Run::resources(int i) {
             cuda_sim_starve_stream(
                     coin() ? last->getDefaultStream(0)
                            : last->getResources()->getAsyncCopyStream(0));
+            whenReady_();
         }
     }
     return *resources_[i];

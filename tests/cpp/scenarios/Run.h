@@ -138,6 +138,13 @@ class Run {
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) { faissPinned_ = bytes; }
 
+    /// The same for Faiss' temporary memory.
+    void setFaissTemporary(size_t bytes) { faissTemporary_ = bytes; }
+
+    /// Called when the first resources object is there: what Faiss does when a
+    /// device is lost while that is made is not ours.
+    void whenReady(std::function<void()> call) { whenReady_ = std::move(call); }
+
     /// A stream that does not join the default stream; lives until the end.
     cudaStream_t stream();
 
@@ -169,6 +176,8 @@ class Run {
     std::mt19937_64 random_;
     bool faulty_ = false;
     size_t faissPinned_;
+    size_t faissTemporary_;
+    std::function<void()> whenReady_ = [] {};
     std::vector<std::unique_ptr<faiss::gpu::StandardGpuResources>> resources_;
     std::vector<std::shared_ptr<Buffer>> buffers_;
     std::vector<std::shared_ptr<void>> owners_;

@@ -110,7 +110,7 @@ class IndexSubject : public Subject {
               d_(setup.dims > 0 ? setup.dims : 4 * run.pick(1, 4)),
               device_(setup.device),
               innerProduct_(setup.innerProduct),
-              onePage_(setup.config.pinnedBytes == 4096),
+              scarce_(setup.config.pinnedBytes > 0),
               resources_(run.resources(setup.resources).getResources()) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
@@ -581,8 +581,8 @@ class IndexSubject : public Subject {
         if (!index_ || !known_) {
             return;
         }
-        // A pool of one page has no room for queries and results.
-        const Memory host = onePage_ ? Memory::Pinned : Memory::Pageable;
+        // A tiny pool has no room for queries and results.
+        const Memory host = scarce_ ? Memory::Pinned : Memory::Pageable;
         for (int n : {1, 13}) {
             search({host, host, host, n, 3});
         }
@@ -594,7 +594,7 @@ class IndexSubject : public Subject {
     const int d_;
     const int device_;
     const bool innerProduct_;
-    const bool onePage_;
+    const bool scarce_;
     std::shared_ptr<faiss::gpu::GpuResources> resources_;
     std::unique_ptr<Index> index_;
     std::vector<float> base_;
