@@ -431,7 +431,14 @@ void StagingPipeline::waitForAll() {
         slot.computed.wait();
         slot.downloaded.wait();
     }
-    waitForDefaultStream();
+    const cudaError_t state =
+            cudaStreamQuery(resources_->getDefaultStream(device_));
+    if (state == cudaErrorNotReady) {
+        cudaGetLastError();
+        waitForDefaultStream();
+    } else {
+        FAISS_EXT_CUDA_TRY(state);
+    }
 }
 
 /// The CUDA context is lost: what Faiss would abort on when it cannot free it
