@@ -7,7 +7,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests setup build install format clean
+.PHONY: help demo test faiss-tests mutation sanitize soak setup build install
+.PHONY: format clean
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -37,6 +38,12 @@ build: setup ## the library, the Python module and the tests
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
+
+mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
+	@. build/setup.env && tests/mutation/run.py build/mutation
+
+soak: build ## more seeds for the scenarios: SECONDS=60
+	@$(BUILD)/tests/scenarios --soak=$(or $(SECONDS),60)
 
 install: ## to PREFIX (default /usr/local), from the preset `release`
 	@$(MAKE) --no-print-directory build PRESET=release

@@ -1,0 +1,208 @@
+#include "FaultSweep.h"
+
+#include <faiss/impl/FaissException.h>
+#include <faiss_ext/gpu/Exceptions.h>
+#include <cstdio>
+#include <cstring>
+
+#include "Child.h"
+
+namespace scenarios {
+
+namespace {
+
+constexpr const char* kOurs = "libfaiss_ext/*";
+constexpr const char* kKinds[] = {"none", "call", "device", "operation"};
+// How a child process ended that found nothing wrong.
+constexpr int kRight = 0;
+constexpr int kWrong = 1;
+constexpr int kNoFault = 3;
+
+uint64_t injected = 0;
+
+bool sticky(const Fault& fault) {
+    return fault.kind == Fault::Device || fault.kind == Fault::Operation;
+}
+
+void arm(const Fault& fault) {
+    switch (fault.kind) {
+        case Fault::Call:
+            cuda_sim_fail_call(kOurs, fault.nth, fault.error);
+            break;
+        case Fault::Device:
+            cuda_sim_poison_device_at_call(kOurs, fault.nth, fault.error);
+            break;
+        case Fault::Operation:
+            cuda_sim_fail_operation(fault.nth, fault.error);
+            break;
+        default:
+            break;
+    }
+}
+
+bool deviceLost() {
+    const bool lost =
+            cudaStreamQuery(cudaStreamPerThread) == cudaErrorIllegalAddress;
+    cudaGetLastError();
+    return lost;
+}
+
+/// Whether the exception in flight is one that a caller may see for this fault.
+std::string judgeException(const Fault& fault) {
+    try {
+        throw;
+    } catch (const Mismatch& e) {
+        return e.what();
+    } catch (const OwnCallFailed& e) {
+        // The scenario's own calls fail only when the device is lost.
+        return sticky(fault) ? "" : std::string("own call: ") + e.what();
+    } catch (const faiss_ext::gpu::CudaError& e) {
+        if (e.code() != fault.error) {
+            return std::string("another error: ") + e.what();
+        }
+        return "";
+    } catch (const faiss::FaissException& e) {
+        // From Faiss' allocators, which have their own words.
+        return "";
+    } catch (const std::exception& e) {
+        return std::string("neither CudaError nor FaissException: ") + e.what();
+    }
+}
+
+std::string reports() {
+    std::string text;
+    for (size_t i = 0; i < cuda_sim_check(); ++i) {
+        text += std::string("\n  ") + cuda_sim_report(i);
+    }
+    return text.empty() ? text : "the simulator reports:" + text;
+}
+
+/// A lost device: whatever is asked now says so, and everything can be
+/// destroyed.
+std::string afterLoss(Run& run) {
+    for (int again = 0; again < 2; ++again) {
+        try {
+            run.answersAfterFault();
+        } catch (const faiss_ext::gpu::CudaError&) {
+            continue;
+        } catch (const OwnCallFailed&) {
+            continue;
+        } catch (const std::exception& e) {
+            return std::string("after the loss of the device: ") + e.what();
+        }
+    }
+    run.tearDown();
+    return "";
+}
+
+std::string afterRecovery(Run& run) {
+    cuda_sim_clear_faults();
+    try {
+        run.answersAfterFault();
+        run.end();
+    } catch (const std::exception& e) {
+        return std::string("after the fault: ") + e.what();
+    }
+    return "";
+}
+
+} // namespace
+
+Fault Fault::parse(const std::string& text) {
+    Fault fault;
+    char kind[16] = "";
+    unsigned long long nth = 0;
+    require(sscanf(text.c_str(), "%15[^:]:%llu:%d", kind, &nth, &fault.error) ==
+                    3,
+            "a fault looks like call:12:2");
+    for (int i = 0; i < 4; ++i) {
+        if (strcmp(kind, kKinds[i]) == 0) {
+            fault.kind = static_cast<Kind>(i);
+        }
+    }
+    fault.nth = nth;
+    return fault;
+}
+
+std::string Fault::text() const {
+    return std::string(kKinds[kind]) + ":" + std::to_string(nth) + ":" +
+           std::to_string(error);
+}
+
+uint64_t faultsInjected() {
+    return injected;
+}
+
+std::string runWithFault(const Scenario& scenario, uint64_t seed, Fault fault) {
+    Run run(seed);
+    run.setFaulty();
+    // Made before the fault is armed: what Faiss' resources do when a device
+    // is lost while they are made is not ours.
+    run.resources();
+    arm(fault);
+    std::string problem;
+    bool threw = false;
+    try {
+        scenario.body(run);
+        run.settle();
+    } catch (...) {
+        threw = true;
+        problem = judgeException(fault);
+    }
+    if (!problem.empty()) {
+        return problem;
+    }
+    if (sticky(fault)) {
+        if (!deviceLost()) {
+            return "no fault";
+        }
+        problem = afterLoss(run);
+    } else {
+        const bool happened = *cuda_sim_last_fault();
+        if (!happened && threw) {
+            return "an exception without a fault";
+        }
+        problem = afterRecovery(run);
+        if (problem.empty() && !happened) {
+            return "no fault";
+        }
+    }
+    return problem.empty() ? reports() : problem;
+}
+
+std::string sweepFaults(const Scenario& scenario, const std::string& program) {
+    std::string problems;
+    int wrong = 0;
+    for (const Fault& kind :
+         {Fault{Fault::Call, 0, cudaErrorMemoryAllocation},
+          Fault{Fault::Call, 0, cudaErrorInvalidValue},
+          Fault{Fault::Device, 0, cudaErrorIllegalAddress},
+          Fault{Fault::Operation, 0, cudaErrorIllegalAddress}}) {
+        Fault fault = kind;
+        for (fault.nth = 1;; ++fault.nth) {
+            const Ended child = inChild(30, [&](std::string& text) {
+                text = runWithFault(scenario, 1 + fault.nth, fault);
+                return text.empty()         ? kRight
+                       : text == "no fault" ? kNoFault
+                                            : kWrong;
+            });
+            if (child.status == kNoFault) {
+                break;
+            }
+            ++injected;
+            if (child.status == kRight) {
+                continue;
+            }
+            problems += child.text + "\nreplay: " + program +
+                        " --scenario=" + scenario.name +
+                        " --seed=" + std::to_string(1 + fault.nth) +
+                        " --fault=" + fault.text() + "\n";
+            if (++wrong == 5) {
+                return problems + "and maybe more\n";
+            }
+        }
+    }
+    return problems;
+}
+
+} // namespace scenarios

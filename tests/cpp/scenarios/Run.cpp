@@ -1,0 +1,214 @@
+#include "Run.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace scenarios {
+
+void require(bool holds, const std::string& otherwise) {
+    if (!holds) {
+        throw Mismatch(otherwise);
+    }
+}
+
+void cuda(cudaError_t status) {
+    if (status != cudaSuccess) {
+        throw OwnCallFailed(cudaGetErrorString(status));
+    }
+}
+
+Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
+    void* data = nullptr;
+    switch (memory) {
+        case Memory::Pageable:
+            data = ::operator new(bytes);
+            break;
+        case Memory::Pinned:
+            cuda(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
+            break;
+        case Memory::Managed:
+            cuda(cudaMallocManaged(&data, bytes, cudaMemAttachGlobal));
+            break;
+        case Memory::Device:
+            cuda(cudaMalloc(&data, bytes));
+            break;
+        case Memory::OtherDevice:
+            cuda(cudaSetDevice(1));
+            cuda(cudaMalloc(&data, bytes));
+            cuda(cudaSetDevice(0));
+            break;
+    }
+    data_ = static_cast<char*>(data);
+}
+
+Buffer::~Buffer() {
+    switch (memory_) {
+        case Memory::Pageable:
+            ::operator delete(data_);
+            break;
+        case Memory::Pinned:
+            cudaFreeHost(data_);
+            break;
+        default:
+            cudaFree(data_);
+    }
+}
+
+void Buffer::hostWrite(const Bytes& values) {
+    cuda_sim_host_access(data_, bytes_, 1);
+    std::memcpy(data_, values.data(), bytes_);
+}
+
+Bytes Buffer::hostRead() const {
+    cuda_sim_host_access(data_, bytes_, 0);
+    return Bytes(data_, data_ + bytes_);
+}
+
+void Buffer::streamWrite(const Bytes& values, cudaStream_t stream) {
+    // From pageable memory: read before the call returns, on any CUDA.
+    cuda(cudaMemcpyAsync(
+            data_, values.data(), bytes_, cudaMemcpyDefault, stream));
+}
+
+Bytes Buffer::streamRead(cudaStream_t stream) const {
+    Buffer pinned(Memory::Pinned, bytes_);
+    cuda(cudaMemcpyAsync(
+            pinned.data(), data_, bytes_, cudaMemcpyDefault, stream));
+    cuda(cudaStreamSynchronize(stream));
+    return pinned.hostRead();
+}
+
+Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
+    cuda_sim_reset();
+    cuda_sim_set_device_count(2);
+    cuda_sim_set_seed(seed);
+    // Half of the runs at random, the other policies in turns.
+    constexpr int kPolicies[] = {
+            CUDA_SIM_RANDOM,
+            CUDA_SIM_REVERSE,
+            CUDA_SIM_RANDOM,
+            CUDA_SIM_AS_LATE_AS_POSSIBLE,
+            CUDA_SIM_RANDOM,
+            CUDA_SIM_STARVE,
+            CUDA_SIM_RANDOM,
+            CUDA_SIM_IN_ORDER,
+    };
+    cuda_sim_set_policy(kPolicies[seed % 8]);
+    cuda_sim_set_pageable_h2d(coin());
+    cuda_sim_set_pageable_d2h(coin());
+    cuda_sim_set_copy_pieces(oneOf({1, 2, 3, 7}));
+    faissPinned_ = oneOf<size_t>({0, 65536, size_t(1) << 20});
+}
+
+Run::~Run() {
+    tearDown();
+}
+
+int Run::pick(int low, int high) {
+    // Not std::uniform_int_distribution, which differs between libraries: a
+    // seed means the same run everywhere.
+    return low + static_cast<int>(random_() % (high - low + 1));
+}
+
+Memory Run::hostMemory() {
+    return oneOf({Memory::Pageable, Memory::Pinned, Memory::Managed});
+}
+
+Memory Run::anyMemory() {
+    return oneOf(
+            {Memory::Pageable,
+             Memory::Pinned,
+             Memory::Managed,
+             Memory::Device});
+}
+
+std::vector<float> Run::vectors(size_t n, size_t d) {
+    std::vector<float> values(n * d);
+    for (float& value : values) {
+        value = static_cast<float>(pick(-7, 7));
+    }
+    return values;
+}
+
+std::shared_ptr<Buffer> Run::buffer(Memory memory, size_t bytes) {
+    buffers_.push_back(std::make_shared<Buffer>(memory, bytes));
+    return buffers_.back();
+}
+
+std::shared_ptr<Buffer> Run::buffer(Memory memory, const Bytes& values) {
+    auto made = buffer(memory, values.size());
+    if (onHost(memory)) {
+        made->hostWrite(values);
+    } else {
+        made->streamWrite(values, cudaStreamPerThread);
+        cuda(cudaStreamSynchronize(cudaStreamPerThread));
+    }
+    return made;
+}
+
+faiss::gpu::StandardGpuResources& Run::resources(int i) {
+    while (resources_.size() <= static_cast<size_t>(i)) {
+        auto made = std::make_unique<faiss::gpu::StandardGpuResources>();
+        made->setTempMemory(oneOf<size_t>({0, 4096, 1 << 20}));
+        made->setPinnedMemory(faissPinned_);
+        resources_.push_back(std::move(made));
+        auto* last = resources_.back().get();
+        if (i == 0) {
+            cuda_sim_starve_stream(
+                    coin() ? last->getDefaultStream(0)
+                           : last->getResources()->getAsyncCopyStream(0));
+        }
+    }
+    return *resources_[i];
+}
+
+cudaStream_t Run::stream() {
+    cudaStream_t made = nullptr;
+    cuda(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    streams_.push_back(made);
+    return made;
+}
+
+void Run::settle() {
+    for (size_t i = 0; i < checks_.size(); ++i) {
+        checks_[i]();
+    }
+    checks_.clear();
+}
+
+void Run::answersAfterFault() {
+    for (size_t i = 0; i < afterFault_.size(); ++i) {
+        afterFault_[i]();
+    }
+}
+
+void Run::end() {
+    settle();
+    tearDown();
+    require(cuda_sim_pending() == 0, "work is left on the GPU");
+    cuda_sim_report_leaks();
+    std::string reports;
+    for (size_t i = 0; i < cuda_sim_check(); ++i) {
+        reports += std::string("\n  ") + cuda_sim_report(i);
+    }
+    require(reports.empty(), "the simulator reports:" + reports);
+}
+
+void Run::tearDown() {
+    checks_.clear();
+    afterFault_.clear();
+    // Indexes first: their destructors must not need anybody's help.
+    owners_.clear();
+    for (int device : {1, 0}) {
+        cudaSetDevice(device);
+        cudaDeviceSynchronize();
+    }
+    buffers_.clear();
+    for (cudaStream_t stream : streams_) {
+        cudaStreamDestroy(stream);
+    }
+    streams_.clear();
+    resources_.clear();
+}
+
+} // namespace scenarios

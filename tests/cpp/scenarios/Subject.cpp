@@ -1,0 +1,610 @@
+#include "Subject.h"
+
+#include <faiss/IndexFlat.h>
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <thread>
+
+namespace scenarios {
+
+namespace {
+
+using faiss_ext::gpu::idx_t;
+
+constexpr char kRubbish = 0x5b;
+
+Bytes rubbish(size_t bytes) {
+    return Bytes(bytes, kRubbish);
+}
+
+/// An array of a call: where, and for inputs with which values.
+struct Array {
+    Memory memory;
+    Bytes values;
+    size_t bytes() const { return values.size(); }
+};
+
+Array output(Memory memory, size_t bytes) {
+    return {memory, rubbish(bytes)};
+}
+
+template <typename T>
+Array input(Memory memory, const std::vector<T>& values) {
+    return {memory, bytesOf(values)};
+}
+
+using Pointers = std::vector<char*>;
+using Call = std::function<void(const Pointers& in, const Pointers& out)>;
+using Verify = std::function<void(const std::vector<Bytes>& outputs)>;
+
+float distance(
+        const std::vector<float>& base,
+        const float* query,
+        idx_t label,
+        int d,
+        bool innerProduct) {
+    float sum = 0;
+    for (int j = 0; j < d; ++j) {
+        const float y = base[label * d + j];
+        sum += innerProduct ? query[j] * y : (query[j] - y) * (query[j] - y);
+    }
+    return sum;
+}
+
+/// The oracle: sorted distances; labels are compared through theirs, because
+/// ties may come in any order.
+void requireNeighbours(
+        const std::vector<float>& base,
+        const std::vector<float>& queries,
+        int d,
+        int k,
+        bool innerProduct,
+        const float* distances,
+        const idx_t* labels) {
+    const idx_t ntotal = base.size() / d;
+    faiss::IndexFlat index(
+            d, innerProduct ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
+    index.add(ntotal, base.data());
+    const idx_t n = queries.size() / d;
+    std::vector<float> right(n * k);
+    std::vector<idx_t> rightLabels(n * k);
+    index.search(n, queries.data(), k, right.data(), rightLabels.data());
+    for (idx_t i = 0; i < n * k; ++i) {
+        const std::string where = "query " + std::to_string(i / k) + " of " +
+                                  std::to_string(n) + ", neighbour " +
+                                  std::to_string(i % k) + ": ";
+        const idx_t label = labels[i];
+        // Faiss' label of the first neighbour among none is not always -1.
+        if (rightLabels[i] == -1 || ntotal == 0) {
+            require(label == -1, where + "a label too many");
+            continue;
+        }
+        if (distances) {
+            require(distances[i] == right[i],
+                    where + "distance " + std::to_string(distances[i]) +
+                            " instead of " + std::to_string(right[i]));
+        }
+        require(label >= 0 && label < ntotal,
+                where + "label " + std::to_string(label));
+        require(distance(
+                        base,
+                        queries.data() + i / k * d,
+                        label,
+                        d,
+                        innerProduct) == right[i],
+                where + "label of another vector");
+        for (idx_t j = i / k * k; j < i; ++j) {
+            require(labels[j] != label, where + "label twice");
+        }
+    }
+}
+
+template <typename Index>
+class IndexSubject : public Subject {
+ public:
+    IndexSubject(Run& run, const Setup& setup)
+            : run_(run),
+              d_(setup.dims > 0 ? setup.dims : 4 * run.pick(1, 4)),
+              device_(setup.device),
+              innerProduct_(setup.innerProduct),
+              resources_(run.resources(setup.resources).getResources()) {
+        faiss::gpu::GpuIndexFlatConfig config;
+        config.device = setup.device;
+        config.useFloat16 = setup.float16;
+        index_ = makeIndex(config, setup.config);
+        run.afterFault([this] { answer(); });
+    }
+
+    void search(const Places& places) override {
+        const idx_t n = rows(places.n);
+        const idx_t k = neighbours(places.k);
+        const auto queries = run_.vectors(n, d_);
+        call(
+                {input(places.x, queries)},
+                {output(places.distances, n * k * sizeof(float)),
+                 output(places.labels, n * k * sizeof(idx_t))},
+                [this, n, k](const Pointers& in, const Pointers& out) {
+                    index_->search(
+                            n,
+                            reinterpret_cast<float*>(in[0]),
+                            k,
+                            reinterpret_cast<float*>(out[0]),
+                            reinterpret_cast<idx_t*>(out[1]));
+                },
+                neighboursOf(queries, k));
+    }
+
+    void assign(
+            Memory x, Memory labels, int rowCount, int labelCount) override {
+        const idx_t n = rows(rowCount);
+        const idx_t k = neighbours(labelCount);
+        const auto queries = run_.vectors(n, d_);
+        call(
+                {input(x, queries)},
+                {output(labels, n * k * sizeof(idx_t))},
+                [this, n, k](const Pointers& in, const Pointers& out) {
+                    index_->assign(
+                            n,
+                            reinterpret_cast<float*>(in[0]),
+                            reinterpret_cast<idx_t*>(out[0]),
+                            k);
+                },
+                [this, queries, k, base = base_](
+                        const std::vector<Bytes>& out) {
+                    requireNeighbours(
+                            base,
+                            queries,
+                            d_,
+                            k,
+                            innerProduct_,
+                            nullptr,
+                            valuesOf<idx_t>(out[0]).data());
+                });
+    }
+
+    void searchAndReconstruct(const Places& places, Memory recons) override {
+        const idx_t n = rows(places.n);
+        const idx_t k = neighbours(places.k);
+        const auto queries = run_.vectors(n, d_);
+        const auto verifySearch = neighboursOf(queries, k);
+        call(
+                {input(places.x, queries)},
+                {output(places.distances, n * k * sizeof(float)),
+                 output(places.labels, n * k * sizeof(idx_t)),
+                 output(recons, n * k * d_ * sizeof(float))},
+                [this, n, k](const Pointers& in, const Pointers& out) {
+                    index_->search_and_reconstruct(
+                            n,
+                            reinterpret_cast<float*>(in[0]),
+                            k,
+                            reinterpret_cast<float*>(out[0]),
+                            reinterpret_cast<idx_t*>(out[1]),
+                            reinterpret_cast<float*>(out[2]));
+                },
+                [this, verifySearch, base = base_](
+                        const std::vector<Bytes>& out) {
+                    verifySearch(out);
+                    requireRows(base, valuesOf<idx_t>(out[1]), {}, out[2]);
+                });
+    }
+
+    void reconstructN(Memory out, int rowCount) override {
+        const idx_t ntotal = base_.size() / d_;
+        const idx_t n = std::min<idx_t>(rows(rowCount), ntotal);
+        const idx_t first = run_.pick(0, ntotal - n);
+        std::vector<idx_t> keys(n);
+        for (idx_t i = 0; i < n; ++i) {
+            keys[i] = first + i;
+        }
+        call(
+                {},
+                {output(out, n * d_ * sizeof(float))},
+                [this, n, first](const Pointers&, const Pointers& out) {
+                    index_->reconstruct_n(
+                            first, n, reinterpret_cast<float*>(out[0]));
+                },
+                [this, keys, base = base_](const std::vector<Bytes>& out) {
+                    requireRows(base, keys, {}, out[0]);
+                });
+    }
+
+    void reconstructBatch(Memory keys, Memory out, int rowCount) override {
+        const auto wanted = someKeys(rows(rowCount));
+        call(
+                {input(keys, wanted)},
+                {output(out, wanted.size() * d_ * sizeof(float))},
+                [this, n = wanted.size()](
+                        const Pointers& in, const Pointers& out) {
+                    index_->reconstruct_batch(
+                            n,
+                            reinterpret_cast<idx_t*>(in[0]),
+                            reinterpret_cast<float*>(out[0]));
+                },
+                [this, wanted, base = base_](const std::vector<Bytes>& out) {
+                    requireRows(base, wanted, {}, out[0]);
+                });
+    }
+
+    void residuals(Memory xs, Memory keys, Memory out, int rowCount) override {
+        const auto wanted = someKeys(rows(rowCount));
+        const auto vectors = run_.vectors(wanted.size(), d_);
+        call(
+                {input(xs, vectors), input(keys, wanted)},
+                {output(out, vectors.size() * sizeof(float))},
+                [this, n = wanted.size()](
+                        const Pointers& in, const Pointers& out) {
+                    index_->compute_residual_n(
+                            n,
+                            reinterpret_cast<float*>(in[0]),
+                            reinterpret_cast<float*>(out[0]),
+                            reinterpret_cast<idx_t*>(in[1]));
+                },
+                [this, wanted, vectors, base = base_](
+                        const std::vector<Bytes>& out) {
+                    requireRows(base, wanted, vectors, out[0]);
+                });
+    }
+
+    void add(Memory x, int n) override {
+        const auto vectors = run_.vectors(n, d_);
+        auto buffer = given(input(x, vectors));
+        const auto before = index_->ntotal;
+        try {
+            index_->add(n, reinterpret_cast<float*>(buffer->data()));
+        } catch (...) {
+            remember(vectors, before);
+            throw;
+        }
+        remember(vectors, before);
+        // Read when the call returns, wherever it was; in device memory, in the
+        // order of the default stream.
+        takeAway(*buffer, true);
+    }
+
+    void clear() override {
+        index_->reset();
+        base_.clear();
+    }
+
+    void copyFrom(int n) override {
+        const auto vectors = run_.vectors(n, d_);
+        faiss::IndexFlat cpu(
+                d_,
+                innerProduct_ ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
+        cpu.add(n, vectors.data());
+        known_ = false;
+        copyInto(*index_, cpu);
+        known_ = true;
+        base_ = vectors;
+    }
+
+    void destroy() override { index_.reset(); }
+
+    cudaStream_t defaultStream() override {
+        return resources_->getDefaultStream(device_);
+    }
+
+    void waitForStream(cudaStream_t stream) override {
+        index_->waitForStream(stream);
+    }
+
+    void makeStreamWait(cudaStream_t stream) override {
+        index_->makeStreamWait(stream);
+    }
+
+    void searchBetween(
+            cudaStream_t producer,
+            cudaStream_t consumer,
+            const Places& places) override {
+        const idx_t n = rows(places.n);
+        const idx_t k = neighbours(places.k);
+        const auto queries = run_.vectors(n, d_);
+        auto x = run_.buffer(places.x, queries.size() * sizeof(float));
+        auto distances = run_.buffer(places.distances, n * k * sizeof(float));
+        auto labels = run_.buffer(places.labels, n * k * sizeof(idx_t));
+        x->streamWrite(bytesOf(queries), producer);
+        index_->waitForStream(producer);
+        index_->search(
+                n,
+                reinterpret_cast<float*>(x->data()),
+                k,
+                reinterpret_cast<float*>(distances->data()),
+                reinterpret_cast<idx_t*>(labels->data()));
+        index_->makeStreamWait(consumer);
+        // The consumer may hand the queries' memory to somebody else, too.
+        x->streamWrite(rubbish(x->size()), consumer);
+        const auto verify = neighboursOf(queries, k);
+        run_.later([=] {
+            verify({distances->streamRead(consumer),
+                    labels->streamRead(consumer)});
+        });
+    }
+
+    void searchFromThreads(int threads, int rounds) override {
+        struct Work {
+            std::vector<float> queries;
+            std::vector<float> distances;
+            std::vector<idx_t> labels;
+        };
+        const idx_t k = neighbours(0);
+        std::vector<Work> work(threads * rounds);
+        for (auto& one : work) {
+            const idx_t n = rows(0);
+            one = {run_.vectors(n, d_),
+                   std::vector<float>(n * k),
+                   std::vector<idx_t>(n * k)};
+        }
+        std::mutex mutex;
+        std::exception_ptr failure;
+        std::vector<std::thread> running;
+        for (int t = 0; t < threads; ++t) {
+            running.emplace_back([&, t] {
+                for (int round = 0; round < rounds; ++round) {
+                    Work& mine = work[t * rounds + round];
+                    try {
+                        index_->search(
+                                mine.queries.size() / d_,
+                                mine.queries.data(),
+                                k,
+                                mine.distances.data(),
+                                mine.labels.data());
+                    } catch (...) {
+                        std::lock_guard<std::mutex> guard(mutex);
+                        failure = std::current_exception();
+                        mine.queries.clear();
+                    }
+                }
+            });
+        }
+        for (auto& thread : running) {
+            thread.join();
+        }
+        for (const Work& one : work) {
+            if (!one.queries.empty()) {
+                requireNeighbours(
+                        base_,
+                        one.queries,
+                        d_,
+                        k,
+                        innerProduct_,
+                        one.distances.data(),
+                        one.labels.data());
+            }
+        }
+        if (failure) {
+            std::rethrow_exception(failure);
+        }
+    }
+
+    void fill(int n) {
+        if (n > 0) {
+            add(Memory::Pageable, n);
+        }
+    }
+
+ private:
+    std::unique_ptr<Index> makeIndex(
+            const faiss::gpu::GpuIndexFlatConfig& config,
+            const StagedConfig& staged) {
+        if constexpr (std::is_same_v<Index, faiss_ext::gpu::GpuIndexFlat>) {
+            return std::make_unique<Index>(
+                    resources_,
+                    d_,
+                    innerProduct_ ? faiss::METRIC_INNER_PRODUCT
+                                  : faiss::METRIC_L2,
+                    config,
+                    staged);
+        } else {
+            return std::make_unique<Index>(resources_, d_, config, staged);
+        }
+    }
+
+    static void copyInto(
+            faiss_ext::gpu::GpuIndexFlat& index, faiss::IndexFlat& cpu) {
+        index.copyFrom(&cpu);
+    }
+    template <typename Other>
+    static void copyInto(Other& index, faiss::IndexFlat& cpu) {
+        index.copyFrom(&cpu);
+    }
+
+    idx_t rows(int n) { return n > 0 ? n : run_.pick(5, 24); }
+    idx_t neighbours(int k) { return k > 0 ? k : run_.pick(1, 6); }
+
+    std::vector<idx_t> someKeys(idx_t n) {
+        std::vector<idx_t> keys(n);
+        for (idx_t& key : keys) {
+            key = run_.pick(0, base_.size() / d_ - 1);
+        }
+        return keys;
+    }
+
+    Verify neighboursOf(const std::vector<float>& queries, idx_t k) {
+        return [this, queries, k, base = base_](const std::vector<Bytes>& out) {
+            requireNeighbours(
+                    base,
+                    queries,
+                    d_,
+                    k,
+                    innerProduct_,
+                    valuesOf<float>(out[0]).data(),
+                    valuesOf<idx_t>(out[1]).data());
+        };
+    }
+
+    /// Rows of `found` are the vectors `keys`, or `from` minus these; -1 is
+    /// zeros.
+    void requireRows(
+            const std::vector<float>& base,
+            const std::vector<idx_t>& keys,
+            const std::vector<float>& from,
+            const Bytes& found) {
+        const auto values = valuesOf<float>(found);
+        for (size_t i = 0; i < values.size(); ++i) {
+            const idx_t key = keys[i / d_];
+            float right = key < 0 ? 0 : base[key * d_ + i % d_];
+            if (!from.empty()) {
+                right = from[i] - right;
+            }
+            require(values[i] == right,
+                    "row " + std::to_string(i / d_) + " is not vector " +
+                            std::to_string(key));
+        }
+    }
+
+    /// After an `add` that may have failed: ntotal tells what is stored.
+    void remember(const std::vector<float>& vectors, idx_t before) {
+        if (index_->ntotal == before + idx_t(vectors.size() / d_)) {
+            base_.insert(base_.end(), vectors.begin(), vectors.end());
+        }
+    }
+
+    /// Memory that already holds the values: the host wrote them, or the
+    /// default stream is about to.
+    std::shared_ptr<Buffer> given(const Array& array) {
+        auto buffer = std::make_shared<Buffer>(array.memory, array.bytes());
+        if (array.memory == Memory::Pageable) {
+            buffer->hostWrite(array.values);
+            return buffer;
+        }
+        run_.keepBuffer(buffer);
+        if (onHost(array.memory) && run_.coin()) {
+            buffer->hostWrite(array.values);
+        } else {
+            buffer->streamWrite(array.values, defaultStream());
+        }
+        return buffer;
+    }
+
+    /// The caller's part after its call: overwrites an input as soon as the
+    /// contract allows it.
+    void takeAway(Buffer& buffer, bool waited) {
+        const Bytes other = rubbish(buffer.size());
+        if (buffer.memory() == Memory::Pageable ||
+            (waited && onHost(buffer.memory()))) {
+            buffer.hostWrite(other);
+        } else {
+            buffer.streamWrite(other, defaultStream());
+        }
+    }
+
+    void call(
+            const std::vector<Array>& inputs,
+            const std::vector<Array>& outputs,
+            const Call& work,
+            const Verify& verify) {
+        std::vector<std::shared_ptr<Buffer>> in;
+        std::vector<std::shared_ptr<Buffer>> out;
+        Pointers inPointers;
+        Pointers outPointers;
+        for (const Array& array : inputs) {
+            in.push_back(given(array));
+            inPointers.push_back(in.back()->data());
+        }
+        bool waited = false;
+        bool toDevice = false;
+        for (const Array& array : outputs) {
+            out.push_back(given(array));
+            outPointers.push_back(out.back()->data());
+            waited |= onHost(array.memory);
+            toDevice |= !onHost(array.memory);
+        }
+        try {
+            work(inPointers, outPointers);
+        } catch (...) {
+            expectQuiet(in, out);
+            throw;
+        }
+        for (auto& buffer : in) {
+            takeAway(*buffer, waited);
+        }
+        std::vector<Bytes> found(out.size());
+        for (size_t i = 0; i < out.size(); ++i) {
+            if (onHost(out[i]->memory())) {
+                found[i] = out[i]->hostRead();
+            }
+        }
+        if (!toDevice) {
+            verify(found);
+            return;
+        }
+        const cudaStream_t stream = defaultStream();
+        run_.later([=]() mutable {
+            for (size_t i = 0; i < out.size(); ++i) {
+                if (!onHost(out[i]->memory())) {
+                    found[i] = out[i]->streamRead(stream);
+                }
+            }
+            verify(found);
+        });
+    }
+
+    /// The call threw: nothing in flight touches the caller's host memory any
+    /// more, whatever runs from now on.
+    void expectQuiet(
+            const std::vector<std::shared_ptr<Buffer>>& in,
+            const std::vector<std::shared_ptr<Buffer>>& out) {
+        for (auto* buffers : {&in, &out}) {
+            for (auto buffer : *buffers) {
+                if (onHost(buffer->memory())) {
+                    buffer->hostWrite(rubbish(buffer->size()));
+                    run_.afterFault([=] {
+                        require(buffer->hostRead() == rubbish(buffer->size()),
+                                "host memory is written after the failed call");
+                    });
+                }
+            }
+        }
+    }
+
+    /// After a fault: right answers, of one tile and of many.
+    void answer() {
+        if (!index_ || !known_) {
+            return;
+        }
+        for (int n : {1, 13}) {
+            search({Memory::Pageable,
+                    Memory::Pageable,
+                    Memory::Pageable,
+                    n,
+                    3});
+        }
+        search({Memory::Pageable, Memory::Device, Memory::Device, 13, 3});
+        run_.settle();
+    }
+
+    Run& run_;
+    const int d_;
+    const int device_;
+    const bool innerProduct_;
+    const std::shared_ptr<faiss::gpu::GpuResources> resources_;
+    std::unique_ptr<Index> index_;
+    std::vector<float> base_;
+    /// Whether base_ is what the index holds: not after a failed copyFrom.
+    bool known_ = true;
+};
+
+template <typename Index>
+std::shared_ptr<Subject> makeSubject(Run& run, const Setup& setup) {
+    auto subject = std::make_shared<IndexSubject<Index>>(run, setup);
+    run.keep(subject);
+    subject->fill(setup.vectors >= 0 ? setup.vectors : run.pick(30, 80));
+    return subject;
+}
+
+} // namespace
+
+std::shared_ptr<Subject> Subject::make(Run& run, const Setup& setup) {
+    if (run.coin()) {
+        return makeSubject<faiss_ext::gpu::GpuIndexFlat>(run, setup);
+    }
+    if (setup.innerProduct) {
+        return makeSubject<faiss_ext::gpu::GpuIndexFlatIP>(run, setup);
+    }
+    return makeSubject<faiss_ext::gpu::GpuIndexFlatL2>(run, setup);
+}
+
+} // namespace scenarios
