@@ -1,0 +1,83 @@
+# What faiss_ext adds to Faiss or puts in the place of its own. Everything else
+# that `faiss` exports is there too; Faiss has no stubs.
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy
+import numpy.typing
+
+__version__: str
+has_native: bool
+native_problem: str | None
+
+def __getattr__(name: str) -> Any: ...
+
+class StagedConfig:
+    pinnedBytes: int
+    tileRows: int
+    pipelineDepth: int
+    def __init__(self) -> None: ...
+
+class DeviceArray:
+    shape: tuple[int, ...]
+    dtype: numpy.dtype[Any]
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+class GpuIndexFlat:
+    d: int
+    ntotal: int
+    metric_type: int
+    metric_arg: float
+    is_trained: bool
+    def __init__(self, *args: Any) -> None: ...
+    def add(self, x: Any) -> None: ...
+    def search(
+        self,
+        x: Any,
+        k: SupportsIndex,
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+    ) -> tuple[Any, Any]: ...
+    def assign(self, x: Any, k: SupportsIndex = 1, labels: Any = None) -> Any: ...
+    def reconstruct(self, key: SupportsIndex, x: Any = None) -> Any: ...
+    def reconstruct_n(
+        self, n0: SupportsIndex = 0, ni: SupportsIndex = -1, x: Any = None
+    ) -> Any: ...
+    def copyFrom(self, index: Any) -> None: ...
+    def copyTo(self, index: Any) -> None: ...
+    def reset(self) -> None: ...
+    def transfer_stats(self) -> dict[str, int]: ...
+    def reset_transfer_stats(self) -> None: ...
+
+class GpuIndexFlatL2(GpuIndexFlat): ...
+class GpuIndexFlatIP(GpuIndexFlat): ...
+
+def pinned_empty(
+    shape: int | tuple[int, ...], dtype: numpy.typing.DTypeLike = "float32"
+) -> numpy.ndarray[Any, Any]: ...
+def pinned_pool_stats() -> dict[str, int]: ...
+def trim() -> None: ...
+def downcast_index(index: Any) -> Any: ...
+def index_cpu_to_gpu(
+    provider: Any, device: int, index: Any, options: Any = None
+) -> Any: ...
+def index_cpu_to_gpu_multiple(
+    provider: Any, devices: Any, index: Any, options: Any = None
+) -> Any: ...
+def index_cpu_to_gpu_multiple_py(
+    resources: Sequence[Any],
+    index: Any,
+    co: Any = None,
+    gpus: Sequence[int] | None = None,
+) -> Any: ...
+def index_cpu_to_gpus_list(
+    index: Any,
+    co: Any = None,
+    gpus: Sequence[int] | None = None,
+    ngpu: int = -1,
+) -> Any: ...
+def index_cpu_to_all_gpus(index: Any, co: Any = None, ngpu: int = -1) -> Any: ...
