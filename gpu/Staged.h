@@ -41,18 +41,23 @@ namespace gpu {
 /// Life: made with an index, frees its staging memory with it. The destructor
 /// waits for work in flight that uses this memory.
 template <class Base>
-class Staged : public Base {
+class Staged : protected LockedBothEnds, public Base {
  public:
-    /// `config`, then the arguments of a constructor of Base.
-    template <typename... Args>
-    explicit Staged(const StagedConfig& config, Args&&... args)
-            : Base(std::forward<Args>(args)...),
-              lock_(lockOf(this->resources_.get())),
+    /// `config`, then the arguments of a constructor of Base, of which the
+    /// first gives the resources.
+    template <typename Resources, typename... Args>
+    Staged(const StagedConfig& config,
+           const Resources& resources,
+           Args&&... args)
+            : LockedBothEnds(resources),
+              Base(resources, std::forward<Args>(args)...),
               pipeline_(std::make_unique<StagingPipeline>(
-                      this->resources_, this->config_.device, config)) {}
+                      this->resources_, this->config_.device, config)) {
+        this->endConstruction();
+    }
 
     ~Staged() override {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        this->beginDestruction();
         pipeline_.reset();
     }
 
@@ -224,7 +229,6 @@ class Staged : public Base {
         }
     }
 
-    const std::shared_ptr<std::recursive_mutex> lock_;
     std::unique_ptr<StagingPipeline> pipeline_;
 
  private:
