@@ -182,19 +182,29 @@ class Staged : protected LockedBothEnds, public Base {
 
     /// Work of this index enqueued from now on comes after what `stream` holds
     /// now: for arrays that another library's stream is still writing. A stream
-    /// of the index's device, cudaStreamLegacy or cudaStreamPerThread. The host
-    /// does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream) const {
+    /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
+    /// of that GPU. The host does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->waitForStream(stream);
+        pipeline_->waitForStream(stream, device);
     }
 
-    /// What `stream` is given from now on comes after the work that this index
-    /// has enqueued so far: for device results that another stream will read.
-    /// The host does not wait. Throws CudaError.
-    void makeStreamWait(cudaStream_t stream) const {
+    /// The same for a stream of the index's GPU.
+    void waitForStream(cudaStream_t stream) const {
+        waitForStream(stream, this->config_.device);
+    }
+
+    /// What `stream` of the GPU `device` is given from now on comes after the
+    /// work that this index has enqueued so far: for device results that
+    /// another stream will read. The host does not wait. Throws CudaError.
+    void makeStreamWait(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->makeStreamWait(stream);
+        pipeline_->makeStreamWait(stream, device);
+    }
+
+    /// The same for a stream of the index's GPU.
+    void makeStreamWait(cudaStream_t stream) const {
+        makeStreamWait(stream, this->config_.device);
     }
 
     /// What this index has moved and waited for; any thread, does not wait.
