@@ -16,13 +16,15 @@ from typing import Any
 import faiss
 import numpy as np
 
+from . import swigfaiss_ext as native
 from .arrays import DeviceView, device_view, is_device_array
 from .device_array import empty_like_family
 from .pinned import empty_results
 
 
 class _Operand:
-    """An array of a call: its pointer for C++, and the stream to join."""
+    """An array of a call: its pointer for C++, and the stream to join: None, or
+    a handle and the GPU that the stream belongs to (-1: that of the index)."""
 
     def __init__(self, array, name, shape, dtype, *, writable=False):
         self.array = array
@@ -31,7 +33,9 @@ class _Operand:
             view: DeviceView = device_view(
                 array, name, shape, dtype, writable=writable
             )
-            self.shape, self.stream = view.shape, view.stream
+            self.shape = view.shape
+            if view.stream is not None and view.pointer:
+                self.stream = view.stream, native.device_of_c(view.pointer)
             cast = {
                 "float32": faiss.cast_integer_to_float_ptr,
                 "int64": faiss.cast_integer_to_idx_t_ptr,
@@ -72,11 +76,11 @@ def _run(index, operands, call):
     """Call C++ after the producers of all `operands`, and let their streams go
     on after it. The host waits for none of them."""
     streams = {o.stream for o in operands if o.stream is not None}
-    for stream in streams:
-        index.wait_for_stream_c(stream)
+    for stream, gpu in streams:
+        index.wait_for_stream_c(stream, gpu)
     call()
-    for stream in streams:
-        index.make_stream_wait_c(stream)
+    for stream, gpu in streams:
+        index.make_stream_wait_c(stream, gpu)
 
 
 def _any_on_device(*arrays: Any) -> bool:

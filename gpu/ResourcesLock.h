@@ -22,5 +22,29 @@ namespace gpu {
 FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
         const faiss::gpu::GpuResources* resources);
 
+/// Holds the lock of the resources of an index while its other base classes are
+/// made and destroyed: they allocate, copy and free then. The first base of a
+/// class, so that it is made before the others and destroyed after them.
+class LockedBothEnds {
+ protected:
+    /// Takes the lock. The class derived from this calls `endConstruction` at
+    /// the end of its constructor and `beginDestruction` in its destructor, on
+    /// the same threads.
+    explicit LockedBothEnds(
+            const std::shared_ptr<faiss::gpu::GpuResources>& resources)
+            : lock_(lockOf(resources.get())), atEnds_(*lock_) {}
+    explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
+            : LockedBothEnds(provider->getResources()) {}
+
+    void endConstruction() { atEnds_.unlock(); }
+    void beginDestruction() { atEnds_.lock(); }
+
+    const std::shared_ptr<std::recursive_mutex> lock_;
+
+ private:
+    // Not held between the two ends.
+    std::unique_lock<std::recursive_mutex> atEnds_;
+};
+
 } // namespace gpu
 } // namespace faiss_ext

@@ -429,17 +429,22 @@ void StagingPipeline::waitForDefaultStream() {
     wait(*done_);
 }
 
-void StagingPipeline::waitForStream(cudaStream_t stream) {
-    DeviceGuard guard(device_);
+// An event is recorded on a stream of the GPU it was made on; a stream of any
+// GPU may wait for it. The default streams are those of the current GPU.
+
+void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
+    DeviceGuard theirs(device);
     Event reached;
     reached.record(stream);
+    DeviceGuard ours(device_);
     reached.orderBefore(resources_->getDefaultStream(device_));
 }
 
-void StagingPipeline::makeStreamWait(cudaStream_t stream) {
-    DeviceGuard guard(device_);
+void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
+    DeviceGuard ours(device_);
     Event reached;
     reached.record(resources_->getDefaultStream(device_));
+    DeviceGuard theirs(device);
     reached.orderBefore(stream);
 }
 

@@ -239,3 +239,30 @@ def test_outputs_that_cannot_take_results_are_refused(
     over_x = gpu_array(np.zeros((N, K), "float32"), data=x.__cuda_array_interface__["data"])
     with pytest.raises(RuntimeError, match="distances and x overlap"):
         index.search(x, K, D=over_x, I=I)
+
+
+def test_a_stream_belongs_to_the_gpu_of_its_array(
+    index, queries, expected, gpu_array, simulator
+):
+    library = simulator.library
+    library.cuda_sim_set_device_count(2)
+    try:
+        assert library.cudaSetDevice(1) == 0
+        # 1 is the legacy default stream, which each GPU has one of.
+        source = gpu_array(queries)
+        x = gpu_array(np.zeros_like(queries), stream=1)
+        D = gpu_array(np.zeros((N, K), "float32"), stream=1)
+        I = gpu_array(np.zeros((N, K), "int64"), stream=simulator.new_stream())
+        assert library.cudaMemcpyAsync(
+            x.__cuda_array_interface__["data"][0],
+            source.__cuda_array_interface__["data"][0],
+            queries.nbytes, DEFAULT, None,
+        ) == 0
+        assert library.cudaSetDevice(0) == 0
+        index.search(x, K, D=D, I=I)
+        assert library.cudaSetDevice(1) == 0
+        np.testing.assert_array_equal(I.get(), expected[1])
+        np.testing.assert_array_equal(D.get(), expected[0])
+    finally:
+        assert library.cudaSetDevice(0) == 0
+        library.cuda_sim_set_device_count(1)
