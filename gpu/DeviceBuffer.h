@@ -16,7 +16,7 @@ namespace gpu {
 /// arrays. Not movable; freed at the end of its life, in the order of the
 /// resources' default stream.
 class FAISS_EXT_API DeviceBuffer {
-   public:
+ public:
     /// `bytes` of memory on `device`, usable in the order of the default stream
     /// of `resources`. Throws faiss::FaissException if there is not enough.
     DeviceBuffer(
@@ -29,11 +29,9 @@ class FAISS_EXT_API DeviceBuffer {
     DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
     /// Device pointer; nullptr if bytes was 0.
-    void* data() const noexcept {
-        return data_;
-    }
+    void* data() const noexcept { return data_; }
 
-   private:
+ private:
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const std::shared_ptr<std::recursive_mutex> lock_;
     const int device_;
