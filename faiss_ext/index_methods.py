@@ -11,6 +11,7 @@ looks for these names.
 from __future__ import annotations
 
 import inspect
+import operator
 from typing import Any
 
 import faiss
@@ -242,7 +243,7 @@ def replacement_reconstruct(self, key, x=None):
         If `key` is out of bounds.
     """
     out = _output(self, x, "x", None, (self.d,), "float32")
-    _run(self, [out], lambda: self.reconstruct_c(int(key), out.pointer))
+    _run(self, [out], lambda: self.reconstruct_c(operator.index(key), out.pointer))
     return out.array
 
 
@@ -312,7 +313,7 @@ _STATS = {
 
 def _count(k):
     """k as an int that an array can have as an extent; Faiss judges its range."""
-    k = int(k)
+    k = operator.index(k)
     if k < 1:
         raise ValueError(f"k is {k}; it must be 1 or more")
     return k

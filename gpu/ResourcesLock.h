@@ -1,6 +1,7 @@
 #pragma once
 
 #include <faiss/gpu/GpuResources.h>
+#include <faiss/impl/FaissAssert.h>
 
 #include <memory>
 #include <mutex>
@@ -29,12 +30,14 @@ class LockedBothEnds {
  protected:
     /// Takes the lock. The class derived from this calls `endConstruction` at
     /// the end of its constructor and `beginDestruction` in its destructor, on
-    /// the same threads.
+    /// the same threads. Throws faiss::FaissException if there are none.
     explicit LockedBothEnds(
             const std::shared_ptr<faiss::gpu::GpuResources>& resources)
-            : lock_(lockOf(resources.get())), atEnds_(*lock_) {}
+            : lock_(lockOf(resources.get())), atEnds_(*lock_) {
+        FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
+    }
     explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
-            : LockedBothEnds(provider->getResources()) {}
+            : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
 
     void endConstruction() { atEnds_.unlock(); }
     void beginDestruction() { atEnds_.lock(); }

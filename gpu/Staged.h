@@ -148,7 +148,7 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// `search`, then the found vectors: recons [n, k, d] float32, zeros where
-    /// the label is -1.
+    /// the label is -1. Two calls, so two waits with host outputs.
     void search_and_reconstruct(
             idx_t n,
             const float* x,
@@ -157,6 +157,7 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t* labels,
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override {
+        checkRows(n, recons, "recons");
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         search(n, x, k, distances, labels, params);
         this->reconstruct_batch(n * k, labels, recons);

@@ -43,11 +43,17 @@ void copyNow(const std::vector<HostCopy>& copies) {
 /// buffers return to the pool. This is the one place that synchronises streams.
 class EndWorkOnFailure {
  public:
+    /// Of the work on `streams`, and on those of `resources` that Faiss' own
+    /// computation uses.
     EndWorkOnFailure(
+            faiss::gpu::GpuResources& resources,
+            int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
             HostCopies& downloads)
-            : streams_(std::move(streams)),
+            : resources_(resources),
+              device_(device),
+              streams_(std::move(streams)),
               uploads_(uploads),
               downloads_(downloads) {}
 
@@ -57,6 +63,9 @@ class EndWorkOnFailure {
     ~EndWorkOnFailure() {
         if (!armed_) {
             return;
+        }
+        for (cudaStream_t stream : resources_.getAlternateStreams(device_)) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
         }
         for (cudaStream_t stream : streams_) {
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
@@ -68,6 +77,8 @@ class EndWorkOnFailure {
     void disarm() { armed_ = false; }
 
  private:
+    faiss::gpu::GpuResources& resources_;
+    const int device_;
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
@@ -100,6 +111,7 @@ class StagingPipeline::Call {
     void compute(idx_t first, char* inBlock, char* outBlock);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
+    EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -168,7 +180,9 @@ void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         // Everything is on the index's GPU: no copy, no event, no wait.
         layOut(n_);
+        EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
         compute(0, nullptr, nullptr);
+        onFailure.disarm();
     } else if (plan_.tiles == 1) {
         runOneTile();
     } else {
@@ -193,8 +207,7 @@ void StagingPipeline::Call::runOneTile() {
     auto* inBlock = static_cast<char*>(in.get());
     auto* outBlock = static_cast<char*>(out.get());
 
-    EndWorkOnFailure onFailure(
-            {defaultStream_}, pipe_.uploads_, pipe_.downloads_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     copyNow(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
@@ -225,10 +238,8 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure(
-            {uploadStream, defaultStream_, copyStream_},
-            pipe_.uploads_,
-            pipe_.downloads_);
+    EndWorkOnFailure onFailure =
+            endOnFailure({uploadStream, defaultStream_, copyStream_});
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -360,6 +371,16 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     }
     lent_.push_back(pipe_.pool_.acquire(bytes));
     return lent_.back().data();
+}
+
+EndWorkOnFailure StagingPipeline::Call::endOnFailure(
+        std::vector<cudaStream_t> streams) {
+    return EndWorkOnFailure(
+            *pipe_.resources_,
+            pipe_.device_,
+            std::move(streams),
+            pipe_.uploads_,
+            pipe_.downloads_);
 }
 
 /// The one host wait of a blocking call.

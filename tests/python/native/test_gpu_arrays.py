@@ -266,3 +266,12 @@ def test_a_stream_belongs_to_the_gpu_of_its_array(
     finally:
         assert library.cudaSetDevice(0) == 0
         library.cuda_sim_set_device_count(1)
+
+
+@pytest.mark.parametrize("number", [2.5, "2", None])
+def test_counts_and_keys_are_not_rounded(index, queries, gpu_array, number):
+    with pytest.raises(TypeError):
+        index.search(gpu_array(queries), number)
+    with pytest.raises(TypeError):
+        index.reconstruct(number)
+    assert index.reconstruct(np.int64(2)).shape == (DIMS,)
