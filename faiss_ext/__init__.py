@@ -6,6 +6,7 @@ A drop-in for Faiss: ``import faiss_ext as faiss``.
 import importlib as _importlib
 import importlib.metadata as _metadata
 import pathlib as _pathlib
+import warnings as _warnings
 
 try:
     import faiss as _faiss
@@ -35,6 +36,13 @@ else:
         from .native import *  # noqa: F401,F403
     except ImportError as _error:
         native_problem = str(_error)
+        if type(_error) is not ModuleNotFoundError:
+            # It is there and cannot be used: not what anybody wanted.
+            _warnings.warn(
+                f"faiss_ext gives Faiss as it is: {native_problem}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None

@@ -1,129 +1,141 @@
-"""The array entry: what an argument offers, checked and described.
+"""The array entry: any argument becomes an `ArrayView` by what it offers.
 
-Host arrays go the way they go in Faiss. Arrays that offer the CUDA Array
-Interface (versions 2 and 3) are used where they are. Which library an array is
-from is never asked, and no array library but NumPy is imported.
+Three things are looked for, and which library an array is from is never asked;
+none but NumPy is imported.
+
+1. The CUDA Array Interface with a stream (version 3; CuPy, `DeviceArray`).
+2. DLPack, for memory of a GPU. PyTorch offers an interface too, but one without
+   a stream: its ``__dlpack__`` is what makes the order right.
+3. The CUDA Array Interface without a stream (Numba, older libraries).
+
+Everything else is host memory, and NumPy's business as in Faiss; an object that
+offers DLPack for host memory and nothing that NumPy knows is taken by that.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .errors import InvalidArray
 
-class DeviceView(NamedTuple):
-    """A C-contiguous array in GPU memory, as its interface describes it.
 
-    The view owns nothing: `owner` must live until the work on it is done.
+class ArrayView(NamedTuple):
+    """An array that someone else owns, as it says of itself; its numbers fit
+    together. `gpu_memory.locate` finds out whether its memory is there.
+
+    The view holds what it must of the owner (`owner`); keep it until the work
+    on the array is done.
     """
 
     #: Address of the first element; 0 if the array is empty.
     pointer: int
     shape: tuple[int, ...]
-    dtype: np.dtype
+    #: In bytes.
+    strides: tuple[int, ...]
+    #: Such as "float32" or "bfloat16".
+    dtype: str
     readonly: bool
+    nbytes: int
+    #: Row-major, without gaps.
+    contiguous: bool
+    #: The lowest address in use, and bytes from there to the end of the last
+    #: element.
+    lowest: int
+    span: int
+    #: Whether it was offered as memory for a GPU (also managed or pinned).
+    on_gpu: bool
+    #: The GPU that the memory is on; -1: not said, on none, or not on one alone.
+    device: int
     #: Handle of the stream that the producer's work is on; None: nothing to
     #: wait for.
-    stream: int | None
+    ready_after: int | None
+    #: Handle of the stream on which the producer goes on using the array, which
+    #: must not get ahead of our work; None: it takes care itself.
+    used_next_on: int | None
     owner: Any
 
 
-def is_device_array(array: Any) -> bool:
-    """Whether `array` offers the CUDA Array Interface."""
-    # An attribute that raises (a tensor that requires grad) is not an offer.
-    return getattr(array, "__cuda_array_interface__", None) is not None
+def attribute(array: Any, name: str) -> Any:
+    """An attribute, or None if there is none. One that raises is no offer (a
+    tensor that records gradients raises on ``__cuda_array_interface__``)."""
+    try:
+        return getattr(array, name, None)
+    except Exception:
+        return None
 
 
-def device_view(
-    array: Any,
-    name: str,
-    shape: tuple[int | None, ...],
-    dtype: str,
-    *,
-    writable: bool = False,
-) -> DeviceView:
-    """Describe a GPU array, or refuse it.
+def is_numpy(*arrays: Any) -> bool:
+    """Whether all that is given (is not None) are NumPy arrays."""
+    return all(a is None or isinstance(a, np.ndarray) for a in arrays)
+
+
+def array_view(
+    array: Any, name: str, stream: int, *, writable: bool = False
+) -> ArrayView:
+    """Describe an array, or refuse it.
 
     Parameters
     ----------
-    array : object with ``__cuda_array_interface__``
+    array : object
+        Anything; see the module.
     name : str
-        What the caller calls the argument; it stands in the error.
-    shape : tuple of int or None
-        What is wanted; None takes any extent.
-    dtype : str
-        What is wanted, such as ``"float32"``.
+        What the caller calls the argument; every refusal begins with it.
+    stream : int
+        Handle of the stream that will use the array. An exporter of DLPack
+        orders its pending work before this stream. -1: the caller sees to the
+        order.
     writable : bool
         Whether the array is an output.
 
+    Returns
+    -------
+    ArrayView
+        Of any shape, dtype and strides. Does not wait.
+
     Raises
     ------
-    ValueError
-        If the interface breaks its own rules, or the array has another shape,
-        is not C-contiguous, is masked, or is read-only and an output.
-    TypeError
-        If it has another dtype.
+    InvalidArray
+        If what it offers breaks its own rules, it is masked, or it is an output
+        and read-only or a copy.
     """
-    interface = array.__cuda_array_interface__
-    version = interface.get("version")
-    if not isinstance(version, int) or version < 2:
-        raise ValueError(
-            f"{name}: CUDA Array Interface version {version!r}; "
-            "version 2 or 3 is needed"
-        )
-    if interface.get("mask") is not None:
-        raise ValueError(f"{name}: masked arrays are not taken; fill it first")
-    found = tuple(interface["shape"])
-    if not all(isinstance(extent, int) and extent >= 0 for extent in found):
-        raise ValueError(f"{name}: shape {found} is not one of an array")
-    if len(found) == 1 and len(shape) == 2:
-        raise ValueError(
-            f"{name}: one vector of shape {found}; "
-            f"give [1, {found[0]}] (such as {name}[None, :])"
-        )
-    if len(found) != len(shape) or any(
-        want is not None and want != have for want, have in zip(shape, found)
-    ):
-        wanted = ", ".join("n" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name}: shape {found}; needed ({wanted})")
-    have = np.dtype(interface["typestr"])
-    if have != np.dtype(dtype):
-        raise TypeError(f"{name}: dtype {have}; {dtype} is needed")
-    strides = interface.get("strides")
-    if strides is not None and not _compact(found, tuple(strides), have.itemsize):
-        raise ValueError(
-            f"{name}: strides {tuple(strides)} of shape {found} are not "
-            "C-contiguous; make a contiguous copy first"
-        )
-    pointer, readonly = interface["data"]
-    size = math.prod(found)
-    if size and not pointer:
-        raise ValueError(f"{name}: {size} elements at a null pointer")
-    if writable and readonly:
-        raise ValueError(f"{name}: read-only, but results are written to it")
-    # Version 2 has no word on streams; its exporters (PyTorch) work on the
-    # legacy default stream unless told otherwise, which version 3 calls 1.
-    stream = interface.get("stream") if version >= 3 else 1
-    if stream == 0:
-        raise ValueError(
-            f"{name}: stream 0, which the interface forbids "
-            "(1 is the legacy default stream, 2 the per-thread one)"
-        )
-    return DeviceView(
-        pointer if size else 0, found, have, bool(readonly), stream, array
-    )
+    from . import cuda_array_interface, dlpack, host_arrays
+
+    if isinstance(array, np.ndarray):
+        return host_arrays.view(array, name, writable)
+    interface = attribute(array, "__cuda_array_interface__")
+    if interface is not None and cuda_array_interface.has_stream(interface):
+        return cuda_array_interface.view(array, interface, name, writable)
+    if dlpack.is_offered(array):
+        device = dlpack.device_of(array, name)
+        if device[0] != dlpack.CPU:
+            return dlpack.view(array, name, device, stream, writable)
+        if writable or not host_arrays.is_array_like(array):
+            return dlpack.view(array, name, device, None, writable)
+    elif interface is not None:
+        return cuda_array_interface.view(array, interface, name, writable)
+    return host_arrays.view(array, name, writable)
 
 
-def _compact(shape: tuple, strides: tuple, itemsize: int) -> bool:
-    """Whether `strides`, in bytes, are those of a C-contiguous array; the
-    stride of an extent of 1 or of an empty array says nothing."""
-    if 0 in shape:
+def is_on_gpu(array: Any) -> bool:
+    """Whether `array` offers memory of a GPU. Asks for no pointer, and does not
+    judge."""
+    from . import dlpack
+
+    if array is None or isinstance(array, np.ndarray):
+        return False
+    if attribute(array, "__cuda_array_interface__") is not None:
         return True
-    expected = itemsize
-    for extent, stride in zip(reversed(shape), reversed(strides)):
-        if extent != 1 and stride != expected:
-            return False
-        expected *= extent
-    return len(strides) == len(shape)
+    if not dlpack.is_offered(array):
+        return False
+    try:
+        return dlpack.device_of(array, "array")[0] in dlpack.GPU
+    except InvalidArray:
+        return False
+
+
+def library_of(array: Any) -> Any:
+    """The module of the library that made `array`'s class, if it is loaded."""
+    return sys.modules.get(type(array).__module__.partition(".")[0])

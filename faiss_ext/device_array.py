@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
-from .arrays import is_device_array
+from . import swigfaiss_ext as native
+from .dlpack import CPU, CUDA
+from .errors import InvalidArray
 
 
 class DeviceArray:
     """A C-contiguous array in GPU memory.
 
     It offers the CUDA Array Interface, version 3, with the stream that its
-    content is ordered on; CuPy, PyTorch and Numba take it as it is
-    (``cupy.asarray(a)``). It holds its memory, not the index.
+    content is ordered on, and DLPack; CuPy, PyTorch, JAX and Numba take it as
+    it is (``cupy.asarray(a)``, ``torch.from_dlpack(a)``). It holds its memory
+    and the stream, not the index.
     """
 
-    def __init__(self, buffer: Any, shape: tuple, dtype: Any, stream: int):
+    def __init__(self, buffer: Any, shape: tuple, dtype: Any):
         self._buffer = buffer
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
-        self._stream = stream
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -34,39 +35,95 @@ class DeviceArray:
             "strides": None,
             # A handle of 0 is CUDA's name of the legacy default stream; the
             # interface's is 1.
-            "stream": self._stream or 1,
+            "stream": self._buffer.stream_c() or 1,
         }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """(2, number): CUDA, and which GPU."""
+        return CUDA, self._buffer.device()
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Lend the array.
+
+        Parameters
+        ----------
+        stream : int, optional
+            The stream of this GPU that will use the array: 1 legacy default (so
+            None), 2 per-thread default, a handle above 2, or -1 for no
+            ordering. It comes after the array's pending work; no host waits.
+        max_version : (int, int), optional
+            (1, 0) or higher: a ``dltensor_versioned`` capsule.
+        dl_device : (int, int), optional
+            This GPU, or (1, 0), the host: then `stream` must be None, and the
+            call waits for the copy.
+        copy : bool, optional
+            True: lend a copy. False: never one.
+
+        Raises
+        ------
+        BufferError
+            If another GPU is asked for, or a copy is needed and forbidden.
+        ValueError
+            If the stream is none.
+        """
+        versioned = max_version is not None and max_version[0] >= 1
+        shape = (ord(self.dtype.kind), self.dtype.itemsize * 8, self.shape)
+        device = self.__dlpack_device__()
+        target = device if dl_device is None else tuple(map(int, dl_device))
+        if target[0] == CPU:
+            if stream is not None:
+                raise ValueError(
+                    f"stream {stream!r} for an array on the host; it must be "
+                    "None"
+                )
+            if copy is False:
+                raise BufferError(
+                    "the array is in GPU memory; on the host it is a copy, "
+                    "which copy=False forbids"
+                )
+            return native.lend_host_copy_c(self._buffer, *shape, versioned)
+        if target != device:
+            raise BufferError(
+                f"the array is on device {device}, not on {target}; copy it "
+                "there with the library that takes it"
+            )
+        if stream is None:
+            stream = 1
+        if not isinstance(stream, int) or stream < -1 or stream == 0:
+            raise ValueError(
+                f"stream {stream!r}; 1 is the legacy default stream, 2 the "
+                "per-thread one, -1 asks for no ordering"
+            )
+        buffer = self._buffer.copy() if copy else self._buffer
+        if stream != -1:
+            native.order_streams_c(
+                buffer.stream_c(), device[1], stream, device[1]
+            )
+        return native.lend_buffer_c(buffer, *shape, versioned, bool(copy))
+
+    def copy_to_host(self) -> np.ndarray:
+        """The content as a NumPy array; waits for it."""
+        values = np.empty(self.shape, self.dtype)
+        self._buffer.copy_to_host_c(values.ctypes.data)
+        return values
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        """Refuses: a copy to the host is asked for by `copy_to_host`."""
+        raise InvalidArray(
+            f"{self!r} is in GPU memory, and NumPy and CPU indexes work on host "
+            "memory: give .copy_to_host(), or search an index on the GPU "
+            "(index_cpu_to_gpu)"
+        )
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
-
-
-def empty_like_family(index: Any, like: Any, shape: tuple, dtype: str) -> Any:
-    """An uninitialised GPU array of the library that `like` is from, if that
-    library's `empty` makes one, else a `DeviceArray`.
-
-    Parameters
-    ----------
-    index : faiss_ext.GpuIndexFlat or one of its kind
-        Whose resources give the memory of a `DeviceArray`.
-    like : object
-        An array of the caller's.
-    shape : tuple of int
-    dtype : str
-    """
-    library = sys.modules.get(type(like).__module__.partition(".")[0])
-    empty = getattr(library, "empty", None)
-    if empty is not None:
-        try:
-            made = empty(shape, dtype=np.dtype(dtype))
-        except (TypeError, ValueError):
-            made = None
-        if made is not None and is_device_array(made):
-            return made
-    bytes_needed = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-    return DeviceArray(
-        index.make_device_buffer_c(bytes_needed),
-        shape,
-        dtype,
-        index.default_stream_c(),
-    )

@@ -1,4 +1,5 @@
-"""The errors that the command line shows as one line."""
+"""The errors of the package: those that the command line shows as one line, and
+that of the array entry."""
 
 
 class UserError(Exception):
@@ -11,3 +12,13 @@ class UserError(Exception):
 
 class VectorFileError(UserError, ValueError):
     """A file does not hold vectors in the format that its name promises."""
+
+
+class InvalidArray(ValueError, TypeError):
+    """An argument is no array that the call can take.
+
+    The one exception of the array entry, whatever is wrong: the message names
+    the argument, what was found and what would be accepted. It is a
+    `ValueError` and a `TypeError`, so code that expects either catches it.
+    Nothing was read, written or enqueued.
+    """

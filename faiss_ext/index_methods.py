@@ -1,8 +1,9 @@
 """The array methods of our index classes.
 
-Each keeps the name, keywords and defaults of Faiss' own. Where every array is
-in host memory, Faiss' own method does the work (and reaches our C++ search
-through its virtual functions); where one is in GPU memory, it is used there.
+Each keeps the name, keywords and defaults of Faiss' own. Where all arrays are
+NumPy's, Faiss' own method does the work (and reaches our C++ search through its
+virtual functions). Other arrays are taken by what they offer (`arrays.py`): GPU
+memory is used where it is.
 
 The functions are named ``replacement_<method>`` because ``contrib.torch_utils``
 looks for these names.
@@ -11,86 +12,35 @@ looks for these names.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import operator
 
 import faiss
 import numpy as np
 
-from .arrays import DeviceView, device_view, is_device_array
-from .device_array import empty_like_family
+from .arrays import is_numpy, is_on_gpu
+from .calls import Call
+from .errors import InvalidArray
 from .pinned import empty_results
 
 
-class _Operand:
-    """An array of a call: its pointer for C++, and the stream to join."""
-
-    def __init__(self, array, name, shape, dtype, *, writable=False):
-        self.array = array
-        self.stream = None
-        if is_device_array(array):
-            view: DeviceView = device_view(
-                array, name, shape, dtype, writable=writable
-            )
-            self.shape, self.stream = view.shape, view.stream
-            cast = {
-                "float32": faiss.cast_integer_to_float_ptr,
-                "int64": faiss.cast_integer_to_idx_t_ptr,
-            }[dtype]
-            self.pointer = cast(view.pointer)
-            return
-        if writable:
-            _check_host_output(array, name, shape, dtype)
-            host = array
-        else:
-            host = np.ascontiguousarray(array, dtype=dtype)
-            if host.ndim != len(shape) or any(
-                want is not None and want != have
-                for want, have in zip(shape, host.shape)
-            ):
-                raise ValueError(f"{name}: shape {host.shape}; needed {shape}")
-        # Kept: the pointer owns nothing.
-        self.array = host
-        self.shape = host.shape
-        self.pointer = faiss.swig_ptr(host)
+def _call(index):
+    """A call that works on the default stream of `index`."""
+    return Call(
+        index.default_stream_c(), index.getDevice(), index.make_device_buffer_c
+    )
 
 
-def _check_host_output(array, name, shape, dtype):
-    if not isinstance(array, np.ndarray):
-        raise TypeError(
-            f"{name}: {type(array).__name__}; a NumPy array or one that "
-            "offers the CUDA Array Interface is needed"
+def _numpy_vectors(x, name="x"):
+    """Whether `x` is a NumPy array, for Faiss' own method; a single vector is
+    refused with the mend."""
+    if not isinstance(x, np.ndarray):
+        return False
+    if x.ndim == 1:
+        raise InvalidArray(
+            f"{name}: one vector of shape {x.shape}; "
+            f"give [1, {x.shape[0]}] (such as {name}[None, :])"
         )
-    if array.dtype != np.dtype(dtype):
-        raise TypeError(f"{name}: dtype {array.dtype}; {dtype} is needed")
-    if array.shape != tuple(shape):
-        raise ValueError(f"{name}: shape {array.shape}; needed {tuple(shape)}")
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise ValueError(f"{name}: must be C-contiguous and writable")
-
-
-def _run(index, operands, call):
-    """Call C++ after the producers of all `operands`, and let their streams go
-    on after it. The host waits for none of them."""
-    streams = {o.stream for o in operands if o.stream is not None}
-    for stream in streams:
-        index.wait_for_stream_c(stream)
-    call()
-    for stream in streams:
-        index.make_stream_wait_c(stream)
-
-
-def _any_on_device(*arrays: Any) -> bool:
-    return any(a is not None and is_device_array(a) for a in arrays)
-
-
-def _output(index, given, name, like, shape, dtype):
-    """The caller's output, or a new one where `like` lies."""
-    if given is None:
-        if is_device_array(like):
-            given = empty_like_family(index, like, shape, dtype)
-        else:
-            given = np.empty(shape, dtype=dtype)
-    return _Operand(given, name, shape, dtype, writable=True)
+    return True
 
 
 def replacement_add(self, x):
@@ -100,12 +50,12 @@ def replacement_add(self, x):
     ----------
     x : array_like or GPU array, shape (n, d), float32
         Host arrays are converted like in Faiss; a GPU array (one that offers
-        ``__cuda_array_interface__``) is read where it is, after what its
-        producer's stream holds.
+        ``__cuda_array_interface__`` or ``__dlpack__``) is read where it is,
+        after what its producer's stream holds.
 
     Raises
     ------
-    ValueError, TypeError
+    InvalidArray
         If a GPU array has another shape, dtype or layout.
     RuntimeError
         With the text of Faiss or CUDA, such as when memory runs out.
@@ -115,14 +65,57 @@ def replacement_add(self, x):
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
     """
-    if not _any_on_device(x):
+    if _numpy_vectors(x):
         return _stock(self, "add")(self, x)
-    operand = _Operand(x, "x", (None, self.d), "float32")
-    _run(
-        self,
-        [operand],
-        lambda: self.add_c(operand.shape[0], operand.pointer),
+    call = _call(self)
+    vectors = call.input(x, "x", (None, self.d), "float32")
+    call.run(lambda: self.add_c(vectors.shape[0], vectors.pointer))
+
+
+def replacement_add_with_ids(self, x, ids):
+    """Add vectors with ids of the caller's. Faiss' flat indexes refuse it.
+
+    Parameters
+    ----------
+    x : array_like or GPU array, shape (n, d), float32
+    ids : array_like or GPU array, shape (n,), int64
+
+    Raises
+    ------
+    RuntimeError
+        With Faiss' text.
+    InvalidArray
+        As `add`.
+    """
+    if _numpy_vectors(x) and is_numpy(ids):
+        return _stock(self, "add_with_ids")(self, x, ids)
+    call = _call(self)
+    vectors = call.input(x, "x", (None, self.d), "float32")
+    labels = call.input(ids, "ids", (vectors.shape[0],), "int64")
+    call.run(
+        lambda: self.add_with_ids_c(
+            vectors.shape[0], vectors.pointer, labels.pointer
+        )
     )
+
+
+def replacement_train(self, x):
+    """Nothing: a flat index needs no training. The array is checked.
+
+    Parameters
+    ----------
+    x : array_like or GPU array, shape (n, d), float32
+
+    Raises
+    ------
+    InvalidArray
+        As `add`.
+    """
+    if _numpy_vectors(x):
+        return _stock(self, "train")(self, x)
+    call = _call(self)
+    vectors = call.input(x, "x", (None, self.d), "float32")
+    call.run(lambda: self.train_c(vectors.shape[0], vectors.pointer))
 
 
 def replacement_search(self, x, k, *, params=None, D=None, I=None):
@@ -150,7 +143,7 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
 
     Raises
     ------
-    ValueError, TypeError
+    InvalidArray
         If an array has another shape, dtype or layout.
     RuntimeError
         With the text of Faiss or CUDA.
@@ -158,20 +151,19 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
     Notes
     -----
     Waits once if an output is in host memory. Otherwise returns when the work
-    is enqueued: it comes after what the arrays' streams hold (the ``stream`` of
-    their interface), and these streams come after it.
+    is enqueued: it comes after what the arrays' streams hold, and these streams
+    come after it. The arrays are kept until the work is done.
     """
-    if not _any_on_device(x, D, I):
+    if _numpy_vectors(x) and is_numpy(D, I):
         if D is None and I is None:
             D, I = empty_results(len(x), _count(k))
         return _stock(self, "search")(self, x, k, params=params, D=D, I=I)
-    query = _Operand(x, "x", (None, self.d), "float32")
+    call = _call(self)
+    query = call.input(x, "x", (None, self.d), "float32")
     shape = (query.shape[0], _count(k))
-    distances = _output(self, D, "D", x, shape, "float32")
-    labels = _output(self, I, "I", x, shape, "int64")
-    _run(
-        self,
-        [query, distances, labels],
+    distances = call.output(D, "D", query, shape, "float32")
+    labels = call.output(I, "I", query, shape, "int64")
+    call.run(
         lambda: self.search_c(
             shape[0],
             query.pointer,
@@ -179,9 +171,55 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
             distances.pointer,
             labels.pointer,
             params,
-        ),
+        )
     )
     return distances.array, labels.array
+
+
+def replacement_search_and_reconstruct(
+    self, x, k, *, params=None, D=None, I=None, R=None
+):
+    """`search`, and the vectors that were found.
+
+    Parameters
+    ----------
+    x, k, params, D, I
+        As `search`.
+    R : array, optional
+        Output of shape (n, k, d), float32, C-contiguous, in host or GPU memory.
+
+    Returns
+    -------
+    D, I, R : array
+        As `search`; R holds zeros where the label is -1.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `search`.
+    """
+    if _numpy_vectors(x) and is_numpy(D, I, R):
+        return _stock(self, "search_and_reconstruct")(
+            self, x, k, params=params, D=D, I=I, R=R
+        )
+    call = _call(self)
+    query = call.input(x, "x", (None, self.d), "float32")
+    shape = (query.shape[0], _count(k))
+    distances = call.output(D, "D", query, shape, "float32")
+    labels = call.output(I, "I", query, shape, "int64")
+    found = call.output(R, "R", query, (*shape, self.d), "float32")
+    call.run(
+        lambda: self.search_and_reconstruct_c(
+            shape[0],
+            query.pointer,
+            shape[1],
+            distances.pointer,
+            labels.pointer,
+            found.pointer,
+            params,
+        )
+    )
+    return distances.array, labels.array, found.array
 
 
 def replacement_assign(self, x, k=1, labels=None):
@@ -201,18 +239,17 @@ def replacement_assign(self, x, k=1, labels=None):
 
     Raises
     ------
-    ValueError, TypeError, RuntimeError
+    InvalidArray, RuntimeError
         As `search`.
     """
-    if not _any_on_device(x, labels):
+    if _numpy_vectors(x) and is_numpy(labels):
         return _stock(self, "assign")(self, x, k, labels)
-    query = _Operand(x, "x", (None, self.d), "float32")
+    call = _call(self)
+    query = call.input(x, "x", (None, self.d), "float32")
     shape = (query.shape[0], _count(k))
-    out = _output(self, labels, "labels", x, shape, "int64")
-    _run(
-        self,
-        [query, out],
-        lambda: self.assign_c(shape[0], query.pointer, out.pointer, shape[1]),
+    out = call.output(labels, "labels", query, shape, "int64")
+    call.run(
+        lambda: self.assign_c(shape[0], query.pointer, out.pointer, shape[1])
     )
     return out.array
 
@@ -237,8 +274,9 @@ def replacement_reconstruct(self, key, x=None):
     RuntimeError
         If `key` is out of bounds.
     """
-    out = _output(self, x, "x", None, (self.d,), "float32")
-    _run(self, [out], lambda: self.reconstruct_c(int(key), out.pointer))
+    call = _call(self)
+    out = call.output(x, "x", None, (self.d,), "float32")
+    call.run(lambda: self.reconstruct_c(operator.index(key), out.pointer))
     return out.array
 
 
@@ -265,9 +303,147 @@ def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
     """
     if ni == -1:
         ni = self.ntotal - n0
-    out = _output(self, x, "x", None, (ni, self.d), "float32")
-    _run(self, [out], lambda: self.reconstruct_n_c(n0, ni, out.pointer))
+    call = _call(self)
+    out = call.output(x, "x", None, (ni, self.d), "float32")
+    call.run(lambda: self.reconstruct_n_c(n0, ni, out.pointer))
     return out.array
+
+
+def replacement_reconstruct_batch(self, key, x=None):
+    """The vectors of several ids.
+
+    Parameters
+    ----------
+    key : array_like or GPU array, shape (n,), int64
+        0 to ntotal - 1, or -1 for zeros. Those in GPU memory are not checked.
+    x : array, optional
+        Output of shape (n, d), float32, in host or GPU memory.
+
+    Returns
+    -------
+    x : array, shape (n, d), float32
+        The given output; else a NumPy array for host keys, and an array of
+        their library for GPU keys. Waits once if it is in host memory.
+
+    Raises
+    ------
+    InvalidArray
+        If an array has another shape, dtype or layout.
+    RuntimeError
+        If a key in host memory is out of bounds.
+    """
+    call = _call(self)
+    keys = call.input(key, "key", (None,), "int64")
+    out = call.output(x, "x", keys, (keys.shape[0], self.d), "float32")
+    call.run(
+        lambda: self.reconstruct_batch_c(
+            keys.shape[0], keys.pointer, out.pointer
+        )
+    )
+    return out.array
+
+
+def compute_residual(self, x, residual=None, key=None):
+    """x minus vector `key`.
+
+    Parameters
+    ----------
+    x : array_like or GPU array, shape (d,), float32
+    residual : array, optional
+        Output of shape (d,), float32, in host or GPU memory.
+    key : int
+
+    Returns
+    -------
+    residual : array, shape (d,), float32
+        The given output, or a new array in the family of `x`.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `reconstruct_batch`.
+
+    Notes
+    -----
+    Takes the pointers that Faiss' method takes, too.
+    """
+    if _is_pointer(x):
+        return _stock(self, "compute_residual")(self, x, residual, key)
+    call = _call(self)
+    vector = call.input(x, "x", (self.d,), "float32")
+    out = call.output(residual, "residual", vector, (self.d,), "float32")
+    call.run(
+        lambda: _stock(self, "compute_residual")(
+            self, vector.pointer, out.pointer, int(key)
+        )
+    )
+    return out.array
+
+
+def compute_residual_n(self, n, xs, residuals=None, keys=None):
+    """xs minus the vectors `keys`.
+
+    Parameters
+    ----------
+    n : int
+        Rows of `xs`.
+    xs : array_like or GPU array, shape (n, d), float32
+    residuals : array, optional
+        Output of shape (n, d), float32, in host or GPU memory.
+    keys : array_like or GPU array, shape (n,), int64
+        As `reconstruct_batch`; -1 gives NaN.
+
+    Returns
+    -------
+    residuals : array, shape (n, d), float32
+        The given output, or a new array in the family of `xs`.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `reconstruct_batch`.
+
+    Notes
+    -----
+    Takes the pointers that Faiss' method takes, too.
+    """
+    if _is_pointer(xs):
+        return _stock(self, "compute_residual_n")(self, n, xs, residuals, keys)
+    call = _call(self)
+    vectors = call.input(xs, "xs", (int(n), self.d), "float32")
+    labels = call.input(keys, "keys", (int(n),), "int64")
+    out = call.output(
+        residuals, "residuals", vectors, (int(n), self.d), "float32"
+    )
+    call.run(
+        lambda: _stock(self, "compute_residual_n")(
+            self, n, vectors.pointer, out.pointer, labels.pointer
+        )
+    )
+    return out.array
+
+
+def replacement_remove_ids(self, x):
+    """Raises what Faiss raises: its GPU flat indexes remove nothing.
+
+    Parameters
+    ----------
+    x : array_like or faiss.IDSelector
+    """
+    if is_on_gpu(x):
+        raise InvalidArray(
+            "x: ids in GPU memory; Faiss takes an IDSelector or ids in host "
+            "memory, and flat indexes on a GPU remove none (keep them in an "
+            "IndexIDMap, or make the index anew)"
+        )
+    if not isinstance(x, faiss.IDSelector):
+        x = np.asarray(x)
+    return _stock(self, "remove_ids")(self, x)
+
+
+def _is_pointer(x):
+    """Whether `x` is a pointer as Faiss' module gives it."""
+    return type(x).__name__ == "SwigPyObject" or hasattr(x, "this")
 
 
 def transfer_stats(self):
@@ -308,7 +484,7 @@ _STATS = {
 
 def _count(k):
     """k as an int that an array can have as an extent; Faiss judges its range."""
-    k = int(k)
+    k = operator.index(k)
     if k < 1:
         raise ValueError(f"k is {k}; it must be 1 or more")
     return k
@@ -326,13 +502,23 @@ def add_methods(the_class):
     """Give an index class of the native module the methods of this one."""
     for function in (
         replacement_add,
+        replacement_add_with_ids,
+        replacement_train,
         replacement_search,
+        replacement_search_and_reconstruct,
         replacement_assign,
         replacement_reconstruct,
         replacement_reconstruct_n,
+        replacement_reconstruct_batch,
+        replacement_remove_ids,
     ):
         name = function.__name__.removeprefix("replacement_")
         setattr(the_class, name, function)
-    for function in (transfer_stats, reset_transfer_stats):
+    for function in (
+        compute_residual,
+        compute_residual_n,
+        transfer_stats,
+        reset_transfer_stats,
+    ):
         setattr(the_class, function.__name__, function)
     assert inspect.isfunction(the_class.search_c), "Faiss' wrappers are missing"

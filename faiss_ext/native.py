@@ -1,7 +1,6 @@
 """The classes and functions that replace Faiss' own; importing this needs the
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
-from . import swigfaiss_ext as _swig
 from .cloning import (
     downcast_index,
     index_cpu_to_all_gpus,
@@ -13,6 +12,7 @@ from .cloning import (
 from .device_array import DeviceArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
+from .same_faiss import check_same_faiss
 from .swigfaiss_ext import (
     GpuIndexFlat,
     GpuIndexFlatIP,
@@ -36,6 +36,8 @@ __all__ = [
     "pinned_pool_stats",
     "trim",
 ]
+
+check_same_faiss()
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)

@@ -4,8 +4,10 @@
 
 #include <utility>
 
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/StreamOrder.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -16,14 +18,16 @@ DeviceBuffer::DeviceBuffer(
         size_t bytes)
         : resources_(std::move(resources)),
           lock_(lockOf(resources_.get())),
-          device_(device) {
+          device_(device),
+          bytes_(bytes),
+          stream_(resources_->getDefaultStream(device)) {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
     DeviceGuard current(device);
     data_ = resources_->allocMemory(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,
             device,
             faiss::gpu::MemorySpace::Device,
-            resources_->getDefaultStream(device),
+            stream_,
             bytes));
 }
 
@@ -36,6 +40,34 @@ DeviceBuffer::~DeviceBuffer() {
         // they cannot free, so they are kept for ever.
         keepForEver(resources_);
     }
+}
+
+std::shared_ptr<DeviceBuffer> DeviceBuffer::copy() const {
+    auto made = std::make_shared<DeviceBuffer>(resources_, device_, bytes_);
+    DeviceGuard current(device_);
+    orderStreams(stream_, device_, made->stream_, device_);
+    if (bytes_ > 0) {
+        FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
+                made->data_,
+                data_,
+                bytes_,
+                cudaMemcpyDeviceToDevice,
+                made->stream_));
+    }
+    orderStreams(made->stream_, device_, stream_, device_);
+    return made;
+}
+
+void DeviceBuffer::copyToHost(void* to) const {
+    if (bytes_ == 0) {
+        return;
+    }
+    DeviceGuard current(device_);
+    FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
+            to, data_, bytes_, cudaMemcpyDeviceToHost, stream_));
+    Event done;
+    done.record(stream_);
+    done.wait();
 }
 
 } // namespace gpu

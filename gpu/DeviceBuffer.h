@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cuda_runtime_api.h>
 #include <faiss/gpu/GpuResources.h>
 
 #include <cstddef>
@@ -30,11 +31,27 @@ class FAISS_EXT_API DeviceBuffer {
 
     /// Device pointer; nullptr if bytes was 0.
     void* data() const noexcept { return data_; }
+    size_t bytes() const noexcept { return bytes_; }
+    int device() const noexcept { return device_; }
+    /// The stream that the content is ordered on: the resources' default one
+    /// when the buffer was made. It lives as long as this buffer.
+    cudaStream_t stream() const noexcept { return stream_; }
+
+    /// A copy with a life of its own, made in the order of stream(); does not
+    /// wait. Throws faiss::FaissException if there is not enough memory,
+    /// CudaError.
+    std::shared_ptr<DeviceBuffer> copy() const;
+
+    /// Copies the content to host memory of bytes(), in the order of stream();
+    /// waits for it. Throws CudaError.
+    void copyToHost(void* to) const;
 
  private:
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const std::shared_ptr<std::recursive_mutex> lock_;
     const int device_;
+    const size_t bytes_;
+    const cudaStream_t stream_;
     void* data_ = nullptr;
 };
 

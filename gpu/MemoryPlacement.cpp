@@ -9,9 +9,14 @@ namespace gpu {
 
 namespace {
 
-MemoryPlacement placementAt(const void* address) {
+cudaPointerAttributes attributesAt(const void* address) {
     cudaPointerAttributes attributes{};
     FAISS_EXT_CUDA_TRY(cudaPointerGetAttributes(&attributes, address));
+    return attributes;
+}
+
+MemoryPlacement placementAt(const void* address) {
+    const cudaPointerAttributes attributes = attributesAt(address);
     switch (attributes.type) {
         case cudaMemoryTypeDevice:
             return {MemoryKind::Device, attributes.device};
@@ -43,6 +48,12 @@ MemoryPlacement placementOf(
     throw InvalidArray(
             std::string(argument) + " is shorter than the " +
             std::to_string(bytes) + " bytes that this call needs");
+}
+
+int allocatingDevice(const void* data) {
+    const cudaPointerAttributes attributes = attributesAt(data);
+    return attributes.type == cudaMemoryTypeUnregistered ? -1
+                                                         : attributes.device;
 }
 
 } // namespace gpu

@@ -37,5 +37,10 @@ struct MemoryPlacement {
 FAISS_EXT_API MemoryPlacement
 placementOf(const void* data, size_t bytes, const char* argument);
 
+/// The GPU on which device, managed or pinned memory at `data` was allocated: a
+/// stream that an array comes with is one of that GPU. -1 for pageable memory.
+/// Throws CudaError. Does not wait.
+FAISS_EXT_API int allocatingDevice(const void* data);
+
 } // namespace gpu
 } // namespace faiss_ext

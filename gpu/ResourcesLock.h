@@ -1,6 +1,7 @@
 #pragma once
 
 #include <faiss/gpu/GpuResources.h>
+#include <faiss/impl/FaissAssert.h>
 
 #include <memory>
 #include <mutex>
@@ -26,6 +27,32 @@ FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
 /// resources abort the process when they cannot free.
 FAISS_EXT_API void keepForEver(
         const std::shared_ptr<faiss::gpu::GpuResources>& resources);
+
+/// Holds the lock of the resources of an index while its other base classes are
+/// made and destroyed: they allocate, copy and free then. The first base of a
+/// class, so that it is made before the others and destroyed after them.
+class LockedBothEnds {
+ protected:
+    /// Takes the lock. The class derived from this calls `endConstruction` at
+    /// the end of its constructor and `beginDestruction` in its destructor, on
+    /// the same threads. Throws faiss::FaissException if there are none.
+    explicit LockedBothEnds(
+            const std::shared_ptr<faiss::gpu::GpuResources>& resources)
+            : lock_(lockOf(resources.get())), atEnds_(*lock_) {
+        FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
+    }
+    explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
+            : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
+
+    void endConstruction() { atEnds_.unlock(); }
+    void beginDestruction() { atEnds_.lock(); }
+
+    const std::shared_ptr<std::recursive_mutex> lock_;
+
+ private:
+    // Not held between the two ends.
+    std::unique_lock<std::recursive_mutex> atEnds_;
+};
 
 } // namespace gpu
 } // namespace faiss_ext

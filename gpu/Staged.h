@@ -41,18 +41,23 @@ namespace gpu {
 /// Life: made with an index, frees its staging memory with it. The destructor
 /// waits for work in flight that uses this memory.
 template <class Base>
-class Staged : public Base {
+class Staged : protected LockedBothEnds, public Base {
  public:
-    /// `config`, then the arguments of a constructor of Base.
-    template <typename... Args>
-    explicit Staged(const StagedConfig& config, Args&&... args)
-            : Base(std::forward<Args>(args)...),
-              lock_(lockOf(this->resources_.get())),
+    /// `config`, then the arguments of a constructor of Base, of which the
+    /// first gives the resources.
+    template <typename Resources, typename... Args>
+    Staged(const StagedConfig& config,
+           const Resources& resources,
+           Args&&... args)
+            : LockedBothEnds(resources),
+              Base(resources, std::forward<Args>(args)...),
               pipeline_(std::make_unique<StagingPipeline>(
-                      this->resources_, this->config_.device, config)) {}
+                      this->resources_, this->config_.device, config)) {
+        this->endConstruction();
+    }
 
     ~Staged() override {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        this->beginDestruction();
         pipeline_.reset();
     }
 
@@ -143,7 +148,7 @@ class Staged : public Base {
     }
 
     /// `search`, then the found vectors: recons [n, k, d] float32, zeros where
-    /// the label is -1.
+    /// the label is -1. Two calls, so two waits with host outputs.
     void search_and_reconstruct(
             idx_t n,
             const float* x,
@@ -152,6 +157,7 @@ class Staged : public Base {
             idx_t* labels,
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override {
+        checkRows(n, recons, "recons");
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         search(n, x, k, distances, labels, params);
         this->reconstruct_batch(n * k, labels, recons);
@@ -180,19 +186,29 @@ class Staged : public Base {
 
     /// Work of this index enqueued from now on comes after what `stream` holds
     /// now: for arrays that another library's stream is still writing. A stream
-    /// of the index's device, cudaStreamLegacy or cudaStreamPerThread. The host
-    /// does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream) const {
+    /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
+    /// of that GPU. The host does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->waitForStream(stream);
+        pipeline_->waitForStream(stream, device);
     }
 
-    /// What `stream` is given from now on comes after the work that this index
-    /// has enqueued so far: for device results that another stream will read.
-    /// The host does not wait. Throws CudaError.
-    void makeStreamWait(cudaStream_t stream) const {
+    /// The same for a stream of the index's GPU.
+    void waitForStream(cudaStream_t stream) const {
+        waitForStream(stream, this->config_.device);
+    }
+
+    /// What `stream` of the GPU `device` is given from now on comes after the
+    /// work that this index has enqueued so far: for device results that
+    /// another stream will read. The host does not wait. Throws CudaError.
+    void makeStreamWait(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->makeStreamWait(stream);
+        pipeline_->makeStreamWait(stream, device);
+    }
+
+    /// The same for a stream of the index's GPU.
+    void makeStreamWait(cudaStream_t stream) const {
+        makeStreamWait(stream, this->config_.device);
     }
 
     /// What this index has moved and waited for; any thread, does not wait.
@@ -227,7 +243,6 @@ class Staged : public Base {
         }
     }
 
-    const std::shared_ptr<std::recursive_mutex> lock_;
     std::unique_ptr<StagingPipeline> pipeline_;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <faiss/gpu/GpuIndexFlat.h>
 
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Staged.h>
 
 namespace faiss_ext {
@@ -80,6 +81,10 @@ class StagedFlat : public Staged<Base> {
                        idx_t rows,
                        const void* const* inputs,
                        void* const* outputs) {
+                    if (this->ntotal == 0) {
+                        fillWithoutVectors(outputs[0], rows, 0);
+                        return;
+                    }
                     Base::reconstruct_batch(
                             rows,
                             static_cast<const idx_t*>(inputs[0]),
@@ -117,6 +122,10 @@ class StagedFlat : public Staged<Base> {
                        idx_t rows,
                        const void* const* inputs,
                        void* const* outputs) {
+                    if (this->ntotal == 0) {
+                        fillWithoutVectors(outputs[0], rows, 0xff); // NaN
+                        return;
+                    }
                     Base::compute_residual_n(
                             rows,
                             static_cast<const float*>(inputs[1]),
@@ -140,8 +149,18 @@ class StagedFlat : public Staged<Base> {
         }
     }
 
-    /// For the copyFrom and copyTo of the classes below, which are not virtual
-    /// in Faiss.
+    /// Enqueues what every key of an empty index, -1, gives: Faiss' kernels
+    /// abort the process where nothing is stored. out [rows, d] float32.
+    void fillWithoutVectors(void* out, idx_t rows, int byte) const {
+        FAISS_EXT_CUDA_TRY(cudaMemsetAsync(
+                out,
+                byte,
+                rows * this->d * sizeof(float),
+                this->resources_->getDefaultStream(this->config_.device)));
+    }
+
+    /// For the copyFrom of the classes below, which is not virtual in Faiss.
+    /// (Its copyTo reads the vectors by reconstruct_n.)
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);

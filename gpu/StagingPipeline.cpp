@@ -44,14 +44,17 @@ void copyNow(const std::vector<HostCopy>& copies) {
 /// buffers return to the pool. This is the one place that synchronises streams.
 class EndWorkOnFailure {
  public:
-    /// `whenLost` is called if the CUDA context is lost.
+    /// Of the work on `streams`, and on those of `resources` that Faiss' own
+    /// computation uses. `whenLost` is called if the CUDA context is lost.
     EndWorkOnFailure(
+            faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
             HostCopies& downloads,
             std::function<void()> whenLost)
-            : device_(device),
+            : resources_(resources),
+              device_(device),
               streams_(std::move(streams)),
               uploads_(uploads),
               downloads_(downloads),
@@ -63,6 +66,9 @@ class EndWorkOnFailure {
     ~EndWorkOnFailure() {
         if (!armed_) {
             return;
+        }
+        for (cudaStream_t stream : resources_.getAlternateStreams(device_)) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
         }
         for (cudaStream_t stream : streams_) {
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
@@ -77,6 +83,7 @@ class EndWorkOnFailure {
     void disarm() { armed_ = false; }
 
  private:
+    faiss::gpu::GpuResources& resources_;
     const int device_;
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
@@ -111,6 +118,8 @@ class StagingPipeline::Call {
     void compute(idx_t first, char* inBlock, char* outBlock);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
+    EndWorkOnFailure endOnFailure(
+            std::vector<cudaStream_t> streams, std::function<void()> whenLost);
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -179,7 +188,10 @@ void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         // Everything is on the index's GPU: no copy, no event, no wait.
         layOut(n_);
+        EndWorkOnFailure onFailure =
+                endOnFailure({defaultStream_}, [this] { pipe_.keepForEver(); });
         compute(0, nullptr, nullptr);
+        onFailure.disarm();
     } else if (plan_.tiles == 1) {
         runOneTile();
     } else {
@@ -201,16 +213,11 @@ void StagingPipeline::Call::runOneTile() {
     }
     faiss::gpu::GpuMemoryReservation in;
     faiss::gpu::GpuMemoryReservation out;
-    EndWorkOnFailure onFailure(
-            pipe_.device_,
-            {defaultStream_},
-            pipe_.uploads_,
-            pipe_.downloads_,
-            [&] {
-                in.data = nullptr;
-                out.data = nullptr;
-                pipe_.keepForEver();
-            });
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, [&] {
+        in.data = nullptr;
+        out.data = nullptr;
+        pipe_.keepForEver();
+    });
     in = pipe_.temporary(inputs_.blockBytes());
     out = pipe_.temporary(outputs_.blockBytes());
     auto* inBlock = static_cast<char*>(in.get());
@@ -245,11 +252,8 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure(
-            pipe_.device_,
+    EndWorkOnFailure onFailure = endOnFailure(
             {uploadStream, defaultStream_, copyStream_},
-            pipe_.uploads_,
-            pipe_.downloads_,
             [this] { pipe_.keepForEver(); });
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
@@ -384,6 +388,17 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     return lent_.back().data();
 }
 
+EndWorkOnFailure StagingPipeline::Call::endOnFailure(
+        std::vector<cudaStream_t> streams, std::function<void()> whenLost) {
+    return EndWorkOnFailure(
+            *pipe_.resources_,
+            pipe_.device_,
+            std::move(streams),
+            pipe_.uploads_,
+            pipe_.downloads_,
+            std::move(whenLost));
+}
+
 /// The one host wait of a blocking call.
 void StagingPipeline::Call::waitFor(cudaStream_t stream) {
     if (!pipe_.done_) {
@@ -470,17 +485,22 @@ void StagingPipeline::waitForDefaultStream() {
     wait(*done_);
 }
 
-void StagingPipeline::waitForStream(cudaStream_t stream) {
-    DeviceGuard guard(device_);
+// An event is recorded on a stream of the GPU it was made on; a stream of any
+// GPU may wait for it. The default streams are those of the current GPU.
+
+void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
+    DeviceGuard theirs(device);
     Event reached;
     reached.record(stream);
+    DeviceGuard ours(device_);
     reached.orderBefore(resources_->getDefaultStream(device_));
 }
 
-void StagingPipeline::makeStreamWait(cudaStream_t stream) {
-    DeviceGuard guard(device_);
+void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
+    DeviceGuard ours(device_);
     Event reached;
     reached.record(resources_->getDefaultStream(device_));
+    DeviceGuard theirs(device);
     reached.orderBefore(stream);
 }
 

@@ -98,10 +98,10 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
 
-    /// Orders the default stream after `stream`, or `stream` after it, by an
-    /// event; the host does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream);
-    void makeStreamWait(cudaStream_t stream);
+    /// Orders the default stream after `stream` of the GPU `device`, or that
+    /// stream after it, by an event; the host does not wait. Throws CudaError.
+    void waitForStream(cudaStream_t stream, int device);
+    void makeStreamWait(cudaStream_t stream, int device);
 
     TransferCounters& counters() noexcept { return counters_; }
 

@@ -37,12 +37,24 @@ mkdir -p "$work" "$logs"
 exec 9>"$cache_dir/lock"
 flock -n 9 || { say "another build of Faiss is running; waiting for it"; flock 9; }
 
-# apt with private state: the machine's configured sources with their source
-# packages switched on; its own lists and caches are not touched.
+# apt with private state in $apt: the machine's configured sources with their
+# source packages switched on; its own lists and caches are not touched.
 private_apt() {
-    local apt="$work/apt"
-    if [ ! -d "$apt" ]; then
-        mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources.d"
+    apt-get -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" \
+        -o Dir::Etc::sourcelist="$apt/sources.list" \
+        -o Dir::Etc::sourceparts="$apt/sources.d" -o APT::Sandbox::User=root "$@"
+}
+
+# Prints the folder of the unpacked source. It is unpacked and changed under
+# another name, so that what has the right name is whole.
+source_package() {
+    local apt="$work/apt" unpacking="$work/unpacking" found
+    find_source() { find "$1" -maxdepth 1 -type d -name 'faiss-[0-9]*' | sort -V | tail -n 1; }
+    found=$(find_source "$work")
+    if [ -z "$found" ]; then
+        say "getting the source package of Faiss (about 10 seconds)"
+        rm -rf "$apt" "$unpacking"
+        mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources.d" "$unpacking"
         : >"$apt/sources.list"
         [ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$apt/"
         find /etc/apt/sources.list.d -maxdepth 1 \( -name '*.sources' -o -name '*.list' \) \
@@ -51,28 +63,19 @@ private_apt() {
             "$apt"/sources.d/*.sources 2>/dev/null || true
         sed -i -E '/^deb[[:space:]]/{p;s/^deb/deb-src/}' \
             "$apt/sources.list" "$apt"/sources.d/*.list 2>/dev/null || true
-    fi
-    apt-get -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" \
-        -o Dir::Etc::sourcelist="$apt/sources.list" \
-        -o Dir::Etc::sourceparts="$apt/sources.d" -o APT::Sandbox::User=root "$@"
-}
-
-# Prints the unpacked source folder.
-source_package() {
-    local found
-    found=$(find "$work" -maxdepth 1 -type d -name 'faiss-[0-9]*' | sort -V | tail -n 1)
-    if [ -z "$found" ]; then
-        say "getting the source package of Faiss (about 10 seconds)"
-        # A source that has no source packages fails here without harm: what
-        # counts is whether the next step finds Faiss.
-        quietly "$logs/apt-update.log" private_apt update || true
-        (cd "$work" && quietly "$logs/apt-source.log" private_apt source faiss) ||
+        # A source without source packages fails here without harm: what counts
+        # is whether the next step finds Faiss.
+        private_apt update >"$logs/apt-update.log" 2>&1 || true
+        (cd "$unpacking" && quietly "$logs/apt-source.log" private_apt source faiss) ||
             die "the distribution has no source package 'faiss'" \
                 "point CMAKE_PREFIX_PATH at an installed GPU Faiss"
-        found=$(find "$work" -maxdepth 1 -type d -name 'faiss-[0-9]*' | sort -V | tail -n 1)
+        found=$(find_source "$unpacking")
         # Debian builds it as C++11; CUDA 13 needs 17, and nothing else changes.
         sed -i 's/set(CMAKE_CXX_STANDARD 11)/set(CMAKE_CXX_STANDARD 17)/' \
             "$found/CMakeLists.txt" "$found/faiss/python/CMakeLists.txt"
+        mv "$found" "$work/"
+        rm -rf "$unpacking"
+        found=$(find_source "$work")
     fi
     echo "$found"
 }

@@ -2,6 +2,7 @@
 // index answers afterwards.
 
 #include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/IDSelector.h>
@@ -250,6 +251,49 @@ TEST_F(Errors, every_call_of_ours_may_fail_once) {
             expectAnswers();
         }
     }
+}
+
+TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
+    auto resources = resources_.getResources();
+    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, StagedConfig());
+    const auto alternate = resources->getAlternateStreams(0).front();
+    for (Memory memory : kAllMemories) {
+        SCOPED_TRACE(nameOf(memory));
+        Array<float> out(memory, kQueries);
+        // As Faiss does it: some kernels on the default stream, some on others.
+        const auto half = [&](int64_t,
+                              int64_t rows,
+                              const void* const*,
+                              void* const* outputs) {
+            auto* first = static_cast<float*>(outputs[0]);
+            check(cudaMemsetAsync(
+                    first, 0, rows * 2, resources->getDefaultStream(0)));
+            check(cudaMemsetAsync(first + rows / 2, 0, rows * 2, alternate));
+            throw faiss::FaissException("no memory for the other half");
+        };
+        expectThrow<faiss::FaissException>(
+                [&] {
+                    try {
+                        pipeline.run(
+                                kQueries, {}, {{"out", out.data(), 4}}, half);
+                    } catch (...) {
+                        EXPECT_EQ(cuda_sim_pending(), 0u);
+                        throw;
+                    }
+                },
+                "the other half");
+    }
+}
+
+TEST_F(Errors, an_index_without_resources_is_refused) {
+    EXPECT_THROW(
+            GpuIndexFlatL2(std::shared_ptr<faiss::gpu::GpuResources>(), kDims),
+            faiss::FaissException);
+    EXPECT_THROW(
+            GpuIndexFlatL2(
+                    static_cast<faiss::gpu::GpuResourcesProvider*>(nullptr),
+                    kDims),
+            faiss::FaissException);
 }
 
 TEST_F(Errors, first_search_survives_failing_allocations) {

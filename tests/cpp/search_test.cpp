@@ -163,6 +163,23 @@ TEST_F(SearchTest, an_empty_index_finds_nothing) {
     for (int64_t label : found.labels) {
         EXPECT_EQ(label, -1);
     }
+    // Neither does what reads the found vectors (Faiss' kernels abort).
+    Neighbours again = found;
+    std::vector<float> vectors(5 * 3 * 4, 7);
+    index.search_and_reconstruct(
+            5,
+            queries.data(),
+            3,
+            again.distances.data(),
+            again.labels.data(),
+            vectors.data());
+    EXPECT_EQ(vectors, std::vector<float>(5 * 3 * 4, 0));
+    std::vector<float> residuals(5 * 4, 7);
+    const std::vector<int64_t> none(5, -1);
+    index.compute_residual_n(5, queries.data(), residuals.data(), none.data());
+    for (float value : residuals) {
+        EXPECT_TRUE(std::isnan(value));
+    }
 }
 
 TEST_F(SearchTest, duplicates_are_all_found) {

@@ -199,7 +199,7 @@ def test_empty_gpu_arrays_need_no_pointer(index, gpu_array):
         ({"strides": (-DIMS * 4, 4)}, ValueError, "C-contiguous"),
         ({"strides": (0, 4)}, ValueError, "C-contiguous"),
         ({"data": (0, False)}, ValueError, "null pointer"),
-        ({"shape": (2 * N, DIMS)}, RuntimeError, "x is shorter"),
+        ({"shape": (2 * N, DIMS)}, ValueError, "x is shorter"),
     ],
 )
 def test_queries_that_break_the_rules_are_refused(
@@ -237,5 +237,41 @@ def test_outputs_that_cannot_take_results_are_refused(
     with pytest.raises(TypeError, match="D: list"):
         index.search(x, K, D=[[0.0]], I=I)
     over_x = gpu_array(np.zeros((N, K), "float32"), data=x.__cuda_array_interface__["data"])
-    with pytest.raises(RuntimeError, match="distances and x overlap"):
+    with pytest.raises(ValueError, match="D and x overlap"):
         index.search(x, K, D=over_x, I=I)
+
+
+def test_a_stream_belongs_to_the_gpu_of_its_array(
+    index, queries, expected, gpu_array, simulator
+):
+    library = simulator.library
+    library.cuda_sim_set_device_count(2)
+    try:
+        assert library.cudaSetDevice(1) == 0
+        # 1 is the legacy default stream, which each GPU has one of.
+        source = gpu_array(queries)
+        x = gpu_array(np.zeros_like(queries), stream=1)
+        D = gpu_array(np.zeros((N, K), "float32"), stream=1)
+        I = gpu_array(np.zeros((N, K), "int64"), stream=simulator.new_stream())
+        assert library.cudaMemcpyAsync(
+            x.__cuda_array_interface__["data"][0],
+            source.__cuda_array_interface__["data"][0],
+            queries.nbytes, DEFAULT, None,
+        ) == 0
+        assert library.cudaSetDevice(0) == 0
+        index.search(x, K, D=D, I=I)
+        assert library.cudaSetDevice(1) == 0
+        np.testing.assert_array_equal(I.get(), expected[1])
+        np.testing.assert_array_equal(D.get(), expected[0])
+    finally:
+        assert library.cudaSetDevice(0) == 0
+        library.cuda_sim_set_device_count(1)
+
+
+@pytest.mark.parametrize("number", [2.5, "2", None])
+def test_counts_and_keys_are_not_rounded(index, queries, gpu_array, number):
+    with pytest.raises(TypeError):
+        index.search(gpu_array(queries), number)
+    with pytest.raises(TypeError):
+        index.reconstruct(number)
+    assert index.reconstruct(np.int64(2)).shape == (DIMS,)

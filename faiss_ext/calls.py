@@ -1,0 +1,207 @@
+"""One call with arrays of any kind: checked, ordered among the streams, kept
+until the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+from . import families, gpu_memory, host_arrays, in_flight
+from . import swigfaiss_ext as native
+from .arrays import ArrayView, array_view
+from .errors import InvalidArray
+
+_CASTS = {
+    "float32": faiss.cast_integer_to_float_ptr,
+    "int64": faiss.cast_integer_to_idx_t_ptr,
+}
+
+
+class Operand(NamedTuple):
+    """An array of a call."""
+
+    name: str
+    #: What the caller gave, or gets.
+    array: Any
+    view: ArrayView
+    #: For C++.
+    pointer: Any
+    #: Holds the memory that `pointer` is of.
+    owner: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.view.shape
+
+
+class Call:
+    """The arrays of one call on a GPU, and its place among the streams.
+
+    Parameters
+    ----------
+    stream : int
+        Handle of the stream that does the work.
+    device : int
+        Its GPU.
+    make_buffer : callable
+        Makes a ``DeviceBuffer`` of a number of bytes there.
+    """
+
+    def __init__(
+        self, stream: int, device: int, make_buffer: Callable[[int], Any]
+    ):
+        self.stream = stream
+        self.device = device
+        self.make_buffer = make_buffer
+        self._inputs: list[Operand] = []
+        self._outputs: list[Operand] = []
+        in_flight.let_go()
+
+    def input(
+        self, array: Any, name: str, shape: tuple, dtype: str
+    ) -> Operand:
+        """An array that is read.
+
+        Host arrays are converted as Faiss does (``np.ascontiguousarray``); GPU
+        arrays must have the `dtype` and be C-contiguous. None in `shape` takes
+        any extent. Raises InvalidArray.
+        """
+        view = array_view(array, name, self.stream)
+        if not view.on_gpu:
+            host = host_arrays.as_numpy(view, name)
+            try:
+                host = np.ascontiguousarray(host, dtype=dtype)
+            except (TypeError, ValueError) as error:
+                raise InvalidArray(
+                    f"{name}: dtype {view.dtype} does not convert to {dtype}: "
+                    f"{error}"
+                ) from error
+            _check_shape(name, host.shape, shape)
+            view = host_arrays.view(host, name, False)
+            operand = Operand(name, array, view, faiss.swig_ptr(host), host)
+        else:
+            _check_shape(name, view.shape, shape)
+            _check_dtype(name, view, dtype)
+            _check_contiguous(name, view)
+            operand = self._in_place(name, array, view)
+        self._inputs.append(operand)
+        return operand
+
+    def output(
+        self, given: Any, name: str, like: Operand | None, shape: tuple,
+        dtype: str,
+    ) -> Operand:
+        """An array that is written: `given`, or a new one of the family of
+        `like`, where `like` lies. Raises InvalidArray."""
+        if given is None:
+            if like is not None and like.view.on_gpu:
+                operand = families.empty(self, like, name, shape, dtype)
+            else:
+                operand = self.given_output(
+                    np.empty(shape, dtype), name, shape, dtype
+                )
+        else:
+            operand = self.given_output(given, name, shape, dtype)
+        self._outputs.append(operand)
+        return operand
+
+    def given_output(
+        self, array: Any, name: str, shape: tuple, dtype: str
+    ) -> Operand:
+        """Judge an output without making it one of the call."""
+        view = array_view(array, name, self.stream, writable=True)
+        if view.shape != tuple(shape):
+            raise InvalidArray(
+                f"{name}: shape {view.shape}; needed {tuple(shape)}"
+            )
+        _check_dtype(name, view, dtype)
+        if not view.contiguous:
+            raise InvalidArray(
+                f"{name}: strides {view.strides}; an output must be "
+                "C-contiguous and writable"
+            )
+        return self._in_place(name, array, view)
+
+    def run(self, work: Callable[[], Any]) -> None:
+        """Do `work` after the producers of all arrays, and let them go on after
+        it. The host waits for none of them."""
+        self._refuse_overlaps()
+        views = [operand.view for operand in self._inputs + self._outputs]
+        before = {
+            (view.ready_after, self._device_of(view))
+            for view in views
+            if view.ready_after is not None
+        }
+        after = {
+            (view.used_next_on, self._device_of(view))
+            for view in views
+            if view.used_next_on is not None
+        }
+        for stream, device in before:
+            native.order_streams_c(stream, device, self.stream, self.device)
+        try:
+            work()
+        finally:
+            # Also where it failed: something may have been enqueued.
+            for stream, device in after:
+                native.order_streams_c(
+                    self.stream, self.device, stream, device
+                )
+            kept = [
+                (operand.array, operand.owner, operand.view.owner)
+                for operand in self._inputs + self._outputs
+                if operand.view.on_gpu
+            ]
+            if kept:
+                in_flight.keep(self.stream, self.device, kept)
+
+    def _in_place(self, name: str, array: Any, view: ArrayView) -> Operand:
+        view = gpu_memory.locate(view, name)
+        pointer = _CASTS[view.dtype](view.pointer)
+        return Operand(name, array, view, pointer, view.owner)
+
+    def _device_of(self, view: ArrayView) -> int:
+        return view.device if view.device >= 0 else self.device
+
+    def _refuse_overlaps(self) -> None:
+        for i, output in enumerate(self._outputs):
+            for other in self._inputs + self._outputs[i + 1 :]:
+                a, b = output.view, other.view
+                if a.lowest < b.lowest + b.span and b.lowest < a.lowest + a.span:
+                    raise InvalidArray(
+                        f"{output.name} and {other.name} overlap in memory; "
+                        "results need memory of their own"
+                    )
+
+
+def _check_shape(name: str, found: tuple, wanted: tuple) -> None:
+    if len(found) == 1 and len(wanted) == 2:
+        raise InvalidArray(
+            f"{name}: one vector of shape {found}; "
+            f"give [1, {found[0]}] (such as {name}[None, :])"
+        )
+    if len(found) != len(wanted) or any(
+        want is not None and want != have for want, have in zip(wanted, found)
+    ):
+        text = ", ".join("n" if want is None else str(want) for want in wanted)
+        raise InvalidArray(f"{name}: shape {found}; needed ({text})")
+
+
+def _check_dtype(name: str, view: ArrayView, wanted: str) -> None:
+    if view.dtype != wanted:
+        where = " in GPU memory" if view.on_gpu else ""
+        raise InvalidArray(
+            f"{name}: dtype {view.dtype}; {wanted} is needed{where} "
+            f"(such as {name}.astype('{wanted}'))"
+        )
+
+
+def _check_contiguous(name: str, view: ArrayView) -> None:
+    if not view.contiguous:
+        raise InvalidArray(
+            f"{name}: strides {view.strides} of shape {view.shape} are not "
+            "C-contiguous; make a contiguous copy first"
+        )

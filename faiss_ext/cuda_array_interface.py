@@ -1,0 +1,131 @@
+"""The CUDA Array Interface, versions 2 and 3, as a consumer reads it."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from . import gpu_memory
+from . import swigfaiss_ext as native
+from .arrays import ArrayView
+from .errors import InvalidArray
+
+#: The interface's names of CUDA's default streams.
+LEGACY, PER_THREAD = 1, 2
+
+
+def has_stream(interface: Any) -> bool:
+    """Whether the producer says which stream its work is on."""
+    return isinstance(interface, dict) and interface.get("stream") is not None
+
+
+def view(array: Any, interface: Any, name: str, writable: bool) -> ArrayView:
+    """Describe `array` by its `interface`, or raise InvalidArray."""
+    if not isinstance(interface, dict):
+        raise InvalidArray(
+            f"{name}: its __cuda_array_interface__ is a "
+            f"{type(interface).__name__}; a dict is needed"
+        )
+    version = interface.get("version")
+    if version not in (2, 3):
+        raise InvalidArray(
+            f"{name}: CUDA Array Interface version {version!r}; "
+            "version 2 or 3 is needed"
+        )
+    if interface.get("mask") is not None:
+        raise InvalidArray(
+            f"{name}: masked arrays are not taken; fill it first"
+        )
+    dtype = _dtype(_entry(interface, "typestr", name), name)
+    strides = interface.get("strides")
+    data = _entry(interface, "data", name)
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise InvalidArray(
+            f"{name}: data is {data!r}; (pointer, read-only) is needed"
+        )
+    pointer = 0 if data[0] is None else data[0]
+    shape = _integers(_entry(interface, "shape", name), "shape", name)
+    checked = gpu_memory.Description(
+        *native.describe_array_c(
+            name,
+            pointer,
+            ord(dtype.kind),
+            dtype.itemsize * 8,
+            shape,
+            None if strides is None else _integers(strides, "strides", name),
+            bool(data[1]),
+        )
+    )
+    if writable and checked.readonly:
+        raise InvalidArray(
+            f"{name}: read-only, but results are written to it"
+        )
+    stream = _stream(interface, version, name)
+    return ArrayView(
+        pointer=checked.pointer,
+        shape=checked.shape,
+        strides=checked.strides,
+        dtype=checked.dtype,
+        readonly=checked.readonly,
+        nbytes=checked.nbytes,
+        contiguous=checked.contiguous,
+        lowest=checked.lowest,
+        span=checked.span,
+        on_gpu=True,
+        device=-1,
+        ready_after=stream,
+        used_next_on=stream,
+        owner=array,
+    )
+
+
+def _entry(interface: dict, key: str, name: str) -> Any:
+    try:
+        return interface[key]
+    except KeyError:
+        raise InvalidArray(
+            f"{name}: its __cuda_array_interface__ has no {key!r}"
+        ) from None
+
+
+def _integers(values: Any, what: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(value) for value in values)
+    except TypeError:
+        raise InvalidArray(
+            f"{name}: {what} {values!r}; a tuple of int is needed"
+        ) from None
+
+
+def _dtype(typestr: Any, name: str) -> np.dtype:
+    try:
+        dtype = np.dtype(typestr)
+    except (TypeError, ValueError):
+        raise InvalidArray(
+            f"{name}: typestr {typestr!r} is none of NumPy's"
+        ) from None
+    if not dtype.isnative:
+        raise InvalidArray(
+            f"{name}: dtype {typestr!r}; the machine's byte order is needed"
+        )
+    return dtype
+
+
+def _stream(interface: dict, version: int, name: str) -> int | None:
+    # Version 2 has no word on streams; its exporters work on the legacy default
+    # stream unless told otherwise, which version 3 calls 1.
+    stream = interface.get("stream") if version >= 3 else LEGACY
+    if stream is None:
+        return None
+    if not isinstance(stream, int) or stream < 0:
+        raise InvalidArray(
+            f"{name}: stream {stream!r}; the handle of a stream is needed"
+        )
+    if stream == 0:
+        raise InvalidArray(
+            f"{name}: stream 0, which the interface forbids "
+            "(1 is the legacy default stream, 2 the per-thread one)"
+        )
+    return stream

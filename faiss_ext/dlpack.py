@@ -1,0 +1,168 @@
+"""DLPack, as a consumer reads it: the Python half of the protocol.
+
+The native part takes the capsule and answers for its deleter (ArrayGlue.h,
+gpu/DLPackView.h).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import gpu_memory
+from . import swigfaiss_ext as native
+from .arrays import ArrayView, attribute, library_of
+from .errors import InvalidArray
+
+CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
+GPU = (CUDA, CUDA_HOST, CUDA_MANAGED)
+_KINDS = {CPU: "host", CUDA: "device", CUDA_HOST: "pinned",
+          CUDA_MANAGED: "managed"}
+#: What we read: the highest version of DLPack whose layout is known.
+_VERSION = (1, 0)
+
+
+def is_offered(array: Any) -> bool:
+    """Whether `array` has both methods of the protocol."""
+    return callable(attribute(array, "__dlpack__")) and callable(
+        attribute(array, "__dlpack_device__")
+    )
+
+
+def device_of(array: Any, name: str) -> tuple[int, int]:
+    """(device type, number) as the array says, of a type we can read."""
+    found = _ask(name, "__dlpack_device__", array.__dlpack_device__)
+    try:
+        kind, number = found
+        device = int(kind), int(number)
+    except (TypeError, ValueError):
+        raise InvalidArray(
+            f"{name}: its __dlpack_device__ gave {found!r}; "
+            "(device type, number) is needed"
+        ) from None
+    if device[0] not in _KINDS:
+        raise InvalidArray(
+            f"{name}: on DLPack device type {device[0]}; "
+            "the host (1) and CUDA (2, 3, 13) are taken"
+        )
+    return device
+
+
+def view(
+    array: Any,
+    name: str,
+    device: tuple[int, int],
+    stream: int | None,
+    writable: bool,
+) -> ArrayView:
+    """Take an array through its ``__dlpack__``.
+
+    Parameters
+    ----------
+    array : object
+    name : str
+    device : tuple
+        What `device_of` gave.
+    stream : int or None
+        Handle of the stream that will use the array, -1 for no ordering; None
+        for host memory.
+    writable : bool
+
+    Raises
+    ------
+    InvalidArray
+        If the exporter raises, or what it lends is refused; then it has been
+        given back.
+    """
+    if device[0] in (CPU, CUDA_HOST):
+        wish: dict[str, Any] = {}
+    else:
+        # CUDA's handle of the legacy default stream is 0, the protocol's 1.
+        wish = {"stream": stream or 1}
+    capsule = _export(array, name, device, wish, writable)
+    owner, description, copied = native.take_dlpack_c(name, capsule)
+    found = gpu_memory.Description(*description)
+    number = found.device if found.kind == "device" else -1
+    said = device[1] if device[0] == CUDA else -1
+    if found.kind != _KINDS[device[0]] or number != said:
+        raise InvalidArray(
+            f"{name}: its __dlpack_device__ gave {device}, but its array is "
+            f"of kind {found.kind!r}, number {found.device}"
+        )
+    if writable and found.readonly:
+        raise InvalidArray(
+            f"{name}: read-only, but results are written to it"
+        )
+    if writable and copied:
+        raise InvalidArray(
+            f"{name}: its __dlpack__ lends a copy, where results would be lost"
+        )
+    return ArrayView(
+        pointer=found.pointer,
+        shape=found.shape,
+        strides=found.strides,
+        dtype=found.dtype,
+        readonly=found.readonly,
+        nbytes=found.nbytes,
+        contiguous=found.contiguous,
+        lowest=found.lowest,
+        span=found.span,
+        on_gpu=device[0] != CPU,
+        device=number if found.span else -1,
+        ready_after=None,
+        used_next_on=(
+            _current_stream(array, device[1]) if device[0] == CUDA else None
+        ),
+        owner=(array, owner),
+    )
+
+
+def _ask(name: str, what: str, call: Any, *args: Any, **options: Any) -> Any:
+    try:
+        return call(*args, **options)
+    except InvalidArray:
+        raise
+    except Exception as error:
+        raise InvalidArray(
+            f"{name}: its {what} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _export(
+    array: Any, name: str, device: tuple, wish: dict, writable: bool
+) -> Any:
+    """Call ``__dlpack__`` by the newest signature, then by the oldest."""
+    try:
+        return array.__dlpack__(
+            **wish,
+            max_version=_VERSION,
+            dl_device=device,
+            copy=False if writable else None,
+        )
+    except TypeError:
+        # An exporter from before these words.
+        return _ask(name, "__dlpack__", array.__dlpack__, **wish)
+    except Exception as error:
+        raise InvalidArray(
+            f"{name}: its __dlpack__ raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _current_stream(array: Any, device: int) -> int:
+    """The stream that the array's library goes on with.
+
+    DLPack lets an exporter's work come before ours, and says nothing of its
+    work after. A library with a current stream (``cuda.current_stream``) uses
+    that; for others it is the legacy default stream.
+    """
+    cuda = attribute(library_of(array), "cuda")
+    current = attribute(cuda, "current_stream")
+    if callable(current):
+        try:
+            stream = current(device)
+            protocol = attribute(stream, "__cuda_stream__")
+            if callable(protocol):
+                return int(protocol()[1]) or 1
+            return int(stream.cuda_stream) or 1
+        except Exception:
+            pass
+    return 1

@@ -1,0 +1,60 @@
+"""What the native part says of an array's description and of its memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from . import swigfaiss_ext as native
+from .arrays import ArrayView
+from .errors import InvalidArray
+
+
+class Description(NamedTuple):
+    """The numbers of an array, found to fit together."""
+
+    #: Address of the first element; 0 if the array is empty.
+    pointer: int
+    shape: tuple[int, ...]
+    #: In bytes.
+    strides: tuple[int, ...]
+    dtype: str
+    #: What the array says it is: host, device, pinned or managed.
+    kind: str
+    #: What number it says its GPU has.
+    device: int
+    readonly: bool
+    nbytes: int
+    contiguous: bool
+    lowest: int
+    span: int
+
+
+def locate(view: ArrayView, name: str) -> ArrayView:
+    """Ask the CUDA runtime where an array's memory is; both ends are asked.
+
+    Returns
+    -------
+    ArrayView
+        With the GPU that the memory is on; -1 for managed and pinned memory,
+        and for an empty array.
+
+    Raises
+    ------
+    InvalidArray
+        If it is no memory that CUDA knows, ends before the array does, or is on
+        another GPU than the array says.
+    """
+    if not view.on_gpu or view.span == 0:
+        return view
+    kind, device = native.placement_c(name, view.lowest, view.span)
+    if kind == "pageable":
+        raise InvalidArray(
+            f"{name}: address {view.lowest:#x} is no memory of a GPU; "
+            "the object lies, or its memory is gone"
+        )
+    if view.device >= 0 and device != view.device:
+        raise InvalidArray(
+            f"{name}: says it is on GPU {view.device}, but its memory is "
+            + (f"on GPU {device}" if device >= 0 else kind)
+        )
+    return view._replace(device=device)
