@@ -441,11 +441,9 @@ void StagingPipeline::finish() noexcept {
 }
 
 void StagingPipeline::waitForAll() {
+    // Every call leaves what it has in flight on other streams ordered before
+    // the default stream, or has waited for it.
     DeviceGuard guard(device_);
-    for (const Slot& slot : slots_) {
-        slot.computed.wait();
-        slot.downloaded.wait();
-    }
     const cudaError_t state =
             cudaStreamQuery(resources_->getDefaultStream(device_));
     if (state == cudaErrorNotReady) {

@@ -43,7 +43,17 @@ void useDeviceBuffer(Run& run, int device) {
     own->setTempMemory(size_t(1) << 20);
     own->setPinnedMemory(0);
     auto resources = own->getResources();
-    auto buffer = std::make_shared<DeviceBuffer>(resources, device, 4096);
+    std::shared_ptr<DeviceBuffer> buffer;
+    try {
+        buffer = std::make_shared<DeviceBuffer>(resources, device, 4096);
+    } catch (...) {
+        // Without a buffer, nobody keeps Faiss from aborting when these end on
+        // a lost device.
+        if (run.faulty()) {
+            own.release();
+        }
+        throw;
+    }
     // Nobody but the buffer holds them now.
     resources.reset();
     own.reset();
