@@ -35,6 +35,11 @@ else:
         from .native import *  # noqa: F401,F403
     except ImportError as _error:
         native_problem = str(_error)
+        if not any(_pathlib.Path(__file__).parent.glob("_swigfaiss_ext*")):
+            native_problem = (
+                "these are the sources; `make build` makes it, in a folder of "
+                "its own that PYTHONPATH must name first (see README.md)"
+            )
 
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
