@@ -33,7 +33,7 @@ setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the fir
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
@@ -45,7 +45,7 @@ mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fai
 soak: build ## more seeds for the scenarios: SECONDS=60
 	@$(BUILD)/tests/scenarios --soak=$(or $(SECONDS),60)
 
-install: ## to PREFIX (default /usr/local), from the preset `release`
+install: ## the C++ library to PREFIX (default /usr/local), from the preset `release`
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 

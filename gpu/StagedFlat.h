@@ -3,6 +3,8 @@
 #include <faiss/gpu/GpuIndexFlat.h>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <type_traits>
+
 #include <faiss_ext/gpu/Staged.h>
 
 namespace faiss_ext {
@@ -159,7 +161,18 @@ class StagedFlat : public Staged<Base> {
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
-        Base::copyFrom(index);
+        const bool metricFits = std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
+                index->metric_type == this->metric_type;
+        try {
+            Base::copyFrom(index);
+        } catch (...) {
+            if (metricFits) {
+                // Faiss has dropped the old vectors and counts the new ones
+                // already, though they are not there.
+                Base::reset();
+            }
+            throw;
+        }
     }
 };
 
