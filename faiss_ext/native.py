@@ -11,6 +11,7 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
+from .errors import InvalidArray
 from .index_methods import add_methods
 from .swigfaiss_ext import (
     GpuIndexFlat,
@@ -24,6 +25,7 @@ __all__ = [
     "GpuIndexFlat",
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
+    "InvalidArray",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",
