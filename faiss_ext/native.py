@@ -10,6 +10,7 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
+from .errors import InvalidArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .same_faiss import check_same_faiss
@@ -25,6 +26,7 @@ __all__ = [
     "GpuIndexFlat",
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
+    "InvalidArray",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",

@@ -38,7 +38,8 @@ int64_t countElements(
     for (const int64_t extent : shape) {
         if (extent < 0) {
             throw InvalidArray(
-                    name + ": shape " + text(shape) + " is not one of an array");
+                    name + ": shape " + text(shape) +
+                    " is not one of an array");
         }
         empty |= extent == 0;
     }

@@ -90,8 +90,7 @@ static_assert(
         "the layout of DLPack's tensor");
 static_assert(
         sizeof(void*) != 8 ||
-                (sizeof(PlainTensor) == 64 &&
-                 sizeof(VersionedTensor) == 80 &&
+                (sizeof(PlainTensor) == 64 && sizeof(VersionedTensor) == 80 &&
                  offsetof(VersionedTensor, tensor) == 32),
         "the layout of DLPack's owners");
 

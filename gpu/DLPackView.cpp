@@ -193,7 +193,7 @@ ArrayView DLPackArray::view(const std::string& name) const {
 
 bool DLPackArray::isCopy() const noexcept {
     return versioned_ && versioned_->version.major == dlpack::kMajor &&
-            (versioned_->flags & dlpack::kCopied) != 0;
+           (versioned_->flags & dlpack::kCopied) != 0;
 }
 
 } // namespace gpu

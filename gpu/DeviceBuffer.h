@@ -30,20 +30,12 @@ class FAISS_EXT_API DeviceBuffer {
     DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
     /// Device pointer; nullptr if bytes was 0.
-    void* data() const noexcept {
-        return data_;
-    }
-    size_t bytes() const noexcept {
-        return bytes_;
-    }
-    int device() const noexcept {
-        return device_;
-    }
+    void* data() const noexcept { return data_; }
+    size_t bytes() const noexcept { return bytes_; }
+    int device() const noexcept { return device_; }
     /// The stream that the content is ordered on: the resources' default one
     /// when the buffer was made. It lives as long as this buffer.
-    cudaStream_t stream() const noexcept {
-        return stream_;
-    }
+    cudaStream_t stream() const noexcept { return stream_; }
 
     /// A copy with a life of its own, made in the order of stream(); does not
     /// wait. Throws faiss::FaissException if there is not enough memory,
