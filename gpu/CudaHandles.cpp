@@ -21,6 +21,22 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
+bool contextLost(int device, cudaStream_t stream) noexcept {
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        try {
+            DeviceGuard guard(device);
+            const cudaError_t state = cudaStreamQuery(stream);
+            cudaGetLastError();
+            if (state == cudaSuccess || state == cudaErrorNotReady) {
+                return false;
+            }
+        } catch (const std::exception&) {
+            // The device cannot even be made current.
+        }
+    }
+    return true;
+}
+
 Event::Event() {
     FAISS_EXT_CUDA_TRY(
             cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));

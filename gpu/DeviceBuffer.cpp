@@ -33,15 +33,12 @@ DeviceBuffer::DeviceBuffer(
 
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
-    const cudaError_t state =
-            cudaStreamQuery(resources_->getDefaultStream(device_));
-    cudaGetLastError();
-    if (state == cudaSuccess || state == cudaErrorNotReady) {
+    if (!contextLost(device_, resources_->getDefaultStream(device_))) {
         resources_->deallocMemory(device_, data_);
     } else {
         // The CUDA context is lost. Faiss' resources abort the process when
         // they cannot free, so they are kept for ever.
-        new std::shared_ptr<faiss::gpu::GpuResources>(resources_);
+        keepForEver(resources_);
     }
 }
 

@@ -52,7 +52,8 @@ PinnedBufferPool::~PinnedBufferPool() {
         try {
             pending.event.wait();
         } catch (const CudaError&) {
-            // The GPU no longer works on anything, this buffer included.
+            // Either the GPU no longer works on anything, or this waits.
+            FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
         }
         FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(pending.data));
     }

@@ -32,5 +32,9 @@ std::shared_ptr<std::recursive_mutex> lockOf(
     return lock;
 }
 
+void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {
+    new std::shared_ptr<faiss::gpu::GpuResources>(resources);
+}
+
 } // namespace gpu
 } // namespace faiss_ext

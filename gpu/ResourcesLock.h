@@ -23,6 +23,11 @@ namespace gpu {
 FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
         const faiss::gpu::GpuResources* resources);
 
+/// Never lets go of `resources`: for when the CUDA context is lost. Faiss'
+/// resources abort the process when they cannot free.
+FAISS_EXT_API void keepForEver(
+        const std::shared_ptr<faiss::gpu::GpuResources>& resources);
+
 /// Holds the lock of the resources of an index while its other base classes are
 /// made and destroyed: they allocate, copy and free then. The first base of a
 /// class, so that it is made before the others and destroyed after them.

@@ -163,8 +163,8 @@ class Staged : protected LockedBothEnds, public Base {
         this->reconstruct_batch(n * k, labels, recons);
     }
 
-    /// Stores n vectors: x [n, d] float32. Returns when pageable and pinned x
-    /// have been read; waits for that.
+    /// Stores n vectors: x [n, d] float32. Waits for the searches in flight;
+    /// returns when pageable and pinned x have been read.
     void add(idx_t n, const float* x) override {
         addGuarded(n, x, this->d * sizeof(float), [&] { Base::add(n, x); });
     }
@@ -176,8 +176,11 @@ class Staged : protected LockedBothEnds, public Base {
         });
     }
 
+    /// Forgets all vectors, once the searches in flight are done. Throws
+    /// CudaError.
     void reset() override {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
+        pipeline_->waitForAll();
         Base::reset();
     }
 
@@ -296,6 +299,7 @@ class Staged : protected LockedBothEnds, public Base {
         DeviceGuard device(this->config_.device);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
+        pipeline_->waitForAll();
         addToBase();
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();

@@ -19,10 +19,15 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
-        if (!this->pipeline_->finish()) {
-            // The CUDA context is lost. Faiss would abort the process on the
-            // failing cudaFree; the memory went with the context.
+        const auto stream =
+                this->resources_->getDefaultStream(this->config_.device);
+        this->pipeline_.reset();
+        // Asked after the last CUDA call of ours.
+        if (contextLost(this->config_.device, stream)) {
+            // Faiss would abort the process on the failing cudaFree; the memory
+            // went with the context.
             this->data_.release();
+            keepForEver(this->resources_);
         }
     }
 
@@ -161,12 +166,15 @@ class StagedFlat : public Staged<Base> {
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        this->pipeline_->waitForAll();
         const bool metricFits = std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
                 index->metric_type == this->metric_type;
         try {
             Base::copyFrom(index);
         } catch (...) {
-            if (metricFits) {
+            const auto stream =
+                    this->resources_->getDefaultStream(this->config_.device);
+            if (metricFits && !contextLost(stream)) {
                 // Faiss has dropped the old vectors and counts the new ones
                 // already, though they are not there.
                 Base::reset();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -44,18 +45,20 @@ void copyNow(const std::vector<HostCopy>& copies) {
 class EndWorkOnFailure {
  public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses.
+    /// computation uses. `whenLost` is called if the CUDA context is lost.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
-            HostCopies& downloads)
+            HostCopies& downloads,
+            std::function<void()> whenLost)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
               uploads_(uploads),
-              downloads_(downloads) {}
+              downloads_(downloads),
+              whenLost_(std::move(whenLost)) {}
 
     EndWorkOnFailure(const EndWorkOnFailure&) = delete;
     EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
@@ -72,6 +75,9 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
+        if (contextLost(device_, streams_.front())) {
+            whenLost_();
+        }
     }
 
     void disarm() { armed_ = false; }
@@ -82,6 +88,7 @@ class EndWorkOnFailure {
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
+    std::function<void()> whenLost_;
     bool armed_ = true;
 };
 
@@ -111,7 +118,8 @@ class StagingPipeline::Call {
     void compute(idx_t first, char* inBlock, char* outBlock);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
-    EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
+    EndWorkOnFailure endOnFailure(
+            std::vector<cudaStream_t> streams, std::function<void()> whenLost);
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -180,7 +188,8 @@ void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         // Everything is on the index's GPU: no copy, no event, no wait.
         layOut(n_);
-        EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+        EndWorkOnFailure onFailure =
+                endOnFailure({defaultStream_}, [this] { pipe_.keepForEver(); });
         compute(0, nullptr, nullptr);
         onFailure.disarm();
     } else if (plan_.tiles == 1) {
@@ -202,12 +211,17 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    auto in = pipe_.temporary(inputs_.blockBytes());
-    auto out = pipe_.temporary(outputs_.blockBytes());
+    faiss::gpu::GpuMemoryReservation in;
+    faiss::gpu::GpuMemoryReservation out;
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, [&] {
+        in.data = nullptr;
+        out.data = nullptr;
+        pipe_.keepForEver();
+    });
+    in = pipe_.temporary(inputs_.blockBytes());
+    out = pipe_.temporary(outputs_.blockBytes());
     auto* inBlock = static_cast<char*>(in.get());
     auto* outBlock = static_cast<char*>(out.get());
-
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     copyNow(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
@@ -238,8 +252,9 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure =
-            endOnFailure({uploadStream, defaultStream_, copyStream_});
+    EndWorkOnFailure onFailure = endOnFailure(
+            {uploadStream, defaultStream_, copyStream_},
+            [this] { pipe_.keepForEver(); });
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -279,8 +294,8 @@ void StagingPipeline::Call::prepareSlots() {
     layOut(plan_.tileRows);
     for (int s = 0; s < plan_.depth; ++s) {
         Slot& slot = pipe_.slots_[s];
-        pipe_.growBlock(slot.in, inputs_.blockBytes(), slot);
-        pipe_.growBlock(slot.out, outputs_.blockBytes(), slot);
+        pipe_.growBlock(slot.in, inputs_.blockBytes());
+        pipe_.growBlock(slot.out, outputs_.blockBytes());
         if (blocking_ && inputs_.packedBytes() > 0) {
             lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
             pinnedIn_.push_back(lent_.back().data());
@@ -374,13 +389,14 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
 }
 
 EndWorkOnFailure StagingPipeline::Call::endOnFailure(
-        std::vector<cudaStream_t> streams) {
+        std::vector<cudaStream_t> streams, std::function<void()> whenLost) {
     return EndWorkOnFailure(
             *pipe_.resources_,
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
-            pipe_.downloads_);
+            pipe_.downloads_,
+            std::move(whenLost));
 }
 
 /// The one host wait of a blocking call.
@@ -407,31 +423,50 @@ StagingPipeline::~StagingPipeline() {
     finish();
 }
 
-bool StagingPipeline::finish() noexcept {
+void StagingPipeline::finish() noexcept {
     try {
-        DeviceGuard guard(device_);
-        for (const Slot& slot : slots_) {
-            slot.computed.wait();
-            slot.downloaded.wait();
-        }
-        const cudaError_t state =
-                cudaStreamQuery(resources_->getDefaultStream(device_));
-        if (state != cudaErrorNotReady) {
-            FAISS_EXT_CUDA_TRY(state);
-        }
-        cudaGetLastError();
-        return true;
+        waitForAll();
     } catch (const std::exception&) {
-        for (Slot& slot : slots_) {
-            for (DeviceBlock* block : {&slot.in, &slot.out}) {
-                if (block->memory) {
-                    block->memory->data = nullptr;
-                }
+        // Whether that is the end shows below.
+        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+    }
+    if (contextLost(device_, resources_->getDefaultStream(device_))) {
+        keepForEver();
+    }
+    // Right after the question, before any other CUDA call.
+    for (Slot& slot : slots_) {
+        slot.in.memory.reset();
+        slot.out.memory.reset();
+    }
+}
+
+void StagingPipeline::waitForAll() {
+    DeviceGuard guard(device_);
+    for (const Slot& slot : slots_) {
+        slot.computed.wait();
+        slot.downloaded.wait();
+    }
+    const cudaError_t state =
+            cudaStreamQuery(resources_->getDefaultStream(device_));
+    if (state == cudaErrorNotReady) {
+        cudaGetLastError();
+        waitForDefaultStream();
+    } else {
+        FAISS_EXT_CUDA_TRY(state);
+    }
+}
+
+/// The CUDA context is lost: what Faiss would abort on when it cannot free it
+/// is not freed.
+void StagingPipeline::keepForEver() noexcept {
+    for (Slot& slot : slots_) {
+        for (DeviceBlock* block : {&slot.in, &slot.out}) {
+            if (block->memory) {
+                block->memory->data = nullptr;
             }
         }
-        new std::shared_ptr<faiss::gpu::GpuResources>(resources_);
-        return false;
     }
+    faiss_ext::gpu::keepForEver(resources_);
 }
 
 void StagingPipeline::run(
@@ -475,15 +510,14 @@ void StagingPipeline::wait(const Event& event) {
 }
 
 /// Makes sure that a slot's block holds `bytes`. A smaller one is exchanged
-/// once the slot's last user is done with it.
-void StagingPipeline::growBlock(
-        DeviceBlock& block, size_t bytes, const Slot& slot) {
+/// once its last user is done with it.
+void StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
     if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
         return;
     }
     if (block.memory) {
-        wait(slot.computed);
-        wait(slot.downloaded);
+        // All, and not this slot alone: freeing waits for the whole device.
+        waitForAll();
         block.memory.reset();
     }
     ++counters_.deviceAllocations;

@@ -64,14 +64,16 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Calls `finish`, then frees.
+    /// Waits for the work in flight that uses memory of this object, then frees
+    /// it. If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Faiss' resources, which abort the process when they cannot free, are
+    /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
 
-    /// Waits for the work in flight that uses memory of this object. False if
-    /// the CUDA context is lost: then the GPU works on nothing any more, and
-    /// Faiss' resources, which abort the process when they cannot free, are
-    /// kept for ever, with what was allocated from them. Does not throw.
-    bool finish() noexcept;
+    /// Waits for the work in flight that uses memory of this object; for an
+    /// index that is about to be changed, whose Faiss code would abort the
+    /// process when it met a lost context. Throws CudaError.
+    void waitForAll();
 
     /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
     /// first those with the largest elements, so that packing keeps them
@@ -128,7 +130,9 @@ class FAISS_EXT_API StagingPipeline {
     };
 
     void wait(const Event& event);
-    void growBlock(DeviceBlock& block, size_t bytes, const Slot& slot);
+    void finish() noexcept;
+    void keepForEver() noexcept;
+    void growBlock(DeviceBlock& block, size_t bytes);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
 

@@ -38,7 +38,9 @@ std::string runWithFault(const Scenario& scenario, uint64_t seed, Fault fault);
 /// like any other failure. `program` is for the command that replays one.
 std::string sweepFaults(const Scenario& scenario, const std::string& program);
 
-/// Faults that happened in all sweeps so far.
+/// Faults that happened in all sweeps so far, and how many of them hit work
+/// that Faiss had enqueued itself while it changed an index, where it aborts.
 uint64_t faultsInjected();
+uint64_t abortsOfFaiss();
 
 } // namespace scenarios

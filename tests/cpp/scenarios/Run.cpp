@@ -17,6 +17,25 @@ void cuda(cudaError_t status) {
     }
 }
 
+namespace {
+
+uint64_t faissFrom = 0;
+
+} // namespace
+
+FaissAtWork::FaissAtWork() {
+    faissFrom =
+            cuda_sim_counter("operations_executed") + cuda_sim_pending() + 1;
+}
+
+FaissAtWork::~FaissAtWork() {
+    faissFrom = 0;
+}
+
+uint64_t FaissAtWork::firstOperation() {
+    return faissFrom;
+}
+
 Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
     void* data = nullptr;
     switch (memory) {
@@ -97,6 +116,7 @@ Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
     cuda_sim_set_pageable_h2d(coin());
     cuda_sim_set_pageable_d2h(coin());
     cuda_sim_set_copy_pieces(oneOf({1, 2, 3, 7}));
+    faissTemporary_ = oneOf<size_t>({0, 4096, size_t(1) << 20});
     faissPinned_ = oneOf<size_t>({0, 65536, size_t(1) << 20});
 }
 
@@ -149,7 +169,7 @@ std::shared_ptr<Buffer> Run::buffer(Memory memory, const Bytes& values) {
 faiss::gpu::StandardGpuResources& Run::resources(int i) {
     while (resources_.size() <= static_cast<size_t>(i)) {
         auto made = std::make_unique<faiss::gpu::StandardGpuResources>();
-        made->setTempMemory(oneOf<size_t>({0, 4096, 1 << 20}));
+        made->setTempMemory(faissTemporary_);
         made->setPinnedMemory(faissPinned_);
         resources_.push_back(std::move(made));
         auto* last = resources_.back().get();
@@ -157,6 +177,7 @@ faiss::gpu::StandardGpuResources& Run::resources(int i) {
             cuda_sim_starve_stream(
                     coin() ? last->getDefaultStream(0)
                            : last->getResources()->getAsyncCopyStream(0));
+            whenReady_();
         }
     }
     return *resources_[i];
@@ -192,6 +213,19 @@ void Run::end() {
         reports += std::string("\n  ") + cuda_sim_report(i);
     }
     require(reports.empty(), "the simulator reports:" + reports);
+}
+
+void Run::tearDownAfterLoss() {
+    for (auto& resources : resources_) {
+        // One owner is the object itself, one the pointer that is asked.
+        if (resources->getResources().use_count() <= 2) {
+            resources.release();
+        }
+    }
+    resources_.erase(
+            std::remove(resources_.begin(), resources_.end(), nullptr),
+            resources_.end());
+    tearDown();
 }
 
 void Run::tearDown() {

@@ -88,6 +88,16 @@ class Buffer {
 
 class Run;
 
+/// While Faiss' own code changes an index: the number of the first operation
+/// that it may enqueue. If one of these loses the device, Faiss aborts the
+/// process, whoever called it. Otherwise 0.
+class FaissAtWork {
+ public:
+    FaissAtWork();
+    ~FaissAtWork();
+    static uint64_t firstOperation();
+};
+
 /// Something that a run must still find right: called once, at its end or
 /// before.
 using Check = std::function<void()>;
@@ -128,6 +138,13 @@ class Run {
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) { faissPinned_ = bytes; }
 
+    /// The same for Faiss' temporary memory.
+    void setFaissTemporary(size_t bytes) { faissTemporary_ = bytes; }
+
+    /// Called when the first resources object is there: what Faiss does when a
+    /// device is lost while that is made is not ours.
+    void whenReady(std::function<void()> call) { whenReady_ = std::move(call); }
+
     /// A stream that does not join the default stream; lives until the end.
     cudaStream_t stream();
 
@@ -149,12 +166,18 @@ class Run {
     void end();
     /// Frees everything, indexes first.
     void tearDown();
+    /// The device is lost. Faiss' resources abort the process when they are
+    /// destroyed then; those that an index is on must be kept by that index,
+    /// the others are kept here.
+    void tearDownAfterLoss();
 
  private:
     const uint64_t seed_;
     std::mt19937_64 random_;
     bool faulty_ = false;
     size_t faissPinned_;
+    size_t faissTemporary_;
+    std::function<void()> whenReady_ = [] {};
     std::vector<std::unique_ptr<faiss::gpu::StandardGpuResources>> resources_;
     std::vector<std::shared_ptr<Buffer>> buffers_;
     std::vector<std::shared_ptr<void>> owners_;

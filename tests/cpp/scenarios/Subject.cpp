@@ -110,6 +110,7 @@ class IndexSubject : public Subject {
               d_(setup.dims > 0 ? setup.dims : 4 * run.pick(1, 4)),
               device_(setup.device),
               innerProduct_(setup.innerProduct),
+              scarce_(setup.config.pinnedBytes > 0),
               resources_(run.resources(setup.resources).getResources()) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
@@ -253,6 +254,7 @@ class IndexSubject : public Subject {
         auto buffer = given(input(x, vectors));
         const auto before = index_->ntotal;
         try {
+            FaissAtWork here;
             index_->add(n, reinterpret_cast<float*>(buffer->data()));
         } catch (...) {
             remember(vectors, before);
@@ -265,6 +267,7 @@ class IndexSubject : public Subject {
     }
 
     void clear() override {
+        FaissAtWork here;
         index_->reset();
         base_.clear();
     }
@@ -276,12 +279,16 @@ class IndexSubject : public Subject {
                 innerProduct_ ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
         cpu.add(n, vectors.data());
         known_ = false;
+        FaissAtWork here;
         copyInto(*index_, cpu);
         known_ = true;
         base_ = vectors;
     }
 
-    void destroy() override { index_.reset(); }
+    void destroy() override {
+        index_.reset();
+        resources_.reset();
+    }
 
     cudaStream_t defaultStream() override {
         return resources_->getDefaultStream(device_);
@@ -512,12 +519,21 @@ class IndexSubject : public Subject {
             waited |= onHost(array.memory);
             toDevice |= !onHost(array.memory);
         }
+        // Of what the default stream has now, the call is not the author.
+        cudaEvent_t before = nullptr;
+        cuda(cudaSetDevice(device_));
+        cuda(cudaEventCreateWithFlags(&before, cudaEventDisableTiming));
+        cudaEventRecord(before, defaultStream());
+        cuda(cudaSetDevice(0));
         try {
             work(inPointers, outPointers);
         } catch (...) {
+            cudaEventSynchronize(before);
+            cudaEventDestroy(before);
             expectQuiet(in, out);
             throw;
         }
+        cudaEventDestroy(before);
         for (auto& buffer : in) {
             takeAway(*buffer, waited);
         }
@@ -565,12 +581,10 @@ class IndexSubject : public Subject {
         if (!index_ || !known_) {
             return;
         }
+        // A tiny pool has no room for queries and results.
+        const Memory host = scarce_ ? Memory::Pinned : Memory::Pageable;
         for (int n : {1, 13}) {
-            search({Memory::Pageable,
-                    Memory::Pageable,
-                    Memory::Pageable,
-                    n,
-                    3});
+            search({host, host, host, n, 3});
         }
         search({Memory::Pageable, Memory::Device, Memory::Device, 13, 3});
         run_.settle();
@@ -580,7 +594,8 @@ class IndexSubject : public Subject {
     const int d_;
     const int device_;
     const bool innerProduct_;
-    const std::shared_ptr<faiss::gpu::GpuResources> resources_;
+    const bool scarce_;
+    std::shared_ptr<faiss::gpu::GpuResources> resources_;
     std::unique_ptr<Index> index_;
     std::vector<float> base_;
     /// Whether base_ is what the index holds: not after a failed copyFrom.

@@ -45,6 +45,12 @@ const char* currentName = "";
 uint64_t currentSeed = 0;
 
 void printReplay(int signal) {
+    if (!*currentName) {
+        // A child of the fault sweep; its parent says which.
+        ::signal(signal, SIG_DFL);
+        raise(signal);
+        return;
+    }
     char text[512];
     const int length = snprintf(
             text,
@@ -250,9 +256,12 @@ int main(int argc, char** argv) {
     }
     const int status = RUN_ALL_TESTS();
     if (faults) {
-        printf("%zu scenarios, %llu faults injected\n",
+        printf("%zu scenarios, %llu faults injected, %llu of them in Faiss' "
+               "own "
+               "work, where it aborts\n",
                all.size(),
-               static_cast<unsigned long long>(faultsInjected()));
+               static_cast<unsigned long long>(faultsInjected()),
+               static_cast<unsigned long long>(abortsOfFaiss()));
     } else {
         printf("%zu scenarios, %llu runs\n",
                all.size(),
