@@ -167,14 +167,15 @@ class StagedFlat : public Staged<Base> {
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
         this->pipeline_->waitForAll();
-        const bool metricFits = std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
+        const bool metricFits =
+                std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
                 index->metric_type == this->metric_type;
         try {
             Base::copyFrom(index);
         } catch (...) {
             const auto stream =
                     this->resources_->getDefaultStream(this->config_.device);
-            if (metricFits && !contextLost(stream)) {
+            if (metricFits && !contextLost(this->config_.device, stream)) {
                 // Faiss has dropped the old vectors and counts the new ones
                 // already, though they are not there.
                 Base::reset();
