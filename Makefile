@@ -42,6 +42,17 @@ build: setup ## the library, the Python module and the tests
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
 	@. build/setup.env && tests/mutation/run.py build/mutation
 
+sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
+	@. build/setup.env && for preset in asan tsan; do \
+	    cmake --preset $$preset -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	        $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
+	        >build/$$preset.configure.log && \
+	    cmake --build build/$$preset -j $(JOBS) && \
+	    TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
+	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' \
+	        --output-on-failure --no-tests=error || exit 1; \
+	done
+
 soak: build ## more seeds for the scenarios: SECONDS=60
 	@$(BUILD)/tests/scenarios --soak=$(or $(SECONDS),60)
 

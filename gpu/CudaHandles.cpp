@@ -21,17 +21,12 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
-bool contextLost(int device, cudaStream_t stream) noexcept {
+bool contextLost(cudaStream_t stream) noexcept {
     for (int attempt = 0; attempt < 2; ++attempt) {
-        try {
-            DeviceGuard guard(device);
-            const cudaError_t state = cudaStreamQuery(stream);
-            cudaGetLastError();
-            if (state == cudaSuccess || state == cudaErrorNotReady) {
-                return false;
-            }
-        } catch (const std::exception&) {
-            // The device cannot even be made current.
+        const cudaError_t state = cudaStreamQuery(stream);
+        cudaGetLastError();
+        if (state == cudaSuccess || state == cudaErrorNotReady) {
+            return false;
         }
     }
     return true;

@@ -24,10 +24,10 @@ class FAISS_EXT_API DeviceGuard {
     bool changed_;
 };
 
-/// Whether the CUDA context of `device`, to which `stream` belongs, is lost, so
-/// that every call fails from now on. Asks twice: an error that goes away is
+/// Whether the CUDA context of `stream` is lost, so that every call fails from
+/// now on. Asks twice: an error that goes away is
 /// another one. Does not wait, does not throw.
-FAISS_EXT_API bool contextLost(int device, cudaStream_t stream) noexcept;
+FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// A CUDA event without timing, on the device that is current when it is made.
 class FAISS_EXT_API Event {

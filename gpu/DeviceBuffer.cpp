@@ -33,7 +33,7 @@ DeviceBuffer::DeviceBuffer(
 
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
-    if (!contextLost(device_, resources_->getDefaultStream(device_))) {
+    if (!contextLost(resources_->getDefaultStream(device_))) {
         resources_->deallocMemory(device_, data_);
     } else {
         // The CUDA context is lost. Faiss' resources abort the process when

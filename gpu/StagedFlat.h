@@ -23,7 +23,7 @@ class StagedFlat : public Staged<Base> {
                 this->resources_->getDefaultStream(this->config_.device);
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours.
-        if (contextLost(this->config_.device, stream)) {
+        if (contextLost(stream)) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
             this->data_.release();

@@ -75,7 +75,7 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
-        if (contextLost(device_, streams_.front())) {
+        if (contextLost(streams_.front())) {
             whenLost_();
         }
     }
@@ -430,7 +430,7 @@ void StagingPipeline::finish() noexcept {
         // Whether that is the end shows below.
         FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
-    if (contextLost(device_, resources_->getDefaultStream(device_))) {
+    if (contextLost(resources_->getDefaultStream(device_))) {
         keepForEver();
     }
     // Right after the question, before any other CUDA call.

@@ -534,6 +534,9 @@ class IndexSubject : public Subject {
             throw;
         }
         cudaEventDestroy(before);
+        // What is left there is thrown, or is fatal, in somebody else's call.
+        require(cudaGetLastError() == cudaSuccess || run_.faulty(),
+                "an error is left behind");
         for (auto& buffer : in) {
             takeAway(*buffer, waited);
         }
