@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup build install format clean
+.PHONY: help demo test fuzz setup build install format clean
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -22,6 +22,10 @@ demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 test: build ## every test that this machine can run
 	@cmake/setup/cpu-env.sh
 	@. build/setup.env && tests/run_tests.py $(BUILD)
+
+fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
+	@cmake/setup/fuzz.sh
+	@. build/setup.env && tests/fuzz/run.sh $(BUILD) $(or $(SECONDS),60)
 
 setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
 	@cmake/setup/development.sh

@@ -16,7 +16,9 @@ from .errors import InvalidArray
 
 _CASTS = {
     "float32": faiss.cast_integer_to_float_ptr,
+    "float16": faiss.cast_integer_to_void_ptr,
     "int64": faiss.cast_integer_to_idx_t_ptr,
+    "int32": faiss.cast_integer_to_int_ptr,
 }
 
 
@@ -35,6 +37,11 @@ class Operand(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         return self.view.shape
+
+    @property
+    def void_pointer(self) -> Any:
+        """For C++ that takes any type."""
+        return faiss.cast_integer_to_void_ptr(self.view.pointer)
 
 
 class Call:
@@ -61,42 +68,54 @@ class Call:
         in_flight.let_go()
 
     def input(
-        self, array: Any, name: str, shape: tuple, dtype: str
+        self,
+        array: Any,
+        name: str,
+        shape: tuple,
+        dtype: str | tuple[str, ...],
+        *,
+        column_major: bool = False,
     ) -> Operand:
         """An array that is read.
 
         Host arrays are converted as Faiss does (``np.ascontiguousarray``); GPU
-        arrays must have the `dtype` and be C-contiguous. None in `shape` takes
-        any extent. Raises InvalidArray.
+        arrays must have the `dtype` and be C-contiguous, or with `column_major`
+        their transpose must. Of several dtypes, any will do, and the first is
+        what others in host memory become. None in `shape` takes any extent.
+        Raises InvalidArray.
         """
+        dtypes = (dtype,) if isinstance(dtype, str) else dtype
         view = array_view(array, name, self.stream)
         if not view.on_gpu:
             host = host_arrays.as_numpy(view, name)
+            target = view.dtype if view.dtype in dtypes else dtypes[0]
             try:
-                host = np.ascontiguousarray(host, dtype=dtype)
+                host = np.ascontiguousarray(host, dtype=target)
             except (TypeError, ValueError) as error:
                 raise InvalidArray(
-                    f"{name}: dtype {view.dtype} does not convert to {dtype}: "
-                    f"{error}"
+                    f"{name}: dtype {view.dtype} does not convert to "
+                    f"{target}: {error}"
                 ) from error
             _check_shape(name, host.shape, shape)
             view = host_arrays.view(host, name, False)
             operand = Operand(name, array, view, faiss.swig_ptr(host), host)
         else:
             _check_shape(name, view.shape, shape)
-            _check_dtype(name, view, dtype)
-            _check_contiguous(name, view)
+            _check_dtype(name, view, dtypes)
+            _check_contiguous(name, view, column_major)
             operand = self._in_place(name, array, view)
         self._inputs.append(operand)
         return operand
 
     def output(
         self, given: Any, name: str, like: Operand | None, shape: tuple,
-        dtype: str,
+        dtype: str | tuple[str, ...],
     ) -> Operand:
-        """An array that is written: `given`, or a new one of the family of
-        `like`, where `like` lies. Raises InvalidArray."""
+        """An array that is written: `given`, of any of the dtypes, or a new one
+        of the first of them and of the family of `like`, where `like` lies.
+        Raises InvalidArray."""
         if given is None:
+            dtype = dtype if isinstance(dtype, str) else dtype[0]
             if like is not None and like.view.on_gpu:
                 operand = families.empty(self, like, name, shape, dtype)
             else:
@@ -109,7 +128,11 @@ class Call:
         return operand
 
     def given_output(
-        self, array: Any, name: str, shape: tuple, dtype: str
+        self,
+        array: Any,
+        name: str,
+        shape: tuple,
+        dtype: str | tuple[str, ...],
     ) -> Operand:
         """Judge an output without making it one of the call."""
         view = array_view(array, name, self.stream, writable=True)
@@ -117,7 +140,7 @@ class Call:
             raise InvalidArray(
                 f"{name}: shape {view.shape}; needed {tuple(shape)}"
             )
-        _check_dtype(name, view, dtype)
+        _check_dtype(name, view, (dtype,) if isinstance(dtype, str) else dtype)
         if not view.contiguous:
             raise InvalidArray(
                 f"{name}: strides {view.strides}; an output must be "
@@ -190,17 +213,20 @@ def _check_shape(name: str, found: tuple, wanted: tuple) -> None:
         raise InvalidArray(f"{name}: shape {found}; needed ({text})")
 
 
-def _check_dtype(name: str, view: ArrayView, wanted: str) -> None:
-    if view.dtype != wanted:
+def _check_dtype(name: str, view: ArrayView, wanted: tuple[str, ...]) -> None:
+    if view.dtype not in wanted:
         where = " in GPU memory" if view.on_gpu else ""
         raise InvalidArray(
-            f"{name}: dtype {view.dtype}; {wanted} is needed{where} "
-            f"(such as {name}.astype('{wanted}'))"
+            f"{name}: dtype {view.dtype}; {' or '.join(wanted)} is needed"
+            f"{where} (such as {name}.astype('{wanted[0]}'))"
         )
 
 
-def _check_contiguous(name: str, view: ArrayView) -> None:
-    if not view.contiguous:
+def _check_contiguous(name: str, view: ArrayView, column_major: bool) -> None:
+    transposed = column_major and view.span == view.nbytes and list(
+        view.strides
+    ) == sorted(view.strides)
+    if not view.contiguous and not (transposed and view.strides[0] > 0):
         raise InvalidArray(
             f"{name}: strides {view.strides} of shape {view.shape} are not "
             "C-contiguous; make a contiguous copy first"

@@ -2,6 +2,7 @@
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
 from . import swigfaiss_ext as _swig
+from .brute_force import knn_gpu, pairwise_distance_gpu
 from .cloning import (
     downcast_index,
     index_cpu_to_all_gpus,
@@ -33,6 +34,8 @@ __all__ = [
     "index_cpu_to_gpu_multiple",
     "index_cpu_to_gpu_multiple_py",
     "index_cpu_to_gpus_list",
+    "knn_gpu",
+    "pairwise_distance_gpu",
 ]
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
