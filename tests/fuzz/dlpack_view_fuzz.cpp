@@ -131,8 +131,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const bool hasShape = shapeOf & 8;
 
     dlpack::Tensor tensor{};
-    tensor.data = reinterpret_cast<void*>(
-            static_cast<uintptr_t>(input.takeNumber()));
+    tensor.data =
+            reinterpret_cast<void*>(static_cast<uintptr_t>(input.takeNumber()));
     tensor.device.type = static_cast<int32_t>(input.takeNumber());
     tensor.device.id = static_cast<int32_t>(input.takeNumber());
     tensor.rank = static_cast<int32_t>(input.takeNumber());

@@ -46,16 +46,17 @@ float element(const DataType& type, const char* bytes) {
     }
 }
 
-}  // namespace
+} // namespace
 
 cudaError_t launchToFloat32(
         const StridedRows& source, float* destination, cudaStream_t stream) {
     const int64_t rowReach = (source.rows - 1) * source.rowStride;
     const int64_t columnReach = (source.columns - 1) * source.columnStride;
-    const int64_t low = std::min<int64_t>(rowReach, 0) +
-            std::min<int64_t>(columnReach, 0);
+    const int64_t low =
+            std::min<int64_t>(rowReach, 0) + std::min<int64_t>(columnReach, 0);
     const int64_t high = std::max<int64_t>(rowReach, 0) +
-            std::max<int64_t>(columnReach, 0) + source.dtype.bytes();
+                         std::max<int64_t>(columnReach, 0) +
+                         source.dtype.bytes();
     const char* first = static_cast<const char*>(source.data);
     return cuda_sim::launch(
             "toFloat32Kernel",
@@ -67,14 +68,14 @@ cudaError_t launchToFloat32(
                 float* to = cuda_sim::view(destination);
                 for (int64_t i = 0; i < source.rows; ++i) {
                     for (int64_t j = 0; j < source.columns; ++j) {
-                        *to++ = element(
-                                source.dtype,
-                                from + i * source.rowStride +
-                                        j * source.columnStride);
+                        *to++ =
+                                element(source.dtype,
+                                        from + i * source.rowStride +
+                                                j * source.columnStride);
                     }
                 }
             });
 }
 
-}  // namespace gpu
-}  // namespace faiss_ext
+} // namespace gpu
+} // namespace faiss_ext
