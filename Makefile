@@ -7,8 +7,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests mutation sanitize soak setup build install
-.PHONY: format clean
+.PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
+.PHONY: install format clean
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -26,6 +26,10 @@ test: build ## every test that this machine can run
 
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
 	@. build/setup.env && tests/faiss_tests.py $(BUILD)
+
+fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
+	@cmake/setup/fuzz.sh
+	@. build/setup.env && tests/fuzz/run.sh $(BUILD) $(or $(SECONDS),60)
 
 setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
 	@cmake/setup/development.sh

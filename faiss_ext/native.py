@@ -1,6 +1,7 @@
 """The classes and functions that replace Faiss' own; importing this needs the
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
+from .brute_force import knn_gpu, pairwise_distance_gpu
 from .cloning import (
     downcast_index,
     index_cpu_to_all_gpus,
@@ -34,6 +35,8 @@ __all__ = [
     "index_cpu_to_gpu_multiple",
     "index_cpu_to_gpu_multiple_py",
     "index_cpu_to_gpus_list",
+    "knn_gpu",
+    "pairwise_distance_gpu",
     "pinned_empty",
     "pinned_pool_stats",
     "trim",

@@ -170,7 +170,8 @@ def test_what_faiss_refuses_stays_its_refusal(faiss_ext, index, queries, gpu_arr
         index.reconstruct_batch([200])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "uint8", "int32"])
+@pytest.mark.parametrize("dtype", ["float64", "int16", "int32", "uint32", "int64",
+                                   "complex64", "bool"])
 def test_other_types_on_the_gpu_are_refused_with_the_mend(
     faiss_ext, index, queries, gpu_array, dtype
 ):
