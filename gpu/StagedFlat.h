@@ -175,7 +175,7 @@ class StagedFlat : public Staged<Base> {
         } catch (...) {
             const auto stream =
                     this->resources_->getDefaultStream(this->config_.device);
-            if (metricFits && !contextLost(this->config_.device, stream)) {
+            if (metricFits && !contextLost(stream)) {
                 // Faiss has dropped the old vectors and counts the new ones
                 // already, though they are not there.
                 Base::reset();
