@@ -103,12 +103,15 @@ def test_the_loan_outlives_the_array_and_its_index(
 
 @pytest.mark.parametrize("which", ["new", "none", "legacy"])
 def test_the_borrowers_stream_comes_after_the_pending_work(
-    results, gpu_array, simulator, which
+    index, vectors, gpu_array, simulator, which
 ):
-    I, expected = results
+    queries = vectors(N, DIMS, 2)
+    expected = index.search(queries, K)[1]
     handle = simulator.new_stream() if which == "new" else None
     stream = {"new": handle, "none": None, "legacy": 1}[which]
-    copy = gpu_array(np.zeros_like(expected))
+    x, copy = gpu_array(queries), gpu_array(np.zeros_like(expected))
+    I = index.search(x, K)[1]
+    assert simulator.pending()
     simulator.reset_counters()
     managed = take(I.__dlpack__(stream=stream))
     assert simulator.waits() == 0

@@ -188,3 +188,24 @@ def test_results_of_queries_on_another_gpu_lie_there(
         del x, D, I
     finally:
         simulator.library.cudaSetDevice(0)
+
+
+def test_results_on_another_gpu_than_the_queries_are_not_taken(
+    faiss_ext, vectors, queries, expected, gpu_array, library, simulator
+):
+    simulator.library.cuda_sim_set_device_count(2)
+    index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
+    index.add(vectors(200, DIMS, 1))
+
+    def empty(shape, dtype):
+        assert simulator.library.cudaSetDevice(1) == 0
+        try:
+            return gpu_array(np.empty(shape, dtype))
+        finally:
+            simulator.library.cudaSetDevice(0)
+
+    library.empty = empty
+    I = index.search(of(library, gpu_array(queries)), K)[1]
+    assert type(I) is faiss_ext.DeviceArray
+    assert I.__dlpack_device__() == (CUDA, 0)
+    np.testing.assert_array_equal(I.copy_to_host(), expected[1])
