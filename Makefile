@@ -7,8 +7,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests mutation sanitize soak setup build install
-.PHONY: format clean
+.PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
+.PHONY: install format clean
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -27,13 +27,17 @@ test: build ## every test that this machine can run
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
 	@. build/setup.env && tests/faiss_tests.py $(BUILD)
 
+fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
+	@cmake/setup/fuzz.sh
+	@. build/setup.env && tests/fuzz/run.sh $(BUILD) $(or $(SECONDS),60)
+
 setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the first time)
 	@cmake/setup/development.sh
 
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
@@ -56,7 +60,7 @@ sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitiz
 soak: build ## more seeds for the scenarios: SECONDS=60
 	@$(BUILD)/tests/scenarios --soak=$(or $(SECONDS),60)
 
-install: ## to PREFIX (default /usr/local), from the preset `release`
+install: ## the C++ library to PREFIX (default /usr/local), from the preset `release`
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 

@@ -28,18 +28,12 @@ class Reference {
             throw PythonError{};
         }
     }
-    ~Reference() {
-        Py_XDECREF(object_);
-    }
+    ~Reference() { Py_XDECREF(object_); }
     Reference(const Reference&) = delete;
     Reference& operator=(const Reference&) = delete;
 
-    PyObject* get() const {
-        return object_;
-    }
-    PyObject* release() {
-        return std::exchange(object_, nullptr);
-    }
+    PyObject* get() const { return object_; }
+    PyObject* release() { return std::exchange(object_, nullptr); }
 
  private:
     PyObject* object_;
@@ -101,8 +95,7 @@ void* toPointer(const std::string& name, PyObject* number) {
     const unsigned long long value = PyLong_AsUnsignedLongLong(number);
     if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
         PyErr_Clear();
-        throw gpu::InvalidArray(
-                name + ": the data pointer must be an address");
+        throw gpu::InvalidArray(name + ": the data pointer must be an address");
     }
     return reinterpret_cast<void*>(static_cast<uintptr_t>(value));
 }
@@ -243,8 +236,8 @@ PyObject* describeArray(
         const gpu::DataType dtype = typeOf(name, dtypeKind, dtypeBits);
         const auto extents = toInt64s(name, shape, "shape");
         const auto steps = strides == Py_None
-                ? gpu::compactStrides(name, extents, dtype)
-                : toInt64s(name, strides, "strides");
+                                   ? gpu::compactStrides(name, extents, dtype)
+                                   : toInt64s(name, strides, "strides");
         return describe(gpu::ArrayView(
                 name,
                 {toPointer(name, pointer),
@@ -263,8 +256,8 @@ PyObject* takeDLPack(const char* name, PyObject* capsule) {
         const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
         if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
             const char* found = PyCapsule_CheckExact(capsule)
-                    ? PyCapsule_GetName(capsule)
-                    : Py_TYPE(capsule)->tp_name;
+                                        ? PyCapsule_GetName(capsule)
+                                        : Py_TYPE(capsule)->tp_name;
             throw gpu::InvalidArray(
                     std::string(name) + ": __dlpack__ gave '" +
                     (found ? found : "") +
@@ -339,9 +332,7 @@ PyObject* lendHostCopy(
                 true};
         struct Unlocked {
             PyThreadState* state = PyEval_SaveThread();
-            ~Unlocked() {
-                PyEval_RestoreThread(state);
-            }
+            ~Unlocked() { PyEval_RestoreThread(state); }
         };
         {
             Unlocked unlocked;

@@ -36,12 +36,17 @@ else:
         from .native import *  # noqa: F401,F403
     except ImportError as _error:
         native_problem = str(_error)
-        if type(_error) is not ModuleNotFoundError:
+        if any(_pathlib.Path(__file__).parent.glob("_swigfaiss_ext*")):
             # It is there and cannot be used: not what anybody wanted.
             _warnings.warn(
                 f"faiss_ext gives Faiss as it is: {native_problem}",
                 RuntimeWarning,
                 stacklevel=2,
+            )
+        else:
+            native_problem = (
+                "these are the sources; `make build` makes it, in a folder of "
+                "its own that PYTHONPATH must name first (see README.md)"
             )
 
 #: Whether the native part is in use: our GPU classes stand for Faiss'.

@@ -13,6 +13,8 @@ native_problem: str | None
 
 def __getattr__(name: str) -> Any: ...
 
+class InvalidArray(ValueError, TypeError): ...
+
 class StagedConfig:
     pinnedBytes: int
     tileRows: int
@@ -24,6 +26,17 @@ class DeviceArray:
     dtype: numpy.dtype[Any]
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def copy_to_host(self) -> numpy.ndarray[Any, Any]: ...
+    def __len__(self) -> int: ...
 
 class GpuIndexFlat:
     d: int
@@ -76,6 +89,18 @@ class GpuIndexFlat:
 class GpuIndexFlatL2(GpuIndexFlat): ...
 class GpuIndexFlatIP(GpuIndexFlat): ...
 
+def knn_gpu(
+    res: Any,
+    xq: Any,
+    xb: Any,
+    k: int,
+    D: Any = None,
+    I: Any = None,
+    metric: int = 1,
+) -> tuple[Any, Any]: ...
+def pairwise_distance_gpu(
+    res: Any, xq: Any, xb: Any, D: Any = None, metric: int = 1
+) -> Any: ...
 def pinned_empty(
     shape: int | tuple[int, ...], dtype: numpy.typing.DTypeLike = "float32"
 ) -> numpy.ndarray[Any, Any]: ...

@@ -16,7 +16,19 @@ from .errors import InvalidArray
 
 _CASTS = {
     "float32": faiss.cast_integer_to_float_ptr,
+    "float16": faiss.cast_integer_to_void_ptr,
     "int64": faiss.cast_integer_to_idx_t_ptr,
+    "int32": faiss.cast_integer_to_int_ptr,
+}
+
+
+#: What the GPU itself makes float32 of: NumPy's kind ("B" for bfloat), bits.
+_CONVERTED = {
+    "float32": ("f", 32),
+    "float16": ("f", 16),
+    "bfloat16": ("B", 16),
+    "int8": ("i", 8),
+    "uint8": ("u", 8),
 }
 
 
@@ -31,10 +43,17 @@ class Operand(NamedTuple):
     pointer: Any
     #: Holds the memory that `pointer` is of.
     owner: Any
+    #: Enqueues what makes that memory of the view's, or None.
+    prepare: Callable[[], None] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.view.shape
+
+    @property
+    def void_pointer(self) -> Any:
+        """For C++ that takes any type."""
+        return faiss.cast_integer_to_void_ptr(self.view.pointer)
 
 
 class Call:
@@ -61,42 +80,60 @@ class Call:
         in_flight.let_go()
 
     def input(
-        self, array: Any, name: str, shape: tuple, dtype: str
+        self,
+        array: Any,
+        name: str,
+        shape: tuple,
+        dtype: str | tuple[str, ...],
+        *,
+        column_major: bool = False,
     ) -> Operand:
         """An array that is read.
 
-        Host arrays are converted as Faiss does (``np.ascontiguousarray``); GPU
-        arrays must have the `dtype` and be C-contiguous. None in `shape` takes
-        any extent. Raises InvalidArray.
+        Host arrays are converted as Faiss does (``np.ascontiguousarray``). GPU
+        arrays that have the `dtype` and are C-contiguous (or with
+        `column_major`, whose transpose is) are used in place; matrices of half
+        and 8-bit types, or with strides, become float32 on the GPU where that
+        is wanted. Of several dtypes, any will do, and the first is what others
+        in host memory become. None in `shape` takes any extent. Raises
+        InvalidArray.
         """
+        dtypes = (dtype,) if isinstance(dtype, str) else dtype
         view = array_view(array, name, self.stream)
         if not view.on_gpu:
             host = host_arrays.as_numpy(view, name)
+            target = view.dtype if view.dtype in dtypes else dtypes[0]
             try:
-                host = np.ascontiguousarray(host, dtype=dtype)
+                host = np.ascontiguousarray(host, dtype=target)
             except (TypeError, ValueError) as error:
                 raise InvalidArray(
-                    f"{name}: dtype {view.dtype} does not convert to {dtype}: "
-                    f"{error}"
+                    f"{name}: dtype {view.dtype} does not convert to "
+                    f"{target}: {error}"
                 ) from error
             _check_shape(name, host.shape, shape)
             view = host_arrays.view(host, name, False)
             operand = Operand(name, array, view, faiss.swig_ptr(host), host)
         else:
             _check_shape(name, view.shape, shape)
-            _check_dtype(name, view, dtype)
-            _check_contiguous(name, view)
-            operand = self._in_place(name, array, view)
+            usable = view.dtype in dtypes and _is_usable(view, column_major)
+            if not usable and "float32" in dtypes and len(shape) == 2:
+                operand = self._converted(name, array, view)
+            else:
+                _check_dtype(name, view, dtypes)
+                _check_contiguous(name, view, column_major)
+                operand = self._in_place(name, array, view)
         self._inputs.append(operand)
         return operand
 
     def output(
         self, given: Any, name: str, like: Operand | None, shape: tuple,
-        dtype: str,
+        dtype: str | tuple[str, ...],
     ) -> Operand:
-        """An array that is written: `given`, or a new one of the family of
-        `like`, where `like` lies. Raises InvalidArray."""
+        """An array that is written: `given`, of any of the dtypes, or a new one
+        of the first of them and of the family of `like`, where `like` lies.
+        Raises InvalidArray."""
         if given is None:
+            dtype = dtype if isinstance(dtype, str) else dtype[0]
             if like is not None and like.view.on_gpu:
                 operand = families.empty(self, like, name, shape, dtype)
             else:
@@ -109,7 +146,11 @@ class Call:
         return operand
 
     def given_output(
-        self, array: Any, name: str, shape: tuple, dtype: str
+        self,
+        array: Any,
+        name: str,
+        shape: tuple,
+        dtype: str | tuple[str, ...],
     ) -> Operand:
         """Judge an output without making it one of the call."""
         view = array_view(array, name, self.stream, writable=True)
@@ -117,7 +158,7 @@ class Call:
             raise InvalidArray(
                 f"{name}: shape {view.shape}; needed {tuple(shape)}"
             )
-        _check_dtype(name, view, dtype)
+        _check_dtype(name, view, (dtype,) if isinstance(dtype, str) else dtype)
         if not view.contiguous:
             raise InvalidArray(
                 f"{name}: strides {view.strides}; an output must be "
@@ -143,6 +184,9 @@ class Call:
         for stream, device in before:
             native.order_streams_c(stream, device, self.stream, self.device)
         try:
+            for operand in self._inputs:
+                if operand.prepare:
+                    operand.prepare()
             work()
         finally:
             # Also where it failed: something may have been enqueued.
@@ -162,6 +206,44 @@ class Call:
         view = gpu_memory.locate(view, name)
         pointer = _CASTS[view.dtype](view.pointer)
         return Operand(name, array, view, pointer, view.owner)
+
+    def _converted(self, name: str, array: Any, view: ArrayView) -> Operand:
+        """A matrix that becomes a contiguous one of float32 on this GPU."""
+        if view.dtype not in _CONVERTED:
+            raise InvalidArray(
+                f"{name}: dtype {view.dtype}; float32 is needed in GPU memory, "
+                f"or one of {', '.join(list(_CONVERTED)[1:])}, which are "
+                f"converted there (such as {name}.astype('float32'))"
+            )
+        view = gpu_memory.locate(view, name)
+        if view.device not in (-1, self.device):
+            raise InvalidArray(
+                f"{name}: {view.dtype} with strides {view.strides} on GPU "
+                f"{view.device}; the work is done on GPU {self.device}, and "
+                "only contiguous float32 is taken from another"
+            )
+        rows, columns = view.shape
+        buffer = self.make_buffer(rows * columns * 4)
+        kind, bits = _CONVERTED[view.dtype]
+        arguments = (
+            view.pointer, ord(kind), bits, *view.shape, *view.strides,
+            buffer.address(), self.stream, self.device,
+        )
+        made = view._replace(
+            pointer=buffer.address(),
+            strides=(columns * 4, 4),
+            dtype="float32",
+            nbytes=rows * columns * 4,
+            contiguous=True,
+        )
+        return Operand(
+            name,
+            array,
+            made,
+            faiss.cast_integer_to_float_ptr(buffer.address()),
+            buffer,
+            lambda: native.to_float32_c(*arguments),
+        )
 
     def _device_of(self, view: ArrayView) -> int:
         return view.device if view.device >= 0 else self.device
@@ -190,17 +272,28 @@ def _check_shape(name: str, found: tuple, wanted: tuple) -> None:
         raise InvalidArray(f"{name}: shape {found}; needed ({text})")
 
 
-def _check_dtype(name: str, view: ArrayView, wanted: str) -> None:
-    if view.dtype != wanted:
+def _check_dtype(name: str, view: ArrayView, wanted: tuple[str, ...]) -> None:
+    if view.dtype not in wanted:
         where = " in GPU memory" if view.on_gpu else ""
         raise InvalidArray(
-            f"{name}: dtype {view.dtype}; {wanted} is needed{where} "
-            f"(such as {name}.astype('{wanted}'))"
+            f"{name}: dtype {view.dtype}; {' or '.join(wanted)} is needed"
+            f"{where} (such as {name}.astype('{wanted[0]}'))"
         )
 
 
-def _check_contiguous(name: str, view: ArrayView) -> None:
-    if not view.contiguous:
+def _is_usable(view: ArrayView, column_major: bool) -> bool:
+    """Whether the elements lie row-major without gaps, or column-major where
+    that is taken."""
+    if view.contiguous or not column_major:
+        return view.contiguous
+    return (
+        view.span == view.nbytes
+        and 0 < view.strides[0] < view.strides[1]
+    )
+
+
+def _check_contiguous(name: str, view: ArrayView, column_major: bool) -> None:
+    if not _is_usable(view, column_major):
         raise InvalidArray(
             f"{name}: strides {view.strides} of shape {view.shape} are not "
             "C-contiguous; make a contiguous copy first"

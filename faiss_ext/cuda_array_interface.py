@@ -29,7 +29,7 @@ def view(array: Any, interface: Any, name: str, writable: bool) -> ArrayView:
             f"{type(interface).__name__}; a dict is needed"
         )
     version = interface.get("version")
-    if version not in (2, 3):
+    if not isinstance(version, int) or version not in (2, 3):
         raise InvalidArray(
             f"{name}: CUDA Array Interface version {version!r}; "
             "version 2 or 3 is needed"

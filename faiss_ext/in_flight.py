@@ -47,7 +47,8 @@ def let_go() -> None:
 
 
 @atexit.register
-def _finish() -> None:
+def finish() -> None:
+    """Wait for all work that something is kept for, and give that up."""
     with _lock:
         kept = list(_kept)
         _kept.clear()

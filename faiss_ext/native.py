@@ -1,6 +1,7 @@
 """The classes and functions that replace Faiss' own; importing this needs the
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
+from .brute_force import knn_gpu, pairwise_distance_gpu
 from .cloning import (
     downcast_index,
     index_cpu_to_all_gpus,
@@ -10,6 +11,7 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
+from .errors import InvalidArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .same_faiss import check_same_faiss
@@ -25,6 +27,7 @@ __all__ = [
     "GpuIndexFlat",
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
+    "InvalidArray",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",
@@ -32,6 +35,8 @@ __all__ = [
     "index_cpu_to_gpu_multiple",
     "index_cpu_to_gpu_multiple_py",
     "index_cpu_to_gpus_list",
+    "knn_gpu",
+    "pairwise_distance_gpu",
     "pinned_empty",
     "pinned_pool_stats",
     "trim",

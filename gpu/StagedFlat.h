@@ -3,6 +3,8 @@
 #include <faiss/gpu/GpuIndexFlat.h>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <type_traits>
+
 #include <faiss_ext/gpu/Staged.h>
 
 namespace faiss_ext {
@@ -165,7 +167,21 @@ class StagedFlat : public Staged<Base> {
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
         this->pipeline_->waitForAll();
-        Base::copyFrom(index);
+        const bool metricFits =
+                std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
+                index->metric_type == this->metric_type;
+        try {
+            Base::copyFrom(index);
+        } catch (...) {
+            const auto stream =
+                    this->resources_->getDefaultStream(this->config_.device);
+            if (metricFits && !contextLost(stream)) {
+                // Faiss has dropped the old vectors and counts the new ones
+                // already, though they are not there.
+                Base::reset();
+            }
+            throw;
+        }
     }
 };
 

@@ -50,7 +50,8 @@ gpu_archs() {
         grep -E '^[0-9]+\.[0-9]+$' | tr -d . | sort -un | paste -sd';' || true
 }
 
-cache_dir="${XDG_CACHE_HOME:-$HOME/.cache}/faiss_ext"
+home=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
+cache_dir="${XDG_CACHE_HOME:-$home/.cache}/faiss_ext"
 
 # install_packages NAME...: installs the packages that are missing.
 install_packages() {

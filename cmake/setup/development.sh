@@ -16,8 +16,16 @@ virtual_env "$root/.cache/venv" numpy tqdm pytest scikit-learn matplotlib
 python="$root/.cache/venv/bin/python"
 
 if [ -n "${CMAKE_PREFIX_PATH:-}" ]; then
-    prefix=$CMAKE_PREFIX_PATH
-    say "using the Faiss at $prefix"
+    prefix=${CMAKE_PREFIX_PATH//:/;}
+    IFS=';' read -ra folders <<<"$prefix"
+    found=
+    for folder in "${folders[@]}"; do
+        [ -z "$(find -L "$folder"/{lib,lib64,share} -maxdepth 4 -name faiss-config.cmake -print -quit 2>/dev/null)" ] ||
+            found=$folder
+    done
+    [ -n "$found" ] || die "no Faiss in CMAKE_PREFIX_PATH=$CMAKE_PREFIX_PATH" \
+        "name the folder that Faiss is installed in, or unset it to build Faiss"
+    say "using the Faiss at $found"
 else
     prefix=$("$here/faiss.sh" "$python")
 fi

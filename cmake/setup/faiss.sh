@@ -31,7 +31,9 @@ export PATH="$cuda/bin:$PATH"
 
 work="$cache_dir/work"
 logs="$cache_dir/logs"
-mkdir -p "$work" "$logs"
+mkdir -p "$work" "$logs" 2>/dev/null && [ -w "$cache_dir" ] ||
+    die "cannot write to $cache_dir, where Faiss is kept" \
+        "set XDG_CACHE_HOME to a folder that you may write to"
 
 # One builder at a time; a second one waits and then finds the result.
 exec 9>"$cache_dir/lock"

@@ -223,6 +223,25 @@ TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {
     }
 }
 
+TEST_F(Errors, a_copy_that_does_not_fit_leaves_an_empty_index) {
+    faiss::IndexFlatL2 cpu(kDims);
+    const auto many = randomVectors(5000, kDims, 5);
+    cpu.add(5000, many.data());
+    cuda_sim_fail_call("cudaMalloc", 1, cudaErrorMemoryAllocation);
+    EXPECT_THROW(index_->copyFrom(&cpu), faiss::FaissException);
+    EXPECT_EQ(index_->ntotal, 0);
+    search(kQueries, kNearest, nullptr);
+    EXPECT_EQ(labels_, std::vector<int64_t>(labels_.size(), -1));
+    index_->add(100, base_.data());
+    expectAnswers();
+}
+
+TEST_F(Errors, a_copy_of_another_metric_changes_nothing) {
+    faiss::IndexFlatIP cpu(kDims);
+    EXPECT_THROW(index_->copyFrom(&cpu), faiss::FaissException);
+    expectAnswers();
+}
+
 TEST_F(Errors, every_call_of_ours_may_fail_once) {
     // A sweep over all calls of the functions that only this library makes
     // during a search; Faiss' own calls abort the process when they fail.

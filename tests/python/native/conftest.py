@@ -138,9 +138,10 @@ def simulator():
     sim.reset()
     yield sim
     reports = sim.reports()
-    sim.reset()
-    # What calls of this test kept is given up here, not in the next one.
-    in_flight.let_go()
+    # What calls of this test kept is given up here, not in the next one, and
+    # while the devices are those of this test.
+    sim.library.cuda_sim_release_all()
+    in_flight.finish()
     sim.reset()
     assert not reports, "\n".join(reports)
 

@@ -30,6 +30,8 @@ def test_replaces_the_flat_classes_and_only_what_belongs_to_them(faiss_ext):
         "index_cpu_to_gpu_multiple",
         "index_cpu_to_gpu_multiple_py",
         "index_cpu_to_gpus_list",
+        "knn_gpu",
+        "pairwise_distance_gpu",
     }
 
 

@@ -1,0 +1,242 @@
+"""Fuzz the Python array entry on the simulated CUDA runtime.
+
+    fuzz_array_entry.py SECONDS
+
+Arrays that say anything of themselves are searched with. Either the call raises
+InvalidArray, or its results are those of the memory that was described. Every
+loan is given back once, and the simulator has nothing to report. The last line
+counts; status 1 and the smallest failing case if something is found.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import random
+import sys
+import time
+
+import numpy as np
+from conftest import GpuArray, Simulator
+from dlpack_capsules import Loan
+from hypothesis import HealthCheck, Phase, example, given, seed, settings
+from hypothesis import strategies as st
+
+import faiss_ext
+from faiss_ext import in_flight
+
+DIMS, N, K = 8, 40, 4
+
+simulator = Simulator()
+simulator.reset()
+counts: collections.Counter = collections.Counter()
+rng = np.random.default_rng(7)
+index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
+index.add(rng.integers(-7, 8, (200, DIMS)).astype("float32"))
+values = rng.integers(-7, 8, (N, DIMS)).astype("float32")
+memory = GpuArray(simulator, values)
+ADDRESS = memory._pointer.value
+
+extents = st.one_of(
+    st.sampled_from([0, 1, DIMS, N, N - 1, N + 1, -1, 2**31, 2**62, 2**63 - 1]),
+    st.integers(-(2**63), 2**63 - 1),
+)
+steps = st.one_of(
+    st.sampled_from([1, 4, DIMS, 4 * DIMS, -DIMS, -4 * DIMS, 0, 2**61, -(2**63)]),
+    st.integers(-(2**63), 2**63 - 1),
+)
+shapes = st.one_of(
+    st.just((N, DIMS)),
+    st.tuples(st.integers(0, N), st.just(DIMS)),
+    st.lists(extents, max_size=4).map(tuple),
+)
+strides = st.one_of(
+    st.none(), st.just((DIMS, 1)), st.just((4 * DIMS, 4)),
+    st.lists(steps, max_size=4).map(tuple),
+)
+offsets = st.one_of(
+    st.just(0), st.integers(0, N * DIMS).map(lambda n: 4 * n),
+    st.integers(-(2**40), 2**40),
+)
+streams = st.sampled_from([None, 1, 2, 0, -1, "1", 1.5])
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=4),
+    st.tuples(), st.lists(st.integers(), max_size=3), st.floats(),
+)
+
+ROUND = settings(
+    max_examples=500, deadline=None, database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def often(strategy, otherwise=anything):
+    """Mostly what belongs there; else anything at all."""
+    return st.integers(0, 9).flatmap(
+        lambda roll: otherwise if roll == 0 else strategy)
+
+
+interfaces = st.fixed_dictionaries(
+    {
+        "version": often(st.sampled_from([3, 3, 3, 2])),
+        "shape": often(shapes),
+        "typestr": often(st.sampled_from(
+            ["<f4", "<f4", "<f4", "<f8", ">f4", "<i8", "|V4", "|O", "<f2", "<c8"])),
+        "data": often(st.tuples(
+            often(offsets.map(lambda o: ADDRESS + o)), often(st.booleans()))),
+    },
+    optional={
+        "strides": often(strides),
+        "stream": streams,
+        "mask": often(st.none()),
+    },
+).flatmap(lambda said: st.sampled_from([None] * 20 + sorted(said)).map(
+    lambda missing: {k: v for k, v in said.items() if k != missing}))
+loans = st.fixed_dictionaries(
+    {
+        "shape": shapes.filter(lambda s: all(-(2**63) <= e < 2**63 for e in s)),
+        "offset": st.one_of(st.just(0), st.integers(0, 2**64 - 1), offsets.map(abs)),
+        "version": st.sampled_from([None, (1, 0), (1, 1), (0, 1), (2, 0)]),
+        "flags": st.sampled_from([0, 1, 2, 3, 2**63]),
+        "dtype": st.sampled_from(
+            [(2, 32, 1)] * 4 + [(2, 64, 1), (4, 16, 1), (9, 32, 1), (2, 32, 2), (2, 0, 1)]),
+        "device": st.sampled_from([(2, 0)] * 5 + [(1, 0), (2, 1), (3, 0), (13, 0), (10, 0)]),
+        "deleter": st.booleans(),
+        "null": st.integers(0, 9).map(lambda roll: roll == 0),
+    },
+    optional={
+        "strides": strides,
+        "rank": st.sampled_from([-1, 0, 1, 2, 64, 65, 2**31 - 1]),
+        "null_shape": st.booleans(),
+    },
+)
+
+
+def described_rows(shape, byte_offset, byte_strides):
+    """The vectors that a valid description speaks of; None where some lie
+    outside of `memory`: elsewhere lie other arrays of the GPU, and nobody can
+    tell."""
+    steps = (4 * DIMS, 4) if byte_strides is None else byte_strides
+    at = byte_offset + (
+        np.arange(shape[0], dtype=object)[:, None] * steps[0]
+        + np.arange(DIMS, dtype=object)[None] * steps[1]
+    )
+    if not all(0 <= address <= values.nbytes - 4 for address in at.ravel()):
+        return None
+    return values.ravel()[at.astype("int64") // 4]
+
+
+def search(x, shape, byte_offset, byte_strides, is_float32, kind):
+    """One execution; the labels must be those of the described rows."""
+    counts[kind] += 1
+    I = np.full((int(shape[0]) if shape else 0, K), -7, "int64") if (
+        isinstance(shape, tuple) and len(shape) == 2
+        and isinstance(shape[0], int) and 0 <= shape[0] <= N) else None
+    D = None if I is None else np.empty(I.shape, "float32")
+    try:
+        index.search(x, K, D=D, I=I)
+    except faiss_ext.InvalidArray as error:
+        assert str(error).startswith("x"), error
+    else:
+        counts[kind + " accepted"] += 1
+        if I is not None and len(I) and is_float32:
+            rows = described_rows(shape, byte_offset, byte_strides)
+            if rows is not None:
+                counts[kind + " compared"] += 1
+                np.testing.assert_array_equal(I, labels_of(rows))
+    simulator.synchronize()
+    in_flight.let_go()
+    reports = simulator.reports()
+    assert not reports, reports
+
+
+def labels_of(rows):
+    """By Faiss' own path, through NumPy."""
+    return index.search(np.ascontiguousarray(rows), K)[1]
+
+
+@ROUND
+@example({"version": 3, "shape": (N, DIMS), "typestr": "<f4",
+          "data": (ADDRESS, False), "stream": 1})
+@example({"version": 3, "shape": (2**62, DIMS), "typestr": "<f4",
+          "data": (ADDRESS, False)})
+@example({"version": 3, "shape": (N, DIMS), "typestr": "<f4",
+          "data": (ADDRESS, False), "strides": (-4 * DIMS, 4)})
+@example({"version": True, "shape": (True, DIMS), "typestr": "<f4",
+          "data": (ADDRESS, False)})
+@given(often(interfaces))
+def interface(said):
+    x = type("Array", (), {"__cuda_array_interface__": said})()
+    data = said.get("data") if isinstance(said, dict) else None
+    pointer = data[0] if isinstance(data, (tuple, list)) and data else None
+    offset = pointer - ADDRESS if isinstance(pointer, int) else 0
+    shape = said.get("shape") if isinstance(said, dict) else None
+    is_float32 = isinstance(said, dict) and said.get("typestr") == "<f4"
+    steps = said.get("strides") if isinstance(said, dict) else None
+    search(x, shape, offset, steps, is_float32, "interfaces")
+
+
+class Exporter:
+    def __init__(self, loan, device):
+        self.loan, self.device = loan, device
+
+    def __dlpack_device__(self):
+        return self.device
+
+    def __dlpack__(self, **options):
+        return self.loan.capsule()
+
+
+@ROUND
+@example({"shape": (N, DIMS), "offset": 0, "version": (1, 0), "flags": 0,
+          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False})
+@example({"shape": (N, DIMS), "offset": 2**64 - 4, "version": None, "flags": 0,
+          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False})
+@given(loans)
+def dlpack(said):
+    said = dict(said)
+    null = said.pop("null")
+    deleter = said["deleter"]
+    device = said["device"]
+    steps = said.get("strides")
+    # The loan's arrays of shape and strides must be as long as its rank says:
+    # what they are is not known to any consumer.
+    rank = said.get("rank", len(said["shape"]))
+    if steps is not None and len(steps) < min(rank, 64):
+        said["strides"] = steps + (1,) * (64 - len(steps))
+    shape = said["shape"]
+    if len(shape) < min(rank, 64):
+        said["shape"] = shape + (1,) * (64 - len(shape))
+        said["rank"] = rank
+    elif "rank" not in said:
+        said["rank"] = len(shape)
+    address = 0 if null else ADDRESS
+    if device[0] == 1 and not null:
+        # Host memory that is described wrongly cannot be told from other host
+        # memory by anyone: only its numbers are fuzzed.
+        said["device"] = device = (2, 0)
+    loan = Loan(address, **said)
+    search(
+        Exporter(loan, device), said["shape"][: max(rank, 0)], said["offset"],
+        None if steps is None else tuple(4 * s for s in said["strides"]),
+        said["dtype"] == (2, 32, 1), "loans")
+    assert loan.deleted == (1 if deleter and device[0] != 10 else 0), (
+        loan.deleted)
+
+
+def main(seconds):
+    end = time.monotonic() + seconds
+    start = random.randrange(2**32)
+    rounds = 0
+    while time.monotonic() < end:
+        for body in (interface, dlpack):
+            seed(start + rounds)(body)()
+        rounds += 1
+    simulator.synchronize()
+    print(", ".join(f"{n} {what}" for what, n in sorted(counts.items())),
+          f"(seeds {start} to {start + rounds - 1})")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

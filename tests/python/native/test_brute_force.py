@@ -1,0 +1,155 @@
+"""`knn_gpu` and `pairwise_distance_gpu` take any array."""
+
+from __future__ import annotations
+
+import itertools
+
+import faiss as stock
+import numpy as np
+import pytest
+
+DIMS, NB, NQ, K = 8, 200, 40, 4
+
+
+@pytest.fixture
+def xb(vectors):
+    return vectors(NB, DIMS, 1)
+
+
+@pytest.fixture
+def xq(vectors):
+    return vectors(NQ, DIMS, 2)
+
+
+def values_of(x):
+    for read in ("get", "copy_to_host"):
+        if hasattr(x, read):
+            return getattr(x, read)()
+    return x
+
+
+def test_numpy_goes_to_faiss(faiss_ext, resources, xq, xb):
+    D, I = faiss_ext.knn_gpu(resources, xq, xb, K)
+    expected = stock.knn_gpu(resources, xq, xb, K)
+    np.testing.assert_array_equal(D, expected[0])
+    np.testing.assert_array_equal(I, expected[1])
+
+
+@pytest.mark.parametrize(
+    "where", list(itertools.product(["host", "gpu", "none"], repeat=2)), ids="-".join)
+@pytest.mark.parametrize("inputs", ["gpu-gpu", "gpu-host", "host-gpu"])
+def test_every_mixture_of_host_and_gpu_arrays(
+    faiss_ext, resources, xq, xb, gpu_array, where, inputs
+):
+    expected = stock.knn_gpu(resources, xq, xb, K)
+
+    def place(values, side):
+        return gpu_array(values) if side == "gpu" else values
+
+    sides = inputs.split("-")
+    D = None if where[0] == "none" else place(np.zeros((NQ, K), "float32"), where[0])
+    I = None if where[1] == "none" else place(np.zeros((NQ, K), "int64"), where[1])
+    got = faiss_ext.knn_gpu(
+        resources, place(xq, sides[0]), place(xb, sides[1]), K, D, I)
+    for given, found, values in zip((D, I), got, expected):
+        assert given is None or found is given
+        np.testing.assert_array_equal(values_of(found), values)
+
+
+def test_gpu_in_and_out_waits_for_nothing(
+    faiss_ext, resources, xq, xb, gpu_array, simulator
+):
+    xq, xb = gpu_array(xq), gpu_array(xb)
+    faiss_ext.knn_gpu(resources, xq, xb, K)
+    from faiss_ext import in_flight
+
+    simulator.synchronize()
+    in_flight.let_go()
+    simulator.reset_counters()
+    D, I = faiss_ext.knn_gpu(resources, xq, xb, K)
+    assert simulator.waits() == 0
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
+    assert type(D) is type(I) is faiss_ext.DeviceArray
+
+
+def test_labels_may_be_int32(faiss_ext, resources, xq, xb, gpu_array):
+    expected = stock.knn_gpu(resources, xq, xb, K)[1]
+    I = gpu_array(np.zeros((NQ, K), "int32"))
+    faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb), K, I=I)
+    np.testing.assert_array_equal(I.get(), expected)
+
+
+def test_half_vectors_are_taken_on_the_gpu(faiss_ext, resources, xq, xb, gpu_array):
+    expected = stock.knn_gpu(resources, xq, xb, K)[0]
+    D, I = faiss_ext.knn_gpu(
+        resources, gpu_array(xq.astype("float16")), gpu_array(xb.astype("float16")), K)
+    np.testing.assert_array_equal(values_of(D), expected)
+    with pytest.raises(faiss_ext.InvalidArray, match="that of xq"):
+        faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb.astype("float16")), K)
+
+
+def test_column_major_vectors_are_taken(faiss_ext, resources, xq, xb, gpu_array):
+    expected = stock.knn_gpu(resources, xq, xb, K)[1]
+
+    def columns(x):
+        return gpu_array(
+            np.ascontiguousarray(x.T), shape=x.shape, strides=(4, 4 * len(x)))
+
+    I = faiss_ext.knn_gpu(resources, columns(xq), columns(xb), K)[1]
+    np.testing.assert_array_equal(values_of(I), expected)
+    rows = gpu_array(np.repeat(xq, 2, axis=0), shape=xq.shape, strides=(64, 4))
+    I = faiss_ext.knn_gpu(resources, rows, columns(xb), K)[1]
+    np.testing.assert_array_equal(values_of(I), expected)
+
+
+def test_producers_come_first_and_go_on_after(
+    faiss_ext, resources, xq, xb, gpu_array, simulator
+):
+    expected = stock.knn_gpu(resources, xq, xb, K)[1]
+    stream = simulator.new_stream()
+    source = gpu_array(xq)
+    x = gpu_array(np.zeros_like(xq), stream=stream)
+    I = gpu_array(np.zeros((NQ, K), "int64"), stream=stream)
+    copy = gpu_array(np.zeros((NQ, K), "int64"))
+    base = gpu_array(xb)
+    copy_async = simulator.library.cudaMemcpyAsync
+    copy_async(x._pointer, source._pointer, xq.nbytes, 4, stream)
+    faiss_ext.knn_gpu(resources, x, base, K, I=I)
+    copy_async(copy._pointer, I._pointer, NQ * K * 8, 4, stream)
+    np.testing.assert_array_equal(copy.get(), expected)
+
+
+@pytest.mark.parametrize("out", ["host", "gpu", "none"])
+def test_all_distances(faiss_ext, resources, xq, xb, gpu_array, out):
+    expected = ((xq[:, None] - xb[None]) ** 2).sum(axis=2)
+    D = {"host": np.zeros_like(expected), "gpu": gpu_array(np.zeros_like(expected)),
+         "none": None}[out]
+    got = faiss_ext.pairwise_distance_gpu(resources, gpu_array(xq), gpu_array(xb), D)
+    assert D is None or got is D
+    np.testing.assert_array_equal(values_of(got), expected)
+
+
+def test_the_gpu_of_the_queries_does_the_work(
+    faiss_ext, xq, xb, gpu_array, simulator
+):
+    expected = stock.knn_gpu(faiss_ext.StandardGpuResources(), xq, xb, K)[1]
+    simulator.library.cuda_sim_set_device_count(2)
+    resources = faiss_ext.StandardGpuResources()
+    assert simulator.library.cudaSetDevice(1) == 0
+    xq, xb = gpu_array(xq), gpu_array(xb)
+    assert simulator.library.cudaSetDevice(0) == 0
+    I = faiss_ext.knn_gpu(resources, xq, xb, K)[1]
+    assert I.__dlpack_device__() == (2, 1)
+    np.testing.assert_array_equal(values_of(I), expected)
+
+
+def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_array):
+    for bad, text in (
+        (lambda: (gpu_array(xq), gpu_array(xb[:, :4].copy())), "xb: shape"),
+        (lambda: (gpu_array(xq[0]), gpu_array(xb)), "xq: one vector"),
+        (lambda: (gpu_array(xq.astype("float64")), gpu_array(xb)), "float64; float32 is needed"),
+    ):
+        with pytest.raises(faiss_ext.InvalidArray, match=text):
+            faiss_ext.knn_gpu(resources, *bad(), K)
+    with pytest.raises(faiss_ext.InvalidArray, match="k is 0"):
+        faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb), 0)

@@ -1,0 +1,512 @@
+"""Arrays that offer DLPack: the rules a careful consumer obeys."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import gc
+import sys
+import types
+
+import numpy as np
+import pytest
+from dlpack_capsules import (
+    COPIED,
+    CPU,
+    CUDA,
+    CUDA_HOST,
+    CUDA_MANAGED,
+    INT64,
+    READ_ONLY,
+    Loan,
+    capsule_name,
+)
+
+DIMS, N, K = 8, 40, 4
+DEFAULT = 4  # cudaMemcpyDefault
+
+
+class Exporter:
+    """An array of some library that offers DLPack and nothing else."""
+
+    def __init__(self, memory, shape, *, device=None, error=None, **loan):
+        self.memory = memory
+        self.loans = []
+        self.calls = []
+        self._make = lambda: Loan(
+            getattr(memory, "_pointer", memory), shape,
+            **({"device": device} if device else {}), **loan)
+        self.device = device or (CUDA, 0)
+        self.said = self.device
+        self.error = error
+
+    def __dlpack_device__(self):
+        return self.said
+
+    def __dlpack__(self, **options):
+        self.calls.append(options)
+        if self.error:
+            raise self.error
+        self.loans.append(self._make())
+        return self.loans[-1].capsule()
+
+    @property
+    def deleted(self):
+        return [loan.deleted for loan in self.loans]
+
+
+@pytest.fixture
+def index(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(vectors(200, DIMS, 1))
+    return index
+
+
+@pytest.fixture
+def queries(vectors):
+    return vectors(N, DIMS, 2)
+
+
+@pytest.fixture
+def expected(index, queries):
+    return index.search(queries, K)
+
+
+@pytest.fixture
+def search(index, faiss_ext, simulator):
+    """Search, and let the arrays go; returns the labels."""
+    from faiss_ext import in_flight
+
+    def search(x):
+        D, I = np.empty((N, K), "float32"), np.empty((N, K), "int64")
+        index.search(x, K, D=D, I=I)
+        simulator.synchronize()
+        in_flight.let_go()
+        return I
+
+    return search
+
+
+@pytest.fixture
+def exporter(gpu_array):
+    def make(values, shape=None, **options):
+        memory = gpu_array(values)
+        return Exporter(
+            memory, values.shape if shape is None else shape, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("version", [None, (1, 0), (1, 7)])
+@pytest.mark.parametrize("strides", [None, (DIMS, 1)])
+def test_an_exporter_of_any_version_is_taken_and_given_back_once(
+    exporter, queries, expected, search, version, strides
+):
+    x = exporter(queries, version=version, strides=strides)
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert x.deleted == [1]
+
+
+def test_the_stream_and_the_newest_words_are_passed(
+    exporter, queries, search, index
+):
+    x = exporter(queries)
+    search(x)
+    assert x.calls == [
+        {
+            "stream": index.default_stream_c() or 1,
+            "max_version": (1, 0),
+            "dl_device": (CUDA, 0),
+            "copy": None,
+        }
+    ]
+
+
+def test_the_legacy_stream_is_called_one(faiss_ext, vectors, exporter, queries):
+    resources = faiss_ext.StandardGpuResources()
+    resources.setDefaultNullStreamAllDevices()
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(vectors(50, DIMS, 1))
+    assert index.default_stream_c() == 0
+    x = exporter(queries)
+    index.search(x, K)
+    assert x.calls[0]["stream"] == 1
+
+
+def test_an_exporter_that_knows_only_the_stream_is_called_plainly(
+    exporter, queries, expected, search
+):
+    x = exporter(queries)
+    x.__class__ = type("Old", (Exporter,), {
+        "__dlpack__": lambda self, stream=None: Exporter.__dlpack__(
+            self, stream=stream),
+    })
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert len(x.calls) == 1 and x.calls[0]["stream"] > 0
+
+
+def test_device_types_may_be_enumerations(exporter, queries, expected, search):
+    x = exporter(queries)
+    x.said = (enum.IntEnum("DeviceType", {"CUDA": 2}).CUDA, 0)
+    np.testing.assert_array_equal(search(x), expected[1])
+
+
+def test_the_byte_offset_is_honoured(exporter, vectors, queries, expected, search):
+    both = np.concatenate([vectors(3, DIMS, 9), queries])
+    x = exporter(both, (N, DIMS), offset=3 * DIMS * 4)
+    np.testing.assert_array_equal(search(x), expected[1])
+
+
+def test_empty_arrays_need_no_pointer(index):
+    x = Exporter(0, (0, DIMS), offset=64)
+    D, I = index.search(x, K)
+    assert tuple(I.shape) == (0, K)
+
+
+def test_a_missing_deleter_is_not_called(exporter, queries, expected, search):
+    for version in (None, (1, 0)):
+        x = exporter(queries, deleter=False, version=version)
+        np.testing.assert_array_equal(search(x), expected[1])
+
+
+def test_a_capsule_is_renamed_when_it_is_taken_and_not_taken_twice(
+    exporter, queries, search
+):
+    for version, name in (
+        (None, "used_dltensor"), ((1, 0), "used_dltensor_versioned")
+    ):
+        x = exporter(queries, version=version)
+        loan = x._make()
+        capsule = loan.capsule()
+        x.__class__ = type("Same", (Exporter,), {
+            "__dlpack__": lambda self, **options: capsule})
+        search(x)
+        assert capsule_name(capsule) == name
+        with pytest.raises(ValueError, match=f"gave '{name}'"):
+            search(x)
+        assert loan.deleted == 1
+
+
+@pytest.mark.parametrize("given", [None, 7, "capsule"])
+def test_what_is_no_capsule_is_refused(exporter, queries, search, given):
+    x = exporter(queries)
+    if given == "capsule":
+        given = Loan(0, (0,), name=b"something_else").capsule()
+    x.__class__ = type("Odd", (Exporter,), {
+        "__dlpack__": lambda self, **options: given})
+    with pytest.raises(ValueError, match="x: __dlpack__ gave"):
+        search(x)
+
+
+HUGE = 2**62
+
+REFUSED = [
+    # options, text
+    ({"version": (2, 0)}, "DLPack version 2.0; version 1"),
+    ({"version": (0, 9)}, "DLPack version 0.9"),
+    ({"shape": (-N, DIMS)}, "not one of an array"),
+    ({"shape": (HUGE, HUGE)}, "more bytes than memory"),
+    ({"shape": (HUGE, DIMS)}, "more bytes than memory"),
+    ({"shape": (2**61 + N, DIMS)}, "more bytes than memory"),
+    ({"shape": (DIMS,)}, r"x\[None, :\]"),
+    ({"shape": (N, DIMS, 1)}, r"needed \(n, 8\)"),
+    ({"shape": (N, DIMS - 1)}, r"needed \(n, 8\)"),
+    ({"shape": (N + 1, DIMS)}, "shorter|no memory"),
+    ({"rank": -1}, "-1 dimensions"),
+    ({"rank": 65}, "65 dimensions"),
+    ({"rank": 2**31 - 1}, "dimensions"),
+    ({"null_shape": True}, "without a shape"),
+    ({"strides": (-DIMS, 1)}, "shorter|no memory"),
+    ({"strides": (1, N + 1)}, "shorter|no memory"),
+    ({"strides": (2 * DIMS, 1)}, "shorter|no memory"),
+    ({"strides": (HUGE, 1)}, "address space|further than memory"),
+    ({"strides": (-(2**63), 1)}, "address space|further than memory"),
+    ({"strides": (2**58, 1)}, "address space|further than memory|shorter|no memory"),
+    ({"dtype": (2, 64, 1)}, "float64; float32 is needed"),
+    ({"dtype": (0, 32, 1)}, "int32; float32 is needed"),
+    ({"dtype": (5, 64, 1)}, "complex64"),
+    ({"dtype": (6, 8, 1)}, "bool"),
+    ({"dtype": (3, 32, 1)}, "type code 3"),
+    ({"dtype": (99, 32, 1)}, "type code 99"),
+    ({"dtype": (2, 32, 4)}, "4 lanes"),
+    ({"dtype": (2, 32, 0)}, "0 lanes"),
+    ({"dtype": (2, 0, 1)}, "0 bits"),
+    ({"dtype": (0, 4, 1)}, "4 bits"),
+    ({"offset": 2**64 - 1}, "byte offset"),
+    ({"offset": 2}, "not a multiple of 4"),
+    ({"offset": 4}, "shorter|no memory"),
+]
+
+
+@pytest.mark.parametrize("options, text", REFUSED, ids=str)
+@pytest.mark.parametrize("versioned", [False, True])
+def test_what_breaks_the_rules_is_refused_and_given_back_once(
+    faiss_ext, exporter, queries, expected, search, options, text, versioned
+):
+    if versioned:
+        options = {"version": (1, 0), **options}
+    elif "version" in options:
+        pytest.skip("an array without a version")
+    x = exporter(queries, **options)
+    with pytest.raises(faiss_ext.InvalidArray, match=f"^x\\b.*({text})"):
+        search(x)
+    assert x.deleted == [1]
+    np.testing.assert_array_equal(search(queries), expected[1])
+
+
+def test_a_null_pointer_is_refused(search):
+    x = Exporter(0, (N, DIMS))
+    with pytest.raises(ValueError, match="null pointer"):
+        search(x)
+    assert x.deleted == [1]
+
+
+def test_a_pointer_that_cuda_does_not_know_is_refused(search, queries):
+    host = np.ascontiguousarray(queries)
+    x = Exporter(host.ctypes.data, (N, DIMS))
+    with pytest.raises(ValueError, match="no memory of a GPU"):
+        search(x)
+    assert x.deleted == [1]
+
+
+def test_the_device_is_what_the_runtime_says(exporter, queries, search, simulator):
+    simulator.library.cuda_sim_set_device_count(2)
+    x = exporter(queries, device=(CUDA, 1))
+    with pytest.raises(ValueError, match="says it is on GPU 1, but its memory is on GPU 0"):
+        search(x)
+    assert x.deleted == [1]
+
+
+def test_a_capsule_on_another_device_than_said_is_refused(
+    exporter, queries, search
+):
+    x = exporter(queries)
+    x.said = (CUDA, 3)
+    with pytest.raises(ValueError, match="__dlpack_device__ gave"):
+        search(x)
+    assert x.deleted == [1]
+
+
+@pytest.mark.parametrize("said", [None, 2, (2,), ("cuda", 0), (4, 0), (10, 0)])
+def test_devices_that_are_none_are_refused_before_anything_is_lent(
+    exporter, queries, search, said
+):
+    x = exporter(queries)
+    x.said = said
+    with pytest.raises(ValueError, match="^x: "):
+        search(x)
+    assert not x.calls
+
+
+@pytest.mark.parametrize("error", [
+    BufferError("requires grad"), RuntimeError("no"), ValueError("stream")])
+def test_an_exporter_that_raises_is_named(
+    faiss_ext, exporter, queries, search, error
+):
+    x = exporter(queries, error=error)
+    with pytest.raises(faiss_ext.InvalidArray, match="x: its __dlpack__ raised") as caught:
+        search(x)
+    assert caught.value.__cause__ is error
+    assert len(x.calls) == 1
+
+
+def test_an_exporter_whose_device_raises_is_named(exporter, queries, search):
+    x = exporter(queries)
+    x.__class__ = type("Odd", (Exporter,), {
+        "__dlpack_device__": lambda self: 1 // 0})
+    with pytest.raises(ValueError, match="__dlpack_device__ raised ZeroDiv"):
+        search(x)
+
+
+def test_a_deleter_runs_without_the_pending_exception(
+    exporter, queries, search
+):
+    seen = []
+
+    def look():
+        seen.append(sys.exc_info())
+        # Any code that asks would fail on a pending exception.
+        ctypes.pythonapi.PyErr_Occurred.restype = ctypes.c_void_p
+        seen.append(ctypes.pythonapi.PyErr_Occurred())
+
+    x = exporter(queries, dtype=(2, 64, 1), on_delete=look)
+    with pytest.raises(ValueError, match="float64"):
+        search(x)
+    assert x.deleted == [1] and seen[1] is None
+
+    x = exporter(queries, dtype=(2, 32, 2), on_delete=look)
+    with pytest.raises(ValueError, match="lanes"):
+        search(x)
+    assert x.deleted == [1] and seen[3] is None
+
+
+def test_read_only_arrays_are_inputs_and_no_outputs(
+    index, exporter, queries, expected, search
+):
+    x = exporter(queries, version=(1, 0), flags=READ_ONLY)
+    np.testing.assert_array_equal(search(x), expected[1])
+    D = exporter(np.zeros((N, K), "float32"), version=(1, 0), flags=READ_ONLY)
+    with pytest.raises(ValueError, match="D: read-only"):
+        index.search(queries, K, D=D)
+    assert D.deleted == [1]
+
+
+def test_a_copy_is_no_output(index, exporter, queries):
+    D = exporter(np.zeros((N, K), "float32"), version=(1, 0), flags=COPIED)
+    with pytest.raises(ValueError, match="D: its __dlpack__ lends a copy"):
+        index.search(queries, K, D=D)
+    assert D.calls[0]["copy"] is False
+
+
+def test_given_outputs_are_filled_in_place(
+    index, exporter, queries, expected, simulator
+):
+    x = exporter(queries)
+    D = exporter(np.zeros((N, K), "float32"))
+    I = exporter(np.zeros((N, K), "int64"), dtype=INT64)
+    simulator.reset_counters()
+    got = index.search(x, K, D=D, I=I)
+    assert got[0] is D and got[1] is I
+    assert simulator.waits() == 0
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
+    np.testing.assert_array_equal(D.memory.get(), expected[0])
+    np.testing.assert_array_equal(I.memory.get(), expected[1])
+
+
+def test_arrays_are_kept_until_the_work_is_done(
+    index, exporter, queries, simulator
+):
+    from faiss_ext import in_flight
+
+    x = exporter(queries)
+    D = exporter(np.zeros((N, K), "float32"))
+    I = exporter(np.zeros((N, K), "int64"), dtype=INT64)
+    loans = [a.loans for a in (x, D, I)]
+    stream = index.default_stream_c()
+    # Indexes of tests that failed would wait for the stream when they go.
+    gc.collect()
+    simulator.hold(stream)
+    index.search(x, K, D=D, I=I)
+    memory = [a.memory for a in (x, D, I)]
+    del x, D, I
+    in_flight.let_go()
+    assert [loan[0].deleted for loan in loans] == [0, 0, 0]
+    simulator.release(stream)
+    simulator.synchronize()
+    in_flight.let_go()
+    assert [loan[0].deleted for loan in loans] == [1, 1, 1]
+    del memory
+
+
+def library_with_stream(monkeypatch, stream):
+    library = types.ModuleType("lib_with_stream")
+    library.cuda = types.SimpleNamespace(
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=stream))
+    monkeypatch.setitem(sys.modules, "lib_with_stream", library)
+    return type("Tensor", (Exporter,), {"__module__": "lib_with_stream"})
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["current", "legacy"])
+def test_the_library_goes_on_after_the_results(
+    index, exporter, queries, expected, gpu_array, simulator, monkeypatch, known
+):
+    stream = simulator.new_stream() if known else None
+    D = exporter(np.zeros((N, K), "float32"))
+    I = exporter(np.zeros((N, K), "int64"), dtype=INT64)
+    copy = gpu_array(np.zeros((N, K), "int64"))
+    if known:
+        its_class = library_with_stream(monkeypatch, stream)
+        D.__class__ = I.__class__ = its_class
+    index.search(queries, K, D=D, I=I)
+    assert simulator.library.cudaMemcpyAsync(
+        copy._pointer, I.memory._pointer, N * K * 8, DEFAULT, stream) == 0
+    np.testing.assert_array_equal(copy.get(), expected[1])
+
+
+def test_host_arrays_that_offer_only_dlpack_are_inputs_and_outputs(
+    index, queries, expected, search
+):
+    host = np.ascontiguousarray(queries)
+    x = Exporter(host.ctypes.data, (N, DIMS), device=(CPU, 0))
+    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
+    outs = [
+        Exporter(D.ctypes.data, (N, K), device=(CPU, 0)),
+        Exporter(I.ctypes.data, (N, K), device=(CPU, 0), dtype=INT64),
+    ]
+    index.search(x, K, D=outs[0], I=outs[1])
+    np.testing.assert_array_equal(I, expected[1])
+    np.testing.assert_array_equal(D, expected[0])
+    assert all("stream" not in call for a in (x, *outs) for call in a.calls)
+    gc.collect()
+    assert x.deleted == [1]
+
+
+def test_strided_host_arrays_are_converted_as_faiss_does(
+    queries, expected, search
+):
+    host = np.ascontiguousarray(queries[::-1]).astype("float64")
+    last = host.ctypes.data + (N - 1) * DIMS * 8
+    x = Exporter(last, (N, DIMS), device=(CPU, 0), strides=(-DIMS, 1),
+                 dtype=(2, 64, 1))
+    np.testing.assert_array_equal(search(x), expected[1])
+
+
+def test_pinned_and_managed_memory(
+    queries, expected, search, simulator
+):
+    library = simulator.library
+    pinned = ctypes.c_void_p()
+    assert library.cudaHostAlloc(
+        ctypes.byref(pinned), ctypes.c_size_t(queries.nbytes), 0) == 0
+    ctypes.memmove(pinned, queries.ctypes.data, queries.nbytes)
+    x = Exporter(pinned.value, (N, DIMS), device=(CUDA_HOST, 0))
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert "stream" not in x.calls[0]
+    simulator.synchronize()
+    assert library.cudaFreeHost(pinned) == 0
+    managed = ctypes.c_void_p()
+    assert library.cudaMallocManaged(
+        ctypes.byref(managed), ctypes.c_size_t(queries.nbytes), 1) == 0
+    ctypes.memmove(managed, queries.ctypes.data, queries.nbytes)
+    x = Exporter(managed.value, (N, DIMS), device=(CUDA_MANAGED, 0))
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert x.calls[0]["stream"] > 0
+    simulator.synchronize()
+    assert library.cudaFree(managed) == 0
+
+
+def both(exporter, gpu_array, queries, interface):
+    """An array that offers DLPack and the CUDA Array Interface."""
+    x = exporter(queries)
+    x.__class__ = type("Both", (Exporter,), {
+        "__cuda_array_interface__": property(interface)})
+    return x
+
+
+def test_an_interface_with_a_stream_goes_before_dlpack(
+    exporter, gpu_array, queries, expected, search, simulator
+):
+    stream = simulator.new_stream()
+    x = both(exporter, gpu_array, queries, lambda self: {
+        **self.memory.__cuda_array_interface__, "stream": stream})
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert not x.calls
+
+
+@pytest.mark.parametrize("interface", [
+    {"version": 2}, {"version": 3, "stream": None}], ids=str)
+def test_dlpack_goes_before_an_interface_without_a_stream(
+    exporter, gpu_array, queries, expected, search, interface
+):
+    x = both(exporter, gpu_array, queries, lambda self: {
+        **self.memory.__cuda_array_interface__, **interface})
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert len(x.calls) == 1
+
+
+def test_an_interface_that_raises_is_no_offer(
+    exporter, gpu_array, queries, expected, search
+):
+    x = both(exporter, gpu_array, queries, lambda self: 1 // 0)
+    np.testing.assert_array_equal(search(x), expected[1])
+    assert len(x.calls) == 1
