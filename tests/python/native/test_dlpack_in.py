@@ -445,6 +445,13 @@ def test_strided_host_arrays_are_converted_as_faiss_does(
     np.testing.assert_array_equal(search(x), expected[1])
 
 
+def test_host_arrays_beyond_numpy_are_refused(faiss_ext, search):
+    x = Exporter(0, (0, 2**40, 2**40), device=(CPU, 0))
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: shape"):
+        search(x)
+    assert x.deleted == [1]
+
+
 def test_pinned_and_managed_memory(
     queries, expected, search, simulator
 ):
