@@ -3,6 +3,7 @@ until the work is done."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -188,19 +189,25 @@ class Call:
                 if operand.prepare:
                     operand.prepare()
             work()
-        finally:
-            # Also where it failed: something may have been enqueued.
-            for stream, device in after:
-                native.order_streams_c(
-                    self.stream, self.device, stream, device
-                )
-            kept = [
-                (operand.array, operand.owner, operand.view.owner)
-                for operand in self._inputs + self._outputs
-                if operand.view.on_gpu
-            ]
-            if kept:
-                in_flight.keep(self.stream, self.device, kept)
+        except BaseException:
+            # Something may have been enqueued. What fails now fails for the
+            # same reason, which is told already.
+            with contextlib.suppress(RuntimeError):
+                self._hand_on(after)
+            raise
+        self._hand_on(after)
+
+    def _hand_on(self, after: set[tuple[int, int]]) -> None:
+        """Let streams go on, and keep what was lent until the work is done."""
+        for stream, device in after:
+            native.order_streams_c(self.stream, self.device, stream, device)
+        kept = [
+            (operand.array, operand.owner, operand.view.owner)
+            for operand in self._inputs + self._outputs
+            if operand.view.on_gpu
+        ]
+        if kept:
+            in_flight.keep(self.stream, self.device, kept)
 
     def _in_place(self, name: str, array: Any, view: ArrayView) -> Operand:
         view = gpu_memory.locate(view, name)

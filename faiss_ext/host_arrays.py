@@ -98,6 +98,12 @@ def as_numpy(view: ArrayView, name: str) -> np.ndarray:
         raise InvalidArray(
             f"{name}: dtype {view.dtype} in host memory; NumPy has no such type"
         ) from None
-    if not view.span:
-        return np.empty(view.shape, dtype)
-    return np.asarray(_Memory(view))
+    try:
+        if not view.span:
+            return np.empty(view.shape, dtype)
+        return np.asarray(_Memory(view))
+    except ValueError as error:
+        # NumPy has fewer dimensions, and bounds on empty arrays too.
+        raise InvalidArray(
+            f"{name}: shape {view.shape} in host memory: {error}"
+        ) from None

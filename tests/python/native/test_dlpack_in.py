@@ -318,26 +318,20 @@ def test_an_exporter_whose_device_raises_is_named(exporter, queries, search):
         search(x)
 
 
-def test_a_deleter_runs_without_the_pending_exception(
-    exporter, queries, search
-):
+def test_a_deleter_runs_without_the_pending_exception(gpu_array, queries):
+    from faiss_ext import swigfaiss_ext as native
+
+    pending = ctypes.pythonapi.PyErr_Occurred
+    pending.restype = ctypes.c_void_p
     seen = []
-
-    def look():
-        seen.append(sys.exc_info())
-        # Any code that asks would fail on a pending exception.
-        ctypes.pythonapi.PyErr_Occurred.restype = ctypes.c_void_p
-        seen.append(ctypes.pythonapi.PyErr_Occurred())
-
-    x = exporter(queries, dtype=(2, 64, 1), on_delete=look)
-    with pytest.raises(ValueError, match="float64"):
-        search(x)
-    assert x.deleted == [1] and seen[1] is None
-
-    x = exporter(queries, dtype=(2, 32, 2), on_delete=look)
-    with pytest.raises(ValueError, match="lanes"):
-        search(x)
-    assert x.deleted == [1] and seen[3] is None
+    memory = gpu_array(queries)
+    loan = Loan(memory._pointer, (N, DIMS), on_delete=lambda: seen.append(pending()))
+    capsule = loan.capsule()
+    with pytest.raises(ZeroDivisionError):
+        # The array dies on the interpreter's stack, while the error is on its
+        # way.
+        print(native.take_dlpack_c("x", capsule), 1 // 0)
+    assert loan.deleted == 1 and seen == [None]
 
 
 def test_read_only_arrays_are_inputs_and_no_outputs(
@@ -449,6 +443,13 @@ def test_strided_host_arrays_are_converted_as_faiss_does(
     x = Exporter(last, (N, DIMS), device=(CPU, 0), strides=(-DIMS, 1),
                  dtype=(2, 64, 1))
     np.testing.assert_array_equal(search(x), expected[1])
+
+
+def test_host_arrays_beyond_numpy_are_refused(faiss_ext, search):
+    x = Exporter(0, (0, 2**40, 2**40), device=(CPU, 0))
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: shape"):
+        search(x)
+    assert x.deleted == [1]
 
 
 def test_pinned_and_managed_memory(
