@@ -22,20 +22,26 @@ struct PythonError {};
 
 /// A reference that is given up at the end of its life.
 class Reference {
- public:
+   public:
     explicit Reference(PyObject* object) : object_(object) {
         if (!object) {
             throw PythonError{};
         }
     }
-    ~Reference() { Py_XDECREF(object_); }
+    ~Reference() {
+        Py_XDECREF(object_);
+    }
     Reference(const Reference&) = delete;
     Reference& operator=(const Reference&) = delete;
 
-    PyObject* get() const { return object_; }
-    PyObject* release() { return std::exchange(object_, nullptr); }
+    PyObject* get() const {
+        return object_;
+    }
+    PyObject* release() {
+        return std::exchange(object_, nullptr);
+    }
 
- private:
+   private:
     PyObject* object_;
 };
 
@@ -332,7 +338,9 @@ PyObject* lendHostCopy(
                 true};
         struct Unlocked {
             PyThreadState* state = PyEval_SaveThread();
-            ~Unlocked() { PyEval_RestoreThread(state); }
+            ~Unlocked() {
+                PyEval_RestoreThread(state);
+            }
         };
         {
             Unlocked unlocked;

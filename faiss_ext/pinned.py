@@ -144,8 +144,7 @@ def empty_results(n, k):
     -------
     distances, labels : numpy.ndarray
         float32 and int64, shape [n, k]: views on one pinned block, labels
-        first, so that one copy fills both; beyond the bound of the pool, in
-        ordinary memory.
+        first; beyond the bound of the pool, in ordinary memory.
     """
     count = n * k
     both = _the_pool.bytes_array(count * 12) if count else None

@@ -18,7 +18,9 @@ struct DataType {
     /// Of one element: 8, 16, 32, 64, or 128 for complex numbers.
     int bits;
 
-    size_t bytes() const { return static_cast<size_t>(bits) / 8; }
+    size_t bytes() const {
+        return static_cast<size_t>(bits) / 8;
+    }
 
     /// Such as "float32", "bfloat16" or "bool".
     FAISS_EXT_API std::string name() const;
@@ -58,7 +60,7 @@ struct ArrayDescription {
 /// Invariant: all elements lie at addresses that exist, none at null, each
 /// aligned to its size.
 class FAISS_EXT_API ArrayView {
- public:
+   public:
     /// Most dimensions an array may have.
     static constexpr int kMaxRank = 64;
 
@@ -69,17 +71,33 @@ class FAISS_EXT_API ArrayView {
     ArrayView(const std::string& name, ArrayDescription description);
 
     /// Address of the first element.
-    void* data() const noexcept { return a_.data; }
-    const DataType& dtype() const noexcept { return a_.dtype; }
-    const std::vector<int64_t>& shape() const noexcept { return a_.shape; }
+    void* data() const noexcept {
+        return a_.data;
+    }
+    const DataType& dtype() const noexcept {
+        return a_.dtype;
+    }
+    const std::vector<int64_t>& shape() const noexcept {
+        return a_.shape;
+    }
     /// In bytes.
-    const std::vector<int64_t>& strides() const noexcept { return a_.strides; }
-    DeviceKind kind() const noexcept { return a_.kind; }
-    int device() const noexcept { return a_.device; }
-    bool readOnly() const noexcept { return a_.readOnly; }
+    const std::vector<int64_t>& strides() const noexcept {
+        return a_.strides;
+    }
+    DeviceKind kind() const noexcept {
+        return a_.kind;
+    }
+    int device() const noexcept {
+        return a_.device;
+    }
+    bool readOnly() const noexcept {
+        return a_.readOnly;
+    }
 
     /// Number of elements.
-    int64_t elements() const noexcept { return elements_; }
+    int64_t elements() const noexcept {
+        return elements_;
+    }
 
     /// elements() times the item size; fits a ptrdiff_t.
     size_t checkedBytes() const noexcept {
@@ -95,9 +113,11 @@ class FAISS_EXT_API ArrayView {
     void* lowest() const noexcept;
 
     /// Bytes from lowest() to the end of the highest element; 0 if empty.
-    size_t span() const noexcept { return span_; }
+    size_t span() const noexcept {
+        return span_;
+    }
 
- private:
+   private:
     ArrayDescription a_;
     int64_t elements_ = 0;
     /// Bytes from the lowest element to data().

@@ -58,8 +58,8 @@ cudaError_t launchToFloat32(
     switch (source.dtype.kind) {
         case DataType::Kind::Float:
             return source.dtype.bits == 16
-                    ? launch<__half>(source, destination, stream)
-                    : launch<float>(source, destination, stream);
+                           ? launch<__half>(source, destination, stream)
+                           : launch<float>(source, destination, stream);
         case DataType::Kind::BFloat:
             return launch<__nv_bfloat16>(source, destination, stream);
         case DataType::Kind::Int:

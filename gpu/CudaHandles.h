@@ -11,7 +11,7 @@ namespace gpu {
 
 /// Makes `device` the calling thread's current device for one scope.
 class FAISS_EXT_API DeviceGuard {
- public:
+   public:
     /// Throws CudaError.
     explicit DeviceGuard(int device);
     ~DeviceGuard();
@@ -19,7 +19,7 @@ class FAISS_EXT_API DeviceGuard {
     DeviceGuard(const DeviceGuard&) = delete;
     DeviceGuard& operator=(const DeviceGuard&) = delete;
 
- private:
+   private:
     int previous_;
     bool changed_;
 };
@@ -31,7 +31,7 @@ FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// A CUDA event without timing, on the device that is current when it is made.
 class FAISS_EXT_API Event {
- public:
+   public:
     /// Throws CudaError.
     Event();
     ~Event();
@@ -52,22 +52,24 @@ class FAISS_EXT_API Event {
     /// Whether the mark is reached; does not wait. Throws CudaError.
     bool reached() const;
 
- private:
+   private:
     cudaEvent_t event_ = nullptr;
 };
 
 /// A stream that does not join the legacy default stream.
 class FAISS_EXT_API Stream {
- public:
+   public:
     /// Throws CudaError.
     Stream();
     ~Stream();
     Stream(Stream&& other) noexcept;
     Stream& operator=(Stream&& other) noexcept;
 
-    cudaStream_t get() const noexcept { return stream_; }
+    cudaStream_t get() const noexcept {
+        return stream_;
+    }
 
- private:
+   private:
     cudaStream_t stream_ = nullptr;
 };
 

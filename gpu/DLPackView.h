@@ -16,7 +16,7 @@ namespace gpu {
 /// The deleter is the lender's code; where that needs the interpreter's lock,
 /// the thread that destroys this object must hold it.
 class FAISS_EXT_API DLPackArray {
- public:
+   public:
     /// Takes over `tensor`, not null. Reads nothing of it yet.
     explicit DLPackArray(dlpack::PlainTensor* tensor) noexcept;
     explicit DLPackArray(dlpack::VersionedTensor* tensor) noexcept;
@@ -39,7 +39,7 @@ class FAISS_EXT_API DLPackArray {
     /// False if nothing is said.
     bool isCopy() const noexcept;
 
- private:
+   private:
     void giveBack() noexcept;
 
     // One of the two, or none after a move.

@@ -17,7 +17,7 @@ namespace gpu {
 /// arrays. Not movable; freed at the end of its life, in the order of the
 /// resources' default stream.
 class FAISS_EXT_API DeviceBuffer {
- public:
+   public:
     /// `bytes` of memory on `device`, usable in the order of the default stream
     /// of `resources`. Throws faiss::FaissException if there is not enough.
     DeviceBuffer(
@@ -30,12 +30,20 @@ class FAISS_EXT_API DeviceBuffer {
     DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
     /// Device pointer; nullptr if bytes was 0.
-    void* data() const noexcept { return data_; }
-    size_t bytes() const noexcept { return bytes_; }
-    int device() const noexcept { return device_; }
+    void* data() const noexcept {
+        return data_;
+    }
+    size_t bytes() const noexcept {
+        return bytes_;
+    }
+    int device() const noexcept {
+        return device_;
+    }
     /// The stream that the content is ordered on: the resources' default one
     /// when the buffer was made. It lives as long as this buffer.
-    cudaStream_t stream() const noexcept { return stream_; }
+    cudaStream_t stream() const noexcept {
+        return stream_;
+    }
 
     /// A copy with a life of its own, made in the order of stream(); does not
     /// wait. Throws faiss::FaissException if there is not enough memory,
@@ -46,7 +54,7 @@ class FAISS_EXT_API DeviceBuffer {
     /// waits for it. Throws CudaError.
     void copyToHost(void* to) const;
 
- private:
+   private:
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const std::shared_ptr<std::recursive_mutex> lock_;
     const int device_;

@@ -15,13 +15,15 @@ namespace gpu {
 /// recover from (such as cudaErrorMemoryAllocation); after an error that ends
 /// the CUDA context, every later call throws CudaError too.
 class FAISS_EXT_API CudaError : public faiss::FaissException {
- public:
+   public:
     CudaError(cudaError_t code, const std::string& doing);
 
     /// The code that CUDA gave.
-    cudaError_t code() const noexcept { return code_; }
+    cudaError_t code() const noexcept {
+        return code_;
+    }
 
- private:
+   private:
     cudaError_t code_;
 };
 
@@ -29,7 +31,7 @@ class FAISS_EXT_API CudaError : public faiss::FaissException {
 /// a device array shorter than it must be, arrays that overlap. Nothing was
 /// read, written or enqueued.
 class FAISS_EXT_API InvalidArray : public faiss::FaissException {
- public:
+   public:
     using faiss::FaissException::FaissException;
     ~InvalidArray() override;
 };
@@ -37,7 +39,7 @@ class FAISS_EXT_API InvalidArray : public faiss::FaissException {
 /// The call asks for something that this index cannot answer (such as a search
 /// among selected ids), and that must not be answered with something else.
 class FAISS_EXT_API Unsupported : public faiss::FaissException {
- public:
+   public:
     using faiss::FaissException::FaissException;
     ~Unsupported() override;
 };

@@ -25,7 +25,7 @@ bool isFloat16Store(const faiss::Index* index) {
 /// Faiss' cloner with the flat cases replaced. Indexes that hold others are
 /// cloned by Faiss, which comes back here for what they hold.
 class FlatCloner : public faiss::gpu::ToGpuCloner {
- public:
+   public:
     using faiss::gpu::ToGpuCloner::ToGpuCloner;
 
     faiss::Index* clone_Index(const faiss::Index* index) override {
@@ -50,7 +50,7 @@ class FlatCloner : public faiss::gpu::ToGpuCloner {
         return faiss::gpu::ToGpuCloner::clone_Index(index);
     }
 
- private:
+   private:
     faiss::gpu::GpuIndexFlatConfig flatConfig(bool float16) const {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = device;
@@ -62,7 +62,7 @@ class FlatCloner : public faiss::gpu::ToGpuCloner {
 /// Faiss' cloner for several GPUs, which makes stock indexes of flat ones
 /// through copies of its single-GPU cloner; so the flat cases are met here.
 class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
- public:
+   public:
     using faiss::gpu::ToGpuClonerMultiple::ToGpuClonerMultiple;
 
     faiss::Index* clone_Index(const faiss::Index* index) override {
@@ -76,7 +76,7 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
         return shard ? shardsOf(flat) : replicasOf(flat);
     }
 
- private:
+   private:
     faiss::Index* onGpu(size_t i, const faiss::Index* index) {
         const auto& sub = sub_cloners[i];
         return FlatCloner(sub.provider, sub.device, *this).clone_Index(index);

@@ -16,7 +16,7 @@ namespace gpu {
 /// constructor is Faiss' with an optional StagedConfig at its end; each throws
 /// what Faiss' throws, and InvalidArray for a bad StagedConfig.
 class FAISS_EXT_API GpuIndexFlat : public StagedFlat<faiss::gpu::GpuIndexFlat> {
- public:
+   public:
     /// A copy of `index` on the GPU of `config`.
     GpuIndexFlat(
             faiss::gpu::GpuResourcesProvider* provider,
@@ -59,7 +59,7 @@ class FAISS_EXT_API GpuIndexFlat : public StagedFlat<faiss::gpu::GpuIndexFlat> {
 /// faiss::gpu::GpuIndexFlatL2 with staged results (squared L2 distances).
 class FAISS_EXT_API GpuIndexFlatL2
         : public StagedFlat<faiss::gpu::GpuIndexFlatL2> {
- public:
+   public:
     GpuIndexFlatL2(
             faiss::gpu::GpuResourcesProvider* provider,
             faiss::IndexFlatL2* index,
@@ -97,7 +97,7 @@ class FAISS_EXT_API GpuIndexFlatL2
 /// faiss::gpu::GpuIndexFlatIP with staged results (inner products).
 class FAISS_EXT_API GpuIndexFlatIP
         : public StagedFlat<faiss::gpu::GpuIndexFlatIP> {
- public:
+   public:
     GpuIndexFlatIP(
             faiss::gpu::GpuResourcesProvider* provider,
             faiss::IndexFlatIP* index,

@@ -23,7 +23,7 @@ struct HostCopy {
 /// One object serves one stream and one search after another. `reset` before a
 /// search; the copies are valid until the next `reset`.
 class HostCopies {
- public:
+   public:
     /// Forgets the copies of the last search and makes room for those of
     /// `steps` tiles. None of the old ones may still be enqueued.
     void reset(size_t steps);
@@ -36,7 +36,7 @@ class HostCopies {
     /// way when this returns: for a caller that gives up on a failed stream.
     void abandon();
 
- private:
+   private:
     struct Step {
         HostCopies* owner;
         std::vector<HostCopy> pieces;

@@ -27,7 +27,9 @@ struct MemoryPlacement {
     bool onDevice(int id) const {
         return kind == MemoryKind::Device && device == id;
     }
-    bool onHost() const { return kind != MemoryKind::Device; }
+    bool onHost() const {
+        return kind != MemoryKind::Device;
+    }
 };
 
 /// Asks the CUDA runtime where [data, data + bytes) lies; bytes >= 1. Both ends

@@ -12,18 +12,20 @@ namespace gpu {
 /// A pool of pinned memory that its blocks keep alive: for results that the GPU
 /// writes where the caller reads them, and that live as long as he likes.
 class FAISS_EXT_API PinnedBlockPool {
- public:
+   public:
     /// At most `capacity` bytes are pinned at any time.
     explicit PinnedBlockPool(size_t capacity);
 
-    PinnedBufferPool& buffers() noexcept { return buffers_; }
+    PinnedBufferPool& buffers() noexcept {
+        return buffers_;
+    }
 
     /// How often memory was pinned.
     uint64_t allocations() const noexcept {
         return counters_.pinnedAllocations;
     }
 
- private:
+   private:
     TransferCounters counters_;
     PinnedBufferPool buffers_;
 };
@@ -31,7 +33,7 @@ class FAISS_EXT_API PinnedBlockPool {
 /// Pinned memory on loan from a PinnedBlockPool, returned at the end of its
 /// life, by any thread. Not movable.
 class FAISS_EXT_API PinnedBlock {
- public:
+   public:
     /// A block of at least `bytes`, or nullptr where the pool's capacity cannot
     /// hold it. Does not wait. Throws CudaError if pinning fails.
     static std::unique_ptr<PinnedBlock> tryMake(
@@ -40,9 +42,11 @@ class FAISS_EXT_API PinnedBlock {
     PinnedBlock(const PinnedBlock&) = delete;
     PinnedBlock& operator=(const PinnedBlock&) = delete;
 
-    void* data() const noexcept { return buffer_.data(); }
+    void* data() const noexcept {
+        return buffer_.data();
+    }
 
- private:
+   private:
     PinnedBlock(std::shared_ptr<PinnedBlockPool> pool, PinnedBuffer buffer);
 
     // In this order: the buffer goes back before the pool may end.

@@ -20,24 +20,28 @@ class PinnedBufferPool;
 /// A piece of pinned host memory on loan from a PinnedBufferPool: move-only,
 /// goes back to the pool at the end of its life. The pool must outlive it.
 class FAISS_EXT_API PinnedBuffer {
- public:
+   public:
     PinnedBuffer() = default;
     ~PinnedBuffer();
     PinnedBuffer(PinnedBuffer&& other) noexcept;
     PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
 
     /// Host pointer, or nullptr for an empty buffer.
-    char* data() const noexcept { return data_; }
+    char* data() const noexcept {
+        return data_;
+    }
 
     /// Bytes: at least what was asked for.
-    size_t size() const noexcept { return size_; }
+    size_t size() const noexcept {
+        return size_;
+    }
 
     /// Gives the buffer back now, to be lent again once the work enqueued so
     /// far on `stream` is done. Does not wait. Throws CudaError; then the
     /// buffer stays with the caller.
     void releaseAfter(cudaStream_t stream);
 
- private:
+   private:
     friend class PinnedBufferPool;
     PinnedBuffer(PinnedBufferPool* pool, char* data, size_t size);
 
@@ -54,7 +58,7 @@ class FAISS_EXT_API PinnedBuffer {
 /// is held. Buffers must be back before the pool is destroyed, which waits for
 /// the events of those released with `releaseAfter`.
 class FAISS_EXT_API PinnedBufferPool {
- public:
+   public:
     /// At most `capacity` bytes are pinned at any time. `counters` is told of
     /// waits and allocations, and must outlive the pool.
     PinnedBufferPool(size_t capacity, TransferCounters& counters);
@@ -78,7 +82,9 @@ class FAISS_EXT_API PinnedBufferPool {
     /// Unpins every buffer that is not in use. Does not wait.
     void trim();
 
-    size_t capacity() const noexcept { return capacity_; }
+    size_t capacity() const noexcept {
+        return capacity_;
+    }
 
     /// Bytes pinned now, lent or idle.
     size_t pinnedBytes() const;
@@ -86,7 +92,7 @@ class FAISS_EXT_API PinnedBufferPool {
     /// The size that a request for `bytes` is rounded up to.
     static size_t bucketSize(size_t bytes);
 
- private:
+   private:
     friend class PinnedBuffer;
 
     /// A buffer that the GPU may still use.

@@ -32,7 +32,7 @@ FAISS_EXT_API void keepForEver(
 /// made and destroyed: they allocate, copy and free then. The first base of a
 /// class, so that it is made before the others and destroyed after them.
 class LockedBothEnds {
- protected:
+   protected:
     /// Takes the lock. The class derived from this calls `endConstruction` at
     /// the end of its constructor and `beginDestruction` in its destructor, on
     /// the same threads. Throws faiss::FaissException if there are none.
@@ -44,12 +44,16 @@ class LockedBothEnds {
     explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
             : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
 
-    void endConstruction() { atEnds_.unlock(); }
-    void beginDestruction() { atEnds_.lock(); }
+    void endConstruction() {
+        atEnds_.unlock();
+    }
+    void beginDestruction() {
+        atEnds_.lock();
+    }
 
     const std::shared_ptr<std::recursive_mutex> lock_;
 
- private:
+   private:
     // Not held between the two ends.
     std::unique_lock<std::recursive_mutex> atEnds_;
 };

@@ -88,27 +88,12 @@ void RowArrays::layOut(idx_t rows) {
         }
     }
     blockBytes_ = packedBytes_;
-    const Array* before = nullptr;
     for (Array& array : arrays_) {
         if (array.route == Route::Copied || array.route == Route::Dropped) {
-            array.offset = before && oneAfterAnother(*before, array)
-                                   ? blockBytes_
-                                   : alignUp(blockBytes_);
+            array.offset = alignUp(blockBytes_);
             blockBytes_ = array.offset + rows * array.rowBytes;
-            before = &array;
         }
     }
-}
-
-/// Whether the GPU copies two results of the tile to places that touch, as in a
-/// block from the pool of results: then they lie so in the block too, and one
-/// copy moves both. (The larger elements come first, so both stay aligned.)
-bool RowArrays::oneAfterAnother(const Array& first, const Array& second) const {
-    return direction_ == Direction::FromDevice && rows_ == n_ &&
-           first.route == Route::Copied && second.route == Route::Copied &&
-           first.place.kind == second.place.kind &&
-           first.place.device == second.place.device &&
-           first.data + n_ * first.rowBytes == second.data;
 }
 
 std::vector<HostCopy> RowArrays::hostCopies(idx_t first, char* pinned) const {
@@ -148,20 +133,13 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
     if (packedBytes_ > 0) {
         add(block, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
     }
-    const Array* before = nullptr;
     for (const Array& array : arrays_) {
-        if (array.route != Route::Copied) {
-            continue;
-        }
-        if (before && oneAfterAnother(*before, array)) {
-            copies.back().bytes += rows_ * array.rowBytes;
-        } else {
+        if (array.route == Route::Copied) {
             add(block + array.offset,
                 array.data + first * array.rowBytes,
                 array.place,
                 rows_ * array.rowBytes);
         }
-        before = &array;
     }
     return copies;
 }

@@ -23,7 +23,7 @@ struct DeviceCopy {
 /// the same number of rows. Knows how each gets to or from the index's GPU and
 /// where its rows lie in the staging block of a tile. Makes no copy itself.
 class RowArrays {
- public:
+   public:
     enum class Direction { ToDevice, FromDevice };
 
     RowArrays(Direction direction, idx_t n, int device);
@@ -39,19 +39,29 @@ class RowArrays {
 
     /// Bytes that one row needs in a staging block; 0 if every array is used
     /// where it is.
-    size_t stagedRowBytes() const { return stagedRowBytes_; }
+    size_t stagedRowBytes() const {
+        return stagedRowBytes_;
+    }
     /// Of these, the bytes that go through pinned memory.
-    size_t pinnedRowBytes() const { return pinnedRowBytes_; }
+    size_t pinnedRowBytes() const {
+        return pinnedRowBytes_;
+    }
     /// Whether some array lies in host memory.
-    bool anyOnHost() const { return anyOnHost_; }
+    bool anyOnHost() const {
+        return anyOnHost_;
+    }
 
     /// Arranges the staging block of a tile of `rows` rows; what follows speaks
     /// of this tile until the next call.
     void layOut(idx_t rows);
     /// Bytes of the block that go through pinned memory, in one copy: they lie
     /// first, without gaps.
-    size_t packedBytes() const { return packedBytes_; }
-    size_t blockBytes() const { return blockBytes_; }
+    size_t packedBytes() const {
+        return packedBytes_;
+    }
+    size_t blockBytes() const {
+        return blockBytes_;
+    }
 
     /// The host's part for the tile that begins at row `first`: between
     /// pageable arrays and `pinned`.
@@ -64,7 +74,7 @@ class RowArrays {
     /// Device pointers to the tile's rows, one for each array.
     std::vector<void*> devicePointers(idx_t first, char* block) const;
 
- private:
+   private:
     /// How an array gets to or from the GPU.
     enum class Route {
         /// It lies on the index's GPU and is used where it is.
@@ -86,8 +96,6 @@ class RowArrays {
         /// Where its rows begin in the tile's block.
         size_t offset;
     };
-
-    bool oneAfterAnother(const Array& first, const Array& second) const;
 
     const Direction direction_;
     const idx_t n_;

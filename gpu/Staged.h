@@ -42,7 +42,7 @@ namespace gpu {
 /// waits for work in flight that uses this memory.
 template <class Base>
 class Staged : protected LockedBothEnds, public Base {
- public:
+   public:
     /// `config`, then the arguments of a constructor of Base, of which the
     /// first gives the resources.
     template <typename Resources, typename... Args>
@@ -221,7 +221,7 @@ class Staged : protected LockedBothEnds, public Base {
         pipeline_->counters().reset();
     }
 
- protected:
+   protected:
     /// Runs `work` through the pipeline: the lock taken, the index's device
     /// current. n >= 1.
     void runStaged(
@@ -245,7 +245,7 @@ class Staged : protected LockedBothEnds, public Base {
 
     std::unique_ptr<StagingPipeline> pipeline_;
 
- private:
+   private:
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
     TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
         return [this, k, params](

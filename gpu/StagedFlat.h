@@ -14,7 +14,7 @@ namespace gpu {
 /// that can be read back. The same rules hold for arrays, waits and errors.
 template <class Base>
 class StagedFlat : public Staged<Base> {
- public:
+   public:
     using Staged<Base>::Staged;
 
     ~StagedFlat() override {
@@ -136,7 +136,7 @@ class StagedFlat : public Staged<Base> {
                 });
     }
 
- protected:
+   protected:
     /// Faiss' kernels read whatever a key points at.
     void checkKeys(idx_t n, const idx_t* keys) const {
         if (!placementOf(keys, n * sizeof(idx_t), "keys").onHost()) {

@@ -43,7 +43,7 @@ void copyNow(const std::vector<HostCopy>& copies) {
 /// flight ends before the caller gets its arrays back and before pinned
 /// buffers return to the pool. This is the one place that synchronises streams.
 class EndWorkOnFailure {
- public:
+   public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
     /// computation uses. `whenLost` is called if the CUDA context is lost.
     EndWorkOnFailure(
@@ -80,9 +80,11 @@ class EndWorkOnFailure {
         }
     }
 
-    void disarm() { armed_ = false; }
+    void disarm() {
+        armed_ = false;
+    }
 
- private:
+   private:
     faiss::gpu::GpuResources& resources_;
     const int device_;
     std::vector<cudaStream_t> streams_;
@@ -96,7 +98,7 @@ class EndWorkOnFailure {
 
 /// One call of run, from the look at its arrays to the end of its wait.
 class StagingPipeline::Call {
- public:
+   public:
     Call(StagingPipeline& pipeline,
          idx_t n,
          const std::vector<InputRows>& inputs,
@@ -105,7 +107,7 @@ class StagingPipeline::Call {
 
     void run();
 
- private:
+   private:
     void runOneTile();
     void runTiles();
 

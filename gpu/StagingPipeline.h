@@ -57,7 +57,7 @@ using TileWork = std::function<void(
 ///
 /// Not thread-safe: the caller holds the lock of the resources.
 class FAISS_EXT_API StagingPipeline {
- public:
+   public:
     /// Allocates nothing on the GPU. Throws InvalidArray for a bad config.
     StagingPipeline(
             std::shared_ptr<faiss::gpu::GpuResources> resources,
@@ -103,9 +103,11 @@ class FAISS_EXT_API StagingPipeline {
     void waitForStream(cudaStream_t stream, int device);
     void makeStreamWait(cudaStream_t stream, int device);
 
-    TransferCounters& counters() noexcept { return counters_; }
+    TransferCounters& counters() noexcept {
+        return counters_;
+    }
 
- private:
+   private:
     class Call;
 
     /// Device memory kept from call to call.

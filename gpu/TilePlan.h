@@ -29,7 +29,9 @@ struct TilePlan {
     idx_t tiles = 0;
     int depth = 1;
 
-    idx_t firstRow(idx_t tile) const { return tile * tileRows; }
+    idx_t firstRow(idx_t tile) const {
+        return tile * tileRows;
+    }
     idx_t rowsOf(idx_t tile, idx_t n) const {
         const idx_t left = n - firstRow(tile);
         return left < tileRows ? left : tileRows;

@@ -34,7 +34,7 @@ struct TransferStats {
 /// The running counts behind TransferStats; any thread may read them while a
 /// search counts.
 class TransferCounters {
- public:
+   public:
     std::atomic<uint64_t> copiesToDevice{0};
     std::atomic<uint64_t> bytesToDevice{0};
     std::atomic<uint64_t> copiesToHost{0};

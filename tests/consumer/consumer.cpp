@@ -22,8 +22,7 @@ int main() {
 
         std::vector<float> distances(n * k);
         std::vector<faiss_ext::gpu::idx_t> labels(n * k);
-        index.search(
-                n, vectors.data(), k, distances.data(), labels.data());
+        index.search(n, vectors.data(), k, distances.data(), labels.data());
         const auto stats = index.getTransferStats();
 
         size_t own = 0;

@@ -25,7 +25,7 @@ using namespace test;
 constexpr int kDims = 8;
 
 class ClonerTest : public GpuTest {
- protected:
+   protected:
     const std::vector<float> base_ = randomVectors(70, kDims, 1);
 };
 

@@ -28,7 +28,7 @@ constexpr int kNearest = 4;
 constexpr size_t kQueries = 60;
 
 class Errors : public SimTest {
- protected:
+   protected:
     void SetUp() override {
         SimTest::SetUp();
         StagedConfig config;

@@ -23,7 +23,7 @@ constexpr int kNearest = 5;
 constexpr size_t kQueries = 90;
 
 class Ordering : public SimTest {
- protected:
+   protected:
     std::unique_ptr<GpuIndexFlatL2> makeIndex(int64_t tileRows) {
         StagedConfig config;
         config.tileRows = tileRows;
@@ -34,7 +34,9 @@ class Ordering : public SimTest {
         return index;
     }
 
-    cudaStream_t defaultStream() { return resources_.getDefaultStream(0); }
+    cudaStream_t defaultStream() {
+        return resources_.getDefaultStream(0);
+    }
 
     void expectRight(const Neighbours& found) {
         expectNeighbours(found, oracle_, base_, queries_, kDims, kNearest);

@@ -21,7 +21,7 @@ using faiss_ext::gpu::TransferCounters;
 using namespace test;
 
 class Pool : public SimTest {
- protected:
+   protected:
     void SetUp() override {
         SimTest::SetUp();
         check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));

@@ -21,7 +21,7 @@ using namespace test;
 
 /// Notes every allocation and release that another thread could disturb.
 class WatchedResources : public faiss::gpu::StandardGpuResourcesImpl {
- public:
+   public:
     void* allocMemory(const faiss::gpu::AllocRequest& request) override {
         look();
         return StandardGpuResourcesImpl::allocMemory(request);
@@ -35,7 +35,7 @@ class WatchedResources : public faiss::gpu::StandardGpuResourcesImpl {
     int uses = 0;
     int usesWithoutLock = 0;
 
- private:
+   private:
     void look() {
         ++uses;
         std::thread([this] {
@@ -49,7 +49,7 @@ class WatchedResources : public faiss::gpu::StandardGpuResourcesImpl {
 };
 
 class ResourcesLock : public SimTest {
- protected:
+   protected:
     void TearDown() override {
         EXPECT_GT(resources_->uses, 0);
         EXPECT_EQ(resources_->usesWithoutLock, 0);

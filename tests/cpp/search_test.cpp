@@ -18,7 +18,7 @@ using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 class SearchTest : public GpuTest {
- protected:
+   protected:
     static faiss::gpu::GpuIndexFlatConfig storage(bool float16) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.useFloat16 = float16;

@@ -24,7 +24,7 @@ constexpr size_t kResults = kQueries * kNearest;
 
 /// Two GPUs; the test's thread has GPU 0 current.
 class SeveralGpus : public SimTest {
- protected:
+   protected:
     void SetUp() override {
         SimTest::SetUp();
         cuda_sim_set_device_count(2);

@@ -77,7 +77,7 @@ cudaError_t launch(
             [](void* arg) { delete static_cast<F*>(arg); });
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim
 #endif
 
 #endif

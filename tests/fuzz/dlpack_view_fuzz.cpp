@@ -22,7 +22,7 @@ __extension__ typedef __int128 Wide;
 
 /// Takes values off the input; zeros when it is used up.
 class Input {
- public:
+   public:
     Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
 
     template <typename T>
@@ -41,7 +41,7 @@ class Input {
         return small == 127 ? take<int64_t>() : small;
     }
 
- private:
+   private:
     const uint8_t* data_;
     size_t size_;
 };

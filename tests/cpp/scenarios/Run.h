@@ -22,7 +22,7 @@ namespace scenarios {
 /// A wrong result or a broken promise. Not an exception of Faiss, so that a
 /// fault sweep tells the two apart.
 class Mismatch : public std::runtime_error {
- public:
+   public:
     using std::runtime_error::runtime_error;
 };
 
@@ -31,7 +31,7 @@ void require(bool holds, const std::string& otherwise);
 /// A CUDA call of the scenario itself failed, which only an injected fault can
 /// make it do.
 class OwnCallFailed : public std::runtime_error {
- public:
+   public:
     using std::runtime_error::runtime_error;
 };
 
@@ -60,15 +60,21 @@ std::vector<T> valuesOf(const Bytes& bytes) {
 /// Owns memory of one kind. Nobody may use it any more when it is destroyed:
 /// the destructor waits for nothing.
 class Buffer {
- public:
+   public:
     Buffer(Memory memory, size_t bytes);
     ~Buffer();
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
 
-    char* data() const { return data_; }
-    size_t size() const { return bytes_; }
-    Memory memory() const { return memory_; }
+    char* data() const {
+        return data_;
+    }
+    size_t size() const {
+        return bytes_;
+    }
+    Memory memory() const {
+        return memory_;
+    }
 
     /// Host memory: the host writes it or reads it now, and the simulator is
     /// told so.
@@ -80,7 +86,7 @@ class Buffer {
     /// Reads in the order of `stream`, and waits for it.
     Bytes streamRead(cudaStream_t stream) const;
 
- private:
+   private:
     const Memory memory_;
     const size_t bytes_;
     char* data_ = nullptr;
@@ -92,7 +98,7 @@ class Run;
 /// that it may enqueue. If one of these loses the device, Faiss aborts the
 /// process, whoever called it. Otherwise 0.
 class FaissAtWork {
- public:
+   public:
     FaissAtWork();
     ~FaissAtWork();
     static uint64_t firstOperation();
@@ -103,18 +109,22 @@ class FaissAtWork {
 using Check = std::function<void()>;
 
 class Run {
- public:
+   public:
     explicit Run(uint64_t seed);
     /// Frees all it owns without a check: the way out after a failure.
     ~Run();
     Run(const Run&) = delete;
     Run& operator=(const Run&) = delete;
 
-    uint64_t seed() const { return seed_; }
+    uint64_t seed() const {
+        return seed_;
+    }
 
     /// A number from low to high, both included.
     int pick(int low, int high);
-    bool coin() { return pick(0, 1) == 1; }
+    bool coin() {
+        return pick(0, 1) == 1;
+    }
     template <typename T>
     T oneOf(std::initializer_list<T> values) {
         return values.begin()[pick(0, static_cast<int>(values.size()) - 1)];
@@ -130,36 +140,54 @@ class Run {
     std::shared_ptr<Buffer> buffer(Memory memory, const Bytes& values);
 
     /// The same for memory made elsewhere.
-    void keepBuffer(std::shared_ptr<Buffer> made) { buffers_.push_back(made); }
+    void keepBuffer(std::shared_ptr<Buffer> made) {
+        buffers_.push_back(made);
+    }
 
     /// The resources object number `i`, made by the first that asks.
     faiss::gpu::StandardGpuResources& resources(int i = 0);
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
-    void setFaissPinned(size_t bytes) { faissPinned_ = bytes; }
+    void setFaissPinned(size_t bytes) {
+        faissPinned_ = bytes;
+    }
 
     /// The same for Faiss' temporary memory.
-    void setFaissTemporary(size_t bytes) { faissTemporary_ = bytes; }
+    void setFaissTemporary(size_t bytes) {
+        faissTemporary_ = bytes;
+    }
 
     /// Called when the first resources object is there: what Faiss does when a
     /// device is lost while that is made is not ours.
-    void whenReady(std::function<void()> call) { whenReady_ = std::move(call); }
+    void whenReady(std::function<void()> call) {
+        whenReady_ = std::move(call);
+    }
 
     /// A stream that does not join the default stream; lives until the end.
     cudaStream_t stream();
 
     /// What owns an index, so that it goes before the buffers it uses.
-    void keep(std::shared_ptr<void> owner) { owners_.push_back(owner); }
+    void keep(std::shared_ptr<void> owner) {
+        owners_.push_back(owner);
+    }
     /// To be checked before the run ends.
-    void later(Check check) { checks_.push_back(std::move(check)); }
+    void later(Check check) {
+        checks_.push_back(std::move(check));
+    }
     /// Checks what was left for later.
     void settle();
     /// After an exception: to be asked whether the index still answers, and
     /// whether what the call was given is left alone.
-    void afterFault(Check check) { afterFault_.push_back(std::move(check)); }
+    void afterFault(Check check) {
+        afterFault_.push_back(std::move(check));
+    }
     /// Whether a fault is injected. Then what was started may not be finished.
-    bool faulty() const { return faulty_; }
-    void setFaulty() { faulty_ = true; }
+    bool faulty() const {
+        return faulty_;
+    }
+    void setFaulty() {
+        faulty_ = true;
+    }
     void answersAfterFault();
 
     /// Everything is right, freed, and nothing is left on the GPU.
@@ -171,7 +199,7 @@ class Run {
     /// the others are kept here.
     void tearDownAfterLoss();
 
- private:
+   private:
     const uint64_t seed_;
     std::mt19937_64 random_;
     bool faulty_ = false;

@@ -24,7 +24,9 @@ Bytes rubbish(size_t bytes) {
 struct Array {
     Memory memory;
     Bytes values;
-    size_t bytes() const { return values.size(); }
+    size_t bytes() const {
+        return values.size();
+    }
 };
 
 Array output(Memory memory, size_t bytes) {
@@ -104,7 +106,7 @@ void requireNeighbours(
 
 template <typename Index>
 class IndexSubject : public Subject {
- public:
+   public:
     IndexSubject(Run& run, const Setup& setup)
             : run_(run),
               d_(setup.dims > 0 ? setup.dims : 4 * run.pick(1, 4)),
@@ -392,7 +394,7 @@ class IndexSubject : public Subject {
         }
     }
 
- private:
+   private:
     std::unique_ptr<Index> makeIndex(
             const faiss::gpu::GpuIndexFlatConfig& config,
             const StagedConfig& staged) {
@@ -418,8 +420,12 @@ class IndexSubject : public Subject {
         index.copyFrom(&cpu);
     }
 
-    idx_t rows(int n) { return n > 0 ? n : run_.pick(5, 24); }
-    idx_t neighbours(int k) { return k > 0 ? k : run_.pick(1, 6); }
+    idx_t rows(int n) {
+        return n > 0 ? n : run_.pick(5, 24);
+    }
+    idx_t neighbours(int k) {
+        return k > 0 ? k : run_.pick(1, 6);
+    }
 
     std::vector<idx_t> someKeys(idx_t n) {
         std::vector<idx_t> keys(n);

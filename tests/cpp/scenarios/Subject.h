@@ -45,7 +45,7 @@ constexpr Places kAllPinned{
         Memory::Pinned, Memory::Pinned, Memory::Pinned, 0, 0};
 
 class Subject {
- public:
+   public:
     /// Makes the index and stores its first vectors. It lives until the end of
     /// the run, or until `destroy`.
     static std::shared_ptr<Subject> make(Run& run, const Setup& setup);

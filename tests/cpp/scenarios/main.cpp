@@ -104,7 +104,7 @@ Ended seedsInChild(const Scenario& scenario, uint64_t first, uint64_t count) {
 }
 
 class SeedsTest : public ::testing::Test {
- public:
+   public:
     SeedsTest(const Scenario& scenario, uint64_t first, uint64_t count)
             : scenario_(scenario), first_(first), count_(count) {}
 
@@ -115,14 +115,14 @@ class SeedsTest : public ::testing::Test {
         }
     }
 
- private:
+   private:
     const Scenario scenario_;
     const uint64_t first_;
     const uint64_t count_;
 };
 
 class FaultsTest : public ::testing::Test {
- public:
+   public:
     explicit FaultsTest(const Scenario& scenario) : scenario_(scenario) {}
     void TestBody() override {
         const std::string problem = sweepFaults(scenario_, program);
@@ -131,7 +131,7 @@ class FaultsTest : public ::testing::Test {
         }
     }
 
- private:
+   private:
     const Scenario scenario_;
 };
 

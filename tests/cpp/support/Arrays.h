@@ -38,7 +38,7 @@ inline void check(cudaError_t status) {
 /// Owns `size` elements; move-only.
 template <typename T>
 class Array {
- public:
+   public:
     Array(Memory memory, size_t size) : memory_(memory), size_(size) {
         const size_t bytes = size * sizeof(T);
         void* data = nullptr;
@@ -87,7 +87,9 @@ class Array {
         }
     }
 
-    T* data() { return data_; }
+    T* data() {
+        return data_;
+    }
 
     void set(const std::vector<T>& values) {
         ASSERT_EQ(values.size(), size_);
@@ -108,9 +110,11 @@ class Array {
     }
 
     /// The elements now, without any CUDA call; host memory only.
-    std::vector<T> peek() const { return std::vector<T>(data_, data_ + size_); }
+    std::vector<T> peek() const {
+        return std::vector<T>(data_, data_ + size_);
+    }
 
- private:
+   private:
     Memory memory_;
     size_t size_;
     T* data_ = nullptr;

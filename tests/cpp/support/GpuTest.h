@@ -16,7 +16,7 @@ inline bool deviceVisible() {
 }
 
 class GpuTest : public ::testing::Test {
- protected:
+   protected:
     void SetUp() override {
         if (!deviceVisible()) {
             GTEST_SKIP() << "no GPU here";

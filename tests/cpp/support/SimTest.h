@@ -9,8 +9,10 @@ namespace test {
 
 /// Each test begins on a clean simulator and must end without a report.
 class SimTest : public ::testing::Test {
- protected:
-    void SetUp() override { cuda_sim_reset(); }
+   protected:
+    void SetUp() override {
+        cuda_sim_reset();
+    }
 
     void TearDown() override {
         cuda_sim_release_all();

@@ -13,5 +13,5 @@ template <typename From, typename To, int Dim>
 DeviceTensor<To, Dim, true> convertTensorTemporary(
         GpuResources* res, cudaStream_t stream, Tensor<From, Dim, true>& in);
 
-}  // namespace gpu
-}  // namespace faiss
+} // namespace gpu
+} // namespace faiss

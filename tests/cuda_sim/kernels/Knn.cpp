@@ -22,7 +22,9 @@ namespace {
 #if CUDA_SIM_FAISS_VERSION >= 10704
 struct Selected : faiss::IDSelector {
     explicit Selected(const std::vector<bool>& flags) : flags(flags) {}
-    bool is_member(faiss::idx_t id) const override { return flags[id]; }
+    bool is_member(faiss::idx_t id) const override {
+        return flags[id];
+    }
     const std::vector<bool>& flags;
 };
 #endif
@@ -32,7 +34,7 @@ faiss::MetricType effective(faiss::MetricType metric, float arg) {
     return metric == faiss::METRIC_Lp && arg == -1 ? faiss::METRIC_L2 : metric;
 }
 
-}  // namespace
+} // namespace
 
 void checkMetric(faiss::MetricType metric) {
     switch (metric) {
@@ -145,4 +147,4 @@ void Knn::allPairs(float* distances) const {
     }
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -18,13 +18,15 @@ void checkMetric(faiss::MetricType metric);
 
 /// A matrix of floats or halves, in either order, as rows of floats.
 struct Matrix {
-    const void* data = nullptr;  // where a kernel names it
+    const void* data = nullptr; // where a kernel names it
     bool half = false;
     bool rowMajor = true;
     size_t rows = 0;
     size_t dims = 0;
 
-    size_t bytes() const { return rows * dims * (half ? 2 : 4); }
+    size_t bytes() const {
+        return rows * dims * (half ? 2 : 4);
+    }
 
     /// Only inside an operation. `storage` backs the result where the bytes
     /// cannot be taken as they are.
@@ -45,4 +47,4 @@ struct Knn {
     void allPairs(float* distances) const;
 };
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -12,12 +12,12 @@ namespace cuda_sim {
 
 #if CUDA_SIM_FAISS_VERSION < 10704
 using idx_t = faiss::Index::idx_t;
-using Count = int;  // rows, in GPU code
-using Label = int;  // labels, before they leave the GPU
+using Count = int; // rows, in GPU code
+using Label = int; // labels, before they leave the GPU
 #else
 using idx_t = faiss::idx_t;
 using Count = faiss::idx_t;
 using Label = faiss::idx_t;
 #endif
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -26,15 +26,15 @@ namespace gpu {
 
 /// As far as it is used here; its header needs a CUDA compiler.
 class FlatIndex {
- public:
+   public:
     bool getUseFloat16() const;
     cuda_sim::Count getSize() const;
     Tensor<float, 2, true>& getVectorsFloat32Ref();
     Tensor<half, 2, true>& getVectorsFloat16Ref();
 };
 
-}  // namespace gpu
-}  // namespace faiss
+} // namespace gpu
+} // namespace faiss
 
 namespace cuda_sim {
 
@@ -85,9 +85,9 @@ void enqueueWiden(
           "convertTensor<int, idx_t>");
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace cuda_sim
+} // namespace cuda_sim
 
 namespace faiss {
 namespace gpu {
@@ -120,7 +120,7 @@ void GpuIndexFlat::searchImpl_(
         }
     }
 #else
-    (void)params;  // ignored, as by the code that this replaces
+    (void)params; // ignored, as by the code that this replaces
 #endif
 
 #if CUDA_SIM_FAISS_VERSION < 10704
@@ -291,7 +291,7 @@ void bfKnnOf(GpuResourcesProvider* prov, const GpuDistanceParams& args) {
     fromDevice<float, 2>(outDistances, args.outDistances, stream);
 }
 
-}  // namespace
+} // namespace
 
 void bfKnn(GpuResourcesProvider* res, const GpuDistanceParams& args) {
     FAISS_THROW_IF_NOT_MSG(
@@ -307,5 +307,5 @@ void bfKnn(GpuResourcesProvider* res, const GpuDistanceParams& args) {
     }
 }
 
-}  // namespace gpu
-}  // namespace faiss
+} // namespace gpu
+} // namespace faiss

@@ -152,7 +152,7 @@ void residual(
            });
 }
 
-}  // namespace
+} // namespace
 
 template <>
 DeviceTensor<half, 2, true> convertTensorTemporary<float, half, 2>(
@@ -246,5 +246,5 @@ void runCalcResidual(
     residual(vecs, centroids, vecToCentroid, residuals, stream);
 }
 
-}  // namespace gpu
-}  // namespace faiss
+} // namespace gpu
+} // namespace faiss

@@ -68,7 +68,7 @@ void* Simulator::view(const void* ptr, size_t bytes) {
     }
     if (memory.findFreed(ptr) ||
         Memory::isDeviceAddress(reinterpret_cast<uintptr_t>(ptr))) {
-        return nullptr;  // freed since the call; that was reported
+        return nullptr; // freed since the call; that was reported
     }
     return const_cast<void*>(ptr);
 }
@@ -101,7 +101,7 @@ cudaError_t Simulator::freeMemory(
     auto conflicts = accesses.unordered(
             allocation->begin, allocation->bytes, host().clock);
     if (devices_[allocation->device].sticky != cudaSuccess) {
-        conflicts.clear();  // a poisoned device touches nothing any more
+        conflicts.clear(); // a poisoned device touches nothing any more
     }
     bool waits = settings.freePolicy == 1 ||
                  (settings.freePolicy == 0 && calledByFaiss(caller));
@@ -142,4 +142,4 @@ cudaError_t Simulator::freeMemory(
     return result;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -69,7 +69,7 @@ cudaError_t Call::done(cudaError_t error) {
     return error;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim
 
 int cuda_sim_unmodelled(const char* name, const void* caller) {
     using namespace cuda_sim;

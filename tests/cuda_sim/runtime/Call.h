@@ -10,7 +10,7 @@ namespace cuda_sim {
 /// doing anything: by an injected fault, on a poisoned device, inside a host
 /// function.
 class Call {
- public:
+   public:
     enum Flags {
         Normal = 0,
         /// Works on a poisoned device (queries of constants, last error).
@@ -26,8 +26,12 @@ class Call {
     ~Call();
 
     /// The caller must return error() at once, without doing anything.
-    bool failed() const { return failed_; }
-    cudaError_t error() const { return error_; }
+    bool failed() const {
+        return failed_;
+    }
+    cudaError_t error() const {
+        return error_;
+    }
 
     /// The value to return: remembers it for cudaGetLastError. For a call that
     /// Releases, an earlier failure wins.
@@ -35,9 +39,11 @@ class Call {
 
     Lock lock;
 
-    const std::string& name() const { return function_->name; }
+    const std::string& name() const {
+        return function_->name;
+    }
 
- private:
+   private:
     void trace(cudaError_t error) const;
 
     Function* function_;
@@ -53,4 +59,4 @@ class Call {
     if (call.failed()) return call.error()
 // clang-format on
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

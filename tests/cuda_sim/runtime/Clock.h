@@ -11,7 +11,7 @@
 
 namespace cuda_sim {
 
-using Timeline = uint32_t;  // 0: none
+using Timeline = uint32_t; // 0: none
 
 struct Epoch {
     Timeline timeline = 0;
@@ -19,7 +19,7 @@ struct Epoch {
 };
 
 class VectorClock {
- public:
+   public:
     uint64_t get(Timeline timeline) const {
         auto it = find(timeline);
         return it != entries_.end() && it->first == timeline ? it->second : 0;
@@ -70,9 +70,11 @@ class VectorClock {
                 entries_.end());
     }
 
-    size_t size() const { return entries_.size(); }
+    size_t size() const {
+        return entries_.size();
+    }
 
- private:
+   private:
     std::vector<std::pair<Timeline, uint64_t>>::const_iterator find(
             Timeline timeline) const {
         return std::lower_bound(
@@ -84,7 +86,7 @@ class VectorClock {
                 });
     }
 
-    std::vector<std::pair<Timeline, uint64_t>> entries_;  // by timeline
+    std::vector<std::pair<Timeline, uint64_t>> entries_; // by timeline
 };
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -71,7 +71,7 @@ int poisonFile() {
     return file;
 }
 
-}  // namespace
+} // namespace
 
 const char* toString(MemoryKind kind) {
     switch (kind) {
@@ -368,4 +368,4 @@ void Memory::recycle() {
     freedDevice_.clear();
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -17,8 +17,8 @@ namespace cuda_sim {
 enum class MemoryKind {
     Device,
     Managed,
-    Pinned,      // cudaHostAlloc, cudaMallocHost
-    Registered,  // cudaHostRegister
+    Pinned,     // cudaHostAlloc, cudaMallocHost
+    Registered, // cudaHostRegister
 };
 
 const char* toString(MemoryKind kind);
@@ -28,12 +28,12 @@ struct Allocation {
     size_t bytes = 0;
     MemoryKind kind = MemoryKind::Device;
     int device = 0;
-    uint64_t sequence = 0;  // of the call that made it
+    uint64_t sequence = 0; // of the call that made it
     const void* caller = nullptr;
-    bool fromPool = false;      // cudaMallocAsync
-    bool freeEnqueued = false;  // cudaFreeAsync was called
-    bool countsAsLeak = true;   // made since the last reset
-    std::string freedBy;        // once freed
+    bool fromPool = false;     // cudaMallocAsync
+    bool freeEnqueued = false; // cudaFreeAsync was called
+    bool countsAsLeak = true;  // made since the last reset
+    std::string freedBy;       // once freed
 
     // Device: one bit for each granule whose poison has been written.
     std::vector<uint64_t> written;
@@ -43,8 +43,12 @@ struct Allocation {
     uintptr_t mapBegin = 0;
     size_t mapBytes = 0;
 
-    uintptr_t end() const { return begin + bytes; }
-    bool onDevice() const { return kind == MemoryKind::Device; }
+    uintptr_t end() const {
+        return begin + bytes;
+    }
+    bool onDevice() const {
+        return kind == MemoryKind::Device;
+    }
 };
 
 /// Fills with the poison pattern: a NaN as float and as half, and an
@@ -55,7 +59,7 @@ void fillPoison(void* ptr, size_t bytes);
 bool isPoison(const void* ptr, size_t bytes, uintptr_t address);
 
 class Memory {
- public:
+   public:
     Memory();
 
     /// nullptr when there is no room.
@@ -87,22 +91,22 @@ class Memory {
     /// Starts device addresses over, where no device memory lives.
     void recycle();
 
- private:
+   private:
     struct Region {
         uintptr_t begin;
         uintptr_t next;
         uintptr_t end;
-        intptr_t distance;  // from an address to its bytes
+        intptr_t distance; // from an address to its bytes
         size_t live = 0;
     };
 
     Region* regionOf(uintptr_t address);
     Region* addRegion(size_t bytes);
 
-    std::map<uintptr_t, std::unique_ptr<Allocation>> live_;  // by begin
-    std::deque<Allocation> freedDevice_;                     // oldest first
+    std::map<uintptr_t, std::unique_ptr<Allocation>> live_; // by begin
+    std::deque<Allocation> freedDevice_;                    // oldest first
     std::deque<Allocation> freedHost_;
     std::vector<std::unique_ptr<Region>> regions_;
 };
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -278,4 +278,4 @@ cudaError_t Simulator::waitForDevice(
     return error;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -158,4 +158,4 @@ void AccessMap::prune(const VectorClock& knownToAll) {
     }
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

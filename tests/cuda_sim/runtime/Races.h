@@ -15,11 +15,11 @@ namespace cuda_sim {
 
 /// Where an operation or a host access came from; what a report names.
 struct Origin {
-    std::string what;      // "cudaMemcpyAsync device to host, 4096 bytes"
-    std::string where;     // "stream 3" or "host thread 1"
-    const void* caller;    // return address of the runtime call
-    uint64_t sequence;     // number of the runtime call
-    bool pending = false;  // an operation that has not executed
+    std::string what;     // "cudaMemcpyAsync device to host, 4096 bytes"
+    std::string where;    // "stream 3" or "host thread 1"
+    const void* caller;   // return address of the runtime call
+    uint64_t sequence;    // number of the runtime call
+    bool pending = false; // an operation that has not executed
 };
 
 std::string describe(const Origin& origin);
@@ -40,7 +40,7 @@ struct Conflict {
 /// Detection looks at clocks only, so it does not depend on the order in
 /// which the schedule happened to run things.
 class AccessMap {
- public:
+   public:
     /// Records an access and returns those that it races with.
     std::vector<Conflict> record(
             uintptr_t begin,
@@ -62,11 +62,15 @@ class AccessMap {
     /// Drops the accesses that every later one is ordered after.
     void prune(const VectorClock& knownToAll);
 
-    void clear() { segments_.clear(); }
+    void clear() {
+        segments_.clear();
+    }
 
-    size_t size() const { return segments_.size(); }
+    size_t size() const {
+        return segments_.size();
+    }
 
- private:
+   private:
     struct Segment {
         uintptr_t end;
         Access write;
@@ -78,7 +82,7 @@ class AccessMap {
     void split(uintptr_t at);
     Segments::const_iterator firstTouching(uintptr_t begin) const;
 
-    Segments segments_;  // disjoint, by begin
+    Segments segments_; // disjoint, by begin
 };
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

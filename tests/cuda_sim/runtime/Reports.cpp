@@ -93,4 +93,4 @@ void Simulator::report(int kind, const std::string& text) {
     }
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

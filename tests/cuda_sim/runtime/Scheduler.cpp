@@ -306,4 +306,4 @@ size_t Scheduler::pending() const {
     return count;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

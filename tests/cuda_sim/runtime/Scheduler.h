@@ -32,7 +32,7 @@ struct Operation {
 
     std::shared_ptr<Origin> origin;
     Stream* stream = nullptr;
-    uint64_t order = 0;  // of enqueueing; dependencies have smaller ones
+    uint64_t order = 0; // of enqueueing; dependencies have smaller ones
     State state = State::Queued;
 
     /// What is ordered before this operation, itself included.
@@ -50,30 +50,32 @@ struct Operation {
     std::function<void()> always;
     /// Simulated time at which it was done.
     uint64_t doneAt = 0;
-    uint64_t cost = 1000;  // simulated nanoseconds
+    uint64_t cost = 1000; // simulated nanoseconds
 
-    bool done() const { return state == State::Done; }
+    bool done() const {
+        return state == State::Done;
+    }
 };
 
 struct Stream {
-    int ordinal = 0;  // in order of creation
+    int ordinal = 0; // in order of creation
     int device = 0;
     unsigned flags = 0;
     int priority = 0;
-    bool legacy = false;     // the legacy default stream
-    bool perThread = false;  // a cudaStreamPerThread
+    bool legacy = false;    // the legacy default stream
+    bool perThread = false; // a cudaStreamPerThread
     bool destroyed = false;
     bool held = false;
     bool countsAsLeak = true;
-    uint64_t sequence = 0;  // of the call that made it
+    uint64_t sequence = 0; // of the call that made it
     const void* caller = nullptr;
 
     Timeline timeline = 0;
     uint64_t time = 0;
-    VectorClock clock;  // of the last operation
+    VectorClock clock; // of the last operation
     OperationPtr last;
     std::deque<OperationPtr> queue;
-    uint64_t rank = 0;  // for the random policy
+    uint64_t rank = 0; // for the random policy
 
     bool blocking() const {
         return !legacy && !(flags & cudaStreamNonBlocking);
@@ -93,7 +95,7 @@ struct Device {
 };
 
 class Scheduler {
- public:
+   public:
     enum class Policy { InOrder, Reverse, Starve, AsLateAsPossible, Random };
 
     /// Appends an operation, whose clock the caller has set.
@@ -109,7 +111,9 @@ class Scheduler {
     size_t pending() const;
 
     /// Wakes the threads that wait for a release or for a running operation.
-    void changed() { changed_.notify_all(); }
+    void changed() {
+        changed_.notify_all();
+    }
 
     void reseed(uint64_t seed);
     uint64_t random(uint64_t bound);
@@ -117,12 +121,12 @@ class Scheduler {
     Policy policy = Policy::AsLateAsPossible;
     Stream* starved = nullptr;
     int holdTimeoutMs = 5000;
-    uint64_t now = 0;  // simulated nanoseconds
+    uint64_t now = 0; // simulated nanoseconds
 
     /// The held stream that the last false of runUntilDone was about.
     const Stream* stuckOn = nullptr;
 
- private:
+   private:
     /// The head of the stream's queue if it can run now.
     OperationPtr runnable(Stream* stream);
     OperationPtr choose();
@@ -135,14 +139,14 @@ class Scheduler {
     void startHostFunction(const OperationPtr& operation, Lock& lock);
     void runHostFunctions();
 
-    std::vector<Stream*> active_;  // with a queue that is not empty
+    std::vector<Stream*> active_; // with a queue that is not empty
     std::condition_variable changed_;
     uint64_t enqueued_ = 0;
     uint64_t rng_ = 1;
-    int running_ = 0;  // host functions
+    int running_ = 0; // host functions
     std::deque<OperationPtr> hostFunctions_;
     std::condition_variable hostFunctionsChanged_;
     bool hostThreadStarted_ = false;
 };
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

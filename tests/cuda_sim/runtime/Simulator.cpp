@@ -25,7 +25,7 @@ Scheduler::Policy policyByName(const char* name) {
     return static_cast<Scheduler::Policy>(atoi(name) % 5);
 }
 
-}  // namespace
+} // namespace
 
 Settings Settings::fromEnvironment() {
     Settings s;
@@ -402,4 +402,4 @@ size_t Simulator::reportLeaks() {
     return reports.size() - before;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

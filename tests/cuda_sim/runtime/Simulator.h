@@ -38,9 +38,9 @@ struct Function {
 };
 
 struct Fault {
-    std::string module;    // the file name of the caller begins so
-    std::string function;  // "*": any
-    uint64_t remaining;    // calls until it happens
+    std::string module;   // the file name of the caller begins so
+    std::string function; // "*": any
+    uint64_t remaining;   // calls until it happens
     cudaError_t error;
     bool poisons;
 };
@@ -57,7 +57,7 @@ struct Event {
     bool countsAsLeak = true;
     uint64_t sequence = 0;
     const void* caller = nullptr;
-    OperationPtr record;  // the last one; null: never recorded
+    OperationPtr record; // the last one; null: never recorded
 };
 
 /// What a host thread is to the race detector.
@@ -83,9 +83,9 @@ struct ThreadState {
     /// Of the runtime call that the thread is in.
     const void* caller = nullptr;
     uint64_t sequence = 0;
-    std::unique_ptr<HostClock> own;  // used when threads are separate
+    std::unique_ptr<HostClock> own; // used when threads are separate
     std::map<int, Stream*> perThreadStreams;
-    std::vector<CallConfiguration> configurations;  // of <<<>>>
+    std::vector<CallConfiguration> configurations; // of <<<>>>
     /// What this thread executes just now, for whoever reports a fault.
     const Origin* executing = nullptr;
 };
@@ -108,7 +108,7 @@ struct Settings {
     bool trace = false;
     int holdTimeoutMs = 5000;
     int backgroundUs = 0;
-    int starve = -1;  // ordinal of a stream
+    int starve = -1; // ordinal of a stream
     bool strict = false;
     bool leaks = false;
 
@@ -116,7 +116,7 @@ struct Settings {
 };
 
 class Simulator {
- public:
+   public:
     Simulator();
 
     std::mutex mutex;
@@ -145,9 +145,11 @@ class Simulator {
             cudaError_t error,
             bool poisons);
     uint64_t calls(const std::string& function);
-    uint64_t operationFaultIn = 0;  // operations until it happens; 0: none
+    uint64_t operationFaultIn = 0; // operations until it happens; 0: none
     bool faultsThisOperation();
-    cudaError_t operationFaultError() const { return operationFaultError_; }
+    cudaError_t operationFaultError() const {
+        return operationFaultError_;
+    }
     void setOperationFault(uint64_t nth, cudaError_t error) {
         operationFaultIn = nth;
         operationFaultError_ = error;
@@ -162,14 +164,16 @@ class Simulator {
     //
 
     void report(int kind, const std::string& text);
-    std::deque<Report> reports;  // texts must not move
+    std::deque<Report> reports; // texts must not move
     size_t reportLeaks();
 
     //
     // Objects
     //
 
-    Device& device(int ordinal) { return devices_[ordinal]; }
+    Device& device(int ordinal) {
+        return devices_[ordinal];
+    }
     Stream* createStream(int device, unsigned flags, int priority);
     /// The stream a handle means on the current device; null and a report for
     /// a bad one.
@@ -252,16 +256,18 @@ class Simulator {
             Lock& lock);
     void releaseNow(Allocation* allocation, const std::string& freedBy);
 
-    uint64_t nextSequence() { return ++sequence_; }
+    uint64_t nextSequence() {
+        return ++sequence_;
+    }
 
-    std::map<const void*, VectorClock> tokens;  // cuda_sim_thread_release
+    std::map<const void*, VectorClock> tokens; // cuda_sim_thread_release
 
     // Apart from `mutex`, which a caller may or may not hold. This one is
     // taken last, and nothing is called under it.
     std::mutex threadsMutex;
     std::vector<std::unique_ptr<ThreadState>> threads;
 
- private:
+   private:
     void joinDefaultStreams(Stream* stream, Operation* operation);
     void buryStreams();
     void retireTimelines();
@@ -281,10 +287,10 @@ class Simulator {
     std::map<int, std::unique_ptr<Stream>> streams_;
     std::unordered_map<const void*, Stream*> streamHandles_;
     std::vector<std::unique_ptr<Stream>> graveyard_;
-    std::vector<Epoch> buried_;  // timelines not yet retired
+    std::vector<Epoch> buried_; // timelines not yet retired
     std::unordered_map<const void*, std::unique_ptr<Event>> events_;
     std::vector<std::unique_ptr<Event>> eventGraveyard_;
-    std::unordered_map<const void*, int> deadHandles_;  // to their ordinals
+    std::unordered_map<const void*, int> deadHandles_; // to their ordinals
     HostClock sharedHost_;
     Timeline lastTimeline_ = 0;
     int lastStream_ = 0;
@@ -292,7 +298,7 @@ class Simulator {
     int lastHost_ = 0;
     uint64_t sequence_ = 0;
     size_t pruneAt_ = 4096;
-    std::set<std::pair<uint64_t, uint64_t>> reported_;  // by their calls
+    std::set<std::pair<uint64_t, uint64_t>> reported_; // by their calls
 };
 
 /// Made at first use, never destroyed: static destructors still call CUDA.
@@ -308,4 +314,4 @@ bool calledByFaiss(const void* caller);
 std::string describe(const Allocation& allocation);
 std::string hex(const void* ptr);
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -6,4 +6,4 @@ extern "C" {
 /// cudaErrorNotSupported, or the error that the call fails with anyway.
 int cuda_sim_unmodelled(const char* function, const void* caller);
 
-}  // extern "C"
+} // extern "C"

@@ -16,7 +16,9 @@ struct End {
         return allocation && (allocation->kind == MemoryKind::Device ||
                               allocation->kind == MemoryKind::Managed);
     }
-    bool pageable() const { return !allocation; }
+    bool pageable() const {
+        return !allocation;
+    }
     bool hostReachable() const {
         return !allocation || allocation->kind != MemoryKind::Device;
     }
@@ -34,8 +36,12 @@ struct Shape {
     size_t dstPitch = 0;
     size_t srcPitch = 0;
 
-    size_t bytes() const { return width * height; }
-    size_t span(size_t pitch) const { return (height - 1) * pitch + width; }
+    size_t bytes() const {
+        return width * height;
+    }
+    size_t span(size_t pitch) const {
+        return (height - 1) * pitch + width;
+    }
 };
 
 bool kindFits(cudaMemcpyKind kind, const End& dst, const End& src) {
@@ -284,7 +290,7 @@ cudaError_t fill(
     return cudaSuccess;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -399,4 +405,4 @@ cudaError_t cudaMemsetAsync(
     return call.done(fill(call, ptr, value, bytes, stream));
 }
 
-}  // extern "C"
+} // extern "C"

@@ -79,7 +79,7 @@ bool goodDevice(int device) {
     return device >= 0 && device < sim().settings.deviceCount;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -373,4 +373,4 @@ cudaError_t cudaProfilerStop(void) {
     return call.done(cudaSuccess);
 }
 
-}  // extern "C"
+} // extern "C"

@@ -44,7 +44,7 @@ cudaError_t launch(Call& call, const void* function, cudaStream_t stream) {
     return cudaErrorInvalidDeviceFunction;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -233,7 +233,7 @@ cudaError_t cuda_sim_launch(
     operation->step = [run, owned, touched, what, device] {
         for (auto& range : touched) {
             if (range.bytes && !sim().view(range.ptr, range.bytes)) {
-                return true;  // freed since the launch; that was reported
+                return true; // freed since the launch; that was reported
             }
         }
         try {
@@ -262,4 +262,4 @@ void* cuda_sim_view(const void* device) {
                    : nullptr;
 }
 
-}  // extern "C"
+} // extern "C"

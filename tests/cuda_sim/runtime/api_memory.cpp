@@ -125,7 +125,7 @@ cudaError_t allocateAsync(void** ptr, size_t bytes, cudaStream_t handle) {
     return cudaSuccess;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -350,4 +350,4 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
     return call.done(cudaSuccess);
 }
 
-}  // extern "C"
+} // extern "C"

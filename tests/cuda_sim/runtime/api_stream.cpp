@@ -102,7 +102,7 @@ cudaError_t launchHostFunction(
     return cudaSuccess;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -345,4 +345,4 @@ cudaError_t cudaEventElapsedTime(
     return call.done(cudaSuccess);
 }
 
-}  // extern "C"
+} // extern "C"

@@ -47,7 +47,7 @@ void background() {
     }).detach();
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -320,4 +320,4 @@ void cuda_sim_host_access(const void* ptr, size_t bytes, int isWrite) {
                     std::to_string(bytes) + " bytes");
 }
 
-}  // extern "C"
+} // extern "C"

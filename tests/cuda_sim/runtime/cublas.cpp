@@ -49,4 +49,4 @@ cublasStatus_t cublasGetVersion_v2(cublasHandle_t, int* version) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-}  // extern "C"
+} // extern "C"

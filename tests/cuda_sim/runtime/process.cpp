@@ -104,6 +104,6 @@ __attribute__((constructor)) void atStart() {
     }
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace cuda_sim
+} // namespace cuda_sim

@@ -17,15 +17,19 @@ namespace conformance {
 
 /// Blocks a stream until the program opens it.
 class Latch {
- public:
-    ~Latch() { open(); }
+   public:
+    ~Latch() {
+        open();
+    }
     /// Enqueues itself.
     cudaError_t close(cudaStream_t stream) {
         return cudaLaunchHostFunc(stream, &wait, this);
     }
-    void open() { open_ = true; }
+    void open() {
+        open_ = true;
+    }
 
- private:
+   private:
     static void CUDART_CB wait(void* self) {
         while (!static_cast<Latch*>(self)->open_) {
             std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -36,7 +40,7 @@ class Latch {
 
 /// A stream that goes with its scope.
 class Stream {
- public:
+   public:
     explicit Stream(unsigned flags = cudaStreamNonBlocking) {
         EXPECT_EQ(cudaSuccess, cudaStreamCreateWithFlags(&stream_, flags));
     }
@@ -50,28 +54,34 @@ class Stream {
         stream_ = nullptr;
         return stream;
     }
-    operator cudaStream_t() const { return stream_; }
+    operator cudaStream_t() const {
+        return stream_;
+    }
 
- private:
+   private:
     cudaStream_t stream_ = nullptr;
 };
 
 class Event {
- public:
+   public:
     explicit Event(unsigned flags = cudaEventDisableTiming) {
         EXPECT_EQ(cudaSuccess, cudaEventCreateWithFlags(&event_, flags));
     }
-    ~Event() { EXPECT_EQ(cudaSuccess, cudaEventDestroy(event_)); }
-    operator cudaEvent_t() const { return event_; }
+    ~Event() {
+        EXPECT_EQ(cudaSuccess, cudaEventDestroy(event_));
+    }
+    operator cudaEvent_t() const {
+        return event_;
+    }
 
- private:
+   private:
     cudaEvent_t event_ = nullptr;
 };
 
 /// Memory on the device, or pinned.
 template <typename T>
 class Buffer {
- public:
+   public:
     Buffer(size_t count, bool pinned) : count_(count), pinned_(pinned) {
         void* data = nullptr;
         EXPECT_EQ(
@@ -83,11 +93,17 @@ class Buffer {
     ~Buffer() {
         EXPECT_EQ(cudaSuccess, pinned_ ? cudaFreeHost(data_) : cudaFree(data_));
     }
-    size_t bytes() const { return count_ * sizeof(T); }
-    T* get() const { return data_; }
-    T& operator[](size_t i) const { return data_[i]; }
+    size_t bytes() const {
+        return count_ * sizeof(T);
+    }
+    T* get() const {
+        return data_;
+    }
+    T& operator[](size_t i) const {
+        return data_[i];
+    }
 
- private:
+   private:
     size_t count_;
     bool pinned_;
     T* data_ = nullptr;
@@ -111,4 +127,4 @@ inline std::vector<int> counting(size_t count, int first = 0) {
     return values;
 }
 
-}  // namespace conformance
+} // namespace conformance

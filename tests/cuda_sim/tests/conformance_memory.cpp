@@ -159,7 +159,7 @@ TEST(Allocation, memory_info_is_sensible) {
 TEST(Error, last_error_stays_until_it_is_got) {
     EXPECT_EQ(cudaErrorInvalidDevice, cudaSetDevice(1000));
     int device = -1;
-    CHECK_CUDA(cudaGetDevice(&device));  // a success does not clear it
+    CHECK_CUDA(cudaGetDevice(&device)); // a success does not clear it
     EXPECT_EQ(cudaErrorInvalidDevice, cudaPeekAtLastError());
     EXPECT_EQ(cudaErrorInvalidDevice, cudaPeekAtLastError());
     EXPECT_EQ(cudaErrorInvalidDevice, cudaGetLastError());
@@ -281,14 +281,14 @@ TEST(Misuse, filling_beyond_the_end) {
     CHECK_CUDA(cudaFree(memory));
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
         printf("no device\n");
-        return 77;  // skipped
+        return 77; // skipped
     }
     return RUN_ALL_TESTS();
 }

@@ -217,7 +217,7 @@ TEST(Order, the_default_stream_waits_for_blocking_streams_only) {
         Latch closed;
         CHECK_CUDA(closed.close(other));
         CHECK_CUDA(cudaMemsetAsync(device.get(), 1, device.bytes(), 0));
-        CHECK_CUDA(cudaStreamSynchronize(0));  // although `other` is stuck
+        CHECK_CUDA(cudaStreamSynchronize(0)); // although `other` is stuck
         closed.open();
         CHECK_CUDA(cudaStreamSynchronize(other));
     }
@@ -327,4 +327,4 @@ TEST(Order, elapsed_time_needs_timing_and_completion) {
     cudaGetLastError();
 }
 
-}  // namespace
+} // namespace

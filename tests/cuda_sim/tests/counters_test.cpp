@@ -34,7 +34,7 @@ TEST_F(Counters, copies_by_direction_and_kind_of_memory) {
     copy(host.get(), device.get(), 4);
     copy(other.get(), device.get(), 5);
     copy(second.data(), pageable.data(), 6);
-    copy(device.get(), host.get(), 0);  // none
+    copy(device.get(), host.get(), 0); // none
     CHECK_CUDA(cudaDeviceSynchronize());
     auto s = stats();
     EXPECT_EQ(1u, s.copies_h2d_pageable);
@@ -157,4 +157,4 @@ TEST_F(Counters, work_and_objects) {
     EXPECT_EQ(UINT64_MAX, cuda_sim_counter("no such"));
 }
 
-}  // namespace
+} // namespace

@@ -80,7 +80,7 @@ Results expected(
 }
 
 class FaissTest : public cuda_sim::SimTest {
- protected:
+   protected:
     std::vector<float> vectors = randomRows(kVectors, 1);
     std::vector<float> queries = randomRows(kQueries, 2);
 };
@@ -428,7 +428,7 @@ TEST_F(FaissTest, its_own_free_with_work_pending_waits) {
     faiss::gpu::StandardGpuResources resources;
     faiss::gpu::GpuIndexFlatL2 index(&resources, kDims);
     index.add(10, vectors.data());
-    index.add(kVectors, vectors.data());  // moves the first ones, frees
+    index.add(kVectors, vectors.data()); // moves the first ones, frees
     EXPECT_EQ(0u, cuda_sim_check());
     cuda_sim_set_free_policy(2);
     index.add(kVectors, vectors.data());
@@ -475,4 +475,4 @@ TEST_F(FaissTest, a_failing_launch_throws) {
     cudaGetLastError();
 }
 
-}  // namespace
+} // namespace

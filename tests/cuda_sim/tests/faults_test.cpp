@@ -153,4 +153,4 @@ TEST_F(Faults, cleared_faults_do_not_happen) {
     CHECK_CUDA(cudaDeviceSynchronize());
 }
 
-}  // namespace
+} // namespace

@@ -23,7 +23,7 @@ TEST_F(MemoryTest, fresh_memory_is_poison) {
     float value = 0;
     CHECK_CUDA(
             cudaMemcpy(&value, device.get() + 77, 4, cudaMemcpyDeviceToHost));
-    EXPECT_NE(value, value);  // not a number
+    EXPECT_NE(value, value); // not a number
 }
 
 TEST_F(MemoryTest, the_back_door_goes_both_ways) {
@@ -42,7 +42,7 @@ TEST_F(MemoryTest, a_pinned_destination_is_poison_until_its_copy_ran) {
     auto host = pinned<int>(1000);
     Stream stream;
     CHECK_CUDA(cudaMemset(device.get(), 0, device.bytes()));
-    memset(host.get(), 0, host.bytes());  // a stale result that looks right
+    memset(host.get(), 0, host.bytes()); // a stale result that looks right
     CHECK_CUDA(cudaDeviceSynchronize());
     CHECK_CUDA(cudaMemcpyAsync(
             host.get(),
@@ -167,7 +167,7 @@ TEST_F(MemoryTest, free_of_what_ran_but_nobody_waited_for) {
     int* memory = nullptr;
     CHECK_CUDA(cudaMalloc(reinterpret_cast<void**>(&memory), 400));
     CHECK_CUDA(addOne(memory, 100, stream));
-    cuda_sim_run(100);  // the device was fast; that is no reason
+    cuda_sim_run(100); // the device was fast; that is no reason
     EXPECT_EQ(0u, cuda_sim_pending());
     CHECK_CUDA(cudaFree(memory));
     takeReport(CUDA_SIM_REPORT_FREE_IN_USE);
@@ -286,4 +286,4 @@ TEST_F(MemoryDeathTest, the_host_overruns_pinned_memory) {
     EXPECT_DEATH(host[1024] = 1, "");
 }
 
-}  // namespace
+} // namespace

@@ -13,7 +13,7 @@ constexpr size_t kCount = 1000;
 /// Under every policy: what is found must not depend on the schedule.
 class Races : public cuda_sim::SimTest,
               public testing::WithParamInterface<int> {
- protected:
+   protected:
     void SetUp() override {
         SimTest::SetUp();
         cuda_sim_set_policy(GetParam());
@@ -105,7 +105,7 @@ TEST_P(Races, two_readers_are_no_race_and_a_writer_after_one_is) {
     CHECK_CUDA(cudaStreamWaitEvent(b, done, 0));
     CHECK_CUDA(addOne(data.get(), kCount, b));
     EXPECT_EQ(0u, cuda_sim_check());
-    CHECK_CUDA(addOne(data.get(), kCount, a));  // not ordered after b
+    CHECK_CUDA(addOne(data.get(), kCount, a)); // not ordered after b
     takeReport(CUDA_SIM_REPORT_RACE);
     CHECK_CUDA(cudaDeviceSynchronize());
 }
@@ -152,9 +152,9 @@ TEST_P(Races, a_device_wait_orders_what_destroyed_streams_did) {
         CHECK_CUDA(addOne(other.get(), kCount, blocking));
     }
     cuda_sim_run(1000);
-    CHECK_CUDA(addOne(other.get(), kCount, 0));  // joins blocking streams
+    CHECK_CUDA(addOne(other.get(), kCount, 0)); // joins blocking streams
     EXPECT_EQ(0u, cuda_sim_check());
-    { Stream gone; }  // the others are buried
+    { Stream gone; } // the others are buried
     CHECK_CUDA(cudaDeviceSynchronize());
     CHECK_CUDA(addOne(data.get(), kCount, user));
     CHECK_CUDA(cudaStreamSynchronize(user));
@@ -230,7 +230,7 @@ TEST_P(Races, memory_of_a_stream_used_on_another) {
     CHECK_CUDA(cudaStreamWaitEvent(b, ready, 0));
     CHECK_CUDA(cudaMemsetAsync(memory, 0, 4 * kCount, b));
     EXPECT_EQ(0u, cuda_sim_check());
-    CHECK_CUDA(cudaFreeAsync(memory, a));  // b may still fill it
+    CHECK_CUDA(cudaFreeAsync(memory, a)); // b may still fill it
     takeReport(CUDA_SIM_REPORT_RACE);
     CHECK_CUDA(cudaDeviceSynchronize());
 }
@@ -286,4 +286,4 @@ TEST_P(Races, threads_apart_are_ordered_by_tokens_only) {
     cuda_sim_set_separate_threads(0);
 }
 
-}  // namespace
+} // namespace

@@ -298,4 +298,4 @@ TEST_F(Schedule, many_threads) {
     }
 }
 
-}  // namespace
+} // namespace

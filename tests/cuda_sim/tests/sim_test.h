@@ -13,7 +13,7 @@ namespace cuda_sim {
 /// Starts each test on a fresh simulator; at its end nothing may be reported
 /// or leaked that the test has not taken with takeReport.
 class SimTest : public testing::Test {
- protected:
+   protected:
     void SetUp() override {
         cuda_sim_reset();
         cuda_sim_set_hold_timeout_ms(0);
@@ -58,4 +58,4 @@ inline bool contains(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
 
-}  // namespace cuda_sim
+} // namespace cuda_sim
