@@ -79,7 +79,7 @@ def main():
     parser.add_argument("build", type=lambda p: pathlib.Path(p).resolve())
     parser.add_argument("files", nargs="*", default=FILES)
     options = parser.parse_args()
-    python = os.environ.get("PYTHON", sys.executable)
+    python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
     sources = sorted((CACHE / "faiss_ext/work").glob("faiss-*/faiss/gpu/test"))
     if not sources:
         print("error: no source package of Faiss in the cache. Mend: rm -rf "

@@ -131,7 +131,7 @@ def suites(build):
             ctest(build, "gpu"),
             pytest(
                 "python",
-                os.environ.get("PYTHON", sys.executable),
+                os.environ.get("FAISS_EXT_PYTHON", sys.executable),
                 reports / "python.xml",
                 [tests / "native"],
                 {

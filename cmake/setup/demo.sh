@@ -11,7 +11,7 @@ if [ -n "$(gpu_archs)" ] || [ "${GPU:-0}" = 1 ]; then
     make --no-print-directory build PRESET=release
     . build/setup.env
     export PYTHONPATH="$root/build/release/python:$FAISS_PYTHONPATH"
-    python=$PYTHON
+    python=$FAISS_EXT_PYTHON
 else
     say "no GPU in sight: the demo runs on Faiss' CPU index (GPU=1 builds the GPU library all the same)"
     cmake/setup/cpu-env.sh

@@ -37,7 +37,7 @@ done
 
 mkdir -p "$root/build"
 cat >"$root/build/setup.env" <<END
-export PYTHON='$python'
+export FAISS_EXT_PYTHON='$python'
 export FAISS_PREFIX='$prefix'
 export FAISS_PYTHONPATH='$module'
 export CUDACXX='$(cuda_home)/bin/nvcc'
