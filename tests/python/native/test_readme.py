@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -21,6 +20,10 @@ def test_python_examples_run(capsys):
 
 
 def test_the_cpp_example_is_the_program_that_the_consumer_test_runs():
-    program = (ROOT / "tests/consumer/consumer.cpp").read_text()
+    def words(text):
+        # How lines are broken is clang-format's business.
+        return re.sub(r"\s+", "", text)
+
+    program = words((ROOT / "tests/consumer/consumer.cpp").read_text())
     for block in blocks("cpp"):
-        assert textwrap.indent(block, " " * 8) in program
+        assert words(block) in program
