@@ -241,13 +241,12 @@ void StagingPipeline::Call::runOneTile() {
 
 /// Three stages on three streams. For the tile in slot s = tile % depth:
 ///
-///   upload stream   wait computed[s];               copy in;  record
-///   uploaded[s] default stream  wait uploaded[s], downloaded[s]; compute;
-///   record computed[s] copy stream     wait computed[s];              copy
-///   out; record downloaded[s]
+///   upload stream:   wait computed; copy in; record uploaded
+///   default stream:  wait uploaded, downloaded; compute; record computed
+///   copy stream:     wait computed; copy out; record downloaded
 ///
-/// The upload's wait for computed[s] and the computation's for downloaded[s]
-/// are for the tile that had the slot before, in this call or an earlier one;
+/// The upload's wait for `computed` and the computation's for `downloaded` are
+/// for the tile that had the slot before, in this call or an earlier one;
 /// an event never recorded holds up nothing.
 void StagingPipeline::Call::runTiles() {
     copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
