@@ -113,7 +113,7 @@ class IndexSubject : public Subject {
               device_(setup.device),
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
-              resources_(run.resources(setup.resources).getResources()) {
+              resources_(run.resources(setup.resources)) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
         config.useFloat16 = setup.float16;
