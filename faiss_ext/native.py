@@ -14,6 +14,7 @@ from .device_array import DeviceArray
 from .errors import InvalidArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
+from .pooled_resources import PooledGpuResources
 from .same_faiss import check_same_faiss
 from .swigfaiss_ext import (
     GpuIndexFlat,
@@ -28,6 +29,7 @@ __all__ = [
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
     "InvalidArray",
+    "PooledGpuResources",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",
