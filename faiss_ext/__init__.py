@@ -20,6 +20,9 @@ except ModuleNotFoundError as _error:
         name="faiss",
     ) from None
 
+# Of Faiss, if it was imported before; ours has that and more.
+globals().pop("contrib", None)
+
 try:
     __version__ = _metadata.version("faiss_ext")
 except _metadata.PackageNotFoundError:
@@ -56,7 +59,7 @@ has_native = native_problem is None
 def __getattr__(name):
     """Whatever Faiss has that `import *` does not take along."""
     if name == "contrib":
-        return _importlib.import_module("faiss.contrib")
+        return _importlib.import_module("faiss_ext.contrib")
     return getattr(_faiss, name)
 
 
