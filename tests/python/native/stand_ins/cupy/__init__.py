@@ -8,6 +8,7 @@ import simulated_gpu
 
 from . import cuda, random
 
+get_default_memory_pool = cuda.get_default_memory_pool
 float32, int64 = np.dtype("float32"), np.dtype("int64")
 
 __all__ = ["arange", "asarray", "asnumpy", "cuda", "empty", "ndarray", "random"]

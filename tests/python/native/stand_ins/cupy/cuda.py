@@ -2,6 +2,7 @@
 
 import threading
 import types
+import weakref
 
 import simulated_gpu
 
@@ -100,6 +101,24 @@ class MemoryPointer:
         return MemoryPointer(self._block, self._offset + offset)
 
 
+class _AsyncBlock:
+    """Freed on its stream while that lives, then on the current one."""
+
+    freed_on = []
+
+    def __init__(self, nbytes, stream):
+        self.address = simulated_gpu.malloc(nbytes)
+        self._stream = weakref.ref(stream)
+
+    def __del__(self):
+        stream = self._stream() or get_current_stream()
+        self.freed_on.append(stream.ptr)
+
+
+def malloc_async(size):
+    return MemoryPointer(_AsyncBlock(size, get_current_stream()), 0)
+
+
 class MemoryPool:
     def __init__(self):
         self.arenas = _Arenas()
@@ -119,10 +138,14 @@ _default_pool = MemoryPool()
 _allocator = _default_pool.malloc
 
 
+def get_default_memory_pool():
+    return _default_pool
+
+
 def get_allocator():
     return _allocator
 
 
 def set_allocator(allocator):
     global _allocator
-    _allocator = allocator
+    _allocator = allocator or _default_pool.malloc
