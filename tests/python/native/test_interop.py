@@ -78,6 +78,7 @@ def make_index(faiss_ext, resources, vectors, device=0):
 def test_memory_is_the_librarys_and_returns(
     faiss_ext, library, vectors, queries, expected, simulator
 ):
+    simulator.reset_counters()
     resources = library.interop.gpu_resources()
     assert isinstance(resources, faiss_ext.PooledGpuResources)
     index = make_index(faiss_ext, resources, vectors)
@@ -86,7 +87,7 @@ def test_memory_is_the_librarys_and_returns(
     assert stored >= 200 * DIMS * 4
     (kinds,) = resources.getMemoryInfo().values()
     assert kinds["FlatData"][0] == len(library.pool.lent) == 2
-    assert simulator.counter("live_device_bytes") <= sum(
+    assert simulator.counter("bytes_allocated_device") <= sum(
         nbytes for nbytes, _, _ in library.pool.requests)
     del index
     assert library.pool.used_bytes == 0 and resources.getMemoryInfo() == {0: {}}
@@ -294,7 +295,7 @@ def test_tensors_of_a_graph_are_searched_in_place_and_results_have_no_gradient(
     assert stats["bytes_to_device"] == stats["bytes_to_host"] == 0
     # The results, and no copy of x.
     assert torch.cuda.memory_allocated() - before == 1024 + 1536
-    del D, I, x, index
+    del D, I, result, x, index
     importlib.import_module("faiss_ext.in_flight").finish()
     gc.collect()
     assert torch.cuda.memory_allocated() == 0
