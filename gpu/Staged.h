@@ -243,6 +243,10 @@ class Staged : protected LockedBothEnds, public Base {
         }
     }
 
+    /// Called when an `add` of Base has thrown, with the number of vectors
+    /// before: Base may have stored some, or a part of them.
+    virtual void mendAfterAdd(idx_t) noexcept {}
+
     std::unique_ptr<StagingPipeline> pipeline_;
 
    private:
@@ -299,8 +303,14 @@ class Staged : protected LockedBothEnds, public Base {
         DeviceGuard device(this->config_.device);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
+        const idx_t before = this->ntotal;
         pipeline_->waitForAll();
-        addToBase();
+        try {
+            addToBase();
+        } catch (...) {
+            this->mendAfterAdd(before);
+            throw;
+        }
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();
         }

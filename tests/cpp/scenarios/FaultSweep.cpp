@@ -27,10 +27,15 @@ constexpr int kFaissAborted = 4;
 uint64_t injected = 0;
 uint64_t faissAborts = 0;
 uint64_t fatalOperation = 0;
+bool deviceIsLost = false;
 
 void exitIfFaissAborts(int signal) {
-    if (fatalOperation && FaissAtWork::firstOperation() &&
-        fatalOperation >= FaissAtWork::firstOperation()) {
+    const bool duringItsWork = FaissAtWork::firstOperation() != 0;
+    if (duringItsWork && fatalOperation >= FaissAtWork::firstOperation()) {
+        _exit(kFaissAborted);
+    }
+    // On a pool it calls ours, and waits for less of what was there before.
+    if (duringItsWork && deviceIsLost && FaissAtWork::onPool()) {
         _exit(kFaissAborted);
     }
     ::signal(signal, SIG_DFL);
@@ -42,6 +47,7 @@ bool sticky(const Fault& fault) {
 }
 
 void arm(const Fault& fault) {
+    deviceIsLost = sticky(fault);
     switch (fault.kind) {
         case Fault::Call:
             cuda_sim_fail_call(kOurs, fault.nth, fault.error);

@@ -21,6 +21,7 @@ void cuda(cudaError_t status) {
 namespace {
 
 uint64_t faissFrom = 0;
+bool faissOnPool = false;
 
 } // namespace
 
@@ -35,6 +36,14 @@ FaissAtWork::~FaissAtWork() {
 
 uint64_t FaissAtWork::firstOperation() {
     return faissFrom;
+}
+
+bool FaissAtWork::onPool() {
+    return faissOnPool;
+}
+
+void FaissAtWork::setOnPool() {
+    faissOnPool = true;
 }
 
 Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {

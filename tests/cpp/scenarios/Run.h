@@ -105,6 +105,10 @@ class FaissAtWork {
     FaissAtWork();
     ~FaissAtWork();
     static uint64_t firstOperation();
+
+    /// Whether it takes memory from a pool, by calls of ours.
+    static bool onPool();
+    static void setOnPool();
 };
 
 /// Something that a run must still find right: called once, at its end or
@@ -153,6 +157,7 @@ class Run {
     /// Those made from now on take memory from a pool, whatever the seed.
     void usePool() {
         pooled_ = true;
+        FaissAtWork::setOnPool();
     }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
