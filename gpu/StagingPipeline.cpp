@@ -421,15 +421,12 @@ StagingPipeline::StagingPipeline(
                 counters_) {}
 
 StagingPipeline::~StagingPipeline() {
-    finish();
-}
-
-void StagingPipeline::finish() noexcept {
     try {
-        waitForAll();
+        // A call that failed may have left work on any of its streams.
+        DeviceGuard guard(device_);
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
     } catch (const std::exception&) {
         // Whether that is the end shows below.
-        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
     if (contextLost(resources_->getDefaultStream(device_))) {
         keepForEver();
@@ -482,25 +479,6 @@ void StagingPipeline::waitForDefaultStream() {
     }
     done_->record(resources_->getDefaultStream(device_));
     wait(*done_);
-}
-
-// An event is recorded on a stream of the GPU it was made on; a stream of any
-// GPU may wait for it. The default streams are those of the current GPU.
-
-void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
-    DeviceGuard theirs(device);
-    Event reached;
-    reached.record(stream);
-    DeviceGuard ours(device_);
-    reached.orderBefore(resources_->getDefaultStream(device_));
-}
-
-void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
-    DeviceGuard ours(device_);
-    Event reached;
-    reached.record(resources_->getDefaultStream(device_));
-    DeviceGuard theirs(device);
-    reached.orderBefore(stream);
 }
 
 void StagingPipeline::wait(const Event& event) {

@@ -64,8 +64,8 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for the work in flight that uses memory of this object, then frees
-    /// it. If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Waits for all work on the device, then frees the memory of this object.
+    /// If the CUDA context is lost, the GPU works on nothing any more, and
     /// Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
@@ -98,11 +98,6 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
 
-    /// Orders the default stream after `stream` of the GPU `device`, or that
-    /// stream after it, by an event; the host does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream, int device);
-    void makeStreamWait(cudaStream_t stream, int device);
-
     TransferCounters& counters() noexcept {
         return counters_;
     }
@@ -132,7 +127,6 @@ class FAISS_EXT_API StagingPipeline {
     };
 
     void wait(const Event& event);
-    void finish() noexcept;
     void keepForEver() noexcept;
     void growBlock(DeviceBlock& block, size_t bytes);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
