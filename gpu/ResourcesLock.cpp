@@ -5,31 +5,34 @@
 namespace faiss_ext {
 namespace gpu {
 
+namespace {
+
+struct Entry {
+    std::recursive_mutex mutex;
+    /// How many pointers to it there are.
+    size_t uses = 0;
+};
+
+} // namespace
+
 std::shared_ptr<std::recursive_mutex> lockOf(
         const faiss::gpu::GpuResources* resources) {
     // Never destroyed: indexes may outlive static destruction.
     static auto& registryLock = *new std::mutex;
-    static auto& registry = *new std::unordered_map<
-            const faiss::gpu::GpuResources*,
-            std::weak_ptr<std::recursive_mutex>>;
+    static auto& registry =
+            *new std::unordered_map<const faiss::gpu::GpuResources*, Entry>;
 
+    // Uses are counted under the registry's lock, so that who makes a lock anew
+    // comes after all who held the one before.
     std::lock_guard<std::mutex> guard(registryLock);
-    auto& entry = registry[resources];
-    auto lock = entry.lock();
-    if (!lock) {
-        lock = std::shared_ptr<std::recursive_mutex>(
-                new std::recursive_mutex, [resources](std::recursive_mutex* m) {
-                    delete m;
-                    std::lock_guard<std::mutex> guard(registryLock);
-                    auto it = registry.find(resources);
-                    // A new lock may have taken the place meanwhile.
-                    if (it != registry.end() && it->second.expired()) {
-                        registry.erase(it);
-                    }
-                });
-        entry = lock;
-    }
-    return lock;
+    Entry& entry = registry[resources];
+    ++entry.uses;
+    return {&entry.mutex, [resources, &entry](std::recursive_mutex*) {
+                std::lock_guard<std::mutex> guard(registryLock);
+                if (--entry.uses == 0) {
+                    registry.erase(resources);
+                }
+            }};
 }
 
 void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {

@@ -1,5 +1,7 @@
 #include "Run.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -40,7 +42,7 @@ Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
     void* data = nullptr;
     switch (memory) {
         case Memory::Pageable:
-            data = ::operator new(bytes);
+            data = makePages();
             break;
         case Memory::Pinned:
             cuda(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
@@ -63,7 +65,7 @@ Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
 Buffer::~Buffer() {
     switch (memory_) {
         case Memory::Pageable:
-            ::operator delete(data_);
+            munmap(pages_, pageBytes_);
             break;
         case Memory::Pinned:
             cudaFreeHost(data_);
@@ -71,6 +73,29 @@ Buffer::~Buffer() {
         default:
             cudaFree(data_);
     }
+}
+
+/// What it returns ends where the last page, which is out of bounds, begins;
+/// but for what the largest element type needs to be aligned.
+char* Buffer::makePages() {
+    constexpr size_t kPage = 4096;
+    const size_t used = (bytes_ + kPage - 1) / kPage * kPage;
+    pageBytes_ = used + kPage;
+    void* pages =
+            mmap(nullptr,
+                 pageBytes_,
+                 PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS,
+                 -1,
+                 0);
+    require(pages != MAP_FAILED, "no memory");
+    pages_ = static_cast<char*>(pages);
+    require(mprotect(pages_ + used, kPage, PROT_NONE) == 0, "no guard page");
+    return pages_ + (used - bytes_) / sizeof(int64_t) * sizeof(int64_t);
+}
+
+void Buffer::forbid() {
+    require(mprotect(pages_, pageBytes_, PROT_NONE) == 0, "still there");
 }
 
 void Buffer::hostWrite(const Bytes& values) {

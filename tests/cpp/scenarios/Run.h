@@ -58,7 +58,8 @@ std::vector<T> valuesOf(const Bytes& bytes) {
 }
 
 /// Owns memory of one kind. Nobody may use it any more when it is destroyed:
-/// the destructor waits for nothing.
+/// the destructor waits for nothing. Behind pageable memory comes a page that
+/// nobody may touch.
 class Buffer {
    public:
     Buffer(Memory memory, size_t bytes);
@@ -81,15 +82,23 @@ class Buffer {
     void hostWrite(const Bytes& values);
     Bytes hostRead() const;
 
+    /// Pageable memory: whoever touches it from now on dies.
+    void forbid();
+
     /// Writes in the order of `stream`. The host does not wait.
     void streamWrite(const Bytes& values, cudaStream_t stream);
     /// Reads in the order of `stream`, and waits for it.
     Bytes streamRead(cudaStream_t stream) const;
 
    private:
+    char* makePages();
+
     const Memory memory_;
     const size_t bytes_;
     char* data_ = nullptr;
+    /// Of pageable memory, which has them for itself.
+    char* pages_ = nullptr;
+    size_t pageBytes_ = 0;
 };
 
 class Run;
