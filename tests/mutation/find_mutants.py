@@ -133,7 +133,7 @@ def statements(code):
                 stack.append([None, i + 1, 0, top[3]])
                 continue
             function = top[3]
-            if kind and not top[0]:
+            if kind and top[0] is False:
                 names = re.findall(
                     r"((?:\w+::)?operator\W+?|[~\w:]+)\s*\(", code[top[1] : i]
                 )
