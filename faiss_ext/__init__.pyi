@@ -18,6 +18,8 @@ class InvalidArray(ValueError, TypeError): ...
 class StagedConfig:
     pinnedBytes: int
     tileRows: int
+    oneTileBytes: int
+    tileBytes: int
     pipelineDepth: int
     def __init__(self) -> None: ...
 

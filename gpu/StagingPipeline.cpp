@@ -1,37 +1,16 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
 #include <cstring>
-#include <string>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-constexpr size_t kDefaultPinnedBytes = size_t(256) << 20;
-
-// Faiss' pinned buffer is used for results when it is no smaller than this;
-// below, tiles would be cut too small to be worth it.
-constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
-
-StagedConfig checked(const StagedConfig& config) {
-    if (config.tileRows < 0) {
-        throw InvalidArray(
-                "StagedConfig::tileRows is " + std::to_string(config.tileRows) +
-                "; it must be 0 (choose) or more");
-    }
-    if (config.pipelineDepth < 0 || config.pipelineDepth == 1) {
-        throw InvalidArray(
-                "StagedConfig::pipelineDepth is " +
-                std::to_string(config.pipelineDepth) +
-                "; it must be 0 (choose), 2 or more");
-    }
-    return config;
-}
 
 void copyNow(const std::vector<HostCopy>& copies) {
     for (const HostCopy& copy : copies) {
@@ -170,11 +149,14 @@ StagingPipeline::Call::Call(
     blocking_ = outputs_.anyOnHost();
 
     const auto faissPinned = pipe_.resources_->getPinnedMemory();
-    if (faissPinned.first && faissPinned.second >= kSmallestFaissBuffer) {
+    if (faissPinned.first &&
+        faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
     const size_t pool = pipe_.pool_.capacity();
-    const size_t share = faissPinned_.first ? pool : pool / 2;
+    const bool both = inputs_.pinnedRowBytes() > 0 &&
+                      outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
+    const size_t share = both ? pool / 2 : pool;
     plan_ = planTiles(
             n,
             {inputs_.stagedRowBytes(),
@@ -415,10 +397,8 @@ StagingPipeline::StagingPipeline(
         const StagedConfig& config)
         : resources_(std::move(resources)),
           device_(device),
-          config_(checked(config)),
-          pool_(config.pinnedBytes == 0 ? kDefaultPinnedBytes
-                                        : config.pinnedBytes,
-                counters_) {}
+          config_(withDefaults(config)),
+          pool_(config_.pinnedBytes, counters_) {}
 
 StagingPipeline::~StagingPipeline() {
     finish();

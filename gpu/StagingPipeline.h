@@ -140,6 +140,7 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
+    /// Without zeros.
     const StagedConfig config_;
 
     // Before the pool, which counts into it to its end.
