@@ -21,6 +21,8 @@ class StagedConfig:
     oneTileBytes: int
     tileBytes: int
     pipelineDepth: int
+    copyThreads: int
+    copyChunkBytes: int
     def __init__(self) -> None: ...
 
 class DeviceArray:

@@ -28,6 +28,15 @@ struct StagedConfig {
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
     int pipelineDepth = 0;
+
+    /// Threads that copy between pageable arrays and pinned memory, the calling
+    /// one among them; 1: that one alone. Indexes on the same resources share
+    /// the threads. 0: half of the machine's, 8 at most.
+    int copyThreads = 0;
+
+    /// Bytes of such a copy that are worth another thread; best a multiple of
+    /// the page size. 0: 256 KiB.
+    size_t copyChunkBytes = 0;
 };
 
 } // namespace gpu

@@ -1,6 +1,5 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
-#include <cstring>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -11,12 +10,6 @@ namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-void copyNow(const std::vector<HostCopy>& copies) {
-    for (const HostCopy& copy : copies) {
-        std::memcpy(copy.destination, copy.source, copy.bytes);
-    }
-}
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
@@ -206,7 +199,7 @@ void StagingPipeline::Call::runOneTile() {
     out = pipe_.temporary(outputs_.blockBytes());
     auto* inBlock = static_cast<char*>(in.get());
     auto* outBlock = static_cast<char*>(out.get());
-    copyNow(inputs_.hostCopies(0, pinnedIn.data()));
+    pipe_.copier_.copy(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
     compute(0, inBlock, outBlock);
@@ -214,7 +207,7 @@ void StagingPipeline::Call::runOneTile() {
             outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
     if (blocking_) {
         waitFor(defaultStream_);
-        copyNow(outputs_.hostCopies(0, pinnedOut));
+        pipe_.copier_.copy(outputs_.hostCopies(0, pinnedOut));
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
@@ -302,12 +295,12 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         // The caller may free its array when we return: it is read here.
         onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
         pinned = onceOnly.data();
-        copyNow(inputs_.hostCopies(first, pinned));
+        pipe_.copier_.copy(inputs_.hostCopies(first, pinned));
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
         auto copies = inputs_.hostCopies(first, pinned);
         if (tile < plan_.depth) {
-            copyNow(copies);
+            pipe_.copier_.copy(copies);
         } else {
             // The slot's pinned memory is free in this stream's order only.
             pipe_.uploads_.enqueue(std::move(copies), stream);
@@ -398,7 +391,8 @@ StagingPipeline::StagingPipeline(
         : resources_(std::move(resources)),
           device_(device),
           config_(withDefaults(config)),
-          pool_(config_.pinnedBytes, counters_) {}
+          pool_(config_.pinnedBytes, counters_),
+          copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
     finish();

@@ -152,8 +152,9 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
-    HostCopies uploads_;
-    HostCopies downloads_;
+    const HostCopier copier_;
+    HostCopies uploads_{copier_};
+    HostCopies downloads_{copier_};
 };
 
 } // namespace gpu

@@ -1,6 +1,8 @@
 #include <faiss_ext/gpu/Tuning.h>
 
+#include <algorithm>
 #include <string>
+#include <thread>
 
 #include <faiss_ext/gpu/Exceptions.h>
 
@@ -29,11 +31,17 @@ void choose(T& value, T chosen) {
 StagedConfig withDefaults(const StagedConfig& config) {
     refuseNegative("tileRows", config.tileRows);
     refuseNegative("pipelineDepth", config.pipelineDepth);
+    refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
     choose(complete.pinnedBytes, tuning::kPinnedBytes);
     choose(complete.oneTileBytes, tuning::kOneTileBytes);
     choose(complete.tileBytes, tuning::kTileBytes);
     choose(complete.pipelineDepth, tuning::kPipelineDepth);
+    // 0 where the number is not known.
+    const int threads = static_cast<int>(std::thread::hardware_concurrency());
+    choose(complete.copyThreads,
+           std::clamp(threads / 2, 1, tuning::kCopyThreads));
+    choose(complete.copyChunkBytes, tuning::kCopyChunkBytes);
     return complete;
 }
 

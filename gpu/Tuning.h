@@ -35,6 +35,19 @@ constexpr size_t kTileBytes = size_t(16) << 20;
 /// kTileBytes.
 constexpr int kPipelineDepth = 3;
 
+/// StagedConfig::copyThreads: at most so many, and no more than half of what
+/// the machine has, the other half being the second threads of the same cores,
+/// or needed elsewhere. Eight threads at 10 GB/s are faster than the link. On
+/// new pages they are not (2.5 GB/s each), but there the kernel's locks let few
+/// more gain anything. Sweep: 1 to 32 with results of 1 GiB, into touched and
+/// into new pageable arrays.
+constexpr int kCopyThreads = 8;
+
+/// StagedConfig::copyChunkBytes: 256 KiB keep a thread busy for 25 us, several
+/// times what it takes to wake one; the smallest copy that is shared is one
+/// that has two chunks. Sweep: 64 KiB to 4 MiB, with results of 0.1 to 16 MiB.
+constexpr size_t kCopyChunkBytes = size_t(256) << 10;
+
 /// StagedConfig::pinnedBytes: six tiles of 16 MiB and room for more. Pinned
 /// memory is taken from the whole machine, so it is not much more. No speed
 /// depends on it unless it is smaller than the tiles.

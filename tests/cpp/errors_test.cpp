@@ -202,6 +202,9 @@ TEST_F(Errors, a_bad_config_is_refused) {
     config.pipelineDepth = 0;
     config.tileRows = -1;
     expectRefused(config, "tileRows");
+    config.tileRows = 0;
+    config.copyThreads = -1;
+    expectRefused(config, "copyThreads");
 }
 
 TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {

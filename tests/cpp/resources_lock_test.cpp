@@ -15,6 +15,7 @@
 
 namespace {
 
+using faiss_ext::gpu::copyTeamOf;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::lockOf;
 using namespace test;
@@ -77,6 +78,22 @@ TEST_F(ResourcesLock, is_held_while_an_index_is_used_and_destroyed) {
     index.copyTo(&cpu);
     index.reset();
     index.copyFrom(&cpu);
+}
+
+TEST(CommonOfResources, is_one_for_each_object_and_ends_with_its_last_user) {
+    const auto first = std::make_shared<WatchedResources>();
+    const auto second = std::make_shared<WatchedResources>();
+    auto team = copyTeamOf(first.get());
+    auto lock = lockOf(first.get());
+    EXPECT_EQ(copyTeamOf(first.get()), team);
+    EXPECT_EQ(lockOf(first.get()), lock);
+    EXPECT_NE(copyTeamOf(second.get()), team);
+    EXPECT_NE(lockOf(second.get()), lock);
+    std::weak_ptr<faiss_ext::gpu::CopyTeam> watched = team;
+    team.reset();
+    EXPECT_FALSE(watched.expired());
+    lock.reset();
+    EXPECT_TRUE(watched.expired());
 }
 
 } // namespace
