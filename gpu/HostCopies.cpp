@@ -2,7 +2,6 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <cstring>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -34,9 +33,7 @@ void CUDART_CB HostCopies::runStep(void* step) {
     if (self->owner->abandoned_) {
         return;
     }
-    for (const HostCopy& piece : self->pieces) {
-        std::memcpy(piece.destination, piece.source, piece.bytes);
-    }
+    self->owner->copier_.copy(self->pieces);
 }
 
 } // namespace gpu

@@ -7,32 +7,45 @@ namespace gpu {
 
 namespace {
 
-struct Entry {
-    std::recursive_mutex mutex;
+/// What all our indexes on one resources object have in common.
+struct Common {
+    std::recursive_mutex lock;
+    CopyTeam copyTeam;
     /// How many pointers to it there are.
     size_t uses = 0;
 };
+
+std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
+    // Never destroyed: indexes may outlive static destruction.
+    static auto& registryLock = *new std::mutex;
+    static auto& registry =
+            *new std::unordered_map<const faiss::gpu::GpuResources*, Common>;
+
+    // Uses are counted under the registry's lock, so that who makes a lock anew
+    // comes after all who held the one before.
+    std::lock_guard<std::mutex> guard(registryLock);
+    Common& common = registry[resources];
+    ++common.uses;
+    return {&common, [resources](Common* used) {
+                std::lock_guard<std::mutex> guard(registryLock);
+                if (--used->uses == 0) {
+                    registry.erase(resources);
+                }
+            }};
+}
 
 } // namespace
 
 std::shared_ptr<std::recursive_mutex> lockOf(
         const faiss::gpu::GpuResources* resources) {
-    // Never destroyed: indexes may outlive static destruction.
-    static auto& registryLock = *new std::mutex;
-    static auto& registry =
-            *new std::unordered_map<const faiss::gpu::GpuResources*, Entry>;
+    const auto common = commonOf(resources);
+    return {common, &common->lock};
+}
 
-    // Uses are counted under the registry's lock, so that who makes a lock anew
-    // comes after all who held the one before.
-    std::lock_guard<std::mutex> guard(registryLock);
-    Entry& entry = registry[resources];
-    ++entry.uses;
-    return {&entry.mutex, [resources, &entry](std::recursive_mutex*) {
-                std::lock_guard<std::mutex> guard(registryLock);
-                if (--entry.uses == 0) {
-                    registry.erase(resources);
-                }
-            }};
+std::shared_ptr<CopyTeam> copyTeamOf(
+        const faiss::gpu::GpuResources* resources) {
+    const auto common = commonOf(resources);
+    return {common, &common->copyTeam};
 }
 
 void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {

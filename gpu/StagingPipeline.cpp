@@ -1,43 +1,15 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
-#include <cstring>
-#include <string>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-constexpr size_t kDefaultPinnedBytes = size_t(256) << 20;
-
-// Faiss' pinned buffer is used for results when it is no smaller than this;
-// below, tiles would be cut too small to be worth it.
-constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
-
-StagedConfig checked(const StagedConfig& config) {
-    if (config.tileRows < 0) {
-        throw InvalidArray(
-                "StagedConfig::tileRows is " + std::to_string(config.tileRows) +
-                "; it must be 0 (choose) or more");
-    }
-    if (config.pipelineDepth < 0 || config.pipelineDepth == 1) {
-        throw InvalidArray(
-                "StagedConfig::pipelineDepth is " +
-                std::to_string(config.pipelineDepth) +
-                "; it must be 0 (choose), 2 or more");
-    }
-    return config;
-}
-
-void copyNow(const std::vector<HostCopy>& copies) {
-    for (const HostCopy& copy : copies) {
-        std::memcpy(copy.destination, copy.source, copy.bytes);
-    }
-}
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
@@ -170,11 +142,14 @@ StagingPipeline::Call::Call(
     blocking_ = outputs_.anyOnHost();
 
     const auto faissPinned = pipe_.resources_->getPinnedMemory();
-    if (faissPinned.first && faissPinned.second >= kSmallestFaissBuffer) {
+    if (faissPinned.first &&
+        faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
     const size_t pool = pipe_.pool_.capacity();
-    const size_t share = faissPinned_.first ? pool : pool / 2;
+    const bool both = inputs_.pinnedRowBytes() > 0 &&
+                      outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
+    const size_t share = both ? pool / 2 : pool;
     plan_ = planTiles(
             n,
             {inputs_.stagedRowBytes(),
@@ -224,7 +199,7 @@ void StagingPipeline::Call::runOneTile() {
     out = pipe_.temporary(outputs_.blockBytes());
     auto* inBlock = static_cast<char*>(in.get());
     auto* outBlock = static_cast<char*>(out.get());
-    copyNow(inputs_.hostCopies(0, pinnedIn.data()));
+    pipe_.copier_.copy(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
     compute(0, inBlock, outBlock);
@@ -232,7 +207,7 @@ void StagingPipeline::Call::runOneTile() {
             outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
     if (blocking_) {
         waitFor(defaultStream_);
-        copyNow(outputs_.hostCopies(0, pinnedOut));
+        pipe_.copier_.copy(outputs_.hostCopies(0, pinnedOut));
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
@@ -320,12 +295,12 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         // The caller may free its array when we return: it is read here.
         onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
         pinned = onceOnly.data();
-        copyNow(inputs_.hostCopies(first, pinned));
+        pipe_.copier_.copy(inputs_.hostCopies(first, pinned));
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
         auto copies = inputs_.hostCopies(first, pinned);
         if (tile < plan_.depth) {
-            copyNow(copies);
+            pipe_.copier_.copy(copies);
         } else {
             // The slot's pinned memory is free in this stream's order only.
             pipe_.uploads_.enqueue(std::move(copies), stream);
@@ -415,10 +390,9 @@ StagingPipeline::StagingPipeline(
         const StagedConfig& config)
         : resources_(std::move(resources)),
           device_(device),
-          config_(checked(config)),
-          pool_(config.pinnedBytes == 0 ? kDefaultPinnedBytes
-                                        : config.pinnedBytes,
-                counters_) {}
+          config_(withDefaults(config)),
+          pool_(config_.pinnedBytes, counters_),
+          copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
     try {

@@ -134,6 +134,7 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
+    /// Without zeros.
     const StagedConfig config_;
 
     // Before the pool, which counts into it to its end.
@@ -145,8 +146,9 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
-    HostCopies uploads_;
-    HostCopies downloads_;
+    const HostCopier copier_;
+    HostCopies uploads_{copier_};
+    HostCopies downloads_{copier_};
 };
 
 } // namespace gpu

@@ -20,6 +20,7 @@ namespace {
 
 using faiss::gpu::GpuResources;
 using faiss::gpu::StandardGpuResourcesImpl;
+using faiss_ext::gpu::copyTeamOf;
 using faiss_ext::gpu::DeviceBuffer;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::lockOf;
@@ -220,6 +221,18 @@ TEST(LockOf, is_the_same_for_threads_that_come_and_go) {
         thread.join();
     }
     EXPECT_EQ(counts[0] + counts[1] + counts[2], kThreads * kRounds);
+}
+
+TEST(CopyTeamOf, is_one_for_each_object_and_ends_with_its_last_user) {
+    auto team = copyTeamOf(noResources(1));
+    auto lock = lockOf(noResources(1));
+    EXPECT_EQ(copyTeamOf(noResources(1)), team);
+    EXPECT_NE(copyTeamOf(noResources(2)), team);
+    std::weak_ptr<faiss_ext::gpu::CopyTeam> watched = team;
+    team.reset();
+    EXPECT_FALSE(watched.expired());
+    lock.reset();
+    EXPECT_TRUE(watched.expired());
 }
 
 } // namespace

@@ -28,7 +28,13 @@ class IndexSubject : public Subject {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
         config.useFloat16 = setup.float16;
-        index_ = makeIndex(config, setup.config);
+        StagedConfig staged = setup.config;
+        if (staged.copyThreads == 0) {
+            // Chunks of a cache line: even small arrays are shared out.
+            staged.copyThreads = run.oneOf({1, 2, 8});
+            staged.copyChunkBytes = 64;
+        }
+        index_ = makeIndex(config, staged);
         run.afterFault([this] { answer(); });
     }
 
