@@ -17,7 +17,7 @@ KINDS = (
     ("event record", r"\.record\s*\(|->record\s*\(|cudaEventRecord"),
     ("stream wait", r"orderBefore\s*\(|orderStreams\s*\(|cudaStreamWaitEvent"),
     ("stream wait", r"\bmakeStreamWait\s*\(|\bwaitForStream\s*\("),
-    ("host wait", r"\bwait\w*\s*\(|cuda\w*Synchronize"),
+    ("host wait", r"\bwait\w*\s*\(|\.join\s*\(|cuda\w*Synchronize"),
     ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
     ("device guard", r"\bDeviceGuard\s+\w+\s*\(|cudaSetDevice\s*\("),
@@ -31,7 +31,7 @@ KINDS = (
         r"\b(idle_|pending_)\b.*(push_|pop_)|second\.pop_back|\bsettle\s*\(|\btrim\s*\("
         r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|unreached\s*="
         r"|\b(uploads_|downloads_)\.reset\s*\(|\bsteps_\.(clear|reserve)"
-        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|registry\.erase",
+        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_)\.erase",
     ),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),

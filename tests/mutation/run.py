@@ -256,6 +256,8 @@ class Tree:
 # Programs of tests/CMakeLists.txt with several threads, and which of their
 # tests.
 THREAD_TESTS = {
+    "copy_team_test": "*many*:*again*",
+    "host_copies_test": "*",
     "pinned_buffer_pool_test": "*",
     "resources_lock_test": "*",
     "ordering_test": "*threads*:*at_once*",
