@@ -252,6 +252,30 @@ TEST_F(Profile, lies_within_the_call_as_far_as_the_host_does_it) {
     }
 }
 
+TEST_F(Profile, joins_the_clocks_where_they_were_compared_best) {
+    using faiss_ext::gpu::Event;
+    using namespace std::chrono_literals;
+    const faiss_ext::gpu::Stream stream;
+    faiss_ext::gpu::StageRecorder recorder;
+    int comparisons = 0;
+    recorder.start(stream.get(), [&](const Event& event) {
+        event.wait();
+        // All but the second are bad ones.
+        if (++comparisons != 2) {
+            std::this_thread::sleep_for(50ms);
+        }
+    });
+    ASSERT_GT(comparisons, 4);
+    recorder.begin(StageSpan(), stream.get());
+    recorder.end(stream.get());
+    check(cudaDeviceSynchronize());
+    const auto found = recorder.finish(1);
+    EXPECT_LT(found.clockError, 0.025);
+    // The simulated time since then is a few microseconds; the call began when
+    // the host was through with the rest.
+    EXPECT_LT(found.spans[0].begin, -0.05 * (comparisons - 2) + 0.001);
+}
+
 TEST_F(Profile, waits_once_for_the_search_and_five_times_for_the_clocks) {
     for (Memory results : {Memory::Pageable, Memory::Device}) {
         auto index = makeIndex(9);
