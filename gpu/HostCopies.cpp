@@ -37,7 +37,7 @@ void CUDART_CB HostCopies::runStep(void* step) {
     if (self->owner->abandoned_) {
         return;
     }
-    NvtxRange range("host function", -1);
+    NvtxRange range("host copies", -1);
     if (self->timed) {
         self->timed->begin = HostInterval::Clock::now();
     }
