@@ -23,7 +23,7 @@ class IndexSubject : public Subject {
               device_(setup.device),
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
-              resources_(run.resources(setup.resources).getResources()),
+              resources_(run.resources(setup.resources)),
               caller_(run, setup.device, [this] { return defaultStream(); }) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
