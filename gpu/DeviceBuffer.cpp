@@ -34,6 +34,10 @@ DeviceBuffer::DeviceBuffer(
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
     if (!contextLost(resources_->getDefaultStream(device_))) {
+        if (lent_) {
+            // As cudaFree does by itself, and a pool does not.
+            waitForDevice(device_);
+        }
         resources_->deallocMemory(device_, data_);
     } else {
         // The CUDA context is lost. Faiss' resources abort the process when

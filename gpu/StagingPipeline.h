@@ -13,6 +13,8 @@
 #include <faiss_ext/gpu/HostCopies.h>
 #include <faiss_ext/gpu/PinnedBufferPool.h>
 #include <faiss_ext/gpu/RowArrays.h>
+#include <faiss_ext/gpu/SearchProfile.h>
+#include <faiss_ext/gpu/StageRecorder.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/TilePlan.h>
 #include <faiss_ext/gpu/TransferStats.h>
@@ -94,6 +96,15 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work);
 
+    /// The same call, timed stage by stage; returns when every output is
+    /// complete, wherever it lies. Waits a few times more, to compare the
+    /// clocks and, where `run` would not, for the outputs.
+    SearchProfile profile(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work);
+
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
@@ -149,6 +160,7 @@ class FAISS_EXT_API StagingPipeline {
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};
+    std::optional<StageRecorder> recorder_;
 };
 
 } // namespace gpu

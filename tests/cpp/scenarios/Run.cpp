@@ -1,5 +1,6 @@
 #include "Run.h"
 
+#include <faiss_ext/gpu/ResourcesLock.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -143,6 +144,7 @@ Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
     cuda_sim_set_copy_pieces(oneOf({1, 2, 3, 7}));
     faissTemporary_ = oneOf<size_t>({0, 4096, size_t(1) << 20});
     faissPinned_ = oneOf<size_t>({0, 65536, size_t(1) << 20});
+    pooled_ = coin();
 }
 
 Run::~Run() {
@@ -191,21 +193,37 @@ std::shared_ptr<Buffer> Run::buffer(Memory memory, const Bytes& values) {
     return made;
 }
 
-faiss::gpu::StandardGpuResources& Run::resources(int i) {
+std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> Run::resources(int i) {
     while (resources_.size() <= static_cast<size_t>(i)) {
-        auto made = std::make_unique<faiss::gpu::StandardGpuResources>();
-        made->setTempMemory(faissTemporary_);
-        made->setPinnedMemory(faissPinned_);
-        resources_.push_back(std::move(made));
-        auto* last = resources_.back().get();
+        auto made = makeResources();
+        resources_.push_back(made);
         if (i == 0) {
             cuda_sim_starve_stream(
-                    coin() ? last->getDefaultStream(0)
-                           : last->getResources()->getAsyncCopyStream(0));
+                    coin() ? made->getDefaultStream(0)
+                           : made->getAsyncCopyStream(0));
             whenReady_();
         }
     }
-    return *resources_[i];
+    return resources_[i];
+}
+
+std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> Run::makeResources() {
+    using faiss::gpu::StandardGpuResourcesImpl;
+    std::shared_ptr<StandardGpuResourcesImpl> made;
+    if (pooled_) {
+        if (!pool_) {
+            pool_ = std::make_shared<test::CachingPool>();
+        }
+        faiss_ext::gpu::PooledGpuResources pooled(pool_);
+        pooled.setTempMemory(faissTemporary_);
+        made = std::dynamic_pointer_cast<StandardGpuResourcesImpl>(
+                pooled.getResources());
+    } else {
+        made = std::make_shared<StandardGpuResourcesImpl>();
+        made->setTempMemory(faissTemporary_);
+    }
+    made->setPinnedMemory(faissPinned_);
+    return made;
 }
 
 cudaStream_t Run::stream() {
@@ -231,6 +249,7 @@ void Run::answersAfterFault() {
 void Run::end() {
     settle();
     tearDown();
+    require(poolIsWhole_, "the pool did not get back what it lent");
     require(cuda_sim_pending() == 0, "work is left on the GPU");
     cuda_sim_report_leaks();
     std::string reports;
@@ -242,14 +261,10 @@ void Run::end() {
 
 void Run::tearDownAfterLoss() {
     for (auto& resources : resources_) {
-        // One owner is the object itself, one the pointer that is asked.
-        if (resources->getResources().use_count() <= 2) {
-            resources.release();
+        if (resources.use_count() == 1) {
+            faiss_ext::gpu::keepForEver(resources);
         }
     }
-    resources_.erase(
-            std::remove(resources_.begin(), resources_.end(), nullptr),
-            resources_.end());
     tearDown();
 }
 
@@ -268,6 +283,9 @@ void Run::tearDown() {
     }
     streams_.clear();
     resources_.clear();
+    poolIsWhole_ = !pool_ ||
+                   (pool_->inUse().empty() && pool_->wronglyGivenBack() == 0);
+    pool_.reset();
 }
 
 } // namespace scenarios

@@ -23,7 +23,7 @@ class IndexSubject : public Subject {
               device_(setup.device),
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
-              resources_(run.resources(setup.resources).getResources()),
+              resources_(run.resources(setup.resources)),
               caller_(run, setup.device, [this] { return defaultStream(); }) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
@@ -39,22 +39,20 @@ class IndexSubject : public Subject {
     }
 
     void search(const Places& places) override {
-        const idx_t n = rows(places.n);
-        const idx_t k = neighbours(places.k);
-        const auto queries = run_.vectors(n, d_);
-        caller_.call(
-                {input(places.x, queries)},
-                {output(places.distances, n * k * sizeof(float)),
-                 output(places.labels, n * k * sizeof(idx_t))},
-                [this, n, k](const Pointers& in, const Pointers& out) {
-                    index_->search(
-                            n,
-                            reinterpret_cast<float*>(in[0]),
-                            k,
-                            reinterpret_cast<float*>(out[0]),
-                            reinterpret_cast<idx_t*>(out[1]));
-                },
-                neighboursOf(queries, k));
+        searchBy(places, [this](auto... arguments) {
+            index_->search(arguments...);
+        });
+    }
+
+    void profileSearch(const Places& places) override {
+        searchBy(places, [this](auto... arguments) {
+            const auto profile = index_->profile_search(arguments...);
+            require(!profile.spans.empty(), "a profile without stages");
+            for (const auto& span : profile.spans) {
+                require(span.begin <= span.end,
+                        "a stage ends before it begins");
+            }
+        });
     }
 
     void assign(
@@ -312,6 +310,25 @@ class IndexSubject : public Subject {
     }
 
    private:
+    template <typename Search>
+    void searchBy(const Places& places, const Search& search) {
+        const idx_t n = rows(places.n);
+        const idx_t k = neighbours(places.k);
+        const auto queries = run_.vectors(n, d_);
+        caller_.call(
+                {input(places.x, queries)},
+                {output(places.distances, n * k * sizeof(float)),
+                 output(places.labels, n * k * sizeof(idx_t))},
+                [n, k, search](const Pointers& in, const Pointers& out) {
+                    search(n,
+                           reinterpret_cast<float*>(in[0]),
+                           k,
+                           reinterpret_cast<float*>(out[0]),
+                           reinterpret_cast<idx_t*>(out[1]));
+                },
+                neighboursOf(queries, k));
+    }
+
     std::unique_ptr<Index> makeIndex(
             const faiss::gpu::GpuIndexFlatConfig& config,
             const StagedConfig& staged) {
