@@ -53,7 +53,7 @@ sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitiz
 	        >build/$$preset.configure.log && \
 	    cmake --build build/$$preset -j $(JOBS) && \
 	    TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
-	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' \
+	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' -j $(JOBS) \
 	        --output-on-failure --no-tests=error || exit 1; \
 	done
 

@@ -44,7 +44,8 @@ class Steps : public SimTest {
         from_.assign(steps * kStepBytes, 1);
         to_.assign(steps * kStepBytes, 0);
         for (size_t i = 0; i < from_.size(); i += kStepBytes) {
-            copies_.enqueue({{&to_[i], &from_[i], kStepBytes}}, stream_);
+            copies_.enqueue(
+                    {{&to_[i], &from_[i], kStepBytes}}, stream_, nullptr);
         }
     }
 

@@ -24,6 +24,7 @@ KINDS = (
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
     ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
+    ("hand back", r"\bdeallocate\s*\("),
     ("keep alive", r"\bnew\s+std::shared_ptr|(->|\.)data\s*=\s*nullptr|\bkeepForEver\s*\("),
     ("keep alive", r"\b(lent_|kept_|keep_|inUse_)\b.*push_back"),
     (
@@ -31,7 +32,7 @@ KINDS = (
         r"\b(idle_|pending_)\b.*(push_|pop_)|second\.pop_back|\bsettle\s*\(|\btrim\s*\("
         r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|unreached\s*="
         r"|\b(uploads_|downloads_)\.reset\s*\(|\bsteps_\.(clear|reserve)"
-        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_)\.erase",
+        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_|blocks)\.erase|scratch\s*[-+]=",
     ),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),

@@ -275,15 +275,17 @@ def run_or_exit(command):
 
 class Verdicts:
     """What was found so far, on disk: {mutant's name: [test, why]}; a survivor
-    has no test."""
+    has no test. What was found on another tree tells which test to try first."""
 
     def __init__(self, path, digest, forget):
         self.path = path
         self.digest = digest
         self.found = {}
-        if path.exists() and not forget:
+        self.killers = {}
+        if path.exists():
             kept = json.loads(path.read_text())
-            if kept["digest"] == digest:
+            self.killers = {name: test for name, (test, _) in kept["found"].items()}
+            if kept["digest"] == digest and not forget:
                 self.found = kept["found"]
 
     def note(self, name, verdict):
@@ -320,7 +322,10 @@ def judge_all(chosen, tests, verdicts):
     def one(numbered):
         nonlocal done
         number, mutant = numbered
-        verdict = judge(number, order(mutant.kind, *tests))
+        killer = verdicts.killers.get(mutant.name())
+        verdict = judge(number, sorted(
+            order(mutant.kind, *tests), key=lambda test: test.name != killer
+        ))
         with lock:
             done += 1
             verdicts.note(mutant.name(), verdict)
