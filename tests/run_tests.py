@@ -6,7 +6,7 @@
 Four suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
 of these on the real runtime; skipped where there is no GPU), `python` (the
 package with its native part on the simulated runtime), `pure` (the package
-without it, on a released CPU Faiss). Each reports in JUnit's format; the last
+without it, on a released CPU Faiss, and the tests of the mutation tool). Each reports in JUnit's format; the last
 line adds them up. Exit status 1 if a test failed, or if a suite ran none.
 """
 
@@ -146,7 +146,7 @@ def suites(build):
                 "pure",
                 ROOT / ".cache/cpu-venv/bin/python",
                 reports / "pure.xml",
-                [tests, f"--ignore={tests / 'native'}"],
+                [tests, f"--ignore={tests / 'native'}", ROOT / "tests" / "mutation"],
                 {"PYTHONPATH": str(ROOT)},
             ),
         )

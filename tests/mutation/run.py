@@ -259,6 +259,7 @@ THREAD_TESTS = {
     "copy_team_test": "*many*:*again*",
     "host_copies_test": "*",
     "pinned_buffer_pool_test": "*",
+    "pooled_resources_test": "*threads*",
     "resources_lock_test": "*",
     "ordering_test": "*threads*:*at_once*",
 }
