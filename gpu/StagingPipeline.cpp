@@ -18,7 +18,8 @@ namespace {
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses. `whenLost` is called if the CUDA context is lost.
+    /// computation uses. `whenLost`, if there is one, is called if the CUDA
+    /// context is lost.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
@@ -48,7 +49,7 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
-        if (contextLost(streams_.front())) {
+        if (whenLost_ && contextLost(streams_.front())) {
             whenLost_();
         }
     }
@@ -194,8 +195,7 @@ void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         // Everything is on the index's GPU: no copy, no event, no wait.
         layOut(n_);
-        EndWorkOnFailure onFailure =
-                endOnFailure({defaultStream_}, [this] { pipe_.keepForEver(); });
+        EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, nullptr);
         compute(0, nullptr, nullptr);
         onFailure.disarm();
     } else if (plan_.tiles == 1) {
@@ -223,9 +223,9 @@ void StagingPipeline::Call::runOneTile() {
     faiss::gpu::GpuMemoryReservation in;
     faiss::gpu::GpuMemoryReservation out;
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, [&] {
+        // Faiss would abort the process when it cannot free them.
         in.data = nullptr;
         out.data = nullptr;
-        pipe_.keepForEver();
     });
     in = pipe_.temporary(inputs_.blockBytes());
     out = pipe_.temporary(outputs_.blockBytes());
@@ -265,9 +265,8 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure = endOnFailure(
-            {uploadStream, defaultStream_, copyStream_},
-            [this] { pipe_.keepForEver(); });
+    EndWorkOnFailure onFailure =
+            endOnFailure({uploadStream, defaultStream_, copyStream_}, nullptr);
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
