@@ -37,7 +37,7 @@ setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the fir
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -U '*Python_*' -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$FAISS_EXT_PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
