@@ -83,6 +83,28 @@ class Staged : protected LockedBothEnds, public Base {
                 params);
     }
 
+    /// `search` into one block of memory: results is [n, k] int64 labels, then
+    /// [n, k] float32 distances, n * k * 12 bytes of one allocation, aligned
+    /// for int64. Where `search` makes a copy for each array that the GPU
+    /// reaches by itself (pinned, managed, of another GPU), this makes one for
+    /// both, if the call is one tile; the rows of a smaller tile lie in two
+    /// places.
+    void search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {"results", results, k * sizeof(idx_t)},
+                {"results", nullptr, k * sizeof(float), true},
+                searchWork(k, params),
+                params);
+    }
+
 #if FAISS_EXT_HAS_NUMERIC_TYPE
     /// `search` for queries of another type, where Base takes it.
     void search_ex(
@@ -276,7 +298,7 @@ class Staged : protected LockedBothEnds, public Base {
         validateK(k);
         checkRows(n, x.data, x.name);
         checkRows(n, labels.data, labels.name);
-        if (distances.name) {
+        if (distances.name && !distances.behindLast) {
             checkRows(n, distances.data, distances.name);
         }
         if (params && params->sel) {

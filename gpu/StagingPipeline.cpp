@@ -135,7 +135,11 @@ StagingPipeline::Call::Call(
         inputs_.add(in.name, in.data, in.rowBytes);
     }
     for (const OutputRows& out : outputs) {
-        outputs_.add(out.name, out.data, out.rowBytes);
+        if (out.behindLast) {
+            outputs_.addBehindLast(out.name, out.rowBytes);
+        } else {
+            outputs_.add(out.name, out.data, out.rowBytes);
+        }
     }
     outputs_.refuseOverlap(inputs_);
     outputs_.refuseOverlap(outputs_);

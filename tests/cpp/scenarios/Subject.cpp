@@ -146,6 +146,26 @@ class IndexSubject : public Subject {
                 neighboursOf(queries, k));
     }
 
+    void searchPacked(Memory x, Memory results) override {
+        const idx_t n = rows(0);
+        const idx_t k = neighbours(0);
+        const auto queries = run_.vectors(n, d_);
+        const size_t labelBytes = n * k * sizeof(idx_t);
+        call(
+                {input(x, queries)},
+                {output(results, labelBytes + n * k * sizeof(float))},
+                [this, n, k](const Pointers& in, const Pointers& out) {
+                    index_->search_packed(
+                            n, reinterpret_cast<float*>(in[0]), k, out[0]);
+                },
+                [verify = neighboursOf(queries, k),
+                 labelBytes](const std::vector<Bytes>& out) {
+                    const auto middle = out[0].begin() + labelBytes;
+                    verify({Bytes(middle, out[0].end()),
+                            Bytes(out[0].begin(), middle)});
+                });
+    }
+
     void assign(
             Memory x, Memory labels, int rowCount, int labelCount) override {
         const idx_t n = rows(rowCount);

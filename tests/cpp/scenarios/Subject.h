@@ -55,6 +55,7 @@ class Subject {
     /// device memory later, in the order of the default stream of the call, by
     /// Run::settle or the end of the run.
     virtual void search(const Places& places) = 0;
+    virtual void searchPacked(Memory x, Memory results) = 0;
     virtual void assign(Memory x, Memory labels, int n = 0, int k = 0) = 0;
     virtual void searchAndReconstruct(const Places& places, Memory recons) = 0;
     virtual void reconstructN(Memory out, int n = 0) = 0;

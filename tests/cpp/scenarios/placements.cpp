@@ -61,6 +61,13 @@ SCENARIO(distances_managed_labels_pageable) {
     twice(run, {Memory::Managed, Memory::Managed, Memory::Pageable});
 }
 
+SCENARIO(results_in_one_block) {
+    auto index = Subject::make(run, someTiles(run));
+    for (int i = 0; i < 3; ++i) {
+        index->searchPacked(run.anyMemory(), run.anyMemory());
+    }
+}
+
 SCENARIO(any_mixture) {
     auto index = Subject::make(run, someTiles(run));
     for (int i = 0; i < 4; ++i) {
