@@ -42,6 +42,24 @@ using Pointers = std::vector<char*>;
 using Call = std::function<void(const Pointers& in, const Pointers& out)>;
 using Verify = std::function<void(const std::vector<Bytes>& outputs)>;
 
+/// Takes what is left of the GPUs' memory away, for one scope.
+class FullGpus {
+   public:
+    explicit FullGpus(bool full) : full_(full) {
+        if (full_) {
+            cuda_sim_set_device_memory(0);
+        }
+    }
+    ~FullGpus() {
+        if (full_) {
+            cuda_sim_set_device_memory(size_t(1) << 34);
+        }
+    }
+
+   private:
+    const bool full_;
+};
+
 float distance(
         const std::vector<float>& base,
         const float* query,
@@ -113,6 +131,7 @@ class IndexSubject : public Subject {
               device_(setup.device),
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
+              full_(setup.full),
               resources_(run.resources(setup.resources).getResources()) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
@@ -558,6 +577,7 @@ class IndexSubject : public Subject {
         cudaEventRecord(before, defaultStream());
         cuda(cudaSetDevice(0));
         try {
+            FullGpus full(full_);
             work(inPointers, outPointers);
         } catch (...) {
             cudaEventSynchronize(before);
@@ -630,6 +650,7 @@ class IndexSubject : public Subject {
     const int device_;
     const bool innerProduct_;
     const bool scarce_;
+    const bool full_;
     std::shared_ptr<faiss::gpu::GpuResources> resources_;
     std::unique_ptr<Index> index_;
     std::vector<float> base_;

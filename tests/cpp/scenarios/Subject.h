@@ -25,6 +25,8 @@ struct Setup {
     bool innerProduct = false;
     int device = 0;
     int resources = 0;
+    /// The GPUs have no memory left while a call with arrays runs.
+    bool full = false;
 };
 
 /// Where the arrays of a call lie, and how many rows it has (0: by the seed).
