@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -192,6 +193,32 @@ TEST(CopyTeam, its_threads_take_part_again_and_again) {
         copyPages(team, 2);
     }
 }
+
+#ifndef __SANITIZE_THREAD__
+#ifndef __SANITIZE_ADDRESS__
+
+TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        CopyTeam team;
+        const auto from = someBytes(64 * kPage);
+        std::vector<char> to(from.size());
+        // No room for the stacks of new threads.
+        rlimit limit{};
+        getrlimit(RLIMIT_AS, &limit);
+        limit.rlim_cur = 1;
+        setrlimit(RLIMIT_AS, &limit);
+        team.copy({{to.data(), from.data(), from.size()}}, 64, kPage);
+        _exit(to == from ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+#endif
+#endif
 
 TEST(CopyTeam, a_forked_process_copies_alone) {
     auto team = std::make_unique<CopyTeam>();
