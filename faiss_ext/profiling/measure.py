@@ -30,7 +30,7 @@ _STOCK_SPLIT = ("stock, results up to the host", "stock, all on the GPU")
 
 _WARM_UP = 2
 _FEWEST = 3
-_LINK_BYTES = 64 << 20
+_LINK_BYTES = 32 << 20
 _LINK_REPETITIONS = 10
 
 # Of labels that may differ: neighbours whose distances are the same up to
