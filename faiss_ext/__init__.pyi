@@ -18,7 +18,11 @@ class InvalidArray(ValueError, TypeError): ...
 class StagedConfig:
     pinnedBytes: int
     tileRows: int
+    oneTileBytes: int
+    tileBytes: int
     pipelineDepth: int
+    copyThreads: int
+    copyChunkBytes: int
     def __init__(self) -> None: ...
 
 class StageSpan:

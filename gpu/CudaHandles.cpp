@@ -32,6 +32,15 @@ bool contextLost(cudaStream_t stream) noexcept {
     return true;
 }
 
+void waitForDevice(int device) noexcept {
+    try {
+        DeviceGuard current(device);
+        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+    } catch (const CudaError&) {
+        // Lost: it does nothing any more.
+    }
+}
+
 Event::Event() : Event(cudaEventDisableTiming) {}
 
 Event::Event(unsigned flags) {

@@ -29,6 +29,10 @@ class FAISS_EXT_API DeviceGuard {
 /// another one. Does not wait, does not throw.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
+/// Waits until `device` has done all work of all streams, or its CUDA context
+/// is lost. Does not throw.
+FAISS_EXT_API void waitForDevice(int device) noexcept;
+
 /// A CUDA event without timing, on the device that is current when it is made.
 class FAISS_EXT_API Event {
    public:

@@ -2,10 +2,10 @@
 
 #include <faiss/impl/FaissAssert.h>
 
-#include <cstring>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -41,9 +41,7 @@ void CUDART_CB HostCopies::runStep(void* step) {
     if (self->timed) {
         self->timed->begin = HostInterval::Clock::now();
     }
-    for (const HostCopy& piece : self->pieces) {
-        std::memcpy(piece.destination, piece.source, piece.bytes);
-    }
+    self->owner->copier_.copy(self->pieces);
     if (self->timed) {
         self->timed->end = HostInterval::Clock::now();
     }

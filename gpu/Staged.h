@@ -15,6 +15,7 @@
 #include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/StreamOrder.h>
 #include <faiss_ext/gpu/TransferStats.h>
 
 namespace faiss_ext {
@@ -58,9 +59,9 @@ class Staged : protected LockedBothEnds, public Base {
         this->endConstruction();
     }
 
+    /// The pipeline ends before the resources that it uses, under their lock.
     ~Staged() override {
         this->beginDestruction();
-        pipeline_.reset();
     }
 
     /// The k nearest stored vectors of each query: x [n, d] float32,
@@ -217,7 +218,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->waitForStream(stream, device);
+        orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -230,7 +231,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->makeStreamWait(stream, device);
+        orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -249,14 +250,13 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
    protected:
-    /// Runs `work` through the pipeline: the lock taken, the index's device
-    /// current. n >= 1.
+    /// Runs `work` through the pipeline, the index's device current; for
+    /// callers that hold the lock. n >= 1.
     void runStaged(
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);
         pipeline_->run(n, inputs, outputs, work);
     }
@@ -268,6 +268,11 @@ class Staged : protected LockedBothEnds, public Base {
         if (n > 0 && !data) {
             throw InvalidArray(std::string(name) + " is null");
         }
+    }
+
+    /// The default stream of the resources; for callers that hold the lock.
+    cudaStream_t defaultStream() const {
+        return this->resources_->getDefaultStream(this->config_.device);
     }
 
     std::unique_ptr<StagingPipeline> pipeline_;
@@ -323,6 +328,7 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
+            std::lock_guard<std::recursive_mutex> guard(*lock_);
             runStaged(n, {x}, outputs, work);
         }
     }

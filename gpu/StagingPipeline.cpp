@@ -1,44 +1,16 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
-#include <cstring>
-#include <string>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-constexpr size_t kDefaultPinnedBytes = size_t(256) << 20;
-
-// Faiss' pinned buffer is used for results when it is no smaller than this;
-// below, tiles would be cut too small to be worth it.
-constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
-
-StagedConfig checked(const StagedConfig& config) {
-    if (config.tileRows < 0) {
-        throw InvalidArray(
-                "StagedConfig::tileRows is " + std::to_string(config.tileRows) +
-                "; it must be 0 (choose) or more");
-    }
-    if (config.pipelineDepth < 0 || config.pipelineDepth == 1) {
-        throw InvalidArray(
-                "StagedConfig::pipelineDepth is " +
-                std::to_string(config.pipelineDepth) +
-                "; it must be 0 (choose), 2 or more");
-    }
-    return config;
-}
-
-void copyNow(const std::vector<HostCopy>& copies) {
-    for (const HostCopy& copy : copies) {
-        std::memcpy(copy.destination, copy.source, copy.bytes);
-    }
-}
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
@@ -199,11 +171,14 @@ StagingPipeline::Call::Call(
     blocking_ = outputs_.anyOnHost();
 
     const auto faissPinned = pipe_.resources_->getPinnedMemory();
-    if (faissPinned.first && faissPinned.second >= kSmallestFaissBuffer) {
+    if (faissPinned.first &&
+        faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
     const size_t pool = pipe_.pool_.capacity();
-    const size_t share = faissPinned_.first ? pool : pool / 2;
+    const bool both = inputs_.pinnedRowBytes() > 0 &&
+                      outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
+    const size_t share = both ? pool / 2 : pool;
     plan_ = planTiles(
             n,
             {inputs_.stagedRowBytes(),
@@ -462,7 +437,10 @@ void StagingPipeline::Call::copyOnHost(
     stageOnHost(
             recorder_,
             span(stage, Lane::CallingThread, tile, arrays.pinnedRowBytes()),
-            [&] { copyNow(arrays.hostCopies(plan_.firstRow(tile), pinned)); });
+            [&] {
+                pipe_.copier_.copy(
+                        arrays.hostCopies(plan_.firstRow(tile), pinned));
+            });
 }
 
 /// The same in the order of `stream`.
@@ -542,21 +520,17 @@ StagingPipeline::StagingPipeline(
         const StagedConfig& config)
         : resources_(std::move(resources)),
           device_(device),
-          config_(checked(config)),
-          pool_(config.pinnedBytes == 0 ? kDefaultPinnedBytes
-                                        : config.pinnedBytes,
-                counters_) {}
+          config_(withDefaults(config)),
+          pool_(config_.pinnedBytes, counters_),
+          copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
-    finish();
-}
-
-void StagingPipeline::finish() noexcept {
     try {
-        waitForAll();
+        // A call that failed may have left work on any of its streams.
+        DeviceGuard guard(device_);
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
     } catch (const std::exception&) {
         // Whether that is the end shows below.
-        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
     if (contextLost(resources_->getDefaultStream(device_))) {
         keepForEver();
@@ -625,25 +599,6 @@ void StagingPipeline::waitForDefaultStream() {
     }
     done_->record(resources_->getDefaultStream(device_));
     wait(*done_);
-}
-
-// An event is recorded on a stream of the GPU it was made on; a stream of any
-// GPU may wait for it. The default streams are those of the current GPU.
-
-void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
-    DeviceGuard theirs(device);
-    Event reached;
-    reached.record(stream);
-    DeviceGuard ours(device_);
-    reached.orderBefore(resources_->getDefaultStream(device_));
-}
-
-void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
-    DeviceGuard ours(device_);
-    Event reached;
-    reached.record(resources_->getDefaultStream(device_));
-    DeviceGuard theirs(device);
-    reached.orderBefore(stream);
 }
 
 void StagingPipeline::wait(const Event& event) {

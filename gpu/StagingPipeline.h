@@ -66,8 +66,8 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for the work in flight that uses memory of this object, then frees
-    /// it. If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Waits for all work on the device, then frees the memory of this object.
+    /// If the CUDA context is lost, the GPU works on nothing any more, and
     /// Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
@@ -109,11 +109,6 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
 
-    /// Orders the default stream after `stream` of the GPU `device`, or that
-    /// stream after it, by an event; the host does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream, int device);
-    void makeStreamWait(cudaStream_t stream, int device);
-
     TransferCounters& counters() noexcept {
         return counters_;
     }
@@ -143,7 +138,6 @@ class FAISS_EXT_API StagingPipeline {
     };
 
     void wait(const Event& event);
-    void finish() noexcept;
     void keepForEver() noexcept;
     void growBlock(DeviceBlock& block, size_t bytes);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
@@ -151,6 +145,7 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
+    /// Without zeros.
     const StagedConfig config_;
 
     // Before the pool, which counts into it to its end.
@@ -162,8 +157,9 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
-    HostCopies uploads_;
-    HostCopies downloads_;
+    const HostCopier copier_;
+    HostCopies uploads_{copier_};
+    HostCopies downloads_{copier_};
     std::optional<StageRecorder> recorder_;
 };
 

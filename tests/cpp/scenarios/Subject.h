@@ -1,9 +1,7 @@
 #pragma once
 
 // An index under test beside a copy of its vectors on the CPU. Each call is
-// made the way the worst caller that the contract allows makes it: inputs are
-// written just before, outputs hold rubbish, and all that may be overwritten or
-// freed when the call returns is.
+// made by a Caller, and its results are compared with the Oracle's.
 
 #include <faiss_ext/gpu/StagedConfig.h>
 
