@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
+.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak setup build
 .PHONY: install wheel format clean
 
 PRESET ?= ci
@@ -15,7 +15,7 @@ BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 	@cmake/setup/demo.sh
@@ -26,6 +26,9 @@ test: build ## every test that this machine can run
 
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
 	@. build/setup.env && tests/faiss_tests.py $(BUILD)
+
+faiss-benchs: build ## Faiss' own benchmark scripts, with both; GPU=1 on this machine's GPU
+	@. build/setup.env && "$$FAISS_EXT_PYTHON" tests/faiss_benchs.py $(BUILD) $(if $(GPU),--gpu)
 
 fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
 	@cmake/setup/fuzz.sh

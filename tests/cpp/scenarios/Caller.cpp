@@ -22,7 +22,6 @@ class FullGpus {
     const bool full_;
 };
 
-
 } // namespace
 
 Bytes rubbish(size_t bytes) {
