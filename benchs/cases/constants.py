@@ -44,6 +44,7 @@ def run(session):
     tiles = (0, 64, 100) if session.smoke else tuple(
         size // (BYTES_PER_RESULT * k) for size in TILE_BYTES
     )
+    session.expect(2 * (1 + len(SETTINGS)) + len(ONE_TILE_BYTES))
     _sweep(session, searches, x, k, "tileRows", tiles)
     for setting, values in SETTINGS.items():
         if hasattr(faiss_ext.StagedConfig(), setting):

@@ -11,21 +11,19 @@ import numpy as np
 from measure import memory, oracle
 from measure.floors import BYTES_PER_RESULT
 from measure.native import CopyBack
+from measure.shapes import DESTINATIONS, SIZES
 from measure.timing import Contender
 
 NAME = "copy_back"
 
-#: Bytes: 4 B (one distance) to 1 GiB.
-SIZES = (4, 1 << 10, 16 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20,
-         256 << 20, 1 << 30)
 SMOKE_SIZES = (4, 1 << 10, 1 << 20)
-
-DESTINATIONS = ("pinned", "touched", "fresh", "mapped file")
 
 
 def run(session):
     """All sizes and destinations."""
-    for size in SMOKE_SIZES if session.smoke else SIZES:
+    sizes = SMOKE_SIZES if session.smoke else SIZES
+    session.expect(len(sizes) * len(DESTINATIONS))
+    for size in sizes:
         for destination in DESTINATIONS:
             _measure(session, size, destination)
 

@@ -16,6 +16,7 @@ from measure import memory
 from measure.floors import floors
 from measure.oracle import Oracle
 from measure.searches import random_vectors, resources
+from measure.shapes import CUPY_SCRIPT
 from measure.timing import Contender
 
 NAME = "cupy_script"
@@ -24,9 +25,12 @@ NAME = "cupy_script"
 def run(session):
     """The script with ours, with stock Faiss through the host, and both with
     the search alone."""
-    nb, d, n, k = (400, 32, 20, 1) if session.smoke else (1_000_000, 512, 500, 1)
+    shape = CUPY_SCRIPT
+    if session.smoke:
+        shape = {"nb": 400, "d": 32, "n": 20, "k": 1}
+    nb, d, n, k = (shape[name] for name in ("nb", "d", "n", "k"))
     arrays = _Arrays(session.native)
-    case = {"nb": nb, "d": d, "n": n, "k": k, "arrays": arrays.name}
+    case = {**shape, "arrays": arrays.name}
     base_bytes = 4 * nb * d
     obstacle = session.obstacle(
         host_bytes=4 * base_bytes, device_bytes=5 * base_bytes

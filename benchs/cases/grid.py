@@ -12,12 +12,9 @@ import itertools
 from measure import memory
 from measure.floors import BYTES_PER_RESULT, floor, floors
 from measure.searches import TWICE, Searches, random_vectors
+from measure.shapes import DATABASES, NEIGHBOURS, QUERIES
 
 NAME = "grid"
-
-DATABASES = ((10_000, 128), (1_000_000, 128), (1_000_000, 512))
-QUERIES = (1, 32, 500, 10_000, 100_000, 1_000_000)
-NEIGHBOURS = (1, 10, 100, 1000)
 
 #: How many contenders times runs a cell needs at the least, for the time budget.
 _LEAST_SEARCHES = 16 * 7
@@ -28,6 +25,7 @@ def run(session):
     databases, queries, neighbours = DATABASES, QUERIES, NEIGHBOURS
     if session.smoke:
         databases, queries, neighbours = ((300, 16),), (1, 40), (1, 10)
+    session.expect(len(databases) * len(queries) * len(neighbours))
     for nb, d in databases:
         cells = sorted(
             itertools.product(queries, neighbours), key=lambda nk: nk[0] * nk[1]
@@ -82,7 +80,8 @@ def _obstacle(session, n, k, nb, d):
         host_bytes=4 * results + queries + 3 * base,
         # Results twice; an index each in Python and C++, and the peers' copies.
         device_bytes=3 * results + 2 * queries + 6 * base,
-        seconds=_LEAST_SEARCHES * (floor(bounds) or 0),
+        # Computation, and the pages that fresh results take.
+        seconds=_LEAST_SEARCHES * (floor(bounds) or 0) + 28 * results / 1e9,
     )
 
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from measure import memory
 from measure.searches import TWICE, Searches, random_vectors
+from measure.shapes import BATCHES, SMALL_DATABASES, SMALL_K
 from measure.timing import Contender
 
 NAME = "small_batches"
 
-DATABASES = ((10_000, 128), (1_000_000, 128))
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-K = 100
-
 
 def run(session):
     """All batches on both databases."""
-    databases, batches, k = DATABASES, BATCHES, K
+    databases, batches, k = SMALL_DATABASES, BATCHES, SMALL_K
     if session.smoke:
         databases, batches, k = ((200, 16),), (1, 3), 10
+    session.expect(2 * len(databases) * len(batches))
     for nb, d in databases:
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)

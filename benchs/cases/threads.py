@@ -11,20 +11,18 @@ import threading
 
 from measure import memory
 from measure.searches import Searches, random_vectors
+from measure.shapes import SMALL_DATABASES, SMALL_K, THREADS
 from measure.timing import Contender
 
 NAME = "threads"
 
-THREADS = 16
-DATABASES = ((10_000, 128), (1_000_000, 128))
-K = 100
-
 
 def run(session):
     """Both databases."""
-    databases, k, calls = DATABASES, K, 20
+    databases, k, calls = SMALL_DATABASES, SMALL_K, 20
     if session.smoke:
         databases, k, calls = ((200, 16),), 5, 2
+    session.expect(len(databases))
     for nb, d in databases:
         case = {"threads": THREADS, "calls": calls, "k": k, "nb": nb, "d": d}
         base = 4 * nb * d
