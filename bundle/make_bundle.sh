@@ -69,14 +69,19 @@ done
 
 # What these need and CUDA, glibc and the kernel do not give. The C++ runtime is
 # carried apart: the host's own is taken where it is new enough.
-while read -r library; do
-    case ${library##*/} in
+while read -r name_asked _ library _; do
+    case $name_asked in
         libcu* | libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux*) ;;
-        libfaiss*) ;;
+        libfaiss*) ;; # there already
         libstdc++.so.* | libgcc_s.so.*) cp -L "$library" "$stage/lib/fallback/" ;;
-        *) cp -L "$library" "$stage/lib/" ;;
+        *)
+            [ -f "$library" ] || die "$name_asked is not found, which the bundle needs" \
+                "install the package that has it"
+            cp -L "$library" "$stage/lib/"
+            ;;
     esac
-done < <(ldd "$stage"/lib/*.so* "$stage"/tests/bin/* | awk '$2 == "=>" { print $3 }' | sort -u)
+done < <(LD_LIBRARY_PATH="$stage/lib" ldd "$stage"/lib/*.so* "$stage"/tests/bin/* |
+    grep -F ' => ' | sort -u)
 
 tags=()
 found=$(interpreters) || exit 1

@@ -35,6 +35,8 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
     ):
         figure = plot(results)
         if figure is not None:
+            if any(content["made_up"] for content in results.records):
+                figure.suptitle("MADE UP FOR A TEST")
             figure.savefig(
                 folder / name, metadata={"Date": None}, bbox_inches="tight"
             )
@@ -42,7 +44,7 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
     return made
 
 
-def _heat_maps(value, norm, colours, show):
+def _heat_maps(value, norm, colours, show, ticks):
     """One map a database, n against k; None if there is nothing on them."""
     import matplotlib.pyplot as plt
     import numpy as np
@@ -76,7 +78,9 @@ def _heat_maps(value, norm, colours, show):
     if image is None:
         plt.close(figure)
         return None
-    figure.colorbar(image, ax=list(axes))
+    bar = figure.colorbar(image, ax=list(axes), ticks=ticks)
+    bar.ax.minorticks_off()
+    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
     return figure
 
 
@@ -88,6 +92,7 @@ def _speed_up(results):
         colors.LogNorm(1 / 8, 8),
         "RdBu",
         lambda ratio: f"{ratio:.2f}",
+        (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8),
     )
 
 
@@ -99,8 +104,9 @@ def _copy_back_share(results):
         return 1 - 1 / ratio if ratio else None
 
     return _heat_maps(
-        share, colors.Normalize(0, 1), "viridis",
-        lambda value: f"{100 * value:.0f} %",
+        share, colors.Normalize(0, 1), "Blues",
+        lambda value: f"{round(100 * value)} %",
+        (0, 0.25, 0.5, 0.75, 1),
     )
 
 

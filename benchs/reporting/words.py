@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import bar
-from .data import Results
+from .data import Results, ratio_of_bounds
 
 
 def where_it_does_not_help(results: Results) -> str:
@@ -26,13 +26,26 @@ def where_it_does_not_help(results: Results) -> str:
         "slower."
     ]
     if level:
-        text.append(
-            "Nothing is gained at " + _list(level) + ": there the computation, or "
-            "the launches, take nearly all of the time."
-        )
+        text.append("Nothing is gained at " + _list(level) + ".")
+        text.append(_why(results, [case for _, case in level]))
     if lost:
         text.append("Slower at " + _list(lost, ratios=True) + ".")
     return " ".join(text)
+
+
+def _why(results, cases):
+    """What the measured ceilings say of these cases."""
+    launches = [case for case in cases if bar.launch_bound(case)]
+    computed = [
+        case for case in cases if case not in launches
+        and (ratio_of_bounds(results.get("grid", case, "ours pooled"), case) or 1)
+        < 0.1
+    ]
+    return (
+        f"In {len(launches)} of these {len(cases)} cells calls and launches "
+        f"decide; in {len(computed)} the copy at best takes less than a tenth of "
+        "the computation."
+    )
 
 
 def missing(results: Results) -> str:
