@@ -79,7 +79,8 @@ def main():
         "manifest": json.loads((BUNDLE / "MANIFEST.json").read_text()),
         "parts": rows,
     }, indent=1) + "\n")
-    states = {row["state"] for row in rows}
+    # What the host has is no test.
+    states = {row["state"] for row in rows if row["part"] != "host" or row["state"] == FAILED}
     return 1 if FAILED in states else 0 if PASSED in states else 3
 
 

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 BUNDLE = pathlib.Path(__file__).resolve().parents[1]
@@ -20,6 +21,11 @@ class Host:
     def __init__(self, simulated):
         self.simulated = simulated
         self.python, self.tag, self.rejected = _interpreter()
+        #: One with NumPy, for what needs no modules of the bundle.
+        self.any_python = self.python or next(
+            (found.split(" ")[0] for found in self.rejected
+             if "no NumPy" not in found), None
+        )
         self.cuda = None if simulated else _cuda_folders(self.python)
         self.fallback = False
         # The host's C++ runtime may be older than the one this was built with.
@@ -126,11 +132,13 @@ def _interpreter():
             candidate, "-c",
             "import sys; print('cp%d%d' % sys.version_info[:2]); import numpy",
         )
-        tag = text.splitlines()[0] if text.startswith("cp") else ""
+        named = re.search(r"^cp\d+$", text, re.MULTILINE)
+        tag = named.group() if named else ""
         if status == 0 and tag in MANIFEST["pythons"]:
             return candidate, tag, rejected
-        if tag and candidate not in rejected:
-            rejected.append("%s (%s%s)" % (candidate, tag, "" if status == 0 else ", no NumPy"))
+        found = "%s (%s%s)" % (candidate, tag, "" if status == 0 else ", no NumPy")
+        if tag and found not in rejected:
+            rejected.append(found)
     return None, None, rejected
 
 
