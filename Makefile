@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
-.PHONY: install format clean bench bench-smoke bench-report bundle
+.PHONY: install wheel format clean bench bench-smoke bench-report bundle
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -76,8 +76,11 @@ install: ## the C++ library to PREFIX (default /usr/local), from the preset `rel
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 
+wheel: build ## a Python wheel that carries its Faiss, into dist/, tried out; PYTHON=python3.12
+	@cmake/setup/wheel.sh $(BUILD)
+
 format: ## lay out the C++ code
 	@git ls-files -- '*.h' '*.cpp' | xargs clang-format -i
 
 clean: ## remove what was built here; the cached Faiss stays
-	@rm -rf build demo
+	@rm -rf build demo dist

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include <faiss_ext/gpu/FaissVersion.h>
-#include <faiss_ext/gpu/HostCopies.h>
+#include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
 namespace faiss_ext {

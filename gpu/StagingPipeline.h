@@ -13,6 +13,8 @@
 #include <faiss_ext/gpu/HostCopies.h>
 #include <faiss_ext/gpu/PinnedBufferPool.h>
 #include <faiss_ext/gpu/RowArrays.h>
+#include <faiss_ext/gpu/SearchProfile.h>
+#include <faiss_ext/gpu/StageRecorder.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/TilePlan.h>
 #include <faiss_ext/gpu/TransferStats.h>
@@ -64,8 +66,8 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for the work in flight that uses memory of this object, then frees
-    /// it. If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Waits for all work on the device, then frees the memory of this object.
+    /// If the CUDA context is lost, the GPU works on nothing any more, and
     /// Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
@@ -94,14 +96,18 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work);
 
+    /// The same call, timed stage by stage; returns when every output is
+    /// complete, wherever it lies. Waits a few times more, to compare the
+    /// clocks and, where `run` would not, for the outputs.
+    SearchProfile profile(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work);
+
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
-
-    /// Orders the default stream after `stream` of the GPU `device`, or that
-    /// stream after it, by an event; the host does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream, int device);
-    void makeStreamWait(cudaStream_t stream, int device);
 
     TransferCounters& counters() noexcept {
         return counters_;
@@ -132,7 +138,6 @@ class FAISS_EXT_API StagingPipeline {
     };
 
     void wait(const Event& event);
-    void finish() noexcept;
     void keepForEver() noexcept;
     void growBlock(DeviceBlock& block, size_t bytes);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
@@ -140,6 +145,7 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
+    /// Without zeros.
     const StagedConfig config_;
 
     // Before the pool, which counts into it to its end.
@@ -151,8 +157,10 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
-    HostCopies uploads_;
-    HostCopies downloads_;
+    const HostCopier copier_;
+    HostCopies uploads_{copier_};
+    HostCopies downloads_{copier_};
+    std::optional<StageRecorder> recorder_;
 };
 
 } // namespace gpu

@@ -184,24 +184,27 @@ TEST_F(Errors, keys_out_of_bounds_are_refused) {
 }
 
 TEST_F(Errors, a_bad_config_is_refused) {
+    const auto expectRefused = [&](const StagedConfig& config,
+                                   const char* name) {
+        expectThrow<InvalidArray>(
+                [&] {
+                    GpuIndexFlatL2(
+                            &resources_,
+                            kDims,
+                            faiss::gpu::GpuIndexFlatConfig(),
+                            config);
+                },
+                name);
+    };
     StagedConfig config;
-    config.pipelineDepth = 1;
-    EXPECT_THROW(
-            GpuIndexFlatL2(
-                    &resources_,
-                    kDims,
-                    faiss::gpu::GpuIndexFlatConfig(),
-                    config),
-            InvalidArray);
+    config.pipelineDepth = -1;
+    expectRefused(config, "pipelineDepth");
     config.pipelineDepth = 0;
     config.tileRows = -1;
-    EXPECT_THROW(
-            GpuIndexFlatL2(
-                    &resources_,
-                    kDims,
-                    faiss::gpu::GpuIndexFlatConfig(),
-                    config),
-            InvalidArray);
+    expectRefused(config, "tileRows");
+    config.tileRows = 0;
+    config.copyThreads = -1;
+    expectRefused(config, "copyThreads");
 }
 
 TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {
