@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 from measure.record import InvalidRecord
-from measure.shapes import DATABASES, SMALL_DATABASES
+from measure.shapes import WHOLE
 from reporting import plots, tables, words
 from reporting.data import Refused, Results
 
@@ -34,7 +34,7 @@ def sections(results, pictures):
         f"![{caption}](plots/{name})\n\n{caption}." for name, caption in pictures
     ) or "Not yet measured."
     databases = [
-        (f"nb = {nb:,}, d = {d}", nb, d) for nb, d in SMALL_DATABASES
+        (f"nb = {nb:,}, d = {d}", nb, d) for nb, d in WHOLE.small_databases
     ]
     yield "Measured on", "\n\n".join(
         (tables.machines(results), tables.ceilings(results)))
@@ -49,7 +49,7 @@ def sections(results, pictures):
         results, "C++ stock touched", "C++ ours touched")
     yield "All arrays on the GPU", "\n\n".join(
         f"nb = {nb:,}, d = {d}:\n\n{tables.on_gpu(results, nb, d)}"
-        for nb, d in DATABASES)
+        for nb, d in WHOLE.databases)
     yield ("Copy-back by itself (GB/s from 1 MiB on, time below)",
            tables.copy_back(results))
     yield "Small batches, k = 100, host arrays", "\n\n".join(

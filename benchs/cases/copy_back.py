@@ -11,20 +11,16 @@ import numpy as np
 from measure import memory, oracle
 from measure.floors import BYTES_PER_RESULT
 from measure.native import CopyBack
-from measure.shapes import DESTINATIONS, SIZES
 from measure.timing import Contender
 
 NAME = "copy_back"
 
-SMOKE_SIZES = (4, 1 << 10, 1 << 20)
-
-
 def run(session):
     """All sizes and destinations."""
-    sizes = SMOKE_SIZES if session.smoke else SIZES
-    session.expect(len(sizes) * len(DESTINATIONS))
-    for size in sizes:
-        for destination in DESTINATIONS:
+    shapes = session.shapes
+    session.expect(len(shapes.sizes) * len(shapes.destinations))
+    for size in shapes.sizes:
+        for destination in shapes.destinations:
             _measure(session, size, destination)
 
 

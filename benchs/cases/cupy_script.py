@@ -16,7 +16,6 @@ from measure import memory
 from measure.floors import floors
 from measure.oracle import Oracle
 from measure.searches import random_vectors, resources
-from measure.shapes import CUPY_SCRIPT
 from measure.timing import Contender
 
 NAME = "cupy_script"
@@ -25,12 +24,9 @@ NAME = "cupy_script"
 def run(session):
     """The script with ours, with stock Faiss through the host, and both with
     the search alone."""
-    shape = CUPY_SCRIPT
-    if session.smoke:
-        shape = {"nb": 400, "d": 32, "n": 20, "k": 1}
-    nb, d, n, k = (shape[name] for name in ("nb", "d", "n", "k"))
+    nb, d, n, k = session.shapes.cupy_script
     arrays = _Arrays(session.native)
-    case = {**shape, "arrays": arrays.name}
+    case = {"nb": nb, "d": d, "n": n, "k": k, "arrays": arrays.name}
     base_bytes = 4 * nb * d
     obstacle = session.obstacle(
         host_bytes=4 * base_bytes, device_bytes=5 * base_bytes

@@ -12,7 +12,6 @@ import itertools
 from measure import memory
 from measure.floors import BYTES_PER_RESULT, floor, floors
 from measure.searches import TWICE, Searches, random_vectors
-from measure.shapes import DATABASES, NEIGHBOURS, QUERIES
 
 NAME = "grid"
 
@@ -22,14 +21,13 @@ _LEAST_SEARCHES = 16 * 7
 
 def run(session):
     """All cells, the small ones of each database first."""
-    databases, queries, neighbours = DATABASES, QUERIES, NEIGHBOURS
-    if session.smoke:
-        databases, queries, neighbours = ((300, 16),), (1, 40), (1, 10)
-    session.expect(len(databases) * len(queries) * len(neighbours))
-    for nb, d in databases:
-        cells = sorted(
-            itertools.product(queries, neighbours), key=lambda nk: nk[0] * nk[1]
-        )
+    shapes = session.shapes
+    cells = sorted(
+        itertools.product(shapes.queries, shapes.neighbours),
+        key=lambda nk: nk[0] * nk[1],
+    )
+    session.expect(len(shapes.databases) * len(cells))
+    for nb, d in shapes.databases:
         measure_cells(session, NAME, nb, d, cells)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from measure import memory
 from measure.searches import TWICE, Searches, random_vectors
-from measure.shapes import BATCHES, SMALL_DATABASES, SMALL_K
 from measure.timing import Contender
 
 NAME = "small_batches"
@@ -17,19 +16,17 @@ NAME = "small_batches"
 
 def run(session):
     """All batches on both databases."""
-    databases, batches, k = SMALL_DATABASES, BATCHES, SMALL_K
-    if session.smoke:
-        databases, batches, k = ((200, 16),), (1, 3), 10
-    session.expect(2 * len(databases) * len(batches))
-    for nb, d in databases:
+    shapes, k = session.shapes, session.shapes.small_k
+    session.expect(2 * len(shapes.small_databases) * len(shapes.batches))
+    for nb, d in shapes.small_databases:
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
         if obstacle:
             session.skip(NAME, {"nb": nb, "d": d}, obstacle)
             continue
-        x = random_vectors(max(batches), d, 32)
+        x = random_vectors(max(shapes.batches), d, 32)
         searches = Searches(session, random_vectors(nb, d, 31), x, k)
-        for n in batches:
+        for n in shapes.batches:
             _latency(session, searches, x[:n], k)
             _call(session, searches, x[:n], k)
 

@@ -11,7 +11,6 @@ import threading
 
 from measure import memory
 from measure.searches import Searches, random_vectors
-from measure.shapes import SMALL_DATABASES, SMALL_K, THREADS
 from measure.timing import Contender
 
 NAME = "threads"
@@ -19,21 +18,20 @@ NAME = "threads"
 
 def run(session):
     """Both databases."""
-    databases, k, calls = SMALL_DATABASES, SMALL_K, 20
-    if session.smoke:
-        databases, k, calls = ((200, 16),), 5, 2
-    session.expect(len(databases))
-    for nb, d in databases:
-        case = {"threads": THREADS, "calls": calls, "k": k, "nb": nb, "d": d}
+    shapes = session.shapes
+    threads, calls, k = shapes.threads, shapes.calls, shapes.small_k
+    session.expect(len(shapes.small_databases))
+    for nb, d in shapes.small_databases:
+        case = {"threads": threads, "calls": calls, "k": k, "nb": nb, "d": d}
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
         if obstacle:
             session.skip(NAME, case, obstacle)
             continue
-        x = random_vectors(THREADS, d, 42)
+        x = random_vectors(threads, d, 42)
         searches = Searches(session, random_vectors(nb, d, 41), x, k)
-        D = memory.touched((THREADS, k), "float32")
-        I = memory.touched((THREADS, k), "int64")
+        D = memory.touched((threads, k), "float32")
+        I = memory.touched((threads, k), "int64")
         session.measure(
             NAME,
             case,

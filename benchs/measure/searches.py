@@ -50,8 +50,8 @@ class Searches:
         )
 
     def index(self, kind, **config):
-        """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`:
-        StagedConfig's pinnedBytes, tileRows, pipelineDepth."""
+        """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`: members
+        of StagedConfig, for ``ours``."""
         key = (kind, *sorted(config.items()))
         if key not in self._made:
             self._made[key] = self._make(kind, config)
@@ -64,11 +64,7 @@ class Searches:
 
     def _make(self, kind, config):
         if kind.startswith("C++"):
-            values = tuple(
-                config.get(name, 0)
-                for name in ("pinnedBytes", "tileRows", "pipelineDepth")
-            )
-            return Index(self.native, kind.endswith("ours"), self.base, values)
+            return Index(self.native, kind.endswith("ours"), self.base)
         d = self.base.shape[1]
         flat = faiss.GpuIndexFlatConfig()
         if kind == "stock":

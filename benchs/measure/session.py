@@ -9,6 +9,7 @@ from .ceilings import ceilings
 from .environment import environment
 from .floors import floor
 from .record import SCHEMA
+from .shapes import SMOKE, WHOLE
 from .timing import measure
 
 
@@ -23,6 +24,7 @@ class Session:
                  save=lambda record: None):
         self.native = native
         self.smoke = smoke
+        self.shapes = SMOKE if smoke else WHOLE
         self.cell_s = cell_s
         self.say = say
         self._save = save

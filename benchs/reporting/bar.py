@@ -6,16 +6,16 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from measure.shapes import (
-    DATABASES,
-    NEIGHBOURS,
-    QUERIES,
-    SMALL_DATABASES,
-    SMALL_K,
-    THREADS,
-)
+from measure.shapes import WHOLE
 
-from .data import NOT_YET, Results, ratio_of_bounds, rate, result_bytes
+from .data import (
+    NOT_YET,
+    Results,
+    few_queries,
+    rate,
+    ratio_of_bounds,
+    result_bytes,
+)
 
 #: Two timings of the same version are never closer than this counts for.
 LEAST_NOISE = 0.01
@@ -61,7 +61,9 @@ def rows(results: Results) -> list[Row]:
 
 def grid_cases() -> Iterator[dict]:
     """Every cell of the grid."""
-    for (nb, d), n, k in itertools.product(DATABASES, QUERIES, NEIGHBOURS):
+    for (nb, d), n, k in itertools.product(
+        WHOLE.databases, WHOLE.queries, WHOLE.neighbours
+    ):
         yield {"n": n, "k": k, "nb": nb, "d": d}
 
 
@@ -161,7 +163,7 @@ def _faster(results, nb, d, k, wanted):
 
 
 def _one_query(results, contender, wanted, text):
-    case = {"n": 1, "k": SMALL_K, "nb": 1_000_000, "d": 128, "timed": "latency"}
+    case = few_queries(1, 1_000_000, 128, "latency")
     ratio = results.ratio("small_batches", case, contender, "stock")
     if ratio is None:
         return Row(text)
@@ -172,8 +174,8 @@ def _gpu_arrays(results):
     row = Row("GPU arrays in and out: no byte over the link, no wait of the host, "
               "at most 15 µs of Python on top of the call in C++")
     worst = None
-    for nb, d in SMALL_DATABASES:
-        case = {"n": 1, "k": SMALL_K, "nb": nb, "d": d, "timed": "call, GPU arrays"}
+    for nb, d in WHOLE.small_databases:
+        case = few_queries(1, nb, d, "call, GPU arrays")
         ours = results.get("small_batches", case, "ours GPU")
         cpp = results.get("small_batches", case, "C++ ours GPU")
         if not (ours and cpp and ours.median and cpp.median):
@@ -191,7 +193,7 @@ def _gpu_arrays(results):
 
 
 def _threads(results):
-    row = Row(f"{THREADS} threads with one query each on one index: at least 4 "
+    row = Row(f"{WHOLE.threads} threads with one query each on one index: at least 4 "
               "times the queries a second of stock Faiss behind a mutex")
     ratios = [
         ratio for case in results.cases("threads")

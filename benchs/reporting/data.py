@@ -7,6 +7,7 @@ import pathlib
 
 from measure import record
 from measure.floors import BYTES_PER_RESULT, copy_to_compute
+from measure.shapes import WHOLE
 
 NOT_YET = "not yet measured"
 
@@ -105,6 +106,11 @@ def text(found: Measured | None, form) -> str:
     if found.median is not None:
         return form(found)
     return "failed" if "error" in found.entry else "not run: " + _short(found)
+
+
+def few_queries(n, nb, d, timed) -> dict:
+    """A case of cases/small_batches.py."""
+    return {"n": n, "k": WHOLE.small_k, "nb": nb, "d": d, "timed": timed}
 
 
 def seconds(value: float) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import pathlib
 
-from measure.shapes import DATABASES, NEIGHBOURS, QUERIES, SMALL_DATABASES, SMALL_K
+from measure.shapes import WHOLE
 from measure.timing import QUANTILES
 
-from .data import Results
+from .data import Results, few_queries
 
 
 def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
@@ -50,13 +50,15 @@ def _heat_maps(value, norm, colours, show, ticks):
     import numpy as np
 
     figure, axes = plt.subplots(
-        1, len(DATABASES), figsize=(10, 3.4), layout="constrained", sharey=True
+        1, len(WHOLE.databases), figsize=(10, 3.4), layout="constrained",
+        sharey=True,
     )
+    rows, columns = WHOLE.queries, WHOLE.neighbours
     image = None
-    for axis, (nb, d) in zip(axes, DATABASES):
-        grid = np.full((len(QUERIES), len(NEIGHBOURS)), np.nan)
-        for i, n in enumerate(QUERIES):
-            for j, k in enumerate(NEIGHBOURS):
+    for axis, (nb, d) in zip(axes, WHOLE.databases):
+        grid = np.full((len(rows), len(columns)), np.nan)
+        for i, n in enumerate(rows):
+            for j, k in enumerate(columns):
                 found = value({"n": n, "k": k, "nb": nb, "d": d})
                 if found is not None:
                     grid[i, j] = found
@@ -68,11 +70,11 @@ def _heat_maps(value, norm, colours, show, ticks):
             image = axis.imshow(grid, norm=norm, cmap=colours, aspect="auto",
                                 origin="lower")
         else:
-            axis.set_xlim(-0.5, len(NEIGHBOURS) - 0.5)
-            axis.set_ylim(-0.5, len(QUERIES) - 0.5)
+            axis.set_xlim(-0.5, len(columns) - 0.5)
+            axis.set_ylim(-0.5, len(rows) - 0.5)
         axis.set_title(f"nb = {nb:,}, d = {d}")
-        axis.set_xticks(range(len(NEIGHBOURS)), [f"{k:,}" for k in NEIGHBOURS])
-        axis.set_yticks(range(len(QUERIES)), [f"{n:,}" for n in QUERIES])
+        axis.set_xticks(range(len(columns)), [f"{k:,}" for k in columns])
+        axis.set_yticks(range(len(rows)), [f"{n:,}" for n in rows])
         axis.set_xlabel("k")
     axes[0].set_ylabel("queries n")
     if image is None:
@@ -114,11 +116,11 @@ def _latency(results):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(SMALL_DATABASES), figsize=(10, 3.2), layout="constrained"
+        1, len(WHOLE.small_databases), figsize=(10, 3.2), layout="constrained"
     )
     empty = True
-    for axis, (nb, d) in zip(axes, SMALL_DATABASES):
-        case = {"n": 1, "k": SMALL_K, "nb": nb, "d": d, "timed": "latency"}
+    for axis, (nb, d) in zip(axes, WHOLE.small_databases):
+        case = few_queries(1, nb, d, "latency")
         for name in results.contenders("small_batches", case):
             if name.endswith("again"):
                 continue

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from measure.floors import BYTES_PER_RESULT
-from measure.shapes import (
-    BATCHES,
-    CUPY_SCRIPT,
-    DATABASES,
-    DESTINATIONS,
-    LARGE_CELLS,
-    LARGE_DATABASE,
-    NEIGHBOURS,
-    QUERIES,
-    SIZES,
-    SMALL_DATABASES,
-    SMALL_K,
-)
+from measure.shapes import WHOLE
 
 from . import bar
-from .data import NOT_YET, nbytes, rate, seconds, text
+from .data import NOT_YET, few_queries, nbytes, rate, seconds, text
 
 
 def table(head, rows) -> str:
@@ -91,15 +79,16 @@ def grid(results, nb, d, stock, ours):
         return text(results.get("grid", case, ours), form)
 
     return table(
-        ("n", *(f"k = {k:,}" for k in NEIGHBOURS)),
-        [(f"{n:,}", *(cell(n, k) for k in NEIGHBOURS)) for n in QUERIES],
+        ("n", *(f"k = {k:,}" for k in WHOLE.neighbours)),
+        [(f"{n:,}", *(cell(n, k) for k in WHOLE.neighbours))
+         for n in WHOLE.queries],
     )
 
 
 def grids(results, stock, ours):
     return "\n\n".join(
         f"nb = {nb:,}, d = {d}:\n\n{grid(results, nb, d, stock, ours)}"
-        for nb, d in DATABASES
+        for nb, d in WHOLE.databases
     )
 
 
@@ -121,7 +110,7 @@ def copy_back(results):
         [
             (destination, nbytes(size),
              *(cell(size, destination, name) for name in contenders))
-            for destination in DESTINATIONS for size in SIZES
+            for destination in WHOLE.destinations for size in WHOLE.sizes
         ],
     )
 
@@ -142,8 +131,7 @@ def _times(results, bench, head, cases, contenders, form=None):
 
 def small_batches(results, nb, d):
     cases = [
-        (f"{n}", {"n": n, "k": SMALL_K, "nb": nb, "d": d, "timed": "latency"})
-        for n in BATCHES
+        (f"{n}", few_queries(n, nb, d, "latency")) for n in WHOLE.batches
     ]
     return _times(
         results, "small_batches", "n", cases,
@@ -155,8 +143,8 @@ def small_batches(results, nb, d):
 def calls(results, nb, d):
     return _times(
         results, "small_batches", "n",
-        [(f"{n}", {"n": n, "k": SMALL_K, "nb": nb, "d": d,
-                   "timed": "call, GPU arrays"}) for n in BATCHES],
+        [(f"{n}", few_queries(n, nb, d, "call, GPU arrays"))
+         for n in WHOLE.batches],
         ("ours GPU", "C++ ours GPU"),
     )
 
@@ -165,7 +153,7 @@ def on_gpu(results, nb, d):
     """All arrays on the GPU: stock Faiss, ours, peers."""
     cases = [
         (f"{n:,}, {k:,}", {"n": n, "k": k, "nb": nb, "d": d})
-        for n in QUERIES for k in NEIGHBOURS
+        for n in WHOLE.queries for k in WHOLE.neighbours
     ]
     return _times(
         results, "grid", "n, k", cases,
@@ -177,7 +165,7 @@ def on_gpu(results, nb, d):
 
 def threads(results):
     cases = results.cases("threads") or [
-        {"nb": nb, "d": d} for nb, d in SMALL_DATABASES
+        {"nb": nb, "d": d} for nb, d in WHOLE.small_databases
     ]
 
     def per_second(found):
@@ -192,7 +180,9 @@ def threads(results):
 
 
 def cupy_script(results):
-    cases = results.cases("cupy_script") or [CUPY_SCRIPT]
+    cases = results.cases("cupy_script") or [
+        dict(zip(("nb", "d", "n", "k"), WHOLE.cupy_script))
+    ]
     return _times(
         results, "cupy_script", "arrays",
         [(case.get("arrays", "CuPy"), case) for case in cases],
@@ -201,11 +191,11 @@ def cupy_script(results):
 
 
 def large_results(results):
-    nb, d = LARGE_DATABASE
+    nb, d = WHOLE.large_database
     return _times(
         results, "large_results", "n, k",
         [(f"{n:,}, {k:,}", {"n": n, "k": k, "nb": nb, "d": d})
-         for n, k in LARGE_CELLS],
+         for n, k in WHOLE.large_cells],
         ("stock", "stock touched", "ours pooled", "ours fresh", "ours touched",
          "ours pinned", "ours GPU"),
         lambda found: seconds(found.median),
@@ -243,7 +233,8 @@ def constants(results):
     return table(
         ("setting", "into", "n", "fastest", "time of the default over it"),
         rows or [(name, NOT_YET, NOT_YET, NOT_YET, NOT_YET) for name in
-                 ("tileRows", "pipelineDepth", "pinnedBytes", "copyThreads", "tiles")],
+                 ("tileBytes", "pipelineDepth", "pinnedBytes", "copyThreads",
+                  "copyChunkBytes", "tiles")],
     )
 
 

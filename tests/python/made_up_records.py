@@ -11,9 +11,9 @@ import sys
 BENCHS = pathlib.Path(__file__).resolve().parents[2] / "benchs"
 sys.path.append(str(BENCHS))
 
-from measure import shapes  # noqa: E402
 from measure.floors import floor, floors  # noqa: E402
 from measure.record import SCHEMA  # noqa: E402
+from measure.shapes import WHOLE  # noqa: E402
 from measure.timing import Timing  # noqa: E402
 
 CEILINGS = {
@@ -68,7 +68,7 @@ def grid():
     """Every cell, by a formula: computation and copy-back one after the other in
     stock Faiss, at once in ours."""
     for (nb, d), n, k in itertools.product(
-        shapes.DATABASES, shapes.QUERIES, shapes.NEIGHBOURS
+        WHOLE.databases, WHOLE.queries, WHOLE.neighbours
     ):
         bounds = floors(CEILINGS, n=n, k=k, nb=nb, d=d, queries_on_host=True,
                         results_on_host=True)
@@ -80,9 +80,9 @@ def grid():
 
 
 def small_batches():
-    for nb, d in shapes.SMALL_DATABASES:
-        for n in shapes.BATCHES:
-            case = {"n": n, "k": shapes.SMALL_K, "nb": nb, "d": d}
+    for nb, d in WHOLE.small_databases:
+        for n in WHOLE.batches:
+            case = {"n": n, "k": WHOLE.small_k, "nb": nb, "d": d}
             for name, median in (
                 ("stock", 9e-5), ("stock again", 9e-5), ("ours pooled", 6e-5),
                 ("ours pinned", 5e-5), ("C++ stock", 8e-5),
@@ -99,7 +99,7 @@ def small_batches():
 def rest():
     """One case of everything else."""
     for size, destination in itertools.product(
-        shapes.SIZES, shapes.DESTINATIONS
+        WHOLE.sizes, WHOLE.destinations
     ):
         case = {"bytes": size, "destination": destination}
         for name, times in (("stock", 7), ("plain", 3), ("ours", 1.1)):
@@ -110,7 +110,9 @@ def rest():
         yield timed("threads", case, name, median)
     for name in ("stock script", "ours script", "stock search", "ours search"):
         yield timed(
-            "cupy_script", {**shapes.CUPY_SCRIPT, "arrays": "CuPy"}, name, 0.01)
+            "cupy_script", {
+                **dict(zip(("nb", "d", "n", "k"), WHOLE.cupy_script)),
+                "arrays": "CuPy"}, name, 0.01)
     case = {"n": 268_435, "k": 1000, "nb": 10_000, "d": 64}
     for name in ("ours touched", "ours pinned"):
         yield timed("beyond_memory", case, name, 0.08)
