@@ -52,7 +52,7 @@ bench-smoke: build ## the benchmarks, tiny and on the simulator: no figures, kee
 bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
 	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
 
-bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHON="python3.12 ..."
+bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
 	@bundle/make_bundle.sh
 
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail

@@ -5,8 +5,9 @@
 #
 #   bundle/make_bundle.sh
 #
-# Environment: PYTHON, one or more interpreters (default: those of 3.11 to 3.13
-# that are installed), each of which gets its modules in the archive; JOBS.
+# Environment: PYTHONS, one or more interpreters (default: PYTHON, or those of
+# 3.11 to 3.13 that are installed), each of which gets its modules in the archive;
+# JOBS.
 # FAISS_PREFIX, FAISS_PYTHONPATH come from build/setup.env.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup/common.sh"
@@ -22,11 +23,11 @@ limit_mb=60
 # interpreters: the paths of those that PYTHON names, or that are there.
 interpreters() {
     local candidate
-    for candidate in ${PYTHON:-python3.12 python3.13 python3.11}; do
+    for candidate in ${PYTHONS:-${PYTHON:-python3.12 python3.13 python3.11}}; do
         if "$candidate" -c '' 2>/dev/null; then
             "$candidate" -c 'import sys; print(sys.executable)'
-        elif [ -n "${PYTHON:-}" ]; then
-            die "$candidate does not run" "name interpreters that do, as PYTHON='python3.11 python3.12'"
+        elif [ -n "${PYTHONS:-${PYTHON:-}}" ]; then
+            die "$candidate does not run" "name interpreters that do, as PYTHONS='python3.11 python3.12'"
         fi
     done
 }
@@ -93,7 +94,7 @@ for python in $found; do
         module=$FAISS_PYTHONPATH
         PYTHONPATH=$module "$venv" -c 'import faiss' ||
             die "the Faiss at $FAISS_PREFIX has no Python module for $python" \
-                "make the bundle with the interpreter that it was built for: PYTHON=..."
+                "make the bundle with the interpreter that it was built for: PYTHONS=..."
     else
         prefix=$(cmake/setup/faiss.sh "$venv")
         module="$prefix/python-$("$venv" -c 'import sys, numpy
@@ -107,7 +108,7 @@ print(sys.implementation.cache_tag + "-numpy" + numpy.__version__.split(".")[0])
     cp VERSION "$stage/python-$tag/"
     tags+=("$tag")
 done
-[ ${#tags[@]} -gt 0 ] || die "no Python of 3.11 to 3.13 is installed" "name one: PYTHON=..."
+[ ${#tags[@]} -gt 0 ] || die "no Python of 3.11 to 3.13 is installed" "name one: PYTHONS=..."
 
 # pytest is pure Python; it is used where the host has none.
 quietly "$build/pytest.log" "$root/.cache/bundle-${tags[0]}/bin/python" -m pip install \
@@ -149,5 +150,5 @@ tar -C "$build" --owner=0 --group=0 --sort=name -cf - "$name" | gzip -9 >"$archi
 mv "$archive.part" "$archive"
 mb=$(($(stat -c %s "$archive") / 1000000))
 [ "$mb" -lt "$limit_mb" ] ||
-    die "$archive has $mb MB; less than $limit_mb are allowed" "carry fewer Pythons: PYTHON=python3.12"
+    die "$archive has $mb MB; less than $limit_mb are allowed" "carry fewer Pythons: PYTHONS=python3.12"
 say "$archive: $mb MB, for ${tags[*]}"

@@ -51,6 +51,17 @@ def test_the_report_in_the_tree_is_of_the_records_in_the_tree(tmp_path):
     assert (made_up.BENCHS / "RESULTS.md").read_text("utf-8") == expected
 
 
+def test_the_readme_quotes_no_figure_that_is_not_in_the_report():
+    readme = (made_up.BENCHS.parent / "README.md").read_text("utf-8")
+    speed = readme.partition("\n## Speed\n")[2].partition("\n## ")[0]
+    assert "benchs/RESULTS.md" in speed
+    report_text = (made_up.BENCHS / "RESULTS.md").read_text("utf-8")
+    for figure in re.findall(
+        r"\d[\d.,]* ?(?:x|times|%|[GT]B/s|ns|µs|us|ms|s)\b", speed
+    ):
+        assert figure in report_text, figure
+
+
 def test_a_whole_report_with_its_plots(results, tmp_path):
     found = results(*made_up.grid(), *made_up.small_batches(), *made_up.rest())
     text = written(found, tmp_path)
