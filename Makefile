@@ -7,8 +7,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak setup build
-.PHONY: install wheel format clean
+.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak
+.PHONY: setup build install wheel format clean
+.PHONY: bench bench-smoke bench-report bundle
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -45,6 +46,18 @@ build: setup ## the library, the Python module and the tests
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
+
+bench: build ## the benchmarks, on a GPU: SECONDS=1800, record into benchs/results
+	@. build/setup.env && benchs/run.sh $(BUILD) --out benchs/results --seconds $(or $(SECONDS),1800)
+
+bench-smoke: build ## the benchmarks, tiny and on the simulator: no figures, keeps nothing
+	@. build/setup.env && benchs/run.sh $(BUILD) --smoke
+
+bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
+	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
+
+bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
+	@bundle/make_bundle.sh
 
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
 	@. build/setup.env && tests/mutation/run.py build/mutation
