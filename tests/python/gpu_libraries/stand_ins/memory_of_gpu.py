@@ -18,10 +18,17 @@ _cuda.cudaMemcpyAsync.argtypes = [
     _pointer, _pointer, ctypes.c_size_t, ctypes.c_int, _pointer
 ]
 _cuda.cudaStreamSynchronize.argtypes = [_pointer]
+_cuda.cuda_sim_check.restype = ctypes.c_size_t
+_cuda.cuda_sim_report.restype = ctypes.c_char_p
 _DEFAULT_KIND = 4
 
 #: The current stream; 0 is the legacy default stream.
 _current = [0]
+
+
+#: Memory of arrays that are gone. Freed after the test: a free that waits would
+#: order what should be ordered by others.
+_given_up = []
 
 
 def current_stream():
@@ -49,13 +56,7 @@ class GpuMemory:
         address = ctypes.c_void_p()
         assert _cuda.cudaMalloc(ctypes.byref(address), max(self.nbytes, 1)) == 0
         self.address = address.value
-        weakref.finalize(self, self._free, self.address)
-
-    @staticmethod
-    def _free(address):
-        # As a caching allocator: it frees when nothing can be using it.
-        _cuda.cudaDeviceSynchronize()
-        _cuda.cudaFree(address)
+        weakref.finalize(self, _given_up.append, self.address)
 
     @classmethod
     def of(cls, values):
@@ -93,6 +94,19 @@ class GpuMemory:
     @staticmethod
     def _wait():
         assert _cuda.cudaStreamSynchronize(current_stream()) == 0
+
+
+def end_test():
+    """What the simulated runtime has found since the last time; frees memory."""
+    reports = [
+        _cuda.cuda_sim_report(ctypes.c_size_t(i)).decode()
+        for i in range(_cuda.cuda_sim_check())
+    ]
+    _cuda.cuda_sim_clear_reports()
+    assert _cuda.cudaDeviceSynchronize() == 0
+    while _given_up:
+        assert _cuda.cudaFree(_given_up.pop()) == 0
+    return reports
 
 
 def order_before(stream):
