@@ -7,15 +7,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
-.PHONY: install wheel format clean bench bench-smoke bench-report bundle
+.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak
+.PHONY: setup build install wheel format clean
+.PHONY: bench bench-smoke bench-report bundle
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 	@cmake/setup/demo.sh
@@ -27,6 +28,9 @@ test: build ## every test that this machine can run
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
 	@. build/setup.env && tests/faiss_tests.py $(BUILD)
 
+faiss-benchs: build ## Faiss' own benchmark scripts, with both; GPU=1 on this machine's GPU
+	@. build/setup.env && "$$FAISS_EXT_PYTHON" tests/faiss_benchs.py $(BUILD) $(if $(GPU),--gpu)
+
 fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
 	@cmake/setup/fuzz.sh
 	@. build/setup.env && tests/fuzz/run.sh $(BUILD) $(or $(SECONDS),60)
@@ -37,7 +41,7 @@ setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the fir
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -U '*Python_*' -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$FAISS_EXT_PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
@@ -65,7 +69,7 @@ sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitiz
 	        >build/$$preset.configure.log && \
 	    cmake --build build/$$preset -j $(JOBS) && \
 	    TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
-	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' \
+	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' -j $(JOBS) \
 	        --output-on-failure --no-tests=error || exit 1; \
 	done
 

@@ -7,8 +7,9 @@ Five suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
 of these on the real runtime; skipped where there is no GPU), `python` (the
 package with its native part on the simulated runtime), `libraries` (the tests
 with array libraries, with stand-ins for them), `pure` (the package without its
-native part, on a released CPU Faiss). Each reports in JUnit's format; the last
-line adds them up. Exit status 1 if a test failed, or if a suite ran none.
+native part, on a released CPU Faiss, and the tests of the mutation tool). Each
+reports in JUnit's format; the last line adds them up. Exit status 1 if a test
+failed, or if a suite ran none.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def suites(build):
                 ROOT / ".cache/cpu-venv/bin/python",
                 reports / "pure.xml",
                 [tests, f"--ignore={tests / 'native'}",
-                 f"--ignore={tests / 'gpu_libraries'}"],
+                 f"--ignore={tests / 'gpu_libraries'}",
+                 ROOT / "tests" / "mutation"],
                 {"PYTHONPATH": str(ROOT)},
             ),
         )
