@@ -47,16 +47,36 @@ def on_new_stream():
         _current.pop()
 
 
+@contextlib.contextmanager
+def on_stream(stream):
+    """A stream of somebody else is the current one."""
+    _current.append(stream)
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+def allocate(nbytes):
+    """The address of memory that goes when the test ends."""
+    address = ctypes.c_void_p()
+    assert _cuda.cudaMalloc(ctypes.byref(address), max(nbytes, 1)) == 0
+    return address.value
+
+
+def give_up(address):
+    """Let memory go, at the end of the test."""
+    _given_up.append(address)
+
+
 class GpuMemory:
     """An array; copies stand in the order of the current stream."""
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-        address = ctypes.c_void_p()
-        assert _cuda.cudaMalloc(ctypes.byref(address), max(self.nbytes, 1)) == 0
-        self.address = address.value
-        weakref.finalize(self, _given_up.append, self.address)
+        self.address = allocate(self.nbytes)
+        weakref.finalize(self, give_up, self.address)
 
     @classmethod
     def of(cls, values):
