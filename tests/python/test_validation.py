@@ -106,7 +106,7 @@ def test_without_a_gpu_all_is_skipped_and_the_status_says_so(bundle):
     assert status == 3
     assert parts.pop("host") == ("passed", "no GPU")
     assert set(parts.values()) == {("skipped", "no GPU")}
-    assert len(parts) == 7
+    assert len(parts) == 8
 
 
 def test_a_machine_with_a_gpu_runs_the_programs(bundle):
