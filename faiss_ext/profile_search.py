@@ -40,7 +40,7 @@ def profile_search(self, x, k, *, params=None, D=None, I=None):
     query = call.input(x, "x", (None, self.d), "float32")
     shape = (query.shape[0], _count(k))
     if D is None and I is None and not query.view.on_gpu:
-        D, I = empty_results(*shape)
+        D, I, _ = empty_results(*shape)
     distances = call.output(D, "D", query, shape, "float32")
     labels = call.output(I, "I", query, shape, "int64")
     found = []
