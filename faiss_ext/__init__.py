@@ -34,6 +34,9 @@ if not hasattr(_faiss, "GpuIndexFlat"):
 else:
     try:
         from .native import *  # noqa: F401,F403
+        from .native import on_host as _on_host
+
+        globals().update(_on_host)
     except ImportError as _error:
         native_problem = str(_error)
         if any(_pathlib.Path(__file__).parent.glob("_swigfaiss_ext*")):
