@@ -14,12 +14,12 @@ _stock_downcast_index = faiss.downcast_index
 def downcast_index(index):
     """The index under its own type: as ``faiss.downcast_index`` says, of our
     classes. The result borrows from `index`, as in Faiss."""
-    for ours in (
+    for downcast in (
         native.as_GpuIndexFlat,
         native.as_GpuIndexFlatL2,
         native.as_GpuIndexFlatIP,
     ):
-        found = ours(index)
+        found = downcast(index)
         if found is not None:
             return found
     return ours(_stock_downcast_index(index))

@@ -59,7 +59,11 @@ an array interface or a buffer). One in GPU memory is refused: InvalidArray.
 
 
 def takes_any_host_array(
-    current: Callable[[], Callable], where: str, mend: str, *, method: bool
+    current: Callable[[], Callable],
+    name: str,
+    mend: Callable[[str, Any], str],
+    *,
+    method: bool,
 ) -> Callable:
     """A function of Faiss, for arrays of any library.
 
@@ -69,15 +73,15 @@ def takes_any_host_array(
         Gives the function; its name, signature and docstring stay. One that
         somebody else has put there (``contrib.torch_utils``) is called with
         what it is given.
-    where : str
-        What refusals call it, such as "IndexFlatL2.search".
-    mend : str
-        What to do instead with an array in GPU memory.
+    name : str
+        What users call it.
+    mend : callable
+        Says what to do instead with an array in GPU memory; it is given what is
+        called, and the object (None for a function).
     method : bool
         Whether it takes `self`; then `cast` is taken where a GPU index does.
     """
     function = current()
-    name = where.rpartition(".")[2]
     signature = inspect.signature(function)
     outputs = _OUTPUTS.get(name, {})
     takes_cast = method and name in _WITH_CAST
@@ -90,11 +94,12 @@ def takes_any_host_array(
             return current()(*args, **options)
         given: dict[int, Any] = {}
         if not _is_ready(args, options):
-            try:
-                bound = signature.bind(*args, **options)
-            except TypeError as error:
-                raise TypeError(f"{where}: {error}") from None
-            given = _prepare(bound, name, outputs, mend)
+            bound = signature.bind(*args, **options)
+            subject = args[0] if method else None
+            given = _prepare(
+                bound, name, outputs,
+                lambda: mend(_where(name, method, args), subject),
+            )
             args, options = bound.args, bound.kwargs
         try:
             result = function(*args, **options)
@@ -102,8 +107,9 @@ def takes_any_host_array(
             if error.args:
                 raise
             raise InvalidArray(
-                f"{where}: {_shapes(signature, args, options)}; Faiss' own check "
-                "says that they do not fit together, or not this object"
+                f"{_where(name, method, args)}: "
+                f"{_shapes(signature, args, options)}; these do not fit "
+                "together, or not the object"
             ) from error
         return _with_what_was_given(result, given) if given else result
 
@@ -113,8 +119,15 @@ def takes_any_host_array(
     return call
 
 
+def _where(name: str, method: bool, args: tuple) -> str:
+    return f"{type(args[0]).__name__}.{name}" if method else name
+
+
 def _prepare(
-    bound: inspect.BoundArguments, name: str, outputs: dict[str, str], mend: str
+    bound: inspect.BoundArguments,
+    name: str,
+    outputs: dict[str, str],
+    mend: Callable[[], str],
 ) -> dict[int, Any]:
     """Puts NumPy arrays in the place of others; returns the outputs that were
     given, by the arrays that stand for them."""
@@ -148,7 +161,7 @@ def _is_ready(args: tuple, options: dict) -> bool:
 
 
 def as_host_array(
-    value: Any, name: str, output_dtype: str | None, mend: str
+    value: Any, name: str, output_dtype: str | None, mend: Callable[[], str]
 ) -> Any:
     """An array in host memory as NumPy's, without a copy; what is no array, as
     it is. Raises InvalidArray."""
@@ -157,7 +170,7 @@ def as_host_array(
     ):
         return value
     if is_on_gpu(value):
-        raise InvalidArray(f"{name}: in GPU memory; {mend}")
+        raise InvalidArray(f"{name}: in GPU memory; {mend()}")
     is_array = isinstance(value, (np.ndarray, list, tuple)) or (
         dlpack.is_offered(value) or host_arrays.is_array_like(value)
     )
@@ -170,7 +183,11 @@ def as_host_array(
             f"{name}: dtype {view.dtype}, strides {view.strides}; an output is "
             f"{output_dtype} and C-contiguous"
         )
-    return host_arrays.as_numpy(view, name)
+    values = host_arrays.as_numpy(view, name)
+    if values.dtype.kind in "iu":
+        # C has two types of 64 bits, and Faiss' module knows one of them.
+        values = values.view(np.dtype(values.dtype.str))
+    return values
 
 
 def _check_matrix(x: Any) -> None:
@@ -191,7 +208,7 @@ def _shapes(signature: inspect.Signature, args: tuple, options: dict) -> str:
             said.append(f"{name}: {value}")
     of = args[0] if args else None
     if hasattr(of, "d"):
-        said.append(f"d of the object: {of.d}")
+        said.append(f"d of the {type(of).__name__}: {of.d}")
     return ", ".join(said)
 
 

@@ -136,16 +136,8 @@ def _derive(stock: type) -> type:
 
 def _set_host_methods(the_class: type, stock: type) -> None:
     for name, current in _array_methods(stock).items():
-        where = f"{the_class.__name__}.{name}"
-        mend = f"{where} takes host memory: give a copy there"
-        if issubclass(stock, faiss.Index) and not issubclass(
-            the_class, faiss.GpuIndex
-        ):
-            mend += ", or use an index on the GPU (index_cpu_to_gpu)"
-        setattr(
-            the_class, name,
-            takes_any_host_array(current, where, mend, method=True),
-        )
+        function = takes_any_host_array(current, name, _mend, method=True)
+        setattr(the_class, name, function)
 
 
 def _set_gpu_methods(
@@ -181,17 +173,25 @@ def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
         return member.__qualname__.startswith(
             ("handle_IDSelectorSubset.", "handle_MatrixStats.")
         )
-    return member.__qualname__.startswith("handle_") and member.__name__ in (
-        f"replacement_{name}", "apply_method"
-    )
+    return not name.startswith("__") and member.__qualname__.startswith(
+        "handle_"
+    ) and member.__name__.startswith(("replacement_", "apply_"))
 
 
 def _host_function(name: str) -> Callable:
-    on_gpu = _FUNCTIONS[name]
-    mend = f"{name} takes host memory: give a copy there"
     return takes_any_host_array(
-        functools.partial(vars(faiss).__getitem__, name),
-        name,
-        f"{mend}, or call {on_gpu}" if on_gpu else mend,
+        functools.partial(vars(faiss).__getitem__, name), name, _mend,
         method=False,
     )
+
+
+def _mend(where: str, subject: Any) -> str:
+    """What to do with an array in GPU memory, which `where` does not take."""
+    mend = f"{where} takes host memory: give a copy there"
+    if isinstance(subject, faiss.Index) and not isinstance(
+        subject, faiss.GpuIndex
+    ):
+        return mend + ", or use an index on the GPU (index_cpu_to_gpu)"
+    if _FUNCTIONS.get(where):
+        return f"{mend}, or call {_FUNCTIONS[where]}"
+    return mend

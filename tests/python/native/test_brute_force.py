@@ -151,5 +151,5 @@ def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_ar
     ):
         with pytest.raises(faiss_ext.InvalidArray, match=text):
             faiss_ext.knn_gpu(resources, *bad(), K)
-    with pytest.raises(faiss_ext.InvalidArray, match="k is 0"):
+    with pytest.raises(faiss_ext.InvalidArray, match="k: 0"):
         faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb), 0)
