@@ -16,6 +16,10 @@ from .calls import Call
 from .errors import InvalidArray
 from .index_methods import count
 
+# Taken now: `in_place` may put ours in their place.
+_stock_knn_gpu = faiss.knn_gpu
+_stock_pairwise_distance_gpu = faiss.pairwise_distance_gpu
+
 _VECTOR_TYPES = {
     "float32": faiss.DistanceDataType_F32,
     "float16": faiss.DistanceDataType_F16,
@@ -34,8 +38,10 @@ def knn_gpu(
     D: Any = None,
     I: Any = None,
     metric: int = faiss.METRIC_L2,
+    device: int = -1,
     *,
     cast: bool = False,
+    **limits: Any,
 ) -> tuple[Any, Any]:
     """The k nearest of `xb` for each of `xq`, without an index.
 
@@ -50,9 +56,14 @@ def knn_gpu(
         Outputs of shape (nq, k), float32 and int64 or int32, C-contiguous, in
         host or GPU memory.
     metric : int
+    device : int
+        The GPU that does the work; -1: the one that `xq` lies on (else `xb`, else
+        the current one).
     cast : bool
         Whether GPU arrays of float64 and wider integers are converted there
         too, to the nearest float32.
+    **limits
+        What later versions of Faiss take beside these, for NumPy arrays alone.
 
     Returns
     -------
@@ -73,10 +84,14 @@ def knn_gpu(
     arrays' streams hold, and these come after it. The host waits only for
     outputs in its memory.
     """
-    if is_numpy(xq, xb, D, I):
-        return faiss.knn_gpu(res, xq, xb, k, D, I, metric)
+    if limits or (device == -1 and is_numpy(xq, xb, D, I)):
+        if not is_numpy(xq, xb, D, I):
+            raise InvalidArray(f"{', '.join(limits)}: for NumPy arrays alone")
+        if device != -1:
+            limits["device"] = device
+        return _stock_knn_gpu(res, xq, xb, k, D, I, metric, **limits)
     k = count(k)
-    search = _BruteForce(res, xq, xb, metric, cast)
+    search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], k)
     distances = search.call.output(
         D, "D", search.queries, shape, "float32", narrow=True
@@ -94,6 +109,7 @@ def pairwise_distance_gpu(
     xb: Any,
     D: Any = None,
     metric: int = faiss.METRIC_L2,
+    device: int = -1,
     *,
     cast: bool = False,
 ) -> Any:
@@ -101,7 +117,7 @@ def pairwise_distance_gpu(
 
     Parameters
     ----------
-    res, xq, xb, metric, cast
+    res, xq, xb, metric, device, cast
         As `knn_gpu`.
     D : array, optional
         Output of shape (nq, nb), float32, C-contiguous, in host or GPU memory.
@@ -116,9 +132,9 @@ def pairwise_distance_gpu(
     InvalidArray, RuntimeError
         As `knn_gpu`, whose notes hold too.
     """
-    if is_numpy(xq, xb, D):
-        return faiss.pairwise_distance_gpu(res, xq, xb, D, metric)
-    search = _BruteForce(res, xq, xb, metric, cast)
+    if device == -1 and is_numpy(xq, xb, D):
+        return _stock_pairwise_distance_gpu(res, xq, xb, D, metric)
+    search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], search.vectors.shape[0])
     distances = search.call.output(
         D, "D", search.queries, shape, "float32", narrow=True
@@ -130,9 +146,11 @@ def pairwise_distance_gpu(
 class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
-    def __init__(self, res, xq, xb, metric, cast):
+    def __init__(self, res, xq, xb, metric, device, cast):
         self.provider, self.metric, self.cast = res, metric, cast
-        self.device = device = _gpu_of(xq, xb)
+        if device == -1:
+            device = _gpu_of(xq, xb)
+        self.device = device
         resources = res.getResources()
         self.call = Call(
             res, resources, device,
