@@ -1,7 +1,7 @@
 # What faiss_ext adds to Faiss or puts in the place of its own. Everything else
 # that `faiss` exports is there too; Faiss has no stubs.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy
@@ -18,8 +18,38 @@ class InvalidArray(ValueError, TypeError, AssertionError): ...
 class StagedConfig:
     pinnedBytes: int
     tileRows: int
+    oneTileBytes: int
+    tileBytes: int
     pipelineDepth: int
+    copyThreads: int
+    copyChunkBytes: int
     def __init__(self) -> None: ...
+
+class StageSpan:
+    stage: str
+    lane: str
+    tile: int
+    bytes: int
+    begin: float
+    end: float
+    @property
+    def seconds(self) -> float: ...
+
+class SearchProfile:
+    spans: list[StageSpan]
+    seconds: float
+    clock_error: float
+    tiles: int
+    def __init__(
+        self,
+        spans: Iterable[StageSpan],
+        seconds: float,
+        clock_error: float,
+        tiles: int,
+    ) -> None: ...
+    def busy(self) -> dict[str, float]: ...
+    def moved(self) -> dict[str, int]: ...
+    def caller(self) -> dict[str, float]: ...
 
 class DeviceArray:
     shape: tuple[int, ...]
@@ -121,6 +151,16 @@ class GpuIndexIVFScalarQuantizer(GpuIndexIVF): ...
 class GpuIndexFlat(GpuIndex):
     def copyFrom(self, index: Any) -> None: ...
     def copyTo(self, index: Any) -> None: ...
+    def profile_search(
+        self,
+        x: Any,
+        k: SupportsIndex,
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+        cast: bool = False,
+    ) -> tuple[Any, Any, SearchProfile]: ...
     def transfer_stats(self) -> dict[str, int]: ...
     def reset_transfer_stats(self) -> None: ...
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import faiss
 import numpy as np
 
 from . import swigfaiss_ext as native
@@ -159,15 +160,13 @@ def replacement_search(
     come after it. The arrays are kept until the work is done.
     """
     k = count(k)
-    missing = D is None and I is None
-    if is_plain(x, (None, self.d)) and (
-        missing or are_plain_outputs(len(x), k, D, I)
-    ):
-        if missing and isinstance(self, _OURS):
-            D, I = empty_results(len(x), k)
-        return stock_method(self, "search")(
-            self, x, k, D=D, I=I, **given(params)
-        )
+    if is_plain(x, (None, self.d)):
+        if D is None and I is None and isinstance(self, _OURS):
+            return _search_packed(self, x, k, params)
+        if (D is None and I is None) or are_plain_outputs(len(x), k, D, I):
+            return stock_method(self, "search")(
+                self, x, k, D=D, I=I, **given(params)
+            )
     call = call_on(self)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
@@ -186,6 +185,14 @@ def replacement_search(
         )
     )
     return distances.array, labels.array
+
+
+def _search_packed(index, x, k, params):
+    """`search` of NumPy queries into a new block, which one copy can fill."""
+    x = np.ascontiguousarray(x, dtype="float32")
+    D, I, address = empty_results(len(x), k)
+    index.search_packed_c(len(x), faiss.swig_ptr(x), k, address, params)
+    return D, I
 
 
 def replacement_assign(self, x, k=1, labels=None, *, cast=False):
