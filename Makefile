@@ -7,8 +7,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak setup build
-.PHONY: install wheel format clean
+.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak
+.PHONY: setup build install wheel format clean
+.PHONY: bench bench-smoke bench-report bundle
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
@@ -40,11 +41,23 @@ setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the fir
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -U '*Python_*' -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$FAISS_EXT_PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
+
+bench: build ## the benchmarks, on a GPU: SECONDS=1800, record into benchs/results
+	@. build/setup.env && benchs/run.sh $(BUILD) --out benchs/results --seconds $(or $(SECONDS),1800)
+
+bench-smoke: build ## the benchmarks, tiny and on the simulator: no figures, keeps nothing
+	@. build/setup.env && benchs/run.sh $(BUILD) --smoke
+
+bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
+	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
+
+bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
+	@bundle/make_bundle.sh
 
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
 	@. build/setup.env && tests/mutation/run.py build/mutation
@@ -56,7 +69,7 @@ sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitiz
 	        >build/$$preset.configure.log && \
 	    cmake --build build/$$preset -j $(JOBS) && \
 	    TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
-	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' \
+	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' -j $(JOBS) \
 	        --output-on-failure --no-tests=error || exit 1; \
 	done
 

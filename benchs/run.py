@@ -23,9 +23,10 @@ import time
 from measure import native, record
 from measure.session import Session
 
-#: In this order, so that a run cut short by its budget has what says most.
-CASES = ("copy_back", "small_batches", "threads", "cupy_script",
-         "large_results", "beyond_memory", "grid", "constants")
+#: Each with its weight in the budget; in this order, so that a run that is ended
+#: has what says most.
+CASES = {"copy_back": 2, "small_batches": 2, "threads": 1, "cupy_script": 1,
+         "large_results": 2, "beyond_memory": 1, "grid": 8, "constants": 2}
 
 
 def arguments():
@@ -51,6 +52,32 @@ def arguments():
     return options
 
 
+def measured(options, library, path) -> Session:
+    """Run what was asked for; the record grows in `path`."""
+    print("==> ceilings", flush=True)
+    session = Session(
+        library,
+        budget_s=options.seconds,
+        cell_s=0 if options.smoke else options.cell_seconds,
+        smoke=options.smoke,
+        say=lambda text: print(text, flush=True),
+        save=lambda content: record.write(content, path),
+    )
+    for name, value in session.ceilings.items() if not options.smoke else ():
+        print(f"    {name} {value:.4g}" if value else f"    {name} not measured")
+    names = options.names or list(CASES)
+    for place, name in enumerate(names):
+        begin = time.monotonic()
+        print(f"==> {name}", flush=True)
+        session.begin(CASES[name] / sum(CASES[n] for n in names[place:]))
+        try:
+            importlib.import_module(f"cases.{name}").run(session)
+        except Exception as error:  # the others go on
+            session.fail(name, error)
+        print(f"    {name}: {time.monotonic() - begin:.0f} s", flush=True)
+    return session
+
+
 def main() -> int:
     options = arguments()
     library = native.Native(native.find(options.library))
@@ -66,27 +93,12 @@ def main() -> int:
         print("error: where to? Mend: --out FOLDER", file=sys.stderr)
         return 2
 
-    print("==> ceilings", flush=True)
-    session = Session(
-        library,
-        budget_s=options.seconds,
-        cell_s=0 if options.smoke else options.cell_seconds,
-        smoke=options.smoke,
-        say=lambda text: print(text, flush=True),
-    )
-    for name, value in session.ceilings.items() if not options.smoke else ():
-        print(f"    {name} {value:.4g}" if value else f"    {name} not measured")
-    for name in options.names or CASES:
-        begin = time.monotonic()
-        print(f"==> {name}", flush=True)
-        importlib.import_module(f"cases.{name}").run(session)
-        print(f"    {name}: {time.monotonic() - begin:.0f} s", flush=True)
-
     with tempfile.TemporaryDirectory() as temporary:
-        folder = temporary if options.smoke else options.out
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        path = pathlib.Path(folder) / f"run-{stamp}.json"
-        record.write(session.record, path)
+        path = pathlib.Path(
+            temporary if options.smoke else options.out, f"run-{stamp}.json"
+        )
+        session = measured(options, library, path)
         record.read(path)
         if not options.smoke:
             print(f"record: {path}")

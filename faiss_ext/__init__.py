@@ -14,6 +14,9 @@ from . import faiss_found as _faiss_found
 _faiss = _faiss_found.import_faiss()
 from faiss import *  # noqa: E402,F401,F403
 
+# Of Faiss, if it was imported before; ours has that and more.
+globals().pop("contrib", None)
+
 try:
     __version__ = _metadata.version("faiss_ext")
 except _metadata.PackageNotFoundError:
@@ -55,7 +58,7 @@ has_native = native_problem is None
 def __getattr__(name):
     """Whatever Faiss has that `import *` does not take along."""
     if name == "contrib":
-        return _importlib.import_module("faiss.contrib")
+        return _importlib.import_module("faiss_ext.contrib")
     return getattr(_faiss, name)
 
 

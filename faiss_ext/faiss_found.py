@@ -60,9 +60,14 @@ def import_faiss() -> ModuleType:
 def other_distributions() -> list[str]:
     """Installed distributions that have put files among those of the Faiss that
     this one carries; empty if it carries none."""
-    owners = importlib.metadata.packages_distributions().get("faiss", [])
+    # Python 3.10's `packages_distributions` does not look into RECORD.
+    owners = {
+        distribution.metadata["Name"]
+        for distribution in importlib.metadata.distributions()
+        if any(str(file) == "faiss/__init__.py" for file in distribution.files or ())
+    }
     ours = {"faiss_ext", "faiss-ext"}
-    return sorted(set(owners) - ours) if ours & set(owners) else []
+    return sorted(owners - ours) if ours & owners else []
 
 
 def mixture_problem() -> str | None:

@@ -154,9 +154,9 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
     is enqueued: it comes after what the arrays' streams hold, and these streams
     come after it. The arrays are kept until the work is done.
     """
+    if _numpy_vectors(x) and D is None and I is None:
+        return _search_packed(self, x, _count(k), params)
     if _numpy_vectors(x) and is_numpy(D, I):
-        if D is None and I is None:
-            D, I = empty_results(len(x), _count(k))
         return _stock(self, "search")(self, x, k, params=params, D=D, I=I)
     call = _call(self)
     query = call.input(x, "x", (None, self.d), "float32")
@@ -174,6 +174,17 @@ def replacement_search(self, x, k, *, params=None, D=None, I=None):
         )
     )
     return distances.array, labels.array
+
+
+def _search_packed(index, x, k, params):
+    """`search` of NumPy queries into a new block, which one copy can fill."""
+    n, d = x.shape
+    # As Faiss' own method, which does the work where there are outputs.
+    assert d == index.d, f"x: shape {x.shape}; needed (n, {index.d})"
+    x = np.ascontiguousarray(x, dtype="float32")
+    D, I, address = empty_results(n, k)
+    index.search_packed_c(n, faiss.swig_ptr(x), k, address, params)
+    return D, I
 
 
 def replacement_search_and_reconstruct(

@@ -14,6 +14,7 @@ from .device_array import DeviceArray
 from .errors import InvalidArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
+from .pooled_resources import PooledGpuResources
 from .profile_search import profile_search
 from .same_faiss import check_same_faiss
 from .search_profile import SearchProfile, StageSpan
@@ -30,6 +31,7 @@ __all__ = [
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
     "InvalidArray",
+    "PooledGpuResources",
     "SearchProfile",
     "StageSpan",
     "StagedConfig",

@@ -1,5 +1,6 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -138,6 +139,8 @@ class CopyTeam::Workers {
 
     /// What a thread of the team does all its life.
     void serve() {
+        // For profilers.
+        pthread_setname_np(pthread_self(), "faiss_ext_copy");
         std::unique_lock<std::mutex> guard(mutex_);
         while (true) {
             Job* job = nullptr;

@@ -13,7 +13,6 @@ namespace gpu {
 void HostCopies::reset(size_t steps) {
     steps_.clear();
     steps_.reserve(steps);
-    std::lock_guard<std::mutex> guard(mutex_);
     abandoned_ = false;
 }
 

@@ -74,6 +74,7 @@ class HostCopies {
 
     const HostCopier copier_;
     std::mutex mutex_;
+    // Under mutex_ while steps are enqueued.
     bool abandoned_ = false;
     // Reserved by reset, so that the addresses handed to CUDA stay valid.
     std::vector<Step> steps_;

@@ -111,6 +111,28 @@ class Staged : protected LockedBothEnds, public Base {
         return pipeline_->profile(n, {in}, out, searchWork(k, params));
     }
 
+    /// `search` into one block of memory: results is [n, k] int64 labels, then
+    /// [n, k] float32 distances, n * k * 12 bytes of one allocation, aligned
+    /// for int64. Where `search` makes a copy for each array that the GPU
+    /// reaches by itself (pinned, managed, of another GPU), this makes one for
+    /// both, if the call is one tile; the rows of a smaller tile lie in two
+    /// places.
+    void search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {{"results", results, k * sizeof(idx_t)},
+                 {"results", nullptr, k * sizeof(float), true}},
+                searchWork(k, params),
+                params);
+    }
+
 #if FAISS_EXT_HAS_NUMERIC_TYPE
     /// `search` for queries of another type, where Base takes it.
     void search_ex(
@@ -307,7 +329,7 @@ class Staged : protected LockedBothEnds, public Base {
         validateK(k);
         checkRows(n, x.data, x.name);
         for (const OutputRows& output : outputs) {
-            if (output.name) {
+            if (output.name && !output.behindLast) {
                 checkRows(n, output.data, output.name);
             }
         }

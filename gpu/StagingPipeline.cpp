@@ -1,5 +1,7 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
+#include <algorithm>
+#include <exception>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -87,9 +89,14 @@ class StagingPipeline::Call {
     }
 
    private:
+    void runInPlace();
     void runOneTile();
     void runTiles();
 
+    void cut(const StagedConfig& config);
+    void cutInHalf();
+    bool borrow();
+    void reserveBlocks();
     void prepareSlots();
     void uploadTile(idx_t tile, Slot& slot);
     void computeTile(idx_t tile, Slot& slot);
@@ -116,10 +123,12 @@ class StagingPipeline::Call {
             cudaStream_t stream);
     StageSpan span(Stage stage, Lane lane, idx_t tile, size_t bytes) const;
     Lane laneOf(cudaStream_t stream) const;
+    char* inBlock(Slot& slot);
+    char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
-    EndWorkOnFailure endOnFailure(
-            std::vector<cudaStream_t> streams, std::function<void()> whenLost);
+    EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
+    void keepForEver() noexcept;
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -137,6 +146,13 @@ class StagingPipeline::Call {
     std::pair<void*, size_t> faissPinned_{nullptr, 0};
     cudaStream_t defaultStream_;
     cudaStream_t copyStream_ = nullptr;
+
+    // The blocks of a call that uses Faiss' temporary memory, a stack: given
+    // back in the order opposite to this.
+    faiss::gpu::GpuMemoryReservation borrowedIn_;
+    faiss::gpu::GpuMemoryReservation borrowedOut_;
+    // Why there is no more memory on the GPU.
+    std::exception_ptr noMemory_;
 
     // Lent for the call; they go back after EndWorkOnFailure has done its part.
     std::vector<PinnedBuffer> lent_;
@@ -164,7 +180,11 @@ StagingPipeline::Call::Call(
         inputs_.add(in.name, in.data, in.rowBytes);
     }
     for (const OutputRows& out : outputs) {
-        outputs_.add(out.name, out.data, out.rowBytes);
+        if (out.behindLast) {
+            outputs_.addBehindLast(out.name, out.rowBytes);
+        } else {
+            outputs_.add(out.name, out.data, out.rowBytes);
+        }
     }
     outputs_.refuseOverlap(inputs_);
     outputs_.refuseOverlap(outputs_);
@@ -175,32 +195,34 @@ StagingPipeline::Call::Call(
         faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
+    cut(pipe_.config_);
+}
+
+void StagingPipeline::Call::cut(const StagedConfig& config) {
     const size_t pool = pipe_.pool_.capacity();
     const bool both = inputs_.pinnedRowBytes() > 0 &&
                       outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
     const size_t share = both ? pool / 2 : pool;
     plan_ = planTiles(
-            n,
+            n_,
             {inputs_.stagedRowBytes(),
              inputs_.pinnedRowBytes(),
              outputs_.stagedRowBytes(),
              outputs_.pinnedRowBytes()},
-            pipe_.config_,
+            config,
             share,
             faissPinned_.first ? faissPinned_.second : share);
 }
 
 void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
-        // Everything is on the index's GPU: no copy, no event, no wait.
-        layOut(n_);
-        EndWorkOnFailure onFailure =
-                endOnFailure({defaultStream_}, [this] { pipe_.keepForEver(); });
-        compute(0, nullptr, nullptr);
-        onFailure.disarm();
-    } else if (plan_.tiles == 1) {
+        runInPlace();
+    } else if (plan_.tiles > 1) {
+        runTiles();
+    } else if (layOut(n_); borrow()) {
         runOneTile();
     } else {
+        cutInHalf();
         runTiles();
     }
     if (recorder_ && !blocking_) {
@@ -208,10 +230,16 @@ void StagingPipeline::Call::run() {
     }
 }
 
-/// The shortest path: all on the default stream, so the blocks may come from
-/// Faiss' temporary memory.
-void StagingPipeline::Call::runOneTile() {
+/// Everything is on the index's GPU: no copy, no event, no wait.
+void StagingPipeline::Call::runInPlace() {
     layOut(n_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    compute(0, nullptr, nullptr);
+    onFailure.disarm();
+}
+
+/// The shortest path: all on the default stream.
+void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
@@ -220,17 +248,9 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    faiss::gpu::GpuMemoryReservation in;
-    faiss::gpu::GpuMemoryReservation out;
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, [&] {
-        in.data = nullptr;
-        out.data = nullptr;
-        pipe_.keepForEver();
-    });
-    in = pipe_.temporary(inputs_.blockBytes());
-    out = pipe_.temporary(outputs_.blockBytes());
-    auto* inBlock = static_cast<char*>(in.get());
-    auto* outBlock = static_cast<char*>(out.get());
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    auto* inBlock = static_cast<char*>(borrowedIn_.get());
+    auto* outBlock = static_cast<char*>(borrowedOut_.get());
     copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
     copyOnDevice(
             Stage::Upload,
@@ -265,9 +285,8 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure = endOnFailure(
-            {uploadStream, defaultStream_, copyStream_},
-            [this] { pipe_.keepForEver(); });
+    EndWorkOnFailure onFailure =
+            endOnFailure({uploadStream, defaultStream_, copyStream_});
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -295,6 +314,67 @@ void StagingPipeline::Call::runTiles() {
     onFailure.disarm();
 }
 
+/// Takes the blocks of the tile laid out last from Faiss' temporary memory;
+/// false if there is not enough, and not on the GPU either. They are used in
+/// the order of the default stream: other streams that use them wait for it,
+/// and it for them.
+bool StagingPipeline::Call::borrow() {
+    try {
+        borrowedIn_ = pipe_.temporary(inputs_.blockBytes());
+        borrowedOut_ = pipe_.temporary(outputs_.blockBytes());
+        return true;
+    } catch (const faiss::FaissException&) {
+        if (contextLost(defaultStream_)) {
+            keepForEver();
+            throw;
+        }
+        noMemory_ = std::current_exception();
+        borrowedOut_.release();
+        borrowedIn_.release();
+        return false;
+    }
+}
+
+/// Smaller tiles, because the GPU has no memory for these. Throws what told so
+/// where there are none.
+void StagingPipeline::Call::cutInHalf() {
+    const idx_t rows = plan_.tileRows / 2;
+    if (rows == 0) {
+        std::rethrow_exception(noMemory_);
+    }
+    StagedConfig smaller = pipe_.config_;
+    smaller.tileRows = rows;
+    cut(smaller);
+}
+
+/// Device memory for the tiles, of which two at least are to be under way at
+/// once. Where it is short, the tiles become smaller, down to a size below
+/// which they are better done one after another in Faiss' temporary memory,
+/// which is set aside already.
+void StagingPipeline::Call::reserveBlocks() {
+    while (true) {
+        layOut(plan_.tileRows);
+        const size_t in = inputs_.blockBytes();
+        const size_t out = outputs_.blockBytes();
+        const int wanted = plan_.depth;
+        const int ready = pipe_.growSlots(wanted, in, out);
+        if (ready == wanted || ready >= 2) {
+            plan_.depth = ready;
+            return;
+        }
+        pipe_.freeBlocks(0);
+        if (std::max(in, out) <= tuning::kSmallestTileBytes) {
+            break;
+        }
+        cutInHalf();
+    }
+    while (!borrow()) {
+        cutInHalf();
+        layOut(plan_.tileRows);
+    }
+    plan_.depth = 1;
+}
+
 void StagingPipeline::Call::prepareSlots() {
     if (!pipe_.uploadStream_) {
         pipe_.uploadStream_.emplace();
@@ -302,14 +382,8 @@ void StagingPipeline::Call::prepareSlots() {
     if (!pipe_.start_) {
         pipe_.start_.emplace();
     }
-    while (pipe_.slots_.size() < static_cast<size_t>(plan_.depth)) {
-        pipe_.slots_.emplace_back();
-    }
-    layOut(plan_.tileRows);
+    reserveBlocks();
     for (int s = 0; s < plan_.depth; ++s) {
-        Slot& slot = pipe_.slots_[s];
-        pipe_.growBlock(slot.in, inputs_.blockBytes());
-        pipe_.growBlock(slot.out, outputs_.blockBytes());
         if (blocking_ && inputs_.packedBytes() > 0) {
             lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
             pinnedIn_.push_back(lent_.back().data());
@@ -349,7 +423,7 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         }
     }
     slot.computed.orderBefore(stream);
-    copyOnDevice(Stage::Upload, inputs_, tile, slot.in.data(), pinned, stream);
+    copyOnDevice(Stage::Upload, inputs_, tile, inBlock(slot), pinned, stream);
     onceOnly.releaseAfter(stream);
     slot.uploaded.record(stream);
 }
@@ -361,7 +435,7 @@ void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
     if (outputs_.stagedRowBytes() > 0) {
         slot.downloaded.orderBefore(defaultStream_);
     }
-    compute(tile, slot.in.data(), slot.out.data());
+    compute(tile, inBlock(slot), outBlock(slot));
     slot.computed.record(defaultStream_);
 }
 
@@ -373,7 +447,7 @@ void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
             Stage::CopyBack,
             outputs_,
             tile,
-            slot.out.data(),
+            outBlock(slot),
             pinned,
             copyStream_);
     if (pinned) {
@@ -477,6 +551,16 @@ Lane StagingPipeline::Call::laneOf(cudaStream_t stream) const {
                                     : Lane::UploadStream;
 }
 
+char* StagingPipeline::Call::inBlock(Slot& slot) {
+    return borrowedIn_.get() ? static_cast<char*>(borrowedIn_.get())
+                             : slot.in.data();
+}
+
+char* StagingPipeline::Call::outBlock(Slot& slot) {
+    return borrowedOut_.get() ? static_cast<char*>(borrowedOut_.get())
+                              : slot.out.data();
+}
+
 /// Pinned memory for the results of one slot. Faiss' own buffer is safe here:
 /// Faiss uses it for uploads whose end its default stream and its copy stream
 /// wait for, and our copies into it are over when the call that made them
@@ -491,15 +575,22 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     return lent_.back().data();
 }
 
+/// The CUDA context is lost, and with it what Faiss would try to free.
+void StagingPipeline::Call::keepForEver() noexcept {
+    borrowedIn_.data = nullptr;
+    borrowedOut_.data = nullptr;
+    pipe_.keepForEver();
+}
+
 EndWorkOnFailure StagingPipeline::Call::endOnFailure(
-        std::vector<cudaStream_t> streams, std::function<void()> whenLost) {
+        std::vector<cudaStream_t> streams) {
     return EndWorkOnFailure(
             *pipe_.resources_,
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
             pipe_.downloads_,
-            std::move(whenLost));
+            [this] { keepForEver(); });
 }
 
 /// The one host wait of a blocking call.
@@ -606,27 +697,69 @@ void StagingPipeline::wait(const Event& event) {
     event.wait();
 }
 
-/// Makes sure that a slot's block holds `bytes`. A smaller one is exchanged
-/// once its last user is done with it.
-void StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
+/// Makes sure that the first slots have blocks of `in` and `out` bytes: `depth`
+/// of them, or as many as the GPU has memory for, which is returned. The others
+/// then have none.
+int StagingPipeline::growSlots(int depth, size_t in, size_t out) {
+    while (slots_.size() < static_cast<size_t>(depth)) {
+        slots_.emplace_back();
+    }
+    const auto grow = [&](Slot& slot) {
+        return growBlock(slot.in, in) && growBlock(slot.out, out);
+    };
+    for (int s = 0; s < depth; ++s) {
+        if (grow(slots_[s])) {
+            continue;
+        }
+        // Blocks that were too small, or are of later slots, make room.
+        freeBlocks(s);
+        if (!grow(slots_[s])) {
+            freeBlocks(s);
+            return s;
+        }
+    }
+    return depth;
+}
+
+/// Makes sure that a slot's block holds `bytes`; false if the GPU has not so
+/// much memory left, and then there is none. A smaller one is exchanged once
+/// its last user is done with it.
+bool StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
     if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
-        return;
+        return true;
     }
     if (block.memory) {
         // All, and not this slot alone: freeing waits for the whole device.
         waitForAll();
         block.memory.reset();
     }
+    try {
+        // Not from Faiss' temporary memory, which is safe only in the order of
+        // one stream. Powers of two, so that slowly growing calls do not
+        // allocate each time.
+        block.memory.emplace(
+                resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
+                        faiss::gpu::AllocType::Other,
+                        device_,
+                        faiss::gpu::MemorySpace::Device,
+                        resources_->getDefaultStream(device_),
+                        PinnedBufferPool::bucketSize(bytes))));
+    } catch (const faiss::FaissException&) {
+        return false;
+    }
     ++counters_.deviceAllocations;
-    // Not from Faiss' temporary memory, which is safe only in the order of one
-    // stream. Powers of two, so that slowly growing calls do not allocate each
-    // time.
-    block.memory.emplace(resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
-            faiss::gpu::AllocType::Other,
-            device_,
-            faiss::gpu::MemorySpace::Device,
-            resources_->getDefaultStream(device_),
-            PinnedBufferPool::bucketSize(bytes))));
+    return true;
+}
+
+/// Frees the blocks of the slots from `first` on, once their last users are
+/// done with them. Throws CudaError, such as where the context is lost, and
+/// that was why there seemed to be no memory.
+void StagingPipeline::freeBlocks(size_t first) {
+    waitForAll();
+    for (size_t s = first; s < slots_.size(); ++s) {
+        slots_[s].in.memory.reset();
+        slots_[s].out.memory.reset();
+    }
 }
 
 /// Faiss' temporary memory, for work on the default stream alone.

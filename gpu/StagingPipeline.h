@@ -31,11 +31,13 @@ struct InputRows {
 
 /// A row-major array that a call writes and never reads, [n, rowBytes]; host or
 /// device memory. data == nullptr: computed because the work must put it
-/// somewhere, then dropped.
+/// somewhere, then dropped. behindLast: it begins where the output before it
+/// ends, in the same allocation, and `data` is not looked at.
 struct OutputRows {
     const char* name;
     void* data;
     size_t rowBytes;
+    bool behindLast = false;
 };
 
 /// Enqueues the computation of rows [first, first + rows) on the index's
@@ -139,7 +141,9 @@ class FAISS_EXT_API StagingPipeline {
 
     void wait(const Event& event);
     void keepForEver() noexcept;
-    void growBlock(DeviceBlock& block, size_t bytes);
+    int growSlots(int depth, size_t in, size_t out);
+    bool growBlock(DeviceBlock& block, size_t bytes);
+    void freeBlocks(size_t first);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
 

@@ -30,6 +30,12 @@ constexpr size_t kOneTileBytes = size_t(16) << 20;
 /// small beside Faiss' scratch memory. Sweep: 1 to 64 MiB at n k = 10^8.
 constexpr size_t kTileBytes = size_t(16) << 20;
 
+/// Where the GPU has no memory for two tiles, they are halved, but not below
+/// this: 1 MiB takes 20 us on the link, no more than the launches for a tile.
+/// Then one tile at a time takes Faiss' temporary memory. Nothing to sweep: it
+/// is for calls that would fail.
+constexpr size_t kSmallestTileBytes = size_t(1) << 20;
+
 /// StagedConfig::pipelineDepth: one tile goes up, one computes, one comes back.
 /// More would smooth uneven tiles; these are equal. Sweep: 1 to 4 with
 /// kTileBytes.

@@ -13,19 +13,19 @@ from measure.searches import Searches, random_vectors
 
 NAME = "beyond_memory"
 
-NB, D, K = 10_000, 64, 1000
-#: Bytes of GPU memory that are left free for the search.
-LEFT = 1 << 30
+#: GPU memory that Faiss and the tiles need besides.
+_NEEDED = 4 << 30
 
 
 def run(session):
     """One case, into touched and into pinned memory."""
-    nb, d, k, left = (60, 8, 50, None) if session.smoke else (NB, D, K, LEFT)
-    n = 2000 if session.smoke else 3 * left // (BYTES_PER_RESULT * k)
+    nb, d, k = session.shapes.beyond_memory
+    left = session.shapes.beyond_left
+    n = 3 * left // (BYTES_PER_RESULT * k) if left else 2000
     case = {"n": n, "k": k, "nb": nb, "d": d}
     results = BYTES_PER_RESULT * n * k
     obstacle = session.obstacle(
-        host_bytes=3 * results, device_bytes=0 if session.smoke else 8 << 30
+        host_bytes=3 * results, device_bytes=_NEEDED if left else 0
     )
     if obstacle:
         session.skip(NAME, case, obstacle)
@@ -35,7 +35,7 @@ def run(session):
     searches.index("ours")
     native = session.native
     taken = None
-    if left is not None:
+    if left:
         taken = memory.OnGpu(
             native, (native.device_memory()[0] - left,), "u1"
         )

@@ -1,13 +1,11 @@
-"""The constants that faiss_ext chooses by itself, and what else could be chosen:
-rows of a tile, tiles under way, pinned memory, and where one tile should end.
+"""The constants that faiss_ext chooses by itself (gpu/Tuning.h), and what else
+could be chosen: the members of StagedConfig, and where one tile should end.
 
-The case is bound by copy-back (small database, many results), for which these
-constants are there.
+The searches are bound by copy-back (small database, many results), for which
+these constants are there.
 """
 
 from __future__ import annotations
-
-import faiss_ext
 
 from measure import memory
 from measure.floors import BYTES_PER_RESULT
@@ -15,91 +13,85 @@ from measure.searches import Searches, random_vectors
 
 NAME = "constants"
 
-NB, D, K = 10_000, 64, 100
-_MIB = 1 << 20
-
-#: Each list begins with 0, what the library chooses.
-TILE_BYTES = (0, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB, 64 * _MIB)
-SETTINGS = {
-    "pipelineDepth": (0, 2, 3, 4, 6),
-    "pinnedBytes": (0, 64 * _MIB, 128 * _MIB, 512 * _MIB),
-    "copyThreads": (0, 1, 2, 4, 8, 16),
-}
-#: Bytes of results around the limit of one tile, and into how many tiles.
-ONE_TILE_BYTES = (_MIB, 2 * _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB)
-ONE_TILE_CUTS = (1, 2, 4, 8)
-
 
 def run(session):
     """One sweep after another; all settings of a sweep in turns."""
-    nb, d, k, n = (60, 8, 10, 500) if session.smoke else (NB, D, K, 200_000)
-    case = {"nb": nb, "d": d, "k": k}
-    results = BYTES_PER_RESULT * n * k
-    obstacle = session.obstacle(host_bytes=4 * results, device_bytes=4 * results)
-    if obstacle:
-        session.skip(NAME, case, obstacle)
-        return
-    x = random_vectors(n, d, 62)
-    searches = Searches(session, random_vectors(nb, d, 61), x, k)
-    tiles = (0, 64, 100) if session.smoke else tuple(
-        size // (BYTES_PER_RESULT * k) for size in TILE_BYTES
-    )
-    _sweep(session, searches, x, k, "tileRows", tiles)
-    for setting, values in SETTINGS.items():
-        if hasattr(faiss_ext.StagedConfig(), setting):
-            _sweep(session, searches, x, k, setting,
-                   values[:2] if session.smoke else values)
-        else:
-            session.skip(NAME, {**case, "setting": setting},
-                         "this version has no such setting")
-    for size in (12_000,) if session.smoke else ONE_TILE_BYTES:
-        _one_tile(session, searches, x, k, size)
-
-
-def _sweep(session, searches, x, k, setting, values):
-    n, (nb, d) = len(x), searches.base.shape
-    outputs = {
-        "touched": (memory.touched((n, k), "float32"),
-                    memory.touched((n, k), "int64")),
-        "pinned": (memory.pinned(session.native, (n, k), "float32"),
-                   memory.pinned(session.native, (n, k), "int64")),
-    }
-    for destination, arrays in outputs.items():
-        session.measure(
-            NAME,
-            {"setting": setting, "destination": destination,
-             "n": n, "k": k, "nb": nb, "d": d},
-            [
-                searches.given(
-                    f"{setting}={value}", "ours", x, lambda a=arrays: a,
-                    **({setting: value} if value else {}),
-                )
-                for value in values
-            ],
-            searches.floors(n, k),
+    shapes = session.shapes
+    nb, d, k = shapes.constants
+    sweeps = list(_sweeps(shapes))
+    session.expect(len(sweeps))
+    most = max(nbytes for _, _, nbytes, _ in sweeps) // (BYTES_PER_RESULT * k)
+    searches = Searches(session, random_vectors(nb, d, 61),
+                        random_vectors(most, d, 62), k)
+    for setting, destination, nbytes, variants in sweeps:
+        n = nbytes // (BYTES_PER_RESULT * k)
+        case = {"setting": setting, "destination": destination,
+                "n": n, "k": k, "nb": nb, "d": d}
+        obstacle = session.obstacle(
+            host_bytes=4 * nbytes,
+            device_bytes=4 * nbytes,
+            # Fresh pages at 2 GB/s, others at 10.
+            seconds=7 * len(variants) * nbytes
+            / (2e9 if destination == "fresh" else 10e9),
         )
-    for value in values:
-        if value:
-            searches.forget(**{setting: value})
+        if obstacle:
+            session.skip(NAME, case, obstacle)
+        else:
+            _sweep(session, searches, case, variants)
 
 
-def _one_tile(session, searches, x, k, size):
-    """Results of `size` bytes in one tile and in several."""
-    nb, d = searches.base.shape
-    n = max(size // (BYTES_PER_RESULT * k), 8)
-    arrays = (memory.touched((n, k), "float32"), memory.touched((n, k), "int64"))
+def _sweeps(shapes):
+    """(setting, destination, bytes of results, variants by name)."""
+    for setting, values, destinations, nbytes in shapes.sweeps:
+        for destination in destinations:
+            yield setting, destination, nbytes, {
+                f"{setting}={value}": {setting: value} if value else {}
+                for value in values
+            }
+    for nbytes in shapes.one_tile_bytes:
+        for destination in ("touched", "pinned"):
+            yield "tiles", destination, nbytes, {
+                f"tiles={tiles}": {"tiles": tiles}
+                for tiles in shapes.one_tile_cuts
+            }
+
+
+def _sweep(session, searches, case, variants):
+    n, k = case["n"], case["k"]
+    configs = {
+        name: _cut(n, config["tiles"]) if "tiles" in config else config
+        for name, config in variants.items()
+    }
+    outputs = _outputs(session.native, case["destination"], (n, k))
     session.measure(
         NAME,
-        {"setting": "tiles", "destination": "touched",
-         "n": n, "k": k, "nb": nb, "d": d},
+        case,
         [
             searches.given(
-                f"tiles={cuts}", "ours", x[:n], lambda: arrays,
-                tileRows=-(-n // cuts),
+                name, "ours", searches.queries[:n], outputs, **config
             )
-            for cuts in ONE_TILE_CUTS
+            for name, config in configs.items()
         ],
         searches.floors(n, k),
     )
-    for cuts in ONE_TILE_CUTS:
-        searches.forget(tileRows=-(-n // cuts))
+    for config in configs.values():
+        if config:
+            searches.forget(**config)
+
+
+def _outputs(native, destination, shape):
+    """What makes the outputs before each run: new ones where they must be
+    fresh."""
+    if destination == "fresh":
+        return lambda: (memory.fresh(shape, "float32"),
+                        memory.fresh(shape, "int64"))
+    make = memory.touched if destination == "touched" else (
+        lambda shape, dtype: memory.pinned(native, shape, dtype))
+    arrays = make(shape, "float32"), make(shape, "int64")
+    return lambda: arrays
+
+
+def _cut(n, tiles):
+    """Whatever the size, so many tiles."""
+    return {"tileRows": -(-n // tiles), "oneTileBytes": 1 << 30,
+            "tileBytes": 1 << 30}

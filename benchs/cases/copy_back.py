@@ -15,18 +15,12 @@ from measure.timing import Contender
 
 NAME = "copy_back"
 
-#: Bytes: 4 B (one distance) to 1 GiB.
-SIZES = (4, 1 << 10, 16 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20,
-         256 << 20, 1 << 30)
-SMOKE_SIZES = (4, 1 << 10, 1 << 20)
-
-DESTINATIONS = ("pinned", "touched", "fresh", "mapped file")
-
-
 def run(session):
     """All sizes and destinations."""
-    for size in SMOKE_SIZES if session.smoke else SIZES:
-        for destination in DESTINATIONS:
+    shapes = session.shapes
+    session.expect(len(shapes.sizes) * len(shapes.destinations))
+    for size in shapes.sizes:
+        for destination in shapes.destinations:
             _measure(session, size, destination)
 
 

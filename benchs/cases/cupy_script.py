@@ -24,7 +24,7 @@ NAME = "cupy_script"
 def run(session):
     """The script with ours, with stock Faiss through the host, and both with
     the search alone."""
-    nb, d, n, k = (400, 32, 20, 1) if session.smoke else (1_000_000, 512, 500, 1)
+    nb, d, n, k = session.shapes.cupy_script
     arrays = _Arrays(session.native)
     case = {"nb": nb, "d": d, "n": n, "k": k, "arrays": arrays.name}
     base_bytes = 4 * nb * d

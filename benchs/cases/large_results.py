@@ -7,14 +7,11 @@ from . import grid
 
 NAME = "large_results"
 
-#: (nb, d), and cells (n, k) of 0.1 to 2.4 GB of results; a tile is 16 MiB.
-DATABASE = (10_000, 64)
-CELLS = ((100_000, 100), (100_000, 1000), (200_000, 1000))
-
 
 def run(session):
     """The cells, smallest first."""
-    if session.smoke:
-        grid.measure_cells(session, NAME, 60, 8, [(2000, 50)], seed=10)
-    else:
-        grid.measure_cells(session, NAME, *DATABASE, CELLS, seed=10)
+    cells = session.shapes.large_cells
+    session.expect(len(cells))
+    grid.measure_cells(
+        session, NAME, *session.shapes.large_database, cells, seed=10
+    )

@@ -13,25 +13,20 @@ from measure.timing import Contender
 
 NAME = "small_batches"
 
-DATABASES = ((10_000, 128), (1_000_000, 128))
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-K = 100
-
 
 def run(session):
     """All batches on both databases."""
-    databases, batches, k = DATABASES, BATCHES, K
-    if session.smoke:
-        databases, batches, k = ((200, 16),), (1, 3), 10
-    for nb, d in databases:
+    shapes, k = session.shapes, session.shapes.small_k
+    session.expect(2 * len(shapes.small_databases) * len(shapes.batches))
+    for nb, d in shapes.small_databases:
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
         if obstacle:
             session.skip(NAME, {"nb": nb, "d": d}, obstacle)
             continue
-        x = random_vectors(max(batches), d, 32)
+        x = random_vectors(max(shapes.batches), d, 32)
         searches = Searches(session, random_vectors(nb, d, 31), x, k)
-        for n in batches:
+        for n in shapes.batches:
             _latency(session, searches, x[:n], k)
             _call(session, searches, x[:n], k)
 

@@ -15,27 +15,23 @@ from measure.timing import Contender
 
 NAME = "threads"
 
-THREADS = 16
-DATABASES = ((10_000, 128), (1_000_000, 128))
-K = 100
-
 
 def run(session):
     """Both databases."""
-    databases, k, calls = DATABASES, K, 20
-    if session.smoke:
-        databases, k, calls = ((200, 16),), 5, 2
-    for nb, d in databases:
-        case = {"threads": THREADS, "calls": calls, "k": k, "nb": nb, "d": d}
+    shapes = session.shapes
+    threads, calls, k = shapes.threads, shapes.calls, shapes.small_k
+    session.expect(len(shapes.small_databases))
+    for nb, d in shapes.small_databases:
+        case = {"threads": threads, "calls": calls, "k": k, "nb": nb, "d": d}
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
         if obstacle:
             session.skip(NAME, case, obstacle)
             continue
-        x = random_vectors(THREADS, d, 42)
+        x = random_vectors(threads, d, 42)
         searches = Searches(session, random_vectors(nb, d, 41), x, k)
-        D = memory.touched((THREADS, k), "float32")
-        I = memory.touched((THREADS, k), "int64")
+        D = memory.touched((threads, k), "float32")
+        I = memory.touched((threads, k), "int64")
         session.measure(
             NAME,
             case,

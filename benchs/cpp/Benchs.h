@@ -42,14 +42,9 @@ FAISS_EXT_BENCHS_API double faiss_ext_benchs_events(int count);
 struct faiss_ext_benchs_copy_back;
 
 /// Results labels [n] int64 and distances [n] float32, given in host memory;
-/// labels may be null. pinned_bytes, tile_rows, depth: StagedConfig.
+/// labels may be null.
 FAISS_EXT_BENCHS_API faiss_ext_benchs_copy_back* faiss_ext_benchs_copy_back_new(
-        int64_t n,
-        const int64_t* labels,
-        const float* distances,
-        size_t pinned_bytes,
-        int64_t tile_rows,
-        int depth);
+        int64_t n, const int64_t* labels, const float* distances);
 
 /// Brings them to host memory and waits. Methods: 0, the pipeline of faiss_ext;
 /// 1, the steps of Faiss' GpuIndex::search (outputs uploaded, two copies back,
@@ -71,13 +66,7 @@ struct faiss_ext_benchs_index;
 /// A flat L2 index over base [nb, d] float32 in host memory: faiss_ext's if
 /// `ours`, else Faiss' own.
 FAISS_EXT_BENCHS_API faiss_ext_benchs_index* faiss_ext_benchs_index_new(
-        int ours,
-        int d,
-        int64_t nb,
-        const float* base,
-        size_t pinned_bytes,
-        int64_t tile_rows,
-        int depth);
+        int ours, int d, int64_t nb, const float* base);
 
 /// One search: x [n, d] float32, distances [n, k] float32, labels [n, k] int64,
 /// each on the host or on the GPU. `wait`: until the device is idle, inside

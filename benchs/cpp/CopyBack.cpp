@@ -119,12 +119,7 @@ struct faiss_ext_benchs_copy_back {
 };
 
 faiss_ext_benchs_copy_back* faiss_ext_benchs_copy_back_new(
-        int64_t n,
-        const int64_t* labels,
-        const float* distances,
-        size_t pinned_bytes,
-        int64_t tile_rows,
-        int depth) {
+        int64_t n, const int64_t* labels, const float* distances) {
     return guarded(static_cast<faiss_ext_benchs_copy_back*>(nullptr), [&] {
         const auto shared = resources().getResources();
         const int device = currentDevice();
@@ -136,7 +131,7 @@ faiss_ext_benchs_copy_back* faiss_ext_benchs_copy_back_new(
         }
         self->add(distances, sizeof(*distances));
         self->pipeline = std::make_unique<faiss_ext::gpu::StagingPipeline>(
-                shared, device, stagedConfig(pinned_bytes, tile_rows, depth));
+                shared, device, faiss_ext::gpu::StagedConfig());
         FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
         return self.release();
     });

@@ -22,23 +22,14 @@ struct faiss_ext_benchs_index {
 };
 
 faiss_ext_benchs_index* faiss_ext_benchs_index_new(
-        int ours,
-        int d,
-        int64_t nb,
-        const float* base,
-        size_t pinned_bytes,
-        int64_t tile_rows,
-        int depth) {
+        int ours, int d, int64_t nb, const float* base) {
     return guarded(static_cast<faiss_ext_benchs_index*>(nullptr), [&] {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = currentDevice();
         auto self = std::make_unique<faiss_ext_benchs_index>();
         if (ours) {
             self->index = std::make_unique<faiss_ext::gpu::GpuIndexFlatL2>(
-                    &resources(),
-                    d,
-                    config,
-                    stagedConfig(pinned_bytes, tile_rows, depth));
+                    &resources(), d, config);
         } else {
             self->index = std::make_unique<faiss::gpu::GpuIndexFlatL2>(
                     &resources(), d, config);

@@ -24,15 +24,6 @@ int currentDevice() {
     return device;
 }
 
-faiss_ext::gpu::StagedConfig stagedConfig(
-        size_t pinnedBytes, int64_t tileRows, int depth) {
-    faiss_ext::gpu::StagedConfig config;
-    config.pinnedBytes = pinnedBytes;
-    config.tileRows = tileRows;
-    config.pipelineDepth = depth;
-    return config;
-}
-
 } // namespace benchs
 
 const char* faiss_ext_benchs_error() {

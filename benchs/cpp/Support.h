@@ -6,8 +6,6 @@
 #include <exception>
 #include <string>
 
-#include <faiss_ext/gpu/StagedConfig.h>
-
 namespace benchs {
 
 using Clock = std::chrono::steady_clock;
@@ -35,8 +33,5 @@ Result guarded(Result failed, const Body& body) {
 faiss::gpu::StandardGpuResources& resources();
 
 int currentDevice();
-
-faiss_ext::gpu::StagedConfig stagedConfig(
-        size_t pinnedBytes, int64_t tileRows, int depth);
 
 } // namespace benchs

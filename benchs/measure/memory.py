@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import pathlib
 import tempfile
 import weakref
 
@@ -97,7 +98,8 @@ class OnGpu:
         return values
 
     def poison(self):
-        """NaN and absurd labels."""
+        """NaN and absurd labels, after whatever the GPU still does."""
+        self._native.synchronize()
         self._native.cuda("cudaMemset", self._address, 0xFF, self.nbytes)
         self._native.synchronize()
 
@@ -112,9 +114,19 @@ def poison(*arrays):
 
 
 def host_available() -> int:
-    """Bytes of host memory that are to be had without swapping."""
+    """Bytes of host memory that are to be had without swapping: of the machine,
+    or of the container where that has less."""
     with open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 0
+        available = next(
+            int(line.split()[1]) * 1024 for line in file
+            if line.startswith("MemAvailable:")
+        )
+    try:
+        limit, used = (
+            int(pathlib.Path("/sys/fs/cgroup", name).read_text())
+            for name in ("memory.max", "memory.current")
+        )
+    except (OSError, ValueError):
+        # No control group, or "max".
+        return available
+    return min(available, max(limit - used, 0))

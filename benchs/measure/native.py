@@ -11,7 +11,6 @@ NAME = "libfaiss_ext_benchs.so"
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 _LONG, _SECONDS = ctypes.c_int64, ctypes.c_double
-_CONFIG = (_SIZE, _LONG, _INT)
 
 _FUNCTIONS = {
     "error": (ctypes.c_char_p, ()),
@@ -19,10 +18,10 @@ _FUNCTIONS = {
     "gemm": (_SECONDS, (_INT, _POINTER, _POINTER, _POINTER)),
     "host_functions": (_SECONDS, (_INT,)),
     "events": (_SECONDS, (_INT,)),
-    "copy_back_new": (_POINTER, (_LONG, _POINTER, _POINTER, *_CONFIG)),
+    "copy_back_new": (_POINTER, (_LONG, _POINTER, _POINTER)),
     "copy_back_run": (_SECONDS, (_POINTER, _INT, _POINTER, _POINTER)),
     "copy_back_delete": (None, (_POINTER,)),
-    "index_new": (_POINTER, (_INT, _INT, _LONG, _POINTER, *_CONFIG)),
+    "index_new": (_POINTER, (_INT, _INT, _LONG, _POINTER)),
     "index_search": (
         _SECONDS,
         (_POINTER, _LONG, _POINTER, _LONG, _POINTER, _POINTER, _INT),
@@ -162,10 +161,10 @@ class CopyBack(_Handle):
     _delete = "copy_back_delete"
     METHODS = {"ours": 0, "stock": 1, "plain": 2}
 
-    def __init__(self, native, labels, distances, config=(0, 0, 0)):
+    def __init__(self, native, labels, distances):
         super().__init__(native, native.call(
             "copy_back_new", distances.size, _address(labels),
-            _address(distances), *config,
+            _address(distances),
         ))
 
     def run(self, method, labels, distances) -> float:
@@ -180,10 +179,10 @@ class Index(_Handle):
 
     _delete = "index_delete"
 
-    def __init__(self, native, ours, base, config=(0, 0, 0)):
+    def __init__(self, native, ours, base):
         super().__init__(native, native.call(
             "index_new", int(ours), base.shape[1], base.shape[0],
-            _address(base), *config,
+            _address(base),
         ))
 
     def search(self, x, D, I, *, wait=False) -> float:

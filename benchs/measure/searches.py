@@ -12,6 +12,12 @@ from .native import Index
 from .oracle import Oracle
 from .timing import Contender
 
+if not faiss_ext.has_native:
+    raise ImportError(
+        f"{faiss_ext.native_problem}; PYTHONPATH must name the built package "
+        "first (README.md)"
+    )
+
 #: What is timed a second time as "<name> again"; the ratio is the noise.
 TWICE = "stock"
 
@@ -20,15 +26,6 @@ def random_vectors(n, d, seed):
     """Normal, float32: full mantissas, so that the GPU draws the power that it
     draws for real data."""
     return np.random.default_rng(seed).standard_normal((n, d), "float32")
-
-
-def require_native():
-    """Both packages, with their GPU parts; SystemExit with the mend otherwise."""
-    if not faiss_ext.has_native:
-        raise SystemExit(
-            f"error: {faiss_ext.native_problem}. Mend: PYTHONPATH must name the "
-            "built package first (README.md)"
-        )
 
 
 class Searches:
@@ -53,8 +50,8 @@ class Searches:
         )
 
     def index(self, kind, **config):
-        """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`:
-        StagedConfig's pinnedBytes, tileRows, pipelineDepth."""
+        """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`: members
+        of StagedConfig, for ``ours``."""
         key = (kind, *sorted(config.items()))
         if key not in self._made:
             self._made[key] = self._make(kind, config)
@@ -67,11 +64,7 @@ class Searches:
 
     def _make(self, kind, config):
         if kind.startswith("C++"):
-            values = tuple(
-                config.get(name, 0)
-                for name in ("pinnedBytes", "tileRows", "pipelineDepth")
-            )
-            return Index(self.native, kind.endswith("ours"), self.base, values)
+            return Index(self.native, kind.endswith("ours"), self.base)
         d = self.base.shape[1]
         flat = faiss.GpuIndexFlatConfig()
         if kind == "stock":

@@ -9,6 +9,7 @@ from .ceilings import ceilings
 from .environment import environment
 from .floors import floor
 from .record import SCHEMA
+from .shapes import SMOKE, WHOLE
 from .timing import measure
 
 
@@ -19,12 +20,16 @@ class Session:
     for everything; a case that begins after its end is skipped, and says so.
     """
 
-    def __init__(self, native, *, budget_s, cell_s, smoke=False, say=print):
+    def __init__(self, native, *, budget_s, cell_s, smoke=False, say=print,
+                 save=lambda record: None):
         self.native = native
         self.smoke = smoke
+        self.shapes = SMOKE if smoke else WHOLE
         self.cell_s = cell_s
         self.say = say
-        self._end = time.monotonic() + budget_s
+        self._save = save
+        self._end = self._bench_end = time.monotonic() + budget_s
+        self._cells = 1
         self.ceilings = ceilings(native, smoke=smoke)
         self.record = {
             "schema": SCHEMA,
@@ -35,9 +40,28 @@ class Session:
             "measurements": [],
         }
 
+    def begin(self, share):
+        """A benchmark begins, which may use this share of the budget left."""
+        left = self._end - time.monotonic()
+        self._bench_end = time.monotonic() + left * share
+        self._cells = 1
+
+    def expect(self, cells):
+        """How many cases the benchmark has; each gets its part of the time."""
+        self._cells = cells
+
     def left_s(self) -> float:
-        """Of the budget."""
-        return self._end - time.monotonic()
+        """Of the budget of this benchmark."""
+        return self._bench_end - time.monotonic()
+
+    def fail(self, bench, error):
+        """Say in the record that a benchmark ended early."""
+        self.say(f"    {bench}: ERROR {error}")
+        self.record["measurements"].append({
+            "bench": bench, "case": {}, "contender": "(all)",
+            "error": f"{type(error).__name__}: {error}"[:300],
+        })
+        self._save(self.record)
 
     def skip(self, bench, case, reason):
         """Say in the record why a case was not run."""
@@ -45,6 +69,8 @@ class Session:
         self.record["measurements"].append(
             {"bench": bench, "case": case, "skipped": reason}
         )
+        self._cells -= 1
+        self._save(self.record)
 
     def obstacle(self, *, host_bytes, device_bytes, seconds=0.0) -> str | None:
         """Why a case cannot be run: too little memory or time, or None."""
@@ -65,7 +91,8 @@ class Session:
     def measure(self, bench, case, contenders, bounds=None, **options):
         """Time the contenders of one case and note what they took. `bounds`: of
         each contender's name, its floors in seconds."""
-        budget = min(self.cell_s, max(self.left_s(), 0))
+        budget = min(self.cell_s, max(self.left_s(), 0) / max(self._cells, 1))
+        self._cells -= 1
         if self.smoke:
             options.update(least_runs=2, most_runs=2)
         timings = measure(contenders, budget, **options)
@@ -86,7 +113,7 @@ class Session:
                 self.say(f"    {bench} {_text(case)} {timing.contender}: "
                          f"ERROR {timing.error}")
             self.record["measurements"].append(entry)
-        return timings
+        self._save(self.record)
 
     def errors(self) -> list[str]:
         """What failed, one line each."""

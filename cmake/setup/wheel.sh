@@ -24,8 +24,8 @@ mkdir -p "$work/licenses" "$logs"
 module=$FAISS_PYTHONPATH/faiss
 library=
 for folder in ${FAISS_PREFIX//[:;]/ }; do
-    for found in "$folder"/lib{,64}/libfaiss.so; do
-        [ ! -f "$found" ] || library=$found
+    for found in "$folder"/lib{64,}/libfaiss.so; do
+        [ -n "$library" ] || [ ! -f "$found" ] || library=$found
     done
 done
 [ -f "$module/swigfaiss.py" ] || die "no Python module of Faiss in '$FAISS_PYTHONPATH'" \
@@ -34,7 +34,11 @@ done
 
 # Faiss' licence, and those of the distribution's libraries that go along. The C
 # and C++ libraries and CUDA's are expected on every machine.
-license=${FAISS_LICENSE:-$(find "$cache_dir/work" -maxdepth 2 -path '*/faiss-*/LICENSE' -print -quit 2>/dev/null)}
+license=${FAISS_LICENSE:-}
+if [ -z "$license" ] && [[ $library == "$cache_dir"/faiss-* ]]; then
+    version=${library#"$cache_dir"/faiss-}
+    license="$cache_dir/work/faiss-${version%%-*}/LICENSE"
+fi
 [ -f "$license" ] || die "no licence text of Faiss" "set FAISS_LICENSE to its file LICENSE"
 cp "$license" "$work/licenses/faiss.txt"
 at_home='^(ld-linux|linux-vdso|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|faiss|cudart|cublas|cublasLt))[-.0-9]'

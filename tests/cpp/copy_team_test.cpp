@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,13 +60,32 @@ void copyAndCheck(
             << " threads, chunks of " << chunkBytes;
 }
 
-std::set<std::string> threadsOfThisProcess() {
+/// The threads of all teams, which have a name.
+std::set<std::string> teamThreads() {
     std::set<std::string> ids;
     for (const auto& task :
          std::filesystem::directory_iterator("/proc/self/task")) {
-        ids.insert(task.path().filename());
+        std::ifstream file(task.path() / "comm");
+        std::string name;
+        file >> name;
+        if (name == "faiss_ext_copy") {
+            ids.insert(task.path().filename());
+        }
     }
     return ids;
+}
+
+/// A thread has its name a little after its start, and is gone a little after
+/// its end.
+bool thereAreThreads(size_t count) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds(20);
+    while (teamThreads().size() != count) {
+        if (Clock::now() > end) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /// Nanoseconds that a thread of this process has run.
@@ -135,32 +155,35 @@ TEST(CopyTeam, many_callers_at_once) {
 }
 
 TEST(CopyTeam, starts_as_many_threads_as_are_of_use_and_ends_them) {
-    const size_t before = threadsOfThisProcess().size();
+    ASSERT_TRUE(thereAreThreads(0));
     {
         CopyTeam team;
-        copyAndCheck(team, {kPage - 1}, 8, 2 * kPage, 0);
-        copyAndCheck(team, {64 * kPage}, 1, kPage, 0);
-        EXPECT_EQ(threadsOfThisProcess().size(), before);
         copyPages(team, 4);
-        EXPECT_EQ(threadsOfThisProcess().size(), before + 3);
+        EXPECT_TRUE(thereAreThreads(3));
         copyPages(team, 2);
         copyPages(team, 4);
-        EXPECT_EQ(threadsOfThisProcess().size(), before + 3);
+        EXPECT_TRUE(thereAreThreads(3));
         copyPages(team, 6);
-        EXPECT_EQ(threadsOfThisProcess().size(), before + 5);
+        EXPECT_TRUE(thereAreThreads(5));
     }
-    EXPECT_EQ(threadsOfThisProcess().size(), before);
+    EXPECT_TRUE(thereAreThreads(0));
+}
+
+TEST(CopyTeam, a_small_copy_starts_no_thread) {
+    ASSERT_TRUE(thereAreThreads(0));
+    CopyTeam team;
+    copyAndCheck(team, {kPage - 1}, 8, 1 << 30, 0);
+    copyAndCheck(team, {64 * kPage}, 1, kPage, 0);
+    // Had one of these started threads, there would be more now.
+    copyPages(team, 2);
+    EXPECT_TRUE(thereAreThreads(1));
 }
 
 TEST(CopyTeam, its_threads_take_part_again_and_again) {
     CopyTeam team;
-    const auto before = threadsOfThisProcess();
     copyPages(team, 2);
-    auto others = threadsOfThisProcess();
-    for (const std::string& id : before) {
-        others.erase(id);
-    }
-    ASSERT_EQ(others.size(), 1u);
+    ASSERT_TRUE(thereAreThreads(1));
+    const auto others = teamThreads();
     const std::string worker = *others.begin();
     const uint64_t enough = runTimeOf(worker) + 2000000;
     const auto end =
@@ -170,6 +193,32 @@ TEST(CopyTeam, its_threads_take_part_again_and_again) {
         copyPages(team, 2);
     }
 }
+
+#ifndef __SANITIZE_THREAD__
+#ifndef __SANITIZE_ADDRESS__
+
+TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        CopyTeam team;
+        const auto from = someBytes(64 * kPage);
+        std::vector<char> to(from.size());
+        // No room for the stacks of new threads.
+        rlimit limit{};
+        getrlimit(RLIMIT_AS, &limit);
+        limit.rlim_cur = 1;
+        setrlimit(RLIMIT_AS, &limit);
+        team.copy({{to.data(), from.data(), from.size()}}, 64, kPage);
+        _exit(to == from ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+#endif
+#endif
 
 TEST(CopyTeam, a_forked_process_copies_alone) {
     auto team = std::make_unique<CopyTeam>();

@@ -114,6 +114,9 @@ TEST_F(Errors, null_arrays_are_named) {
                         1, queries_.data(), 1, distances_.data(), nullptr);
             },
             "labels is null");
+    expectThrow<InvalidArray>(
+            [&] { index_->search_packed(1, queries_.data(), 1, nullptr); },
+            "results is null");
     expectThrow<InvalidArray>([&] { index_->add(1, nullptr); }, "x is null");
     expectThrow<InvalidArray>(
             [&] { index_->reconstruct(0, nullptr); }, "out is null");
@@ -143,6 +146,16 @@ TEST_F(Errors, overlapping_arrays_are_named) {
             },
             "distances and x overlap");
     EXPECT_EQ(inOut, queries_);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search_packed(
+                        kQueries,
+                        inOut.data(),
+                        kNearest,
+                        inOut.data() - 2 * kQueries * kNearest);
+            },
+            "results and x overlap");
+    EXPECT_EQ(inOut, queries_);
 }
 
 TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
@@ -157,6 +170,16 @@ TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
                         labels_.data());
             },
             "x is shorter");
+    Array<int64_t> labelsAlone(Memory::Device, kQueries * kNearest);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search_packed(
+                        kQueries,
+                        queries_.data(),
+                        kNearest,
+                        labelsAlone.data());
+            },
+            "results is shorter");
 }
 
 TEST_F(Errors, an_id_selector_is_not_ignored) {

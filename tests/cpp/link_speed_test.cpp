@@ -6,6 +6,7 @@
 
 #include <faiss/gpu/StandardGpuResources.h>
 
+#include "support/FlatIndexTest.h"
 #include "support/SimTest.h"
 
 namespace {
@@ -37,6 +38,19 @@ TEST_F(LinkSpeed, of_nothing_is_refused) {
     EXPECT_THROW(
             measureLinkSpeed(resources_.getResources(), 0, 1, 0),
             faiss_ext::gpu::InvalidArray);
+}
+
+using LinkOfEitherGpu = test::FlatIndexTest;
+
+TEST_F(LinkOfEitherGpu, is_measured_on_that_gpu_and_leaves_the_current_one) {
+    for (int device : {0, 1}) {
+        const auto speed = measureLinkSpeed(
+                resources_->getResources(), device, 1 << 16, 3);
+        EXPECT_GT(speed.toDevice, 0);
+        EXPECT_GT(speed.toHost, 0);
+        EXPECT_EQ(cuda_sim_pending(), 0u);
+        expectCurrent(0);
+    }
 }
 
 } // namespace

@@ -125,6 +125,9 @@ TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     expectLocked("search", [&] {
         index.search(1, x, 3, distances.data(), labels.data());
     });
+    expectLocked("profile_search", [&] {
+        index.profile_search(1, x, 3, distances.data(), labels.data());
+    });
     expectLocked("assign", [&] { index.assign(3, x, labels.data()); });
     expectLocked("search_and_reconstruct", [&] {
         index.search_and_reconstruct(

@@ -31,6 +31,17 @@ TEST_F(SeveralGpus, arrays_may_lie_on_another_gpu_and_the_current_one_stays) {
             }
             searchAndExpectRight(*index);
             expectCurrent(0);
+            Neighbours found{
+                    std::vector<float>(kResults),
+                    std::vector<int64_t>(kResults)};
+            index->profile_search(
+                    kQueries,
+                    queries_.data(),
+                    kNearest,
+                    found.distances.data(),
+                    found.labels.data());
+            expectRight(found);
+            expectCurrent(0);
         }
     }
 }

@@ -17,13 +17,14 @@ KINDS = (
     ("event record", r"\.record\s*\(|->record\s*\(|cudaEventRecord"),
     ("stream wait", r"orderBefore\s*\(|orderStreams\s*\(|cudaStreamWaitEvent"),
     ("stream wait", r"\bmakeStreamWait\s*\(|\bwaitForStream\s*\("),
-    ("host wait", r"\bwait\w*\s*\(|cuda\w*Synchronize"),
+    ("host wait", r"\bwait\w*\s*\(|\.join\s*\(|cuda\w*Synchronize"),
     ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
     ("device guard", r"\bDeviceGuard\s+\w+\s*\(|cudaSetDevice\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
     ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
+    ("hand back", r"\bdeallocate\s*\("),
     ("keep alive", r"\bnew\s+std::shared_ptr|(->|\.)data\s*=\s*nullptr|\bkeepForEver\s*\("),
     ("keep alive", r"\b(lent_|kept_|keep_|inUse_)\b.*push_back"),
     (
@@ -31,7 +32,7 @@ KINDS = (
         r"\b(idle_|pending_)\b.*(push_|pop_)|second\.pop_back|\bsettle\s*\(|\btrim\s*\("
         r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|unreached\s*="
         r"|\b(uploads_|downloads_)\.reset\s*\(|\bsteps_\.(clear|reserve)"
-        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|registry\.erase",
+        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_|blocks)\.erase|scratch\s*[-+]=",
     ),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),
@@ -133,7 +134,7 @@ def statements(code):
                 stack.append([None, i + 1, 0, top[3]])
                 continue
             function = top[3]
-            if kind and not top[0]:
+            if kind and top[0] is False:
                 names = re.findall(
                     r"((?:\w+::)?operator\W+?|[~\w:]+)\s*\(", code[top[1] : i]
                 )

@@ -126,13 +126,13 @@ class Test:
 
     def measure(self, folder, count):
         """Notes what it comes by and how long it takes, without a mutant.
-        Throws if it fails."""
+        Ends the run if it fails."""
         reached = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', self.name)}.reached"
         reached.write_bytes(bytes(count + 1))
         begin = time.monotonic()
         failure = self.run(reached=reached)
         if failure:
-            raise RuntimeError(f"fails on the unchanged tree: {self.name}: {failure}")
+            sys.exit(f"fails without a mutant: {self.name}: {failure}")
         self.limit = 20 + 10 * (time.monotonic() - begin)
         self.reached = {i for i, byte in enumerate(reached.read_bytes()) if byte}
 
@@ -140,8 +140,8 @@ class Test:
 def why(output):
     """What of a test's output tells which one failed, and how."""
     for pattern in (
-        r"^\[  FAILED  \] (\S+)", r"(ThreadSanitizer: [^(\n]+)", r"^replay: \S+ (.*)",
-        r"(?s).*^\[ RUN      \] (\S+)", r"(\S.*)",
+        r"^\[  FAILED  \] (\S+)", r"(terminate called .*)", r"(ThreadSanitizer: [^(\n]+)", r"^replay: \S+ (.*)",
+        r"(?s).*^\[ RUN      \] (\S+)", r"^(?!Running main)(\S.*)",
     ):
         found = re.search(pattern, output, re.MULTILINE)
         if found:
@@ -181,33 +181,51 @@ class Tree:
         #: Of all that decides what a test finds.
         self.digest = digest.hexdigest()
 
-    def build(self, folder, flags, targets):
-        """Configure and build."""
+    def configure(self, folder, flags):
+        """Set up a build of the tree."""
         launcher = shutil.which("ccache")
-        commands = (
-            ["cmake", "-S", self.source, "-B", folder, "-G", "Ninja",
-             "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1",
-             f"-DCMAKE_CXX_FLAGS={flags}", "-DFAISS_EXT_BUILD_PYTHON=OFF",
-             f"-DCMAKE_PREFIX_PATH={os.environ.get('FAISS_PREFIX', '')}",
-             *([f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"] if launcher else [])],
-            ["cmake", "--build", folder, "-j", JOBS, "--target", *targets],
-        )
-        for command in commands:
-            done = subprocess.run(
-                list(map(str, command)), capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                sys.exit(f"{done.stdout[-6000:]}{done.stderr[-2000:]}\n"
-                         f"does not build: {folder}")
+        run_or_exit([
+            "cmake", "-S", self.source, "-B", folder, "-G", "Ninja",
+            "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1",
+            f"-DCMAKE_CXX_FLAGS={flags}", "-DFAISS_EXT_BUILD_PYTHON=OFF",
+            f"-DCMAKE_PREFIX_PATH={os.environ.get('FAISS_PREFIX', '')}",
+            *([f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"] if launcher else []),
+        ])
+
+    def build(self):
+        """Compile what the tests need."""
+        self.configure(self.plain, "")
+        self.configure(self.tsan, "-fsanitize=thread")
+        names = [test.name for test in self.unit_tests()]
+        for folder, targets in ((self.plain, [*names, "scenarios"]),
+                                (self.tsan, THREAD_TESTS)):
+            run_or_exit(["cmake", "--build", folder, "-j", JOBS, "--target", *targets])
+
+    def unit_tests(self):
+        """The test programs that CMake knows, with their surroundings."""
+        shown = subprocess.run(
+            ["ctest", "--test-dir", self.plain, "--show-only=json-v1", "-L", "^sim$"],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        tests = []
+        for test in json.loads(shown)["tests"]:
+            # Not those of the simulator, nor the scenarios, which come apart.
+            name = re.fullmatch(r"sim\.(\w+_test)", test["name"])
+            if not name:
+                continue
+            properties = {p["name"]: p["value"] for p in test["properties"]}
+            tests.append(Test(
+                name.group(1),
+                [self.plain / "tests" / name.group(1), "--gtest_fail_fast",
+                 "--gtest_brief=1"],
+                self.plain / "tests",
+                dict(one.split("=", 1) for one in properties.get("ENVIRONMENT", [])),
+            ))
+        return tests
 
     def tests(self):
-        """(quick, slow): of each of these the tests in the order of their
-        use."""
-        simulator = self.plain / "cuda_sim"
-        environment = {
-            "LD_LIBRARY_PATH": str(simulator),
-            "LD_PRELOAD": str(simulator / "libcuda_sim_faiss.so"),
-        }
+        """Of each sort the tests: programs, scenarios, programs under
+        ThreadSanitizer, sweeps of faults, scenarios under many seeds."""
         programs = self.plain / "tests"
         scenarios = programs / "scenarios"
         names = subprocess.run(
@@ -217,11 +235,6 @@ class Tree:
         def scenario(name, *options):
             return [scenarios, f"--gtest_filter=*.{name}", "--gtest_brief=1", *options]
 
-        unit = [
-            Test(name, [programs / name, "--gtest_fail_fast", "--gtest_brief=1"],
-                 programs, environment)
-            for name in UNIT_TESTS
-        ]
         few = [Test(f"scenario {name}", scenario(name, "--seeds=8"), programs)
                for name in names]
         faults = [Test(f"faults of {name}", scenario(name, "--faults"), programs)
@@ -237,34 +250,43 @@ class Tree:
                   f"{self.source}/tests/tsan.supp"})
             for name, tests in THREAD_TESTS.items()
         ]
-        return unit, few, threads, faults, many
+        return self.unit_tests(), few, threads, faults, many
 
 
-# Programs of tests/CMakeLists.txt.
-UNIT_TESTS = (
-    "dlpack_test", "pinned_buffer_pool_test", "resources_lock_test", "ordering_test",
-    "errors_test", "several_gpus_test", "cloner_test", "transfer_counts_test",
-    "search_test",
-)
-# Those with several threads, and which of their tests.
+# Programs of tests/CMakeLists.txt with several threads, and which of their
+# tests.
 THREAD_TESTS = {
+    "copy_team_test": "*many*:*again*",
+    "host_copies_test": "*",
     "pinned_buffer_pool_test": "*",
+    "pooled_resources_test": "*threads*",
     "resources_lock_test": "*",
     "ordering_test": "*threads*:*at_once*",
 }
 
 
+def run_or_exit(command):
+    """Run a command of the build."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout[-6000:]}{done.stderr[-2000:]}\nfailed: {command}")
+
+
 class Verdicts:
     """What was found so far, on disk: {mutant's name: [test, why]}; a survivor
-    has no test."""
+    has no test. What was found on another tree tells which test to try first."""
 
     def __init__(self, path, digest, forget):
         self.path = path
         self.digest = digest
         self.found = {}
-        if path.exists() and not forget:
+        self.killers = {}
+        if path.exists():
             kept = json.loads(path.read_text())
-            if kept["digest"] == digest:
+            self.killers = {name: test for name, (test, _) in kept["found"].items()}
+            if kept["digest"] == digest and not forget:
                 self.found = kept["found"]
 
     def note(self, name, verdict):
@@ -301,7 +323,10 @@ def judge_all(chosen, tests, verdicts):
     def one(numbered):
         nonlocal done
         number, mutant = numbered
-        verdict = judge(number, order(mutant.kind, *tests))
+        killer = verdicts.killers.get(mutant.name())
+        verdict = judge(number, sorted(
+            order(mutant.kind, *tests), key=lambda test: test.name != killer
+        ))
         with lock:
             done += 1
             verdicts.note(mutant.name(), verdict)
@@ -341,8 +366,7 @@ def main():
     begin = time.monotonic()
     print(f"==> {len(mutants)} mutants; building them", flush=True)
     tree = Tree(options.work, mutants)
-    tree.build(tree.plain, "", [*UNIT_TESTS, "scenarios"])
-    tree.build(tree.tsan, "-fsanitize=thread", THREAD_TESTS)
+    tree.build()
     tests = tree.tests()
     print(f"==> the tests without a mutant ({time.monotonic() - begin:.0f} s so far)",
           flush=True)

@@ -2,6 +2,28 @@
 
 namespace scenarios {
 
+namespace {
+
+/// Takes what is left of the GPUs' memory away, for one scope.
+class FullGpus {
+   public:
+    explicit FullGpus(bool full) : full_(full) {
+        if (full_) {
+            cuda_sim_set_device_memory(0);
+        }
+    }
+    ~FullGpus() {
+        if (full_) {
+            cuda_sim_set_device_memory(size_t(1) << 34);
+        }
+    }
+
+   private:
+    const bool full_;
+};
+
+} // namespace
+
 Bytes rubbish(size_t bytes) {
     return Bytes(bytes, 0x5b);
 }
@@ -59,6 +81,7 @@ void Caller::call(
     cudaEventRecord(before, defaultStream_());
     cuda(cudaSetDevice(0));
     try {
+        FullGpus full(full_);
         work(inPointers, outPointers);
     } catch (...) {
         cudaEventSynchronize(before);

@@ -31,11 +31,16 @@ using Verify = std::function<void(const std::vector<Bytes>& outputs)>;
 
 class Caller {
    public:
-    /// Of methods of an index on `device` with this default stream.
-    Caller(Run& run, int device, std::function<cudaStream_t()> defaultStream)
+    /// Of methods of an index on `device` with this default stream. `full`: no
+    /// GPU has any memory left while a method is called.
+    Caller(Run& run,
+           int device,
+           std::function<cudaStream_t()> defaultStream,
+           bool full)
             : run_(run),
               device_(device),
-              defaultStream_(std::move(defaultStream)) {}
+              defaultStream_(std::move(defaultStream)),
+              full_(full) {}
 
     /// Calls `work` and has its outputs verified: at once where all are in host
     /// memory, otherwise later, in the order of the default stream of now.
@@ -61,6 +66,7 @@ class Caller {
     Run& run_;
     const int device_;
     const std::function<cudaStream_t()> defaultStream_;
+    const bool full_;
 };
 
 } // namespace scenarios

@@ -24,7 +24,11 @@ class IndexSubject : public Subject {
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
               resources_(run.resources(setup.resources)),
-              caller_(run, setup.device, [this] { return defaultStream(); }) {
+              caller_(
+                      run,
+                      setup.device,
+                      [this] { return defaultStream(); },
+                      setup.full) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
         config.useFloat16 = setup.float16;
@@ -53,6 +57,26 @@ class IndexSubject : public Subject {
                         "a stage ends before it begins");
             }
         });
+    }
+
+    void searchPacked(Memory x, Memory results) override {
+        const idx_t n = rows(0);
+        const idx_t k = neighbours(0);
+        const auto queries = run_.vectors(n, d_);
+        const size_t labelBytes = n * k * sizeof(idx_t);
+        caller_.call(
+                {input(x, queries)},
+                {output(results, labelBytes + n * k * sizeof(float))},
+                [this, n, k](const Pointers& in, const Pointers& out) {
+                    index_->search_packed(
+                            n, reinterpret_cast<float*>(in[0]), k, out[0]);
+                },
+                [verify = neighboursOf(queries, k),
+                 labelBytes](const std::vector<Bytes>& out) {
+                    const auto middle = out[0].begin() + labelBytes;
+                    verify({Bytes(middle, out[0].end()),
+                            Bytes(out[0].begin(), middle)});
+                });
     }
 
     void assign(

@@ -23,6 +23,8 @@ struct Setup {
     bool innerProduct = false;
     int device = 0;
     int resources = 0;
+    /// The GPUs have no memory left while a call with arrays runs.
+    bool full = false;
 };
 
 /// Where the arrays of a call lie, and how many rows it has (0: by the seed).
@@ -55,6 +57,7 @@ class Subject {
     virtual void search(const Places& places) = 0;
     /// A search timed by its stages; the times must fit together.
     virtual void profileSearch(const Places& places) = 0;
+    virtual void searchPacked(Memory x, Memory results) = 0;
     virtual void assign(Memory x, Memory labels, int n = 0, int k = 0) = 0;
     virtual void searchAndReconstruct(const Places& places, Memory recons) = 0;
     virtual void reconstructN(Memory out, int n = 0) = 0;

@@ -61,6 +61,23 @@ SCENARIO(distances_managed_labels_pageable) {
     twice(run, {Memory::Managed, Memory::Managed, Memory::Pageable});
 }
 
+SCENARIO(results_in_one_block) {
+    auto index = Subject::make(run, someTiles(run));
+    for (int i = 0; i < 3; ++i) {
+        index->searchPacked(run.anyMemory(), run.anyMemory());
+    }
+}
+
+SCENARIO(any_mixture_on_a_full_gpu) {
+    run.setFaissTemporary(size_t(1) << 20);
+    Setup setup = someTiles(run);
+    setup.full = true;
+    auto index = Subject::make(run, setup);
+    for (int i = 0; i < 4; ++i) {
+        index->search({run.anyMemory(), run.anyMemory(), run.anyMemory()});
+    }
+}
+
 SCENARIO(any_mixture) {
     auto index = Subject::make(run, someTiles(run));
     for (int i = 0; i < 4; ++i) {

@@ -21,8 +21,7 @@ if os.environ.get("FAISS_EXT_STAND_INS") == "1":
     sys.path.insert(0, str(_FOLDER / "stand_ins"))
 
 import libraries  # noqa: E402
-
-DIMS, STORED, QUERIES, K = 24, 3000, 200, 5
+from small_search import DIMS, QUERIES, STORED, integers  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +42,6 @@ def library(request, faiss_ext):
         return libraries.load(request.param)
     except libraries.Missing as missing:
         pytest.skip(str(missing))
-
-
-def integers(n, seed):
-    """Vectors of small integers: their distances are exact in float32."""
-    random = np.random.default_rng(seed)
-    return random.integers(-7, 8, (n, DIMS)).astype("float32")
 
 
 @pytest.fixture(scope="session")

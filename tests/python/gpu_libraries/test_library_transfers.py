@@ -1,6 +1,6 @@
 """GPU arrays in and out: nothing moves over the link, and nobody waits."""
 
-from conftest import K, QUERIES
+from small_search import K, QUERIES
 
 
 def test_no_byte_crosses_the_link_and_the_host_does_not_wait(

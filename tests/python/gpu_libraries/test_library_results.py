@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import DIMS, K, QUERIES
+from small_search import DIMS, K, QUERIES
 
 
 def test_results_are_right_and_in_the_family(
