@@ -12,10 +12,12 @@ from .cloning import (
 )
 from .device_array import DeviceArray
 from .errors import InvalidArray
-from .index_methods import add_methods
+from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
+from .profile_search import profile_search
 from .same_faiss import check_same_faiss
+from .search_profile import SearchProfile, StageSpan
 from .swigfaiss_ext import (
     GpuIndexFlat,
     GpuIndexFlatIP,
@@ -30,6 +32,8 @@ __all__ = [
     "GpuIndexFlatL2",
     "InvalidArray",
     "PooledGpuResources",
+    "SearchProfile",
+    "StageSpan",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",
@@ -48,9 +52,19 @@ check_same_faiss()
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)
+    _class.profile_search = profile_search
 
 # In Faiss a GpuIndexFlatL2 is a GpuIndexFlat. Ours derive from Faiss' classes
 # one by one, so Python is told here; every method that C++ must see under its
 # own type stands in each class, and is found before the added base's.
 for _class in (GpuIndexFlatL2, GpuIndexFlatIP):
     _class.__bases__ = (*_class.__bases__, GpuIndexFlat)
+
+_gpu_classes, _others = make_all()
+for _name in _gpu_classes.keys() - set(__all__):
+    globals()[_name] = _gpu_classes[_name]
+    __all__.append(_name)
+
+#: What stands for Faiss' classes and functions that have to do with no GPU, by
+#: name.
+on_host = {n: made for n, made in _others.items() if n not in __all__}

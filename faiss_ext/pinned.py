@@ -28,11 +28,12 @@ class _Block:
 
     def __init__(self, block, nbytes):
         self._block = block
+        self.address = block.address()
         self.__array_interface__ = {
             "version": 3,
             "shape": (nbytes,),
             "typestr": "|u1",
-            "data": (block.address(), False),
+            "data": (self.address, False),
         }
 
 
@@ -49,10 +50,10 @@ class _Pool:
                 self._pool = native.PinnedBlockPool(_bound())
             return self._pool
 
-    def bytes_array(self, nbytes):
-        """A pinned uint8 array, or None where the bound does not allow it."""
+    def block(self, nbytes):
+        """Pinned memory, or None where the bound does not allow it."""
         block = native.try_make_block_c(self.get(), nbytes)
-        return None if block is None else np.asarray(_Block(block, nbytes))
+        return None if block is None else _Block(block, nbytes)
 
 
 def _bound():
@@ -104,15 +105,15 @@ def pinned_empty(shape, dtype="float32"):
     nbytes = math.prod(int(extent) for extent in shape) * dtype.itemsize
     if nbytes == 0:
         return np.empty(shape, dtype)
-    array = _the_pool.bytes_array(nbytes)
-    if array is None:
+    block = _the_pool.block(nbytes)
+    if block is None:
         stats = pinned_pool_stats()
         raise MemoryError(
             f"{nbytes} bytes of pinned memory do not fit beside the "
             f"{stats['pinned_bytes']} in use; the bound is {stats['bound']} "
             f"({_BOUND_VARIABLE})"
         )
-    return array.view(dtype).reshape(shape)
+    return np.asarray(block).view(dtype).reshape(shape)
 
 
 def pinned_pool_stats():
@@ -138,18 +139,24 @@ def trim():
 
 
 def empty_results(n, k):
-    """Uninitialised NumPy arrays for the results of a search.
+    """Uninitialised memory for the results of a search.
 
     Returns
     -------
     distances, labels : numpy.ndarray
-        float32 and int64, shape [n, k]: views on one pinned block, labels
-        first; beyond the bound of the pool, in ordinary memory.
+        float32 and int64, shape [n, k]: views on one block, labels first; it is
+        pinned, beyond the bound of the pool ordinary memory.
+    address : int
+        Of the block.
     """
     count = n * k
-    both = _the_pool.bytes_array(count * 12) if count else None
-    if both is None:
-        return np.empty((n, k), "float32"), np.empty((n, k), "int64")
+    block = _the_pool.block(count * 12) if count else None
+    if block is None:
+        both = np.empty(count * 12, "uint8")
+        address = both.ctypes.data
+    else:
+        both = np.asarray(block)
+        address = block.address
     labels = both[: count * 8].view("int64").reshape(n, k)
     distances = both[count * 8 :].view("float32").reshape(n, k)
-    return distances, labels
+    return distances, labels, address

@@ -41,9 +41,10 @@ void waitForDevice(int device) noexcept {
     }
 }
 
-Event::Event() {
-    FAISS_EXT_CUDA_TRY(
-            cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+Event::Event() : Event(cudaEventDisableTiming) {}
+
+Event::Event(unsigned flags) {
+    FAISS_EXT_CUDA_TRY(cudaEventCreateWithFlags(&event_, flags));
 }
 
 Event::~Event() {
@@ -81,6 +82,15 @@ bool Event::reached() const {
     }
     FAISS_EXT_CUDA_TRY(status);
     return true;
+}
+
+TimingEvent::TimingEvent() : Event(cudaEventDefault) {}
+
+double TimingEvent::secondsSince(const TimingEvent& earlier) const {
+    float milliseconds = 0;
+    FAISS_EXT_CUDA_TRY(
+            cudaEventElapsedTime(&milliseconds, earlier.event_, event_));
+    return milliseconds / 1e3;
 }
 
 Stream::Stream() {

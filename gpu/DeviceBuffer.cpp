@@ -19,9 +19,9 @@ DeviceBuffer::DeviceBuffer(
         : resources_(std::move(resources)),
           lock_(lockOf(resources_.get())),
           device_(device),
-          bytes_(bytes),
-          stream_(resources_->getDefaultStream(device)) {
+          bytes_(bytes) {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
+    stream_ = resources_->getDefaultStream(device);
     DeviceGuard current(device);
     data_ = resources_->allocMemory(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,

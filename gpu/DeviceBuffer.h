@@ -66,7 +66,8 @@ class FAISS_EXT_API DeviceBuffer {
     const std::shared_ptr<std::recursive_mutex> lock_;
     const int device_;
     const size_t bytes_;
-    const cudaStream_t stream_;
+    // Set once the lock is taken.
+    cudaStream_t stream_ = nullptr;
     void* data_ = nullptr;
     bool lent_ = false;
 };

@@ -5,31 +5,47 @@
 namespace faiss_ext {
 namespace gpu {
 
-std::shared_ptr<std::recursive_mutex> lockOf(
-        const faiss::gpu::GpuResources* resources) {
+namespace {
+
+/// What all our indexes on one resources object have in common.
+struct Common {
+    std::recursive_mutex lock;
+    CopyTeam copyTeam;
+    /// How many pointers to it there are.
+    size_t uses = 0;
+};
+
+std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
     // Never destroyed: indexes may outlive static destruction.
     static auto& registryLock = *new std::mutex;
-    static auto& registry = *new std::unordered_map<
-            const faiss::gpu::GpuResources*,
-            std::weak_ptr<std::recursive_mutex>>;
+    static auto& registry =
+            *new std::unordered_map<const faiss::gpu::GpuResources*, Common>;
 
+    // Uses are counted under the registry's lock, so that who makes a lock anew
+    // comes after all who held the one before.
     std::lock_guard<std::mutex> guard(registryLock);
-    auto& entry = registry[resources];
-    auto lock = entry.lock();
-    if (!lock) {
-        lock = std::shared_ptr<std::recursive_mutex>(
-                new std::recursive_mutex, [resources](std::recursive_mutex* m) {
-                    delete m;
-                    std::lock_guard<std::mutex> guard(registryLock);
-                    auto it = registry.find(resources);
-                    // A new lock may have taken the place meanwhile.
-                    if (it != registry.end() && it->second.expired()) {
-                        registry.erase(it);
-                    }
-                });
-        entry = lock;
-    }
-    return lock;
+    Common& common = registry[resources];
+    ++common.uses;
+    return {&common, [resources](Common* used) {
+                std::lock_guard<std::mutex> guard(registryLock);
+                if (--used->uses == 0) {
+                    registry.erase(resources);
+                }
+            }};
+}
+
+} // namespace
+
+std::shared_ptr<std::recursive_mutex> lockOf(
+        const faiss::gpu::GpuResources* resources) {
+    const auto common = commonOf(resources);
+    return {common, &common->lock};
+}
+
+std::shared_ptr<CopyTeam> copyTeamOf(
+        const faiss::gpu::GpuResources* resources) {
+    const auto common = commonOf(resources);
+    return {common, &common->copyTeam};
 }
 
 void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/Export.h>
 
 namespace faiss_ext {
@@ -21,6 +22,12 @@ namespace gpu {
 /// the last index on it. Stock Faiss indexes on the same object do not know
 /// this lock.
 FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
+        const faiss::gpu::GpuResources* resources);
+
+/// The threads that copy for all our indexes on the same GpuResources object:
+/// these run one after another, so more would only sleep. Held and dropped like
+/// the lock.
+FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
         const faiss::gpu::GpuResources* resources);
 
 /// Never lets go of `resources`: for when the CUDA context is lost. Faiss'

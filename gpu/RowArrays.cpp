@@ -27,23 +27,48 @@ void RowArrays::add(const char* name, const void* data, size_t rowBytes) {
     if (!data && direction_ == Direction::ToDevice) {
         throw InvalidArray(std::string(name) + " is null");
     }
+    append(name,
+           static_cast<char*>(const_cast<void*>(data)),
+           rowBytes,
+           rowBytes,
+           false);
+}
+
+void RowArrays::addBehindLast(const char* name, size_t rowBytes) {
+    const Array& last = arrays_.back();
+    append(name,
+           last.data + n_ * last.rowBytes,
+           rowBytes,
+           last.rowBytes + rowBytes,
+           true);
+}
+
+/// `allRowBytes`: of the arrays from the first one of the allocation on, which
+/// must hold them all.
+void RowArrays::append(
+        const char* name,
+        char* data,
+        size_t rowBytes,
+        size_t allRowBytes,
+        bool behindLast) {
     if (static_cast<size_t>(n_) >
-        std::numeric_limits<ptrdiff_t>::max() / rowBytes) {
+        std::numeric_limits<ptrdiff_t>::max() / allRowBytes) {
         throw InvalidArray(
                 std::string(name) + " would have " + std::to_string(n_) +
-                " rows of " + std::to_string(rowBytes) +
+                " rows of " + std::to_string(allRowBytes) +
                 " bytes, more than memory can hold");
     }
-    auto* bytes = static_cast<char*>(const_cast<void*>(data));
     Array array{
             name,
-            bytes,
+            data,
             rowBytes,
             {MemoryKind::Device, device_},
             Route::Dropped,
+            behindLast,
             0};
     if (data) {
-        array.place = placementOf(data, n_ * rowBytes, name);
+        array.place = placementOf(
+                data - n_ * (allRowBytes - rowBytes), n_ * allRowBytes, name);
         if (array.place.onDevice(device_)) {
             array.route = Route::InPlace;
         } else if (array.place.kind == MemoryKind::Pageable) {
@@ -78,6 +103,13 @@ void RowArrays::refuseOverlap(const RowArrays& other) const {
     }
 }
 
+/// Whether the tile's rows of `array` and of the one before it are one stretch
+/// of memory, which the GPU copies: so they are if the tile is all there is.
+bool RowArrays::joinsLast(const Array& array) const {
+    return array.behindLast && rows_ == n_ && array.route == Route::Copied &&
+           (&array - 1)->route == Route::Copied;
+}
+
 void RowArrays::layOut(idx_t rows) {
     rows_ = rows;
     packedBytes_ = 0;
@@ -90,7 +122,8 @@ void RowArrays::layOut(idx_t rows) {
     blockBytes_ = packedBytes_;
     for (Array& array : arrays_) {
         if (array.route == Route::Copied || array.route == Route::Dropped) {
-            array.offset = alignUp(blockBytes_);
+            array.offset =
+                    joinsLast(array) ? blockBytes_ : alignUp(blockBytes_);
             blockBytes_ = array.offset + rows * array.rowBytes;
         }
     }
@@ -134,7 +167,9 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
         add(block, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
     }
     for (const Array& array : arrays_) {
-        if (array.route == Route::Copied) {
+        if (joinsLast(array)) {
+            copies.back().bytes += rows_ * array.rowBytes;
+        } else if (array.route == Route::Copied) {
             add(block + array.offset,
                 array.data + first * array.rowBytes,
                 array.place,

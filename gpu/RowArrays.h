@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <vector>
 
+#include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/FaissVersion.h>
-#include <faiss_ext/gpu/HostCopies.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
 namespace faiss_ext {
@@ -32,6 +32,11 @@ class RowArrays {
     /// output that is computed and dropped. Throws InvalidArray if it cannot
     /// be used, CudaError if the runtime cannot tell what it is.
     void add(const char* name, const void* data, size_t rowBytes);
+
+    /// The same for an array that begins where the one added last, which is not
+    /// nullptr, ends, and lies in the same allocation. Copied whole, both are
+    /// one copy.
+    void addBehindLast(const char* name, size_t rowBytes);
 
     /// Throws InvalidArray if an array here shares memory with one of `other`,
     /// or with another one here if `other` is this object.
@@ -93,9 +98,18 @@ class RowArrays {
         size_t rowBytes;
         MemoryPlacement place;
         Route route;
+        bool behindLast;
         /// Where its rows begin in the tile's block.
         size_t offset;
     };
+
+    void append(
+            const char* name,
+            char* data,
+            size_t rowBytes,
+            size_t allRowBytes,
+            bool behindLast);
+    bool joinsLast(const Array& array) const;
 
     const Direction direction_;
     const idx_t n_;

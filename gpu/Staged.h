@@ -10,9 +10,12 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/StreamOrder.h>
 #include <faiss_ext/gpu/TransferStats.h>
 
 namespace faiss_ext {
@@ -56,9 +59,9 @@ class Staged : protected LockedBothEnds, public Base {
         this->endConstruction();
     }
 
+    /// The pipeline ends before the resources that it uses, under their lock.
     ~Staged() override {
         this->beginDestruction();
-        pipeline_.reset();
     }
 
     /// The k nearest stored vectors of each query: x [n, d] float32,
@@ -77,8 +80,55 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
+                {{"labels", labels, k * sizeof(idx_t)},
+                 {"distances", distances, k * sizeof(float)}},
+                searchWork(k, params),
+                params);
+    }
+
+    /// `search`, and where its time went (SearchProfile). Returns when the
+    /// outputs are complete, wherever they lie; waits a few times more than
+    /// `search`. Work in flight on the index's default stream is waited for
+    /// first, and not counted. n = 0: an empty profile.
+    SearchProfile profile_search(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const {
+        NvtxRange range("search", n);
+        const InputRows in{"x", x, this->d * sizeof(float)};
+        const std::vector<OutputRows> out{
                 {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)},
+                {"distances", distances, k * sizeof(float)}};
+        checkSearch(n, in, k, out, params);
+        if (n == 0) {
+            return {};
+        }
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        return pipeline_->profile(n, {in}, out, searchWork(k, params));
+    }
+
+    /// `search` into one block of memory: results is [n, k] int64 labels, then
+    /// [n, k] float32 distances, n * k * 12 bytes of one allocation, aligned
+    /// for int64. Where `search` makes a copy for each array that the GPU
+    /// reaches by itself (pinned, managed, of another GPU), this makes one for
+    /// both, if the call is one tile; the rows of a smaller tile lie in two
+    /// places.
+    void search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {{"results", results, k * sizeof(idx_t)},
+                 {"results", nullptr, k * sizeof(float), true}},
                 searchWork(k, params),
                 params);
     }
@@ -97,8 +147,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * faiss::get_numeric_type_size(type)},
                 k,
-                {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)},
+                {{"labels", labels, k * sizeof(idx_t)},
+                 {"distances", distances, k * sizeof(float)}},
                 [this, k, type, params](
                         idx_t,
                         idx_t rows,
@@ -141,8 +191,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {"labels", labels, k * sizeof(idx_t)},
-                {nullptr, nullptr, k * sizeof(float)},
+                {{"labels", labels, k * sizeof(idx_t)},
+                 {nullptr, nullptr, k * sizeof(float)}},
                 searchWork(k, nullptr),
                 nullptr);
     }
@@ -190,7 +240,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->waitForStream(stream, device);
+        orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -203,7 +253,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->makeStreamWait(stream, device);
+        orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -222,14 +272,13 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
    protected:
-    /// Runs `work` through the pipeline: the lock taken, the index's device
-    /// current. n >= 1.
+    /// Runs `work` through the pipeline, the index's device current; for
+    /// callers that hold the lock. n >= 1.
     void runStaged(
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);
         pipeline_->run(n, inputs, outputs, work);
     }
@@ -241,6 +290,11 @@ class Staged : protected LockedBothEnds, public Base {
         if (n > 0 && !data) {
             throw InvalidArray(std::string(name) + " is null");
         }
+    }
+
+    /// The default stream of the resources; for callers that hold the lock.
+    cudaStream_t defaultStream() const {
+        return this->resources_->getDefaultStream(this->config_.device);
     }
 
     /// Called when an `add` of Base has thrown, with the number of vectors
@@ -267,29 +321,41 @@ class Staged : protected LockedBothEnds, public Base {
         };
     }
 
-    /// A `distances` without a name is not asked for.
-    void searchStaged(
+    /// Throws unless it is a search that this index can answer. An output
+    /// without a name is not asked for.
+    void checkSearch(
             idx_t n,
             const InputRows& x,
             idx_t k,
-            const OutputRows& labels,
-            const OutputRows& distances,
-            const TileWork& work,
+            const std::vector<OutputRows>& outputs,
             const faiss::SearchParameters* params) const {
         FAISS_THROW_IF_NOT_MSG(this->is_trained, "Index not trained");
         validateK(k);
         checkRows(n, x.data, x.name);
-        checkRows(n, labels.data, labels.name);
-        if (distances.name) {
-            checkRows(n, distances.data, distances.name);
+        for (const OutputRows& output : outputs) {
+            if (output.name && !output.behindLast) {
+                checkRows(n, output.data, output.name);
+            }
         }
         if (params && params->sel) {
             throw Unsupported(
                     "search among selected ids (SearchParameters::sel) is not "
                     "supported by this GPU index");
         }
+    }
+
+    void searchStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", n);
+        checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            runStaged(n, {x}, {labels, distances}, work);
+            std::lock_guard<std::recursive_mutex> guard(*lock_);
+            runStaged(n, {x}, outputs, work);
         }
     }
 
@@ -298,6 +364,7 @@ class Staged : protected LockedBothEnds, public Base {
     template <typename Add>
     void addGuarded(
             idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
+        NvtxRange range("add", n);
         checkRows(n, x, "x");
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);

@@ -6,19 +6,37 @@
 namespace faiss_ext {
 namespace gpu {
 
-/// How one index moves data. 0 means: choose.
+/// How one index moves data. 0 means: choose; what is chosen, and why, stands
+/// in Tuning.h.
 struct StagedConfig {
     /// Upper bound, in bytes, of the pinned host memory that this index
     /// allocates beyond the buffer of Faiss' resources. 0: 256 MiB. Nothing is
     /// allocated before it is needed.
     size_t pinnedBytes = 0;
 
-    /// Largest number of queries in one tile. 0: as many as make tiles of about
-    /// 16 MiB. Searches that transfer no more than one tile are not cut.
+    /// Largest number of queries in one tile, and in a call that is not cut. 0:
+    /// by oneTileBytes and tileBytes.
     int64_t tileRows = 0;
 
-    /// How many tiles are under way at once, 2 or more. 0: 3.
+    /// Bytes that a call may transfer each way without being cut into tiles. 0:
+    /// 16 MiB.
+    size_t oneTileBytes = 0;
+
+    /// Bytes that one tile of a larger call transfers each way, at most. 0: 16
+    /// MiB.
+    size_t tileBytes = 0;
+
+    /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
     int pipelineDepth = 0;
+
+    /// Threads that copy between pageable arrays and pinned memory, the calling
+    /// one among them; 1: that one alone. Indexes on the same resources share
+    /// the threads. 0: half of the machine's, 8 at most.
+    int copyThreads = 0;
+
+    /// Bytes of such a copy that are worth another thread; best a multiple of
+    /// the page size. 0: 256 KiB.
+    size_t copyChunkBytes = 0;
 };
 
 } // namespace gpu

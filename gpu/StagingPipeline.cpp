@@ -1,43 +1,18 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
-#include <cstring>
-#include <string>
+#include <algorithm>
+#include <exception>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-constexpr size_t kDefaultPinnedBytes = size_t(256) << 20;
-
-// Faiss' pinned buffer is used for results when it is no smaller than this;
-// below, tiles would be cut too small to be worth it.
-constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
-
-StagedConfig checked(const StagedConfig& config) {
-    if (config.tileRows < 0) {
-        throw InvalidArray(
-                "StagedConfig::tileRows is " + std::to_string(config.tileRows) +
-                "; it must be 0 (choose) or more");
-    }
-    if (config.pipelineDepth < 0 || config.pipelineDepth == 1) {
-        throw InvalidArray(
-                "StagedConfig::pipelineDepth is " +
-                std::to_string(config.pipelineDepth) +
-                "; it must be 0 (choose), 2 or more");
-    }
-    return config;
-}
-
-void copyNow(const std::vector<HostCopy>& copies) {
-    for (const HostCopy& copy : copies) {
-        std::memcpy(copy.destination, copy.source, copy.bytes);
-    }
-}
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
@@ -99,33 +74,66 @@ class EndWorkOnFailure {
 /// One call of run, from the look at its arrays to the end of its wait.
 class StagingPipeline::Call {
    public:
+    /// `recorder`: where the times of its stages go, or nullptr.
     Call(StagingPipeline& pipeline,
          idx_t n,
          const std::vector<InputRows>& inputs,
          const std::vector<OutputRows>& outputs,
-         const TileWork& work);
+         const TileWork& work,
+         StageRecorder* recorder);
 
     void run();
 
+    idx_t tiles() const {
+        return plan_.tiles;
+    }
+
    private:
+    void runInPlace();
     void runOneTile();
     void runTiles();
 
+    void cut(const StagedConfig& config);
+    void cutInHalf();
+    bool borrow();
+    void reserveBlocks();
     void prepareSlots();
     void uploadTile(idx_t tile, Slot& slot);
     void computeTile(idx_t tile, Slot& slot);
     void downloadTile(idx_t tile, Slot& slot);
 
     void layOut(idx_t rows);
-    void compute(idx_t first, char* inBlock, char* outBlock);
+    // The stages of the tile laid out last.
+    void compute(idx_t tile, char* inBlock, char* outBlock);
+    void copyOnDevice(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* block,
+            char* pinned,
+            cudaStream_t stream);
+    void copyOnHost(
+            Stage stage, const RowArrays& arrays, idx_t tile, char* pinned);
+    void enqueueOnHost(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* pinned,
+            HostCopies& queue,
+            cudaStream_t stream);
+    StageSpan span(Stage stage, Lane lane, idx_t tile, size_t bytes) const;
+    Lane laneOf(cudaStream_t stream) const;
+    char* inBlock(Slot& slot);
+    char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
-    EndWorkOnFailure endOnFailure(
-            std::vector<cudaStream_t> streams, std::function<void()> whenLost);
+    EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
+    void keepForEver() noexcept;
 
     StagingPipeline& pipe_;
     const idx_t n_;
     const TileWork& work_;
+    StageRecorder* const recorder_;
     RowArrays inputs_;
     RowArrays outputs_;
     /// Rows of the tile laid out last.
@@ -139,6 +147,13 @@ class StagingPipeline::Call {
     cudaStream_t defaultStream_;
     cudaStream_t copyStream_ = nullptr;
 
+    // The blocks of a call that uses Faiss' temporary memory, a stack: given
+    // back in the order opposite to this.
+    faiss::gpu::GpuMemoryReservation borrowedIn_;
+    faiss::gpu::GpuMemoryReservation borrowedOut_;
+    // Why there is no more memory on the GPU.
+    std::exception_ptr noMemory_;
+
     // Lent for the call; they go back after EndWorkOnFailure has done its part.
     std::vector<PinnedBuffer> lent_;
     // For each slot, where pageable inputs and results pass through.
@@ -151,10 +166,12 @@ StagingPipeline::Call::Call(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work)
+        const TileWork& work,
+        StageRecorder* recorder)
         : pipe_(pipeline),
           n_(n),
           work_(work),
+          recorder_(recorder),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
           defaultStream_(
@@ -163,48 +180,66 @@ StagingPipeline::Call::Call(
         inputs_.add(in.name, in.data, in.rowBytes);
     }
     for (const OutputRows& out : outputs) {
-        outputs_.add(out.name, out.data, out.rowBytes);
+        if (out.behindLast) {
+            outputs_.addBehindLast(out.name, out.rowBytes);
+        } else {
+            outputs_.add(out.name, out.data, out.rowBytes);
+        }
     }
     outputs_.refuseOverlap(inputs_);
     outputs_.refuseOverlap(outputs_);
     blocking_ = outputs_.anyOnHost();
 
     const auto faissPinned = pipe_.resources_->getPinnedMemory();
-    if (faissPinned.first && faissPinned.second >= kSmallestFaissBuffer) {
+    if (faissPinned.first &&
+        faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
+    cut(pipe_.config_);
+}
+
+void StagingPipeline::Call::cut(const StagedConfig& config) {
     const size_t pool = pipe_.pool_.capacity();
-    const size_t share = faissPinned_.first ? pool : pool / 2;
+    const bool both = inputs_.pinnedRowBytes() > 0 &&
+                      outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
+    const size_t share = both ? pool / 2 : pool;
     plan_ = planTiles(
-            n,
+            n_,
             {inputs_.stagedRowBytes(),
              inputs_.pinnedRowBytes(),
              outputs_.stagedRowBytes(),
              outputs_.pinnedRowBytes()},
-            pipe_.config_,
+            config,
             share,
             faissPinned_.first ? faissPinned_.second : share);
 }
 
 void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
-        // Everything is on the index's GPU: no copy, no event, no wait.
-        layOut(n_);
-        EndWorkOnFailure onFailure =
-                endOnFailure({defaultStream_}, [this] { pipe_.keepForEver(); });
-        compute(0, nullptr, nullptr);
-        onFailure.disarm();
-    } else if (plan_.tiles == 1) {
+        runInPlace();
+    } else if (plan_.tiles > 1) {
+        runTiles();
+    } else if (layOut(n_); borrow()) {
         runOneTile();
     } else {
+        cutInHalf();
         runTiles();
+    }
+    if (recorder_ && !blocking_) {
+        waitFor(defaultStream_);
     }
 }
 
-/// The shortest path: all on the default stream, so the blocks may come from
-/// Faiss' temporary memory.
-void StagingPipeline::Call::runOneTile() {
+/// Everything is on the index's GPU: no copy, no event, no wait.
+void StagingPipeline::Call::runInPlace() {
     layOut(n_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    compute(0, nullptr, nullptr);
+    onFailure.disarm();
+}
+
+/// The shortest path: all on the default stream.
+void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
@@ -213,26 +248,23 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    faiss::gpu::GpuMemoryReservation in;
-    faiss::gpu::GpuMemoryReservation out;
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_}, [&] {
-        in.data = nullptr;
-        out.data = nullptr;
-        pipe_.keepForEver();
-    });
-    in = pipe_.temporary(inputs_.blockBytes());
-    out = pipe_.temporary(outputs_.blockBytes());
-    auto* inBlock = static_cast<char*>(in.get());
-    auto* outBlock = static_cast<char*>(out.get());
-    copyNow(inputs_.hostCopies(0, pinnedIn.data()));
-    pipe_.enqueue(
-            inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    auto* inBlock = static_cast<char*>(borrowedIn_.get());
+    auto* outBlock = static_cast<char*>(borrowedOut_.get());
+    copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
+    copyOnDevice(
+            Stage::Upload,
+            inputs_,
+            0,
+            inBlock,
+            pinnedIn.data(),
+            defaultStream_);
     compute(0, inBlock, outBlock);
-    pipe_.enqueue(
-            outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
+    copyOnDevice(
+            Stage::CopyBack, outputs_, 0, outBlock, pinnedOut, defaultStream_);
     if (blocking_) {
         waitFor(defaultStream_);
-        copyNow(outputs_.hostCopies(0, pinnedOut));
+        copyOnHost(Stage::HostCopy, outputs_, 0, pinnedOut);
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
@@ -253,15 +285,15 @@ void StagingPipeline::Call::runTiles() {
     prepareSlots();
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
 
-    EndWorkOnFailure onFailure = endOnFailure(
-            {uploadStream, defaultStream_, copyStream_},
-            [this] { pipe_.keepForEver(); });
+    EndWorkOnFailure onFailure =
+            endOnFailure({uploadStream, defaultStream_, copyStream_});
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
         pipe_.start_->orderBefore(uploadStream);
     }
     for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
+        NvtxRange range("tile", tile);
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile, n_));
         if (inputs_.stagedRowBytes() > 0) {
@@ -282,6 +314,67 @@ void StagingPipeline::Call::runTiles() {
     onFailure.disarm();
 }
 
+/// Takes the blocks of the tile laid out last from Faiss' temporary memory;
+/// false if there is not enough, and not on the GPU either. They are used in
+/// the order of the default stream: other streams that use them wait for it,
+/// and it for them.
+bool StagingPipeline::Call::borrow() {
+    try {
+        borrowedIn_ = pipe_.temporary(inputs_.blockBytes());
+        borrowedOut_ = pipe_.temporary(outputs_.blockBytes());
+        return true;
+    } catch (const faiss::FaissException&) {
+        if (contextLost(defaultStream_)) {
+            keepForEver();
+            throw;
+        }
+        noMemory_ = std::current_exception();
+        borrowedOut_.release();
+        borrowedIn_.release();
+        return false;
+    }
+}
+
+/// Smaller tiles, because the GPU has no memory for these. Throws what told so
+/// where there are none.
+void StagingPipeline::Call::cutInHalf() {
+    const idx_t rows = plan_.tileRows / 2;
+    if (rows == 0) {
+        std::rethrow_exception(noMemory_);
+    }
+    StagedConfig smaller = pipe_.config_;
+    smaller.tileRows = rows;
+    cut(smaller);
+}
+
+/// Device memory for the tiles, of which two at least are to be under way at
+/// once. Where it is short, the tiles become smaller, down to a size below
+/// which they are better done one after another in Faiss' temporary memory,
+/// which is set aside already.
+void StagingPipeline::Call::reserveBlocks() {
+    while (true) {
+        layOut(plan_.tileRows);
+        const size_t in = inputs_.blockBytes();
+        const size_t out = outputs_.blockBytes();
+        const int wanted = plan_.depth;
+        const int ready = pipe_.growSlots(wanted, in, out);
+        if (ready == wanted || ready >= 2) {
+            plan_.depth = ready;
+            return;
+        }
+        pipe_.freeBlocks(0);
+        if (std::max(in, out) <= tuning::kSmallestTileBytes) {
+            break;
+        }
+        cutInHalf();
+    }
+    while (!borrow()) {
+        cutInHalf();
+        layOut(plan_.tileRows);
+    }
+    plan_.depth = 1;
+}
+
 void StagingPipeline::Call::prepareSlots() {
     if (!pipe_.uploadStream_) {
         pipe_.uploadStream_.emplace();
@@ -289,14 +382,8 @@ void StagingPipeline::Call::prepareSlots() {
     if (!pipe_.start_) {
         pipe_.start_.emplace();
     }
-    while (pipe_.slots_.size() < static_cast<size_t>(plan_.depth)) {
-        pipe_.slots_.emplace_back();
-    }
-    layOut(plan_.tileRows);
+    reserveBlocks();
     for (int s = 0; s < plan_.depth; ++s) {
-        Slot& slot = pipe_.slots_[s];
-        pipe_.growBlock(slot.in, inputs_.blockBytes());
-        pipe_.growBlock(slot.out, outputs_.blockBytes());
         if (blocking_ && inputs_.packedBytes() > 0) {
             lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
             pinnedIn_.push_back(lent_.back().data());
@@ -311,7 +398,6 @@ void StagingPipeline::Call::prepareSlots() {
 
 void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
     const cudaStream_t stream = pipe_.uploadStream_->get();
-    const idx_t first = plan_.firstRow(tile);
     PinnedBuffer onceOnly;
     char* pinned = nullptr;
     if (inputs_.packedBytes() == 0) {
@@ -320,19 +406,24 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         // The caller may free its array when we return: it is read here.
         onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
         pinned = onceOnly.data();
-        copyNow(inputs_.hostCopies(first, pinned));
+        copyOnHost(Stage::HostRead, inputs_, tile, pinned);
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
-        auto copies = inputs_.hostCopies(first, pinned);
         if (tile < plan_.depth) {
-            copyNow(copies);
+            copyOnHost(Stage::HostRead, inputs_, tile, pinned);
         } else {
             // The slot's pinned memory is free in this stream's order only.
-            pipe_.uploads_.enqueue(std::move(copies), stream);
+            enqueueOnHost(
+                    Stage::HostRead,
+                    inputs_,
+                    tile,
+                    pinned,
+                    pipe_.uploads_,
+                    stream);
         }
     }
     slot.computed.orderBefore(stream);
-    pipe_.enqueue(inputs_.deviceCopies(first, slot.in.data(), pinned), stream);
+    copyOnDevice(Stage::Upload, inputs_, tile, inBlock(slot), pinned, stream);
     onceOnly.releaseAfter(stream);
     slot.uploaded.record(stream);
 }
@@ -344,20 +435,29 @@ void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
     if (outputs_.stagedRowBytes() > 0) {
         slot.downloaded.orderBefore(defaultStream_);
     }
-    compute(plan_.firstRow(tile), slot.in.data(), slot.out.data());
+    compute(tile, inBlock(slot), outBlock(slot));
     slot.computed.record(defaultStream_);
 }
 
 void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
-    const idx_t first = plan_.firstRow(tile);
     char* pinned = outputs_.packedBytes() > 0 ? pinnedOut_[tile % plan_.depth]
                                               : nullptr;
     slot.computed.orderBefore(copyStream_);
-    pipe_.enqueue(
-            outputs_.deviceCopies(first, slot.out.data(), pinned), copyStream_);
+    copyOnDevice(
+            Stage::CopyBack,
+            outputs_,
+            tile,
+            outBlock(slot),
+            pinned,
+            copyStream_);
     if (pinned) {
-        pipe_.downloads_.enqueue(
-                outputs_.hostCopies(first, pinned), copyStream_);
+        enqueueOnHost(
+                Stage::HostCopy,
+                outputs_,
+                tile,
+                pinned,
+                pipe_.downloads_,
+                copyStream_);
     }
     slot.downloaded.record(copyStream_);
 }
@@ -368,11 +468,97 @@ void StagingPipeline::Call::layOut(idx_t rows) {
     outputs_.layOut(rows);
 }
 
-void StagingPipeline::Call::compute(
-        idx_t first, char* inBlock, char* outBlock) {
+void StagingPipeline::Call::compute(idx_t tile, char* inBlock, char* outBlock) {
+    const idx_t first = plan_.firstRow(tile);
     const auto in = inputs_.devicePointers(first, inBlock);
     const auto out = outputs_.devicePointers(first, outBlock);
-    work_(first, rows_, in.data(), out.data());
+    stageOnStream(
+            recorder_,
+            span(Stage::Compute, Lane::DefaultStream, tile, 0),
+            defaultStream_,
+            [&] { work_(first, rows_, in.data(), out.data()); });
+}
+
+/// Enqueues the GPU's part between `block` and what it can copy by itself.
+void StagingPipeline::Call::copyOnDevice(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* block,
+        char* pinned,
+        cudaStream_t stream) {
+    if (arrays.stagedRowBytes() == 0) {
+        return;
+    }
+    stageOnStream(
+            recorder_,
+            span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
+            stream,
+            [&] {
+                pipe_.enqueue(
+                        arrays.deviceCopies(
+                                plan_.firstRow(tile), block, pinned),
+                        stream);
+            });
+}
+
+/// Does the host's part, between `pinned` and pageable arrays, at once.
+void StagingPipeline::Call::copyOnHost(
+        Stage stage, const RowArrays& arrays, idx_t tile, char* pinned) {
+    if (arrays.packedBytes() == 0) {
+        return;
+    }
+    stageOnHost(
+            recorder_,
+            span(stage, Lane::CallingThread, tile, arrays.pinnedRowBytes()),
+            [&] {
+                pipe_.copier_.copy(
+                        arrays.hostCopies(plan_.firstRow(tile), pinned));
+            });
+}
+
+/// The same in the order of `stream`.
+void StagingPipeline::Call::enqueueOnHost(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* pinned,
+        HostCopies& queue,
+        cudaStream_t stream) {
+    HostInterval* timed = nullptr;
+    if (recorder_) {
+        timed = recorder_->onHost(
+                span(stage, laneOf(stream), tile, arrays.pinnedRowBytes()));
+    }
+    queue.enqueue(
+            arrays.hostCopies(plan_.firstRow(tile), pinned), stream, timed);
+}
+
+/// Of the tile laid out last, for the recorder.
+StageSpan StagingPipeline::Call::span(
+        Stage stage, Lane lane, idx_t tile, size_t rowBytes) const {
+    StageSpan what;
+    what.stage = stage;
+    what.lane = lane;
+    what.tile = tile;
+    what.bytes = rowBytes * rows_;
+    return what;
+}
+
+Lane StagingPipeline::Call::laneOf(cudaStream_t stream) const {
+    return stream == defaultStream_ ? Lane::DefaultStream
+           : stream == copyStream_  ? Lane::CopyStream
+                                    : Lane::UploadStream;
+}
+
+char* StagingPipeline::Call::inBlock(Slot& slot) {
+    return borrowedIn_.get() ? static_cast<char*>(borrowedIn_.get())
+                             : slot.in.data();
+}
+
+char* StagingPipeline::Call::outBlock(Slot& slot) {
+    return borrowedOut_.get() ? static_cast<char*>(borrowedOut_.get())
+                              : slot.out.data();
 }
 
 /// Pinned memory for the results of one slot. Faiss' own buffer is safe here:
@@ -389,15 +575,22 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     return lent_.back().data();
 }
 
+/// The CUDA context is lost, and with it what Faiss would try to free.
+void StagingPipeline::Call::keepForEver() noexcept {
+    borrowedIn_.data = nullptr;
+    borrowedOut_.data = nullptr;
+    pipe_.keepForEver();
+}
+
 EndWorkOnFailure StagingPipeline::Call::endOnFailure(
-        std::vector<cudaStream_t> streams, std::function<void()> whenLost) {
+        std::vector<cudaStream_t> streams) {
     return EndWorkOnFailure(
             *pipe_.resources_,
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
             pipe_.downloads_,
-            std::move(whenLost));
+            [this] { keepForEver(); });
 }
 
 /// The one host wait of a blocking call.
@@ -406,7 +599,10 @@ void StagingPipeline::Call::waitFor(cudaStream_t stream) {
         pipe_.done_.emplace();
     }
     pipe_.done_->record(stream);
-    pipe_.wait(*pipe_.done_);
+    stageOnHost(
+            recorder_, span(Stage::Wait, Lane::CallingThread, -1, 0), [this] {
+                pipe_.wait(*pipe_.done_);
+            });
 }
 
 StagingPipeline::StagingPipeline(
@@ -415,21 +611,17 @@ StagingPipeline::StagingPipeline(
         const StagedConfig& config)
         : resources_(std::move(resources)),
           device_(device),
-          config_(checked(config)),
-          pool_(config.pinnedBytes == 0 ? kDefaultPinnedBytes
-                                        : config.pinnedBytes,
-                counters_) {}
+          config_(withDefaults(config)),
+          pool_(config_.pinnedBytes, counters_),
+          copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
-    finish();
-}
-
-void StagingPipeline::finish() noexcept {
     try {
-        waitForAll();
+        // A call that failed may have left work on any of its streams.
+        DeviceGuard guard(device_);
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
     } catch (const std::exception&) {
         // Whether that is the end shows below.
-        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
     if (contextLost(resources_->getDefaultStream(device_))) {
         keepForEver();
@@ -473,7 +665,23 @@ void StagingPipeline::run(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work) {
-    Call(*this, n, inputs, outputs, work).run();
+    Call(*this, n, inputs, outputs, work, nullptr).run();
+}
+
+SearchProfile StagingPipeline::profile(
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work) {
+    if (!recorder_) {
+        recorder_.emplace();
+    }
+    recorder_->start(
+            resources_->getDefaultStream(device_),
+            [this](const Event& event) { wait(event); });
+    Call call(*this, n, inputs, outputs, work, &*recorder_);
+    call.run();
+    return recorder_->finish(call.tiles());
 }
 
 void StagingPipeline::waitForDefaultStream() {
@@ -484,51 +692,74 @@ void StagingPipeline::waitForDefaultStream() {
     wait(*done_);
 }
 
-// An event is recorded on a stream of the GPU it was made on; a stream of any
-// GPU may wait for it. The default streams are those of the current GPU.
-
-void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
-    DeviceGuard theirs(device);
-    Event reached;
-    reached.record(stream);
-    DeviceGuard ours(device_);
-    reached.orderBefore(resources_->getDefaultStream(device_));
-}
-
-void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
-    DeviceGuard ours(device_);
-    Event reached;
-    reached.record(resources_->getDefaultStream(device_));
-    DeviceGuard theirs(device);
-    reached.orderBefore(stream);
-}
-
 void StagingPipeline::wait(const Event& event) {
     ++counters_.hostWaits;
     event.wait();
 }
 
-/// Makes sure that a slot's block holds `bytes`. A smaller one is exchanged
-/// once its last user is done with it.
-void StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
+/// Makes sure that the first slots have blocks of `in` and `out` bytes: `depth`
+/// of them, or as many as the GPU has memory for, which is returned. The others
+/// then have none.
+int StagingPipeline::growSlots(int depth, size_t in, size_t out) {
+    while (slots_.size() < static_cast<size_t>(depth)) {
+        slots_.emplace_back();
+    }
+    const auto grow = [&](Slot& slot) {
+        return growBlock(slot.in, in) && growBlock(slot.out, out);
+    };
+    for (int s = 0; s < depth; ++s) {
+        if (grow(slots_[s])) {
+            continue;
+        }
+        // Blocks that were too small, or are of later slots, make room.
+        freeBlocks(s);
+        if (!grow(slots_[s])) {
+            freeBlocks(s);
+            return s;
+        }
+    }
+    return depth;
+}
+
+/// Makes sure that a slot's block holds `bytes`; false if the GPU has not so
+/// much memory left, and then there is none. A smaller one is exchanged once
+/// its last user is done with it.
+bool StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
     if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
-        return;
+        return true;
     }
     if (block.memory) {
         // All, and not this slot alone: freeing waits for the whole device.
         waitForAll();
         block.memory.reset();
     }
+    try {
+        // Not from Faiss' temporary memory, which is safe only in the order of
+        // one stream. Powers of two, so that slowly growing calls do not
+        // allocate each time.
+        block.memory.emplace(
+                resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
+                        faiss::gpu::AllocType::Other,
+                        device_,
+                        faiss::gpu::MemorySpace::Device,
+                        resources_->getDefaultStream(device_),
+                        PinnedBufferPool::bucketSize(bytes))));
+    } catch (const faiss::FaissException&) {
+        return false;
+    }
     ++counters_.deviceAllocations;
-    // Not from Faiss' temporary memory, which is safe only in the order of one
-    // stream. Powers of two, so that slowly growing calls do not allocate each
-    // time.
-    block.memory.emplace(resources_->allocMemoryHandle(faiss::gpu::AllocRequest(
-            faiss::gpu::AllocType::Other,
-            device_,
-            faiss::gpu::MemorySpace::Device,
-            resources_->getDefaultStream(device_),
-            PinnedBufferPool::bucketSize(bytes))));
+    return true;
+}
+
+/// Frees the blocks of the slots from `first` on, once their last users are
+/// done with them. Throws CudaError, such as where the context is lost, and
+/// that was why there seemed to be no memory.
+void StagingPipeline::freeBlocks(size_t first) {
+    waitForAll();
+    for (size_t s = first; s < slots_.size(); ++s) {
+        slots_[s].in.memory.reset();
+        slots_[s].out.memory.reset();
+    }
 }
 
 /// Faiss' temporary memory, for work on the default stream alone.

@@ -2,26 +2,25 @@
 
 #include <algorithm>
 
+#include <faiss_ext/gpu/PinnedBufferPool.h>
+
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
 
-// A starting value from the cost model, not yet from a measurement: at the
-// 52 GB/s of a PCIe 5 link 16 MiB take 0.3 ms, fifty times the 6 us of a copy
-// call, and three such tiles each way stay small beside Faiss' scratch memory.
-constexpr size_t kTileBytes = size_t(16) << 20;
-
-constexpr int kDefaultDepth = 3;
-
-/// Largest number of rows of `bytes` each of which `depth` buffers fit into
-/// `available`, given that the pool rounds a buffer up to a power of two.
+/// How many rows of `bytes` each fit into one of `depth` equal buffers of a
+/// pool that has `available` bytes: the pool makes powers of two, and none
+/// smaller than its smallest. 0 if there is no room for `depth` such buffers.
 idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
-    size_t buffer = 1;
+    size_t buffer = PinnedBufferPool::bucketSize(1);
+    if (buffer > available / depth) {
+        return 0;
+    }
     while (buffer <= available / depth / 2) {
         buffer *= 2;
     }
-    return std::max<idx_t>(1, static_cast<idx_t>(buffer / bytes));
+    return static_cast<idx_t>(buffer / bytes);
 }
 
 } // namespace
@@ -37,21 +36,29 @@ TilePlan planTiles(
     if (widest == 0) {
         return plan;
     }
-    const int depth =
-            config.pipelineDepth == 0 ? kDefaultDepth : config.pipelineDepth;
-    idx_t rows = config.tileRows;
-    if (rows == 0) {
-        rows = std::max<idx_t>(1, static_cast<idx_t>(kTileBytes / widest));
-    }
-    if (row.pinnedIn > 0) {
-        rows = std::min(rows, rowsThatFit(poolBytes, depth, row.pinnedIn));
-    }
-    if (row.pinnedOut > 0) {
-        rows = std::min(rows, rowsThatFit(outBytes, depth, row.pinnedOut));
-    }
-    if (rows >= n) {
+    // Rows of a tile that `depth` slots of pinned memory hold.
+    const auto bounded = [&](size_t bytes, int depth) {
+        idx_t rows = config.tileRows;
+        if (rows == 0) {
+            rows = std::max<idx_t>(1, static_cast<idx_t>(bytes / widest));
+        }
+        if (row.pinnedIn > 0) {
+            rows = std::min(rows, rowsThatFit(poolBytes, depth, row.pinnedIn));
+        }
+        if (row.pinnedOut > 0) {
+            rows = std::min(rows, rowsThatFit(outBytes, depth, row.pinnedOut));
+        }
+        return rows;
+    };
+    if (bounded(config.oneTileBytes, 1) >= n) {
         return plan;
     }
+    int depth = config.pipelineDepth;
+    while (depth > 1 && bounded(config.tileBytes, depth) == 0) {
+        --depth;
+    }
+    // Where not even one row fits, the pool will say so.
+    const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
     plan.tiles = (n + rows - 1) / rows;
     // Equal tiles: a short last one would compute at a worse rate.
     plan.tileRows = (n + plan.tiles - 1) / plan.tiles;

@@ -38,10 +38,14 @@ struct TilePlan {
     }
 };
 
-/// Cuts n >= 1 rows. One tile where nothing is staged or all of it is no more
-/// than a tile; otherwise equal tiles of about 16 MiB, or config.tileRows rows,
-/// and never more than the pinned memory holds `depth` times: poolBytes for
-/// rows coming in, outBytes for rows going out.
+/// Cuts n >= 1 rows by `config`, which is one without zeros (withDefaults). One
+/// tile where nothing is staged or all of it is no more than
+/// config.oneTileBytes and fits into pinned memory; otherwise equal tiles of
+/// config.tileBytes at most, and never more than the pinned memory holds
+/// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
+/// config.tileRows, if not 0, takes the place of both sizes. Fewer tiles are
+/// under way at once, down to one, where pinned memory has no room for a row of
+/// each.
 FAISS_EXT_API TilePlan planTiles(
         idx_t n,
         const RowBytes& row,

@@ -114,6 +114,9 @@ TEST_F(Errors, null_arrays_are_named) {
                         1, queries_.data(), 1, distances_.data(), nullptr);
             },
             "labels is null");
+    expectThrow<InvalidArray>(
+            [&] { index_->search_packed(1, queries_.data(), 1, nullptr); },
+            "results is null");
     expectThrow<InvalidArray>([&] { index_->add(1, nullptr); }, "x is null");
     expectThrow<InvalidArray>(
             [&] { index_->reconstruct(0, nullptr); }, "out is null");
@@ -143,6 +146,16 @@ TEST_F(Errors, overlapping_arrays_are_named) {
             },
             "distances and x overlap");
     EXPECT_EQ(inOut, queries_);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search_packed(
+                        kQueries,
+                        inOut.data(),
+                        kNearest,
+                        inOut.data() - 2 * kQueries * kNearest);
+            },
+            "results and x overlap");
+    EXPECT_EQ(inOut, queries_);
 }
 
 TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
@@ -157,6 +170,16 @@ TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
                         labels_.data());
             },
             "x is shorter");
+    Array<int64_t> labelsAlone(Memory::Device, kQueries * kNearest);
+    expectThrow<InvalidArray>(
+            [&] {
+                index_->search_packed(
+                        kQueries,
+                        queries_.data(),
+                        kNearest,
+                        labelsAlone.data());
+            },
+            "results is shorter");
 }
 
 TEST_F(Errors, an_id_selector_is_not_ignored) {
@@ -184,24 +207,27 @@ TEST_F(Errors, keys_out_of_bounds_are_refused) {
 }
 
 TEST_F(Errors, a_bad_config_is_refused) {
+    const auto expectRefused = [&](const StagedConfig& config,
+                                   const char* name) {
+        expectThrow<InvalidArray>(
+                [&] {
+                    GpuIndexFlatL2(
+                            &resources_,
+                            kDims,
+                            faiss::gpu::GpuIndexFlatConfig(),
+                            config);
+                },
+                name);
+    };
     StagedConfig config;
-    config.pipelineDepth = 1;
-    EXPECT_THROW(
-            GpuIndexFlatL2(
-                    &resources_,
-                    kDims,
-                    faiss::gpu::GpuIndexFlatConfig(),
-                    config),
-            InvalidArray);
+    config.pipelineDepth = -1;
+    expectRefused(config, "pipelineDepth");
     config.pipelineDepth = 0;
     config.tileRows = -1;
-    EXPECT_THROW(
-            GpuIndexFlatL2(
-                    &resources_,
-                    kDims,
-                    faiss::gpu::GpuIndexFlatConfig(),
-                    config),
-            InvalidArray);
+    expectRefused(config, "tileRows");
+    config.tileRows = 0;
+    config.copyThreads = -1;
+    expectRefused(config, "copyThreads");
 }
 
 TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {

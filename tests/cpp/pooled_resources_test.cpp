@@ -8,9 +8,11 @@
 #include <faiss/gpu/GpuDistance.h>
 #include <faiss/gpu/GpuIndexFlat.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <set>
+#include <thread>
 
 #include "support/Arrays.h"
 #include "support/CachingPool.h"
@@ -445,6 +447,38 @@ TEST_F(PooledResources, end_after_the_work_of_their_streams) {
     resources.reset();
     pooled_.reset();
     EXPECT_EQ(cuda_sim_pending(), 0u);
+}
+
+TEST_F(PooledResources, may_be_asked_by_other_threads_while_one_uses_them) {
+    for (int round = 0; round < 20; ++round) {
+        PooledGpuResources shared(pool_);
+        std::atomic<bool> done{false};
+        std::thread asking([&] {
+            do {
+                shared.getMemoryInfo();
+                shared.getTempMemoryAvailable(0);
+            } while (!done);
+        });
+        std::thread setting([&] {
+            do {
+                shared.setTempMemory(1 << 20);
+                shared.getTempMemoryAvailable(0);
+            } while (!done);
+        });
+        auto resources = shared.getResources();
+        const auto stream = shared.getDefaultStream(0);
+        for (int i = 0; i < 20; ++i) {
+            for (auto space : {MemorySpace::Temporary, MemorySpace::Device}) {
+                resources->deallocMemory(
+                        0,
+                        resources->allocMemory(request(space, 4096, stream)));
+            }
+        }
+        done = true;
+        asking.join();
+        setting.join();
+        EXPECT_EQ(shared.getTempMemoryAvailable(0), size_t(1) << 20);
+    }
 }
 
 TEST_F(PooledResources, need_an_allocator) {

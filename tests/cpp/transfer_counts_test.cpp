@@ -179,6 +179,48 @@ TEST_F(TransferCountsOfOneTile, pinned_results_that_touch_are_two_copies) {
             kNearest);
 }
 
+TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
+    const auto base = randomVectors(200, kDims, 1);
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    for (Memory memory : {Memory::Pinned, Memory::Managed, Memory::Pageable}) {
+        for (int64_t tileRows : {0, 9}) {
+            SCOPED_TRACE(nameOf(memory) + std::to_string(tileRows));
+            StagedConfig config;
+            config.tileRows = tileRows;
+            GpuIndexFlatL2 index(
+                    &resources_,
+                    kDims,
+                    faiss::gpu::GpuIndexFlatConfig(),
+                    config);
+            index.add(200, base.data());
+            Array<int64_t> both(memory, (kResults * 12 + 7) / 8);
+            for (int i = 0; i < 2; ++i) {
+                cuda_sim_reset_counters();
+                index.search_packed(
+                        kQueries, queries.data(), kNearest, both.data());
+            }
+            // The rows of a tile lie in two places.
+            const uint64_t down = tileRows == 0                ? 1
+                                  : memory == Memory::Pageable ? 10
+                                                               : 20;
+            EXPECT_EQ(copies(), (tileRows == 0 ? 1 : 10) + down);
+            EXPECT_EQ(hostWaits(), 1u);
+            EXPECT_EQ(index.getTransferStats().bytesToHost, kResults * 24);
+            const int64_t* labels = both.data();
+            const auto* distances =
+                    reinterpret_cast<const float*>(labels + kResults);
+            expectNeighbours(
+                    {std::vector<float>(distances, distances + kResults),
+                     std::vector<int64_t>(labels, labels + kResults)},
+                    searchOnCpu(base, queries, kDims, kNearest),
+                    base,
+                    queries,
+                    kDims,
+                    kNearest);
+        }
+    }
+}
+
 TEST_F(TransferCountsOfOneTile, reconstruct_uploads_no_output) {
     GpuIndexFlatL2 index(&resources_, kDims);
     index.add(200, randomVectors(200, kDims, 1).data());

@@ -1,7 +1,9 @@
 #include "Run.h"
 
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace scenarios {
@@ -21,7 +23,6 @@ void cuda(cudaError_t status) {
 namespace {
 
 uint64_t faissFrom = 0;
-bool faissOnPool = false;
 
 } // namespace
 
@@ -38,19 +39,11 @@ uint64_t FaissAtWork::firstOperation() {
     return faissFrom;
 }
 
-bool FaissAtWork::onPool() {
-    return faissOnPool;
-}
-
-void FaissAtWork::setOnPool() {
-    faissOnPool = true;
-}
-
 Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
     void* data = nullptr;
     switch (memory) {
         case Memory::Pageable:
-            data = ::operator new(bytes);
+            data = makePages();
             break;
         case Memory::Pinned:
             cuda(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
@@ -73,7 +66,7 @@ Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
 Buffer::~Buffer() {
     switch (memory_) {
         case Memory::Pageable:
-            ::operator delete(data_);
+            munmap(pages_, pageBytes_);
             break;
         case Memory::Pinned:
             cudaFreeHost(data_);
@@ -81,6 +74,29 @@ Buffer::~Buffer() {
         default:
             cudaFree(data_);
     }
+}
+
+/// What it returns ends where the last page, which is out of bounds, begins;
+/// but for what the largest element type needs to be aligned.
+char* Buffer::makePages() {
+    constexpr size_t kPage = 4096;
+    const size_t used = (bytes_ + kPage - 1) / kPage * kPage;
+    pageBytes_ = used + kPage;
+    void* pages =
+            mmap(nullptr,
+                 pageBytes_,
+                 PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS,
+                 -1,
+                 0);
+    require(pages != MAP_FAILED, "no memory");
+    pages_ = static_cast<char*>(pages);
+    require(mprotect(pages_ + used, kPage, PROT_NONE) == 0, "no guard page");
+    return pages_ + (used - bytes_) / sizeof(int64_t) * sizeof(int64_t);
+}
+
+void Buffer::forbid() {
+    require(mprotect(pages_, pageBytes_, PROT_NONE) == 0, "still there");
 }
 
 void Buffer::hostWrite(const Bytes& values) {
@@ -244,10 +260,20 @@ void Run::end() {
 }
 
 void Run::tearDownAfterLoss() {
-    for (auto& resources : resources_) {
-        if (resources.use_count() == 1) {
-            faiss_ext::gpu::keepForEver(resources);
+    const auto keepThoseOfNobody = [this] {
+        for (auto& resources : resources_) {
+            if (resources.use_count() == 1) {
+                faiss_ext::gpu::keepForEver(resources);
+            }
         }
+    };
+    keepThoseOfNobody();
+    if (pooled_) {
+        // An index gives its vectors back to the pool, in the order of its
+        // streams, when it has made sure for the last time that the device is
+        // there.
+        owners_.clear();
+        keepThoseOfNobody();
     }
     tearDown();
 }

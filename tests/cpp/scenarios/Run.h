@@ -61,7 +61,8 @@ std::vector<T> valuesOf(const Bytes& bytes) {
 }
 
 /// Owns memory of one kind. Nobody may use it any more when it is destroyed:
-/// the destructor waits for nothing.
+/// the destructor waits for nothing. Behind pageable memory comes a page that
+/// nobody may touch.
 class Buffer {
    public:
     Buffer(Memory memory, size_t bytes);
@@ -84,15 +85,23 @@ class Buffer {
     void hostWrite(const Bytes& values);
     Bytes hostRead() const;
 
+    /// Pageable memory: whoever touches it from now on dies.
+    void forbid();
+
     /// Writes in the order of `stream`. The host does not wait.
     void streamWrite(const Bytes& values, cudaStream_t stream);
     /// Reads in the order of `stream`, and waits for it.
     Bytes streamRead(cudaStream_t stream) const;
 
    private:
+    char* makePages();
+
     const Memory memory_;
     const size_t bytes_;
     char* data_ = nullptr;
+    /// Of pageable memory, which has them for itself.
+    char* pages_ = nullptr;
+    size_t pageBytes_ = 0;
 };
 
 class Run;
@@ -105,10 +114,6 @@ class FaissAtWork {
     FaissAtWork();
     ~FaissAtWork();
     static uint64_t firstOperation();
-
-    /// Whether it takes memory from a pool, by calls of ours.
-    static bool onPool();
-    static void setOnPool();
 };
 
 /// Something that a run must still find right: called once, at its end or
@@ -157,7 +162,9 @@ class Run {
     /// Those made from now on take memory from a pool, whatever the seed.
     void usePool() {
         pooled_ = true;
-        FaissAtWork::setOnPool();
+    }
+    bool usesPool() const {
+        return pooled_;
     }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.

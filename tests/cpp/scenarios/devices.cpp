@@ -33,6 +33,18 @@ SCENARIO(results_on_the_other_gpu) {
     index->search({Memory::Pageable, kOther, Memory::Pageable});
 }
 
+SCENARIO(results_go_to_the_other_gpu_from_a_full_one) {
+    run.setFaissTemporary(size_t(1) << 20);
+    Setup setup = someTiles(run);
+    setup.full = true;
+    auto index = Subject::make(run, setup);
+    for (int i = 0; i < 3; ++i) {
+        index->search(
+                {run.anyMemory(), kOther, run.oneOf({kOther, Memory::Device})});
+    }
+    index->search({Memory::Pageable, Memory::Pageable, kOther});
+}
+
 SCENARIO(everything_on_the_other_gpu) {
     auto index = Subject::make(run, someTiles(run));
     for (int i = 0; i < 3; ++i) {
@@ -68,6 +80,18 @@ SCENARIO(an_index_on_the_other_gpu) {
     index->search({Memory::Pageable, kOther, kOther});
     index->search({Memory::Device, kOther, Memory::Device});
     index->search({Memory::Pinned, Memory::Device, Memory::Device});
+}
+
+SCENARIO(an_index_on_the_other_gpu_grows) {
+    Setup setup = someTiles(run);
+    setup.device = 1;
+    auto index = Subject::make(run, setup);
+    for (Memory x :
+         {Memory::Pageable, Memory::Pinned, Memory::Managed, kOther}) {
+        index->add(x, run.pick(1, 20));
+        index->search({Memory::Pageable, kOther, kOther});
+    }
+    index->search(kAllPageable);
 }
 
 SCENARIO(indexes_on_two_gpus_with_one_resources_object) {

@@ -9,7 +9,7 @@ namespace {
 Setup someTiles(Run& run) {
     Setup setup;
     setup.config.tileRows = run.oneOf({0, 1, 2, 3, 7});
-    setup.config.pipelineDepth = run.oneOf({0, 2, 3, 4});
+    setup.config.pipelineDepth = run.oneOf({0, 1, 2, 3, 4});
     return setup;
 }
 
@@ -59,6 +59,23 @@ SCENARIO(distances_pageable_labels_pinned) {
 
 SCENARIO(distances_managed_labels_pageable) {
     twice(run, {Memory::Managed, Memory::Managed, Memory::Pageable});
+}
+
+SCENARIO(results_in_one_block) {
+    auto index = Subject::make(run, someTiles(run));
+    for (int i = 0; i < 3; ++i) {
+        index->searchPacked(run.anyMemory(), run.anyMemory());
+    }
+}
+
+SCENARIO(any_mixture_on_a_full_gpu) {
+    run.setFaissTemporary(size_t(1) << 20);
+    Setup setup = someTiles(run);
+    setup.full = true;
+    auto index = Subject::make(run, setup);
+    for (int i = 0; i < 4; ++i) {
+        index->search({run.anyMemory(), run.anyMemory(), run.anyMemory()});
+    }
 }
 
 SCENARIO(any_mixture) {

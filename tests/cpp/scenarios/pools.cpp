@@ -44,6 +44,25 @@ SCENARIO(a_pool_of_one_page) {
     }
 }
 
+SCENARIO(one_tile_of_a_page_each_way) {
+    auto index = Subject::make(run, tinyPool(run, 8192, 0, 0));
+    for (int i = 0; i < 3; ++i) {
+        index->search(
+                {Memory::Pageable, Memory::Pageable, Memory::Pageable, 120, 2});
+        index->search(kToDevice);
+    }
+}
+
+SCENARIO(tiles_one_after_another_in_a_pool_of_two_pages) {
+    auto index = Subject::make(run, tinyPool(run, 8192, 0, 0));
+    for (int i = 0; i < 2; ++i) {
+        index->search(
+                {Memory::Pageable, Memory::Pageable, Memory::Pageable, 300, 3});
+        index->search(
+                {Memory::Pageable, Memory::Device, Memory::Device, 300, 1});
+    }
+}
+
 SCENARIO(tiles_in_a_pool_that_just_holds_them) {
     auto index = Subject::make(run, tinyPool(run, 16384, 3, 2));
     for (int i = 0; i < 3; ++i) {

@@ -38,6 +38,10 @@ SCENARIO(blocking_search_in_tiles_of_five_rows) {
     searches(run, tiled(5), kAllPageable, 2);
 }
 
+SCENARIO(blocking_search_at_depth_one) {
+    searches(run, tiled(2, 1), kAllPageable, 2);
+}
+
 SCENARIO(blocking_search_at_depth_two) {
     searches(run, tiled(2, 2), kAllPageable, 2);
 }
@@ -134,7 +138,7 @@ SCENARIO(pageable_queries_to_device_back_to_back_in_tiles) {
 SCENARIO(pinned_queries_to_device_back_to_back_in_tiles) {
     searches(
             run,
-            tiled(3, run.pick(2, 4)),
+            tiled(3, run.pick(1, 4)),
             {Memory::Pinned, Memory::Device, Memory::Device},
             4);
 }
@@ -182,4 +186,13 @@ SCENARIO(an_empty_index) {
     auto index = Subject::make(run, setup);
     index->search(kAllPageable);
     index->search(kToDevice);
+}
+
+SCENARIO(profiled_searches) {
+    auto index = Subject::make(run, tiled(run.pick(0, 3)));
+    for (const Places& places :
+         {kAllPageable, kToDevice, kAllPinned, kAllDevice}) {
+        index->search(places);
+        index->profileSearch(places);
+    }
 }

@@ -1,0 +1,208 @@
+#include <faiss_ext/gpu/CopyTeam.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// The copies of one call, shared out among threads chunk by chunk: a thread
+/// that is held up leaves the rest to the others.
+class CopyTeam::Job {
+   public:
+    Job(const std::vector<HostCopy>& copies, int threads, size_t chunkBytes)
+            : copies_(copies), chunkBytes_(chunkBytes) {
+        for (const HostCopy& copy : copies_) {
+            chunks_ += chunksOf(copy);
+        }
+        threads_ = std::clamp<size_t>(threads, 1, std::max<size_t>(1, chunks_));
+        span_ = (chunks_ + threads_ - 1) / threads_;
+    }
+
+    /// How many threads are to take part.
+    size_t threads() const {
+        return threads_;
+    }
+
+    /// Copies chunks until none is left to begin. Threads that claim at the
+    /// same time are one span apart: neighbouring chunks may share a huge page,
+    /// which one thread at a time can make.
+    void work() {
+        for (size_t claim = next_++; claim < span_ * threads_;
+             claim = next_++) {
+            const size_t chunk = claim % threads_ * span_ + claim / threads_;
+            if (chunk < chunks_) {
+                copyChunk(chunk);
+            }
+        }
+    }
+
+    // Below: under the lock of Workers.
+
+    /// Threads of the team that may still join.
+    size_t wanted = 0;
+    /// Threads of the team that work on it.
+    size_t busy = 0;
+
+   private:
+    /// Bytes from the last boundary before the destination to the destination.
+    size_t phaseOf(const HostCopy& copy) const {
+        return reinterpret_cast<uintptr_t>(copy.destination) % chunkBytes_;
+    }
+
+    size_t chunksOf(const HostCopy& copy) const {
+        return copy.bytes == 0
+                       ? 0
+                       : (phaseOf(copy) + copy.bytes - 1) / chunkBytes_ + 1;
+    }
+
+    void copyChunk(size_t chunk) const {
+        for (const HostCopy& copy : copies_) {
+            const size_t chunks = chunksOf(copy);
+            if (chunk >= chunks) {
+                chunk -= chunks;
+                continue;
+            }
+            const size_t phase = phaseOf(copy);
+            const size_t begin = std::max(phase, chunk * chunkBytes_) - phase;
+            const size_t left = copy.bytes - begin;
+            const size_t room = chunkBytes_ - (chunk == 0 ? phase : size_t(0));
+            std::memcpy(
+                    static_cast<char*>(copy.destination) + begin,
+                    static_cast<const char*>(copy.source) + begin,
+                    std::min(left, room));
+            return;
+        }
+    }
+
+    const std::vector<HostCopy>& copies_;
+    const size_t chunkBytes_;
+    size_t chunks_ = 0;
+    size_t threads_ = 1;
+    /// Chunks of each thread, if all are equally fast.
+    size_t span_ = 0;
+    std::atomic<size_t> next_{0};
+};
+
+class CopyTeam::Workers {
+   public:
+    ~Workers() {
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            ending_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& thread : threads_) {
+            thread.join();
+        }
+    }
+
+    /// If this throws, nobody knows of the job.
+    void run(Job& job) {
+        size_t wanted = 0;
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            jobs_.push_back(&job);
+            wanted = job.wanted = start(job.threads() - 1);
+        }
+        for (; wanted > 0; --wanted) {
+            wake_.notify_one();
+        }
+        job.work();
+        std::unique_lock<std::mutex> guard(mutex_);
+        jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+        done_.wait(guard, [&] { return job.busy == 0; });
+    }
+
+   private:
+    /// Starts threads until there are `wanted`; returns how many of these there
+    /// are now.
+    size_t start(size_t wanted) {
+        try {
+            while (threads_.size() < wanted) {
+                threads_.emplace_back([this] { serve(); });
+            }
+        } catch (const std::exception&) {
+            // Those that are there will do.
+        }
+        return std::min(wanted, threads_.size());
+    }
+
+    /// What a thread of the team does all its life.
+    void serve() {
+        // For profilers.
+        pthread_setname_np(pthread_self(), "faiss_ext_copy");
+        std::unique_lock<std::mutex> guard(mutex_);
+        while (true) {
+            Job* job = nullptr;
+            wake_.wait(guard, [&] { return ending_ || (job = open()); });
+            if (!job) {
+                return;
+            }
+            --job->wanted;
+            ++job->busy;
+            guard.unlock();
+            job->work();
+            guard.lock();
+            if (--job->busy == 0) {
+                done_.notify_all();
+            }
+        }
+    }
+
+    /// The oldest job that wants one more thread, or nullptr.
+    Job* open() const {
+        for (Job* job : jobs_) {
+            if (job->wanted > 0) {
+                return job;
+            }
+        }
+        return nullptr;
+    }
+
+    std::mutex mutex_;
+    // All below: under mutex_, except that the threads are joined without it.
+    std::condition_variable wake_;
+    std::condition_variable done_;
+    std::vector<Job*> jobs_;
+    std::vector<std::thread> threads_;
+    bool ending_ = false;
+};
+
+CopyTeam::CopyTeam()
+        : process_(getpid()), workers_(std::make_unique<Workers>()) {}
+
+CopyTeam::~CopyTeam() {
+    if (getpid() != process_) {
+        // The threads, which may hold the lock, are the parent's.
+        workers_.release();
+    }
+}
+
+void CopyTeam::copy(
+        const std::vector<HostCopy>& copies,
+        int threads,
+        size_t chunkBytes) noexcept {
+    Job job(copies, threads, chunkBytes);
+    if (job.threads() == 1 || getpid() != process_) {
+        job.work();
+    } else {
+        try {
+            workers_->run(job);
+        } catch (const std::exception&) {
+            job.work();
+        }
+    }
+}
+
+} // namespace gpu
+} // namespace faiss_ext

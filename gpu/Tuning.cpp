@@ -1,0 +1,49 @@
+#include <faiss_ext/gpu/Tuning.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include <faiss_ext/gpu/Exceptions.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+void refuseNegative(const char* name, int64_t value) {
+    if (value < 0) {
+        throw InvalidArray(
+                std::string("StagedConfig::") + name + " is " +
+                std::to_string(value) + "; it must be 0 (choose) or more");
+    }
+}
+
+template <typename T>
+void choose(T& value, T chosen) {
+    if (value == 0) {
+        value = chosen;
+    }
+}
+
+} // namespace
+
+StagedConfig withDefaults(const StagedConfig& config) {
+    refuseNegative("tileRows", config.tileRows);
+    refuseNegative("pipelineDepth", config.pipelineDepth);
+    refuseNegative("copyThreads", config.copyThreads);
+    StagedConfig complete = config;
+    choose(complete.pinnedBytes, tuning::kPinnedBytes);
+    choose(complete.oneTileBytes, tuning::kOneTileBytes);
+    choose(complete.tileBytes, tuning::kTileBytes);
+    choose(complete.pipelineDepth, tuning::kPipelineDepth);
+    // 0 where the number is not known.
+    const int threads = static_cast<int>(std::thread::hardware_concurrency());
+    choose(complete.copyThreads,
+           std::clamp(threads / 2, 1, tuning::kCopyThreads));
+    choose(complete.copyChunkBytes, tuning::kCopyChunkBytes);
+    return complete;
+}
+
+} // namespace gpu
+} // namespace faiss_ext

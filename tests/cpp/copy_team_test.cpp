@@ -1,0 +1,239 @@
+// Host copies made by several threads.
+
+#include <faiss_ext/gpu/CopyTeam.h>
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using faiss_ext::gpu::CopyTeam;
+using faiss_ext::gpu::HostCopy;
+
+constexpr size_t kPage = 4096;
+
+std::vector<char> someBytes(size_t size) {
+    std::vector<char> bytes(size);
+    for (size_t i = 0; i < size; ++i) {
+        bytes[i] = static_cast<char>(1 + i * 31 % 127);
+    }
+    return bytes;
+}
+
+/// Copies `sizes` bytes, one array behind the other with a gap, from and to odd
+/// addresses; all of them must be there, and nothing around them touched.
+void copyAndCheck(
+        CopyTeam& team,
+        const std::vector<size_t>& sizes,
+        int threads,
+        size_t chunkBytes,
+        size_t offset) {
+    size_t total = offset;
+    for (size_t size : sizes) {
+        total += size + 13;
+    }
+    const auto from = someBytes(total + 3);
+    std::vector<char> to(total, 0);
+    std::vector<char> expected(total, 0);
+    std::vector<HostCopy> copies;
+    size_t at = offset;
+    for (size_t size : sizes) {
+        copies.push_back({to.data() + at, from.data() + at + 3, size});
+        std::copy_n(from.data() + at + 3, size, expected.data() + at);
+        at += size + 13;
+    }
+    team.copy(copies, threads, chunkBytes);
+    EXPECT_TRUE(to == expected)
+            << sizes.front() << " bytes at " << offset << ", " << threads
+            << " threads, chunks of " << chunkBytes;
+}
+
+/// The threads of all teams, which have a name.
+std::set<std::string> teamThreads() {
+    std::set<std::string> ids;
+    for (const auto& task :
+         std::filesystem::directory_iterator("/proc/self/task")) {
+        std::ifstream file(task.path() / "comm");
+        std::string name;
+        file >> name;
+        if (name == "faiss_ext_copy") {
+            ids.insert(task.path().filename());
+        }
+    }
+    return ids;
+}
+
+/// A thread has its name a little after its start, and is gone a little after
+/// its end.
+bool thereAreThreads(size_t count) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds(20);
+    while (teamThreads().size() != count) {
+        if (Clock::now() > end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// Nanoseconds that a thread of this process has run.
+uint64_t runTimeOf(const std::string& thread) {
+    std::ifstream file("/proc/self/task/" + thread + "/schedstat");
+    uint64_t nanoseconds = 0;
+    file >> nanoseconds;
+    return nanoseconds;
+}
+
+/// A copy that is shared among `threads`.
+void copyPages(CopyTeam& team, int threads) {
+    const auto from = someBytes(64 * kPage);
+    std::vector<char> to(from.size());
+    team.copy({{to.data(), from.data(), from.size()}}, threads, kPage);
+    EXPECT_TRUE(to == from);
+}
+
+TEST(CopyTeam, every_byte_arrives_whatever_the_size_and_the_alignment) {
+    CopyTeam team;
+    for (int threads : {1, 2, 8}) {
+        for (size_t size :
+             {size_t(0),
+              size_t(1),
+              size_t(63),
+              size_t(64),
+              size_t(65),
+              kPage - 1,
+              kPage,
+              kPage + 1,
+              17 * kPage + 5}) {
+            for (size_t offset : {0, 1, 63, 4095}) {
+                for (size_t chunkBytes : {size_t(64), size_t(100), kPage}) {
+                    copyAndCheck(team, {size}, threads, chunkBytes, offset);
+                    copyAndCheck(
+                            team,
+                            {size, 0, size / 2},
+                            threads,
+                            chunkBytes,
+                            offset);
+                }
+            }
+        }
+    }
+    copyAndCheck(team, {3 * kPage}, 1000, 1, 5);
+    team.copy({}, 8, kPage);
+}
+
+TEST(CopyTeam, many_callers_at_once) {
+    CopyTeam team;
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 6; ++caller) {
+        callers.emplace_back([&team, caller] {
+            for (int round = 0; round < 200; ++round) {
+                copyAndCheck(
+                        team,
+                        {size_t(5000 + 97 * round), size_t(100)},
+                        1 + caller,
+                        256,
+                        caller);
+            }
+        });
+    }
+    for (auto& caller : callers) {
+        caller.join();
+    }
+}
+
+TEST(CopyTeam, starts_as_many_threads_as_are_of_use_and_ends_them) {
+    ASSERT_TRUE(thereAreThreads(0));
+    {
+        CopyTeam team;
+        copyPages(team, 4);
+        EXPECT_TRUE(thereAreThreads(3));
+        copyPages(team, 2);
+        copyPages(team, 4);
+        EXPECT_TRUE(thereAreThreads(3));
+        copyPages(team, 6);
+        EXPECT_TRUE(thereAreThreads(5));
+    }
+    EXPECT_TRUE(thereAreThreads(0));
+}
+
+TEST(CopyTeam, a_small_copy_starts_no_thread) {
+    ASSERT_TRUE(thereAreThreads(0));
+    CopyTeam team;
+    copyAndCheck(team, {kPage - 1}, 8, 1 << 30, 0);
+    copyAndCheck(team, {64 * kPage}, 1, kPage, 0);
+    // Had one of these started threads, there would be more now.
+    copyPages(team, 2);
+    EXPECT_TRUE(thereAreThreads(1));
+}
+
+TEST(CopyTeam, its_threads_take_part_again_and_again) {
+    CopyTeam team;
+    copyPages(team, 2);
+    ASSERT_TRUE(thereAreThreads(1));
+    const auto others = teamThreads();
+    const std::string worker = *others.begin();
+    const uint64_t enough = runTimeOf(worker) + 2000000;
+    const auto end =
+            std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (runTimeOf(worker) < enough) {
+        ASSERT_LT(std::chrono::steady_clock::now(), end);
+        copyPages(team, 2);
+    }
+}
+
+#ifndef __SANITIZE_THREAD__
+#ifndef __SANITIZE_ADDRESS__
+
+TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        CopyTeam team;
+        const auto from = someBytes(64 * kPage);
+        std::vector<char> to(from.size());
+        // No room for the stacks of new threads.
+        rlimit limit{};
+        getrlimit(RLIMIT_AS, &limit);
+        limit.rlim_cur = 1;
+        setrlimit(RLIMIT_AS, &limit);
+        team.copy({{to.data(), from.data(), from.size()}}, 64, kPage);
+        _exit(to == from ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+#endif
+#endif
+
+TEST(CopyTeam, a_forked_process_copies_alone) {
+    auto team = std::make_unique<CopyTeam>();
+    copyPages(*team, 4);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        copyPages(*team, 4);
+        team.reset();
+        _exit(::testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    copyPages(*team, 4);
+}
+
+} // namespace

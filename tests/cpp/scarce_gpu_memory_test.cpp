@@ -1,0 +1,256 @@
+// Searches on a GPU that is nearly full: smaller tiles, fewer at once, and
+// Faiss' temporary memory in the end, before memory is said to be exhausted.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/Tuning.h>
+
+#include <faiss/gpu/StandardGpuResources.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "support/Arrays.h"
+#include "support/Neighbours.h"
+#include "support/SimTest.h"
+
+namespace {
+
+using faiss_ext::gpu::CudaError;
+using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::StagedConfig;
+using namespace test;
+
+constexpr size_t MiB = size_t(1) << 20;
+constexpr int kDims = 4;
+constexpr int kNearest = 100;
+constexpr int64_t kQueries = 6000;
+// 6000 * 100 * 12 bytes of results: 6.9 MiB.
+
+class ScarceGpuMemory : public SimTest {
+   protected:
+    void SetUp() override {
+        SimTest::SetUp();
+        resources_.setTempMemory(8 * MiB);
+        remake({});
+        search();
+        oracle_ = found_;
+        expectNeighbours(
+                found_,
+                searchOnCpu(base_, queries_, kDims, kNearest),
+                base_,
+                queries_,
+                kDims,
+                kNearest);
+        remake({});
+    }
+
+    void TearDown() override {
+        index_.reset();
+        SimTest::TearDown();
+    }
+
+    /// An index that cuts its searches into tiles of 4 MiB.
+    void remake(StagedConfig config) {
+        if (config.tileRows == 0) {
+            config.oneTileBytes = config.tileBytes = 4 * MiB;
+        }
+        index_ = std::make_unique<GpuIndexFlatL2>(
+                &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+        index_->add(150, base_.data());
+        liveBefore_ = counts().live_device_bytes;
+    }
+
+    /// The GPU has so many bytes left from now on.
+    void leave(size_t bytes) {
+        check(cudaDeviceSynchronize());
+        cuda_sim_set_device_memory(counts().live_device_bytes + bytes);
+    }
+
+    void leaveEnough() {
+        cuda_sim_set_device_memory(size_t(1) << 34);
+    }
+
+    void search(int64_t n = kQueries) {
+        found_.distances.assign(n * kNearest, -1);
+        found_.labels.assign(n * kNearest, -2);
+        index_->search(
+                n,
+                queries_.data(),
+                kNearest,
+                found_.distances.data(),
+                found_.labels.data());
+    }
+
+    void expectAnswers(int64_t n = kQueries) {
+        // What `add` left in flight would be waited for before a free.
+        check(cudaDeviceSynchronize());
+        cuda_sim_reset_counters();
+        search(n);
+        EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
+        // On the simulator each query has one answer, also among equals.
+        EXPECT_TRUE(std::equal(
+                found_.distances.begin(),
+                found_.distances.end(),
+                oracle_.distances.begin()));
+        EXPECT_TRUE(std::equal(
+                found_.labels.begin(),
+                found_.labels.end(),
+                oracle_.labels.begin()));
+    }
+
+    /// Bytes of the GPU that the index keeps for its tiles.
+    size_t kept() {
+        return counts().live_device_bytes - liveBefore_;
+    }
+
+    faiss::gpu::StandardGpuResources resources_;
+    const std::vector<float> base_ = randomVectors(150, kDims, 1);
+    const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);
+    /// Found with memory enough.
+    Neighbours oracle_;
+    std::unique_ptr<GpuIndexFlatL2> index_;
+    size_t liveBefore_ = 0;
+    Neighbours found_;
+};
+
+TEST_F(ScarceGpuMemory, whatever_is_left_a_search_answers) {
+    for (size_t left = 0; left <= 13 * MiB; left += MiB) {
+        SCOPED_TRACE(std::to_string(left / MiB) + " MiB left");
+        remake({});
+        leave(left);
+        expectAnswers();
+        EXPECT_LE(kept(), left);
+        expectAnswers();
+        leaveEnough();
+        expectAnswers();
+        index_.reset();
+    }
+}
+
+TEST_F(ScarceGpuMemory, two_tiles_of_full_size_come_before_smaller_ones) {
+    StagedConfig config;
+    config.oneTileBytes = config.tileBytes = MiB;
+    remake(config);
+    config.tileRows = 500; // 600 000 bytes of results, 8 000 of queries
+    remake(config);
+    leave(2 * (MiB + 8192));
+    expectAnswers();
+    EXPECT_EQ(kept(), 2 * (MiB + 8192));
+    EXPECT_EQ(counts().kernels, 2u * 12);
+}
+
+TEST_F(ScarceGpuMemory, tiles_become_smaller_before_they_follow_each_other) {
+    // Two of 4 MiB do not fit, three of 2 MiB do.
+    leave(8 * MiB - 4096);
+    expectAnswers();
+    EXPECT_GT(kept(), 6 * MiB);
+    EXPECT_LE(kept(), 7 * MiB);
+}
+
+TEST_F(ScarceGpuMemory, a_full_gpu_has_faiss_temporary_memory_still) {
+    leave(0);
+    expectAnswers();
+    EXPECT_EQ(kept(), 0u);
+    EXPECT_EQ(index_->getTransferStats().deviceAllocations, 0u);
+}
+
+TEST_F(ScarceGpuMemory, blocks_of_other_sizes_make_room) {
+    StagedConfig config;
+    config.tileRows = 200; // 240 000 bytes of results
+    remake(config);
+    expectAnswers(1000);
+    constexpr size_t kQueryBlock = 4096;
+    EXPECT_EQ(kept(), 3 * (MiB / 4 + kQueryBlock));
+    // Half as many neighbours again: the third block goes for the second.
+    leave(MiB / 4);
+    const std::vector<float> queries(
+            queries_.begin(), queries_.begin() + 1000 * kDims);
+    Neighbours found{
+            std::vector<float>(1000 * 150), std::vector<int64_t>(1000 * 150)};
+    index_->search(
+            1000,
+            queries.data(),
+            150,
+            found.distances.data(),
+            found.labels.data());
+    EXPECT_EQ(kept(), 2 * (MiB / 2 + kQueryBlock));
+    expectNeighbours(
+            found,
+            searchOnCpu(base_, queries, kDims, 150),
+            base_,
+            queries,
+            kDims,
+            150);
+}
+
+TEST_F(ScarceGpuMemory, a_call_of_one_tile_is_cut_where_it_does_not_fit) {
+    resources_.setTempMemory(2 * MiB);
+    remake({});
+    leave(0);
+    expectAnswers(3000); // 3.4 MiB of results, and as much within Faiss
+    EXPECT_EQ(index_->getTransferStats().deviceAllocations, 0u);
+    EXPECT_GT(counts().kernels, 2u);
+}
+
+TEST_F(ScarceGpuMemory, no_memory_at_all_is_said_and_survived) {
+    resources_.noTempMemory();
+    for (int64_t n : {kQueries, int64_t(10), int64_t(1)}) {
+        remake({});
+        leave(0);
+        try {
+            search(n);
+            ADD_FAILURE() << "nothing thrown";
+        } catch (const CudaError& e) {
+            ADD_FAILURE() << e.what();
+        } catch (const faiss::FaissException& e) {
+            EXPECT_NE(
+                    std::string(e.what()).find("alloc fail"),
+                    std::string::npos);
+        }
+        EXPECT_EQ(cuda_sim_pending(), 0u);
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+        EXPECT_EQ(kept(), 0u);
+        leaveEnough();
+        expectAnswers();
+    }
+}
+
+TEST_F(ScarceGpuMemory, one_allocation_that_fails_is_evaded) {
+    for (uint64_t nth = 1; nth <= 7; ++nth) {
+        SCOPED_TRACE(nth);
+        remake({});
+        cuda_sim_fail_call("cudaMalloc", nth, cudaErrorMemoryAllocation);
+        expectAnswers();
+        cuda_sim_clear_faults();
+        expectAnswers();
+    }
+}
+
+TEST_F(ScarceGpuMemory, blocks_in_use_are_not_freed_for_others) {
+    // Device results: nothing is waited for when they are short of blocks.
+    cuda_sim_set_free_policy(2);
+    StagedConfig config;
+    config.tileRows = 1000;
+    remake(config);
+    Array<float> queries(Memory::Pinned, queries_);
+    Array<float> distances(Memory::Device, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    liveBefore_ = counts().live_device_bytes;
+    const auto toDevice = [&] {
+        index_->search(
+                kQueries,
+                queries.data(),
+                kNearest,
+                distances.data(),
+                labels.data());
+    };
+    toDevice();
+    leave(100000);
+    toDevice();
+    search();
+    EXPECT_EQ(found_.distances, distances.get());
+    EXPECT_EQ(found_.labels, labels.get());
+}
+
+} // namespace
