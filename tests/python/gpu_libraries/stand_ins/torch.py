@@ -47,6 +47,9 @@ def from_numpy(values):
 
 cuda = types.SimpleNamespace(
     is_available=lambda: True,
+    init=lambda: None,
+    caching_allocator_alloc=lambda nbytes, device, stream: gpu.allocate(nbytes),
+    caching_allocator_delete=gpu.give_up,
     Stream=gpu.on_new_stream,
     stream=lambda context: context,
     current_stream=lambda device: types.SimpleNamespace(
