@@ -227,7 +227,7 @@ class _Searches:
     def _complete(self, search: Callable[[], Any]) -> Callable[[], Any]:
         """`search`, and the wait for its results."""
         stream = native.resources_stream_c(
-            self._database.resources, self._database.device
+            self._database.resources.getResources(), self._database.device
         )
 
         def searched() -> Any:
@@ -276,7 +276,7 @@ def _random(n: int, d: int, seed: int) -> np.ndarray:
 def _on_gpu(database: Database, shape: tuple, dtype: Any) -> Any:
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = native.make_buffer_c(
-        database.resources, database.device, nbytes
+        database.resources.getResources(), database.device, nbytes
     )
     return faiss_ext.DeviceArray(buffer, shape, dtype)
 
