@@ -1,7 +1,7 @@
 # What faiss_ext adds to Faiss or puts in the place of its own. Everything else
 # that `faiss` exports is there too; Faiss has no stubs.
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy
@@ -24,6 +24,16 @@ class StagedConfig:
     copyThreads: int
     copyChunkBytes: int
     def __init__(self) -> None: ...
+
+class PooledGpuResources:
+    def __init__(
+        self,
+        allocate: Callable[[int, int, int], int],
+        deallocate: Callable[[int, int, int, int], Any],
+    ) -> None: ...
+    def setTempMemory(self, size: int) -> None: ...
+    def setDefaultStream(self, device: int, stream: Any) -> None: ...
+    def getMemoryInfo(self) -> dict[int, dict[str, tuple[int, int]]]: ...
 
 class StageSpan:
     stage: str
