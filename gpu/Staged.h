@@ -97,18 +97,13 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const {
-        NvtxRange range("search", n);
-        const InputRows in{"x", x, this->d * sizeof(float)};
-        const std::vector<OutputRows> out{
-                {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)}};
-        checkSearch(n, in, k, out, params);
-        if (n == 0) {
-            return {};
-        }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
-        DeviceGuard device(this->config_.device);
-        return pipeline_->profile(n, {in}, out, searchWork(k, params));
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {{"labels", labels, k * sizeof(idx_t)},
+                 {"distances", distances, k * sizeof(float)}},
+                params);
     }
 
     /// `search` into one block of memory: results is [n, k] int64 labels, then
@@ -130,6 +125,22 @@ class Staged : protected LockedBothEnds, public Base {
                 {{"results", results, k * sizeof(idx_t)},
                  {"results", nullptr, k * sizeof(float), true}},
                 searchWork(k, params),
+                params);
+    }
+
+    /// `search_packed`, and where its time went, as profile_search.
+    SearchProfile profile_search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                {{"results", results, k * sizeof(idx_t)},
+                 {"results", nullptr, k * sizeof(float), true}},
                 params);
     }
 
@@ -357,6 +368,22 @@ class Staged : protected LockedBothEnds, public Base {
             std::lock_guard<std::recursive_mutex> guard(*lock_);
             runStaged(n, {x}, outputs, work);
         }
+    }
+
+    SearchProfile profileStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", n);
+        checkSearch(n, x, k, outputs, params);
+        if (n == 0) {
+            return {};
+        }
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        return pipeline_->profile(n, {x}, outputs, searchWork(k, params));
     }
 
     /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,
