@@ -13,7 +13,7 @@ native_problem: str | None
 
 def __getattr__(name: str) -> Any: ...
 
-class InvalidArray(ValueError, TypeError): ...
+class InvalidArray(ValueError, TypeError, AssertionError): ...
 
 class StagedConfig:
     pinnedBytes: int
@@ -68,14 +68,16 @@ class DeviceArray:
     def copy_to_host(self) -> numpy.ndarray[Any, Any]: ...
     def __len__(self) -> int: ...
 
-class GpuIndexFlat:
+class Index:
+    # As our GPU indexes have them. Other classes of Faiss are `Any` here; each
+    # has those of these methods that Faiss gives it.
     d: int
     ntotal: int
     metric_type: int
     metric_arg: float
     is_trained: bool
     def __init__(self, *args: Any) -> None: ...
-    def add(self, x: Any) -> None: ...
+    def add(self, x: Any, *, cast: bool = False) -> None: ...
     def search(
         self,
         x: Any,
@@ -84,24 +86,23 @@ class GpuIndexFlat:
         params: Any = None,
         D: Any = None,
         I: Any = None,
+        cast: bool = False,
     ) -> tuple[Any, Any]: ...
-    def profile_search(
+    def assign(
         self,
         x: Any,
-        k: SupportsIndex,
+        k: SupportsIndex = 1,
+        labels: Any = None,
         *,
-        params: Any = None,
-        D: Any = None,
-        I: Any = None,
-    ) -> tuple[Any, Any, SearchProfile]: ...
-    def assign(self, x: Any, k: SupportsIndex = 1, labels: Any = None) -> Any: ...
+        cast: bool = False,
+    ) -> Any: ...
     def reconstruct(self, key: SupportsIndex, x: Any = None) -> Any: ...
     def reconstruct_n(
         self, n0: SupportsIndex = 0, ni: SupportsIndex = -1, x: Any = None
     ) -> Any: ...
     def reconstruct_batch(self, key: Any, x: Any = None) -> Any: ...
-    def add_with_ids(self, x: Any, ids: Any) -> None: ...
-    def train(self, x: Any) -> None: ...
+    def add_with_ids(self, x: Any, ids: Any, *, cast: bool = False) -> None: ...
+    def train(self, x: Any, *, cast: bool = False) -> None: ...
     def remove_ids(self, x: Any) -> int: ...
     def search_and_reconstruct(
         self,
@@ -112,16 +113,54 @@ class GpuIndexFlat:
         D: Any = None,
         I: Any = None,
         R: Any = None,
+        cast: bool = False,
     ) -> tuple[Any, Any, Any]: ...
     def compute_residual(
-        self, x: Any, residual: Any = None, key: SupportsIndex | None = None
+        self,
+        x: Any,
+        residual: Any = None,
+        key: SupportsIndex | None = None,
+        *,
+        cast: bool = False,
     ) -> Any: ...
     def compute_residual_n(
-        self, n: Any, xs: Any, residuals: Any = None, keys: Any = None
+        self,
+        n: SupportsIndex,
+        xs: Any,
+        residuals: Any = None,
+        keys: Any = None,
+        *,
+        cast: bool = False,
     ) -> Any: ...
+    def range_search(
+        self, x: Any, thresh: float, *, params: Any = None
+    ) -> tuple[Any, Any, Any]: ...
+    def sa_encode(self, x: Any, codes: Any = None) -> Any: ...
+    def sa_decode(self, codes: Any, x: Any = None) -> Any: ...
+    def reset(self) -> None: ...
+
+class GpuIndex(Index):
+    def getDevice(self) -> int: ...
+    def getResources(self) -> Any: ...
+
+class GpuIndexIVF(GpuIndex): ...
+class GpuIndexIVFFlat(GpuIndexIVF): ...
+class GpuIndexIVFPQ(GpuIndexIVF): ...
+class GpuIndexIVFScalarQuantizer(GpuIndexIVF): ...
+
+class GpuIndexFlat(GpuIndex):
     def copyFrom(self, index: Any) -> None: ...
     def copyTo(self, index: Any) -> None: ...
-    def reset(self) -> None: ...
+    def profile_search(
+        self,
+        x: Any,
+        k: SupportsIndex,
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+        cast: bool = False,
+    ) -> tuple[Any, Any, SearchProfile]: ...
     def transfer_stats(self) -> dict[str, int]: ...
     def reset_transfer_stats(self) -> None: ...
 
@@ -132,13 +171,24 @@ def knn_gpu(
     res: Any,
     xq: Any,
     xb: Any,
-    k: int,
+    k: SupportsIndex,
     D: Any = None,
     I: Any = None,
     metric: int = 1,
+    device: int = -1,
+    *,
+    cast: bool = False,
+    **limits: Any,
 ) -> tuple[Any, Any]: ...
 def pairwise_distance_gpu(
-    res: Any, xq: Any, xb: Any, D: Any = None, metric: int = 1
+    res: Any,
+    xq: Any,
+    xb: Any,
+    D: Any = None,
+    metric: int = 1,
+    device: int = -1,
+    *,
+    cast: bool = False,
 ) -> Any: ...
 def pinned_empty(
     shape: int | tuple[int, ...], dtype: numpy.typing.DTypeLike = "float32"

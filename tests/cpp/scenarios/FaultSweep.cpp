@@ -27,10 +27,14 @@ constexpr int kFaissAborted = 4;
 uint64_t injected = 0;
 uint64_t faissAborts = 0;
 uint64_t fatalOperation = 0;
+// The device is lost at a call of ours, and Faiss makes some of these: it asks
+// a pool for memory in the midst of its work.
+bool fatalCallOfPool = false;
 
 void exitIfFaissAborts(int signal) {
-    if (fatalOperation && FaissAtWork::firstOperation() &&
-        fatalOperation >= FaissAtWork::firstOperation()) {
+    if (FaissAtWork::firstOperation() &&
+        (fatalCallOfPool ||
+         (fatalOperation && fatalOperation >= FaissAtWork::firstOperation()))) {
         _exit(kFaissAborted);
     }
     ::signal(signal, SIG_DFL);
@@ -192,7 +196,10 @@ std::string runWithFault(const Scenario& scenario, uint64_t seed, Fault fault) {
         // for whatever is in flight, and aborts.
         run.setFaissTemporary(size_t(1) << 20);
     }
-    run.whenReady([&] { arm(fault); });
+    run.whenReady([&] {
+        arm(fault);
+        fatalCallOfPool = fault.kind == Fault::Device && run.usesPool();
+    });
     std::string problem;
     bool threw = false;
     try {
