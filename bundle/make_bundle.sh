@@ -60,7 +60,14 @@ mapfile -t programs < <(gpu_tests 'test["command"][0]')
 
 rm -rf "$stage"
 mkdir -p "$stage"/{lib/fallback,simulator,tests/bin,benchs}
-cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$FAISS_PREFIX"/lib/libfaiss.so \
+faiss=
+for folder in ${FAISS_PREFIX//[:;]/ }; do
+    for library in "$folder"/lib{,64}/libfaiss.so; do
+        [ ! -f "$library" ] || faiss=$library
+    done
+done
+[ -n "$faiss" ] || die "no libfaiss.so in $FAISS_PREFIX" "build Faiss with BUILD_SHARED_LIBS=ON"
+cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$faiss" \
     "$build/cpp/benchs/cpp/libfaiss_ext_benchs.so" "$stage/lib/"
 cp "${programs[@]}" "$stage/tests/bin/"
 for library in "$build"/cpp/cuda_sim/*.so*; do
@@ -134,7 +141,7 @@ cat >"$stage/MANIFEST.json" <<END
 {
  "version": "$version",
  "commit": "$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)",
- "faiss": "$(basename "$FAISS_PREFIX")",
+ "faiss": "$(basename "$(dirname "$(dirname "$faiss")")")",
  "cuda_major": "$(objdump -p "$stage/lib/libfaiss.so" | sed -n 's/.*NEEDED.*libcudart\.so\.//p')",
  "glibc": "$(needed GLIBC)",
  "libstdcxx": "$(needed GLIBCXX)",
