@@ -10,6 +10,9 @@
 # JOBS.
 # FAISS_PREFIX, FAISS_PYTHONPATH come from build/setup.env.
 
+# Read as a whole before it runs, so that an edit meanwhile does no harm.
+{
+
 . "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup/common.sh"
 cd "$root"
 . build/setup.env
@@ -159,3 +162,5 @@ mb=$(($(stat -c %s "$archive") / 1000000))
 [ "$mb" -lt "$limit_mb" ] ||
     die "$archive has $mb MB; less than $limit_mb are allowed" "carry fewer Pythons: PYTHONS=python3.12"
 say "$archive: $mb MB, for ${tags[*]}"
+exit
+}
