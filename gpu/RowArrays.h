@@ -42,6 +42,12 @@ class RowArrays {
     /// or with another one here if `other` is this object.
     void refuseOverlap(const RowArrays& other) const;
 
+    /// Lets the GPU's kernels write the arrays in host memory where they are,
+    /// and where the pageable ones pass through pinned memory, instead of in a
+    /// staging block: these need no copy by the GPU. Outputs only; managed
+    /// memory is copied as before. Returns their bytes a row. Throws CudaError.
+    size_t mapHost();
+
     /// Bytes that one row needs in a staging block; 0 if every array is used
     /// where it is.
     size_t stagedRowBytes() const {
@@ -50,6 +56,10 @@ class RowArrays {
     /// Of these, the bytes that go through pinned memory.
     size_t pinnedRowBytes() const {
         return pinnedRowBytes_;
+    }
+    /// Of these, the bytes that end in host memory.
+    size_t hostRowBytes() const {
+        return hostRowBytes_;
     }
     /// Whether some array lies in host memory.
     bool anyOnHost() const {
@@ -76,8 +86,10 @@ class RowArrays {
     std::vector<DeviceCopy> deviceCopies(
             idx_t first, char* block, char* pinned) const;
 
-    /// Device pointers to the tile's rows, one for each array.
-    std::vector<void*> devicePointers(idx_t first, char* block) const;
+    /// Device pointers to the tile's rows, one for each array. `pinned` is
+    /// looked at after mapHost only.
+    std::vector<void*> devicePointers(
+            idx_t first, char* block, char* pinned) const;
 
    private:
     /// How an array gets to or from the GPU.
@@ -117,6 +129,8 @@ class RowArrays {
     std::vector<Array> arrays_;
     size_t stagedRowBytes_ = 0;
     size_t pinnedRowBytes_ = 0;
+    size_t hostRowBytes_ = 0;
+    bool mapped_ = false;
     bool anyOnHost_ = false;
 
     // Of the tile laid out last.

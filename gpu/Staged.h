@@ -290,8 +290,8 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n,
             const InputRows& x,
             idx_t k,
-            const OutputRows& labels,
-            const OutputRows& distances,
+            OutputRows labels,
+            OutputRows distances,
             const TileWork& work,
             const faiss::SearchParameters* params) const {
         FAISS_THROW_IF_NOT_MSG(this->is_trained, "Index not trained");
@@ -306,6 +306,7 @@ class Staged : protected LockedBothEnds, public Base {
                     "search among selected ids (SearchParameters::sel) is not "
                     "supported by this GPU index");
         }
+        labels.byKernels = distances.byKernels = true;
         if (n > 0) {
             runStaged(n, {x}, {labels, distances}, work);
         }

@@ -95,7 +95,7 @@ class StagingPipeline::Call {
     void downloadTile(idx_t tile, Slot& slot);
 
     void layOut(idx_t rows);
-    void compute(idx_t first, char* inBlock, char* outBlock);
+    void compute(idx_t first, char* inBlock, char* outBlock, char* pinnedOut);
     char* inBlock(Slot& slot);
     char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
@@ -114,6 +114,9 @@ class StagingPipeline::Call {
 
     /// Whether the caller waits: some output is in host memory.
     bool blocking_ = false;
+    /// Whether the kernels are to write the host's results themselves, if this
+    /// is one tile.
+    bool mappable_ = false;
     /// Faiss' pinned buffer if results may go through it, else {nullptr, 0}.
     std::pair<void*, size_t> faissPinned_{nullptr, 0};
     cudaStream_t defaultStream_;
@@ -149,7 +152,9 @@ StagingPipeline::Call::Call(
     for (const InputRows& in : inputs) {
         inputs_.add(in.name, in.data, in.rowBytes);
     }
+    bool byKernels = true;
     for (const OutputRows& out : outputs) {
+        byKernels &= out.byKernels;
         if (out.behindLast) {
             outputs_.addBehindLast(out.name, out.rowBytes);
         } else {
@@ -166,6 +171,8 @@ StagingPipeline::Call::Call(
         faissPinned_ = faissPinned;
     }
     cut(pipe_.config_);
+    mappable_ = byKernels &&
+                n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
 
 void StagingPipeline::Call::cut(const StagedConfig& config) {
@@ -189,7 +196,7 @@ void StagingPipeline::Call::run() {
         // Everything is on the index's GPU: no copy, no event, no wait.
         layOut(n_);
         EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-        compute(0, nullptr, nullptr);
+        compute(0, nullptr, nullptr, nullptr);
         onFailure.disarm();
         return;
     }
@@ -207,6 +214,11 @@ void StagingPipeline::Call::run() {
 /// The shortest path: all on the default stream.
 void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    if (mappable_) {
+        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost();
+        layOut(n_);
+    }
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
     }
@@ -214,13 +226,12 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
     pipe_.copier_.copy(inputs_.hostCopies(0, pinnedIn.data()));
     pipe_.enqueue(
             inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
-    compute(0, inBlock, outBlock);
+    compute(0, inBlock, outBlock, pinnedOut);
     pipe_.enqueue(
             outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
     if (blocking_) {
@@ -242,12 +253,17 @@ void StagingPipeline::Call::runOneTile() {
 /// for the tile that had the slot before, in this call or an earlier one;
 /// an event never recorded holds up nothing.
 void StagingPipeline::Call::runTiles() {
-    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
-    prepareSlots();
+    if (!pipe_.uploadStream_) {
+        pipe_.uploadStream_.emplace();
+    }
+    if (!pipe_.start_) {
+        pipe_.start_.emplace();
+    }
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
-
+    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
+    prepareSlots();
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -336,12 +352,6 @@ void StagingPipeline::Call::reserveBlocks() {
 }
 
 void StagingPipeline::Call::prepareSlots() {
-    if (!pipe_.uploadStream_) {
-        pipe_.uploadStream_.emplace();
-    }
-    if (!pipe_.start_) {
-        pipe_.start_.emplace();
-    }
     reserveBlocks();
     for (int s = 0; s < plan_.depth; ++s) {
         if (blocking_ && inputs_.packedBytes() > 0) {
@@ -391,7 +401,7 @@ void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
     if (outputs_.stagedRowBytes() > 0) {
         slot.downloaded.orderBefore(defaultStream_);
     }
-    compute(plan_.firstRow(tile), inBlock(slot), outBlock(slot));
+    compute(plan_.firstRow(tile), inBlock(slot), outBlock(slot), nullptr);
     slot.computed.record(defaultStream_);
 }
 
@@ -416,9 +426,9 @@ void StagingPipeline::Call::layOut(idx_t rows) {
 }
 
 void StagingPipeline::Call::compute(
-        idx_t first, char* inBlock, char* outBlock) {
-    const auto in = inputs_.devicePointers(first, inBlock);
-    const auto out = outputs_.devicePointers(first, outBlock);
+        idx_t first, char* inBlock, char* outBlock, char* pinnedOut) {
+    const auto in = inputs_.devicePointers(first, inBlock, nullptr);
+    const auto out = outputs_.devicePointers(first, outBlock, pinnedOut);
     work_(first, rows_, in.data(), out.data());
 }
 

@@ -30,12 +30,14 @@ struct InputRows {
 /// A row-major array that a call writes and never reads, [n, rowBytes]; host or
 /// device memory. data == nullptr: computed because the work must put it
 /// somewhere, then dropped. behindLast: it begins where the output before it
-/// ends, in the same allocation, and `data` is not looked at.
+/// ends, in the same allocation, and `data` is not looked at. byKernels: the
+/// work writes it with kernels alone, which can do so in pinned memory.
 struct OutputRows {
     const char* name;
     void* data;
     size_t rowBytes;
     bool behindLast = false;
+    bool byKernels = false;
 };
 
 /// Enqueues the computation of rows [first, first + rows) on the index's
