@@ -7,15 +7,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test faiss-tests fuzz mutation sanitize soak setup build
-.PHONY: install format clean
+.PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak
+.PHONY: setup build install wheel format clean
+.PHONY: bench bench-smoke bench-report bundle
 
 PRESET ?= ci
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 	@cmake/setup/demo.sh
@@ -27,6 +28,9 @@ test: build ## every test that this machine can run
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours
 	@. build/setup.env && tests/faiss_tests.py $(BUILD)
 
+faiss-benchs: build ## Faiss' own benchmark scripts, with both; GPU=1 on this machine's GPU
+	@. build/setup.env && "$$FAISS_EXT_PYTHON" tests/faiss_benchs.py $(BUILD) $(if $(GPU),--gpu)
+
 fuzz: build ## the array parsers and the array entry, for SECONDS each (default 60)
 	@cmake/setup/fuzz.sh
 	@. build/setup.env && tests/fuzz/run.sh $(BUILD) $(or $(SECONDS),60)
@@ -37,11 +41,23 @@ setup: ## system packages, Python packages, Faiss (10 minutes on 2 cores the fir
 build: setup ## the library, the Python module and the tests
 	@echo "==> building faiss_ext, preset $(PRESET) (about 3 minutes on 2 cores the first time)" >&2
 	@. build/setup.env && \
-	cmake --preset $(PRESET) -U faiss_DIR -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	cmake --preset $(PRESET) -U faiss_DIR -U '*Python_*' -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
 	    -DPython_EXECUTABLE="$$FAISS_EXT_PYTHON" \
 	    $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	    >$(BUILD).configure.log || { cat $(BUILD).configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
+
+bench: build ## the benchmarks, on a GPU: SECONDS=1800, record into benchs/results
+	@. build/setup.env && benchs/run.sh $(BUILD) --out benchs/results --seconds $(or $(SECONDS),1800)
+
+bench-smoke: build ## the benchmarks, tiny and on the simulator: no figures, keeps nothing
+	@. build/setup.env && benchs/run.sh $(BUILD) --smoke
+
+bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
+	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
+
+bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
+	@bundle/make_bundle.sh
 
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
 	@. build/setup.env && tests/mutation/run.py build/mutation
@@ -53,7 +69,7 @@ sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitiz
 	        >build/$$preset.configure.log && \
 	    cmake --build build/$$preset -j $(JOBS) && \
 	    TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
-	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' \
+	    ctest --test-dir build/$$preset -L '^sim$$' -E 'consumer|python' -j $(JOBS) \
 	        --output-on-failure --no-tests=error || exit 1; \
 	done
 
@@ -64,8 +80,11 @@ install: ## the C++ library to PREFIX (default /usr/local), from the preset `rel
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 
+wheel: build ## a Python wheel that carries its Faiss, into dist/, tried out; PYTHON=python3.12
+	@cmake/setup/wheel.sh $(BUILD)
+
 format: ## lay out the C++ code
 	@git ls-files -- '*.h' '*.cpp' | xargs clang-format -i
 
 clean: ## remove what was built here; the cached Faiss stays
-	@rm -rf build demo
+	@rm -rf build demo dist

@@ -186,6 +186,31 @@ void giveBack(PyObject* owner) {
     PyErr_Restore(type, value, traceback);
 }
 
+/// The interpreter's lock released for one scope.
+class Unlocked {
+   public:
+    ~Unlocked() {
+        PyEval_RestoreThread(state_);
+    }
+
+   private:
+    PyThreadState* state_ = PyEval_SaveThread();
+};
+
+/// What keeps a lent buffer. Its end takes the resources' lock, and a thread
+/// that holds this may be waiting for the interpreter's (PythonAllocator), so
+/// that one is released first, if this thread has it.
+std::shared_ptr<void> keep(std::shared_ptr<gpu::DeviceBuffer> buffer) {
+    void* data = buffer->data();
+    return std::shared_ptr<void>(
+            data, [buffer = std::move(buffer)](void*) mutable {
+                if (Py_IsInitialized() && PyGILState_Check()) {
+                    Unlocked unlocked;
+                    buffer.reset();
+                }
+            });
+}
+
 template <class Managed>
 void dropUntaken(PyObject* capsule, const char* name) {
     // A taker renames the capsule, and calls the deleter itself.
@@ -311,8 +336,9 @@ PyObject* lendBuffer(
     return guarded([&] {
         void* data = buffer->data();
         const int device = buffer->device();
+        buffer->lend();
         return lend(
-                {std::move(buffer),
+                {keep(std::move(buffer)),
                  data,
                  typeOf("array", dtypeKind, dtypeBits),
                  toInt64s("array", shape, "shape"),
@@ -336,12 +362,6 @@ PyObject* lendHostCopy(
                 toInt64s("array", shape, "shape"),
                 {gpu::dlpack::kCpu, 0},
                 true};
-        struct Unlocked {
-            PyThreadState* state = PyEval_SaveThread();
-            ~Unlocked() {
-                PyEval_RestoreThread(state);
-            }
-        };
         {
             Unlocked unlocked;
             // Aligned for whatever borrows it.

@@ -1,7 +1,7 @@
 # What faiss_ext adds to Faiss or puts in the place of its own. Everything else
 # that `faiss` exports is there too; Faiss has no stubs.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy
@@ -25,6 +25,32 @@ class StagedConfig:
     copyThreads: int
     copyChunkBytes: int
     def __init__(self) -> None: ...
+
+class StageSpan:
+    stage: str
+    lane: str
+    tile: int
+    bytes: int
+    begin: float
+    end: float
+    @property
+    def seconds(self) -> float: ...
+
+class SearchProfile:
+    spans: list[StageSpan]
+    seconds: float
+    clock_error: float
+    tiles: int
+    def __init__(
+        self,
+        spans: Iterable[StageSpan],
+        seconds: float,
+        clock_error: float,
+        tiles: int,
+    ) -> None: ...
+    def busy(self) -> dict[str, float]: ...
+    def moved(self) -> dict[str, int]: ...
+    def caller(self) -> dict[str, float]: ...
 
 class DeviceArray:
     shape: tuple[int, ...]
@@ -60,6 +86,15 @@ class GpuIndexFlat:
         D: Any = None,
         I: Any = None,
     ) -> tuple[Any, Any]: ...
+    def profile_search(
+        self,
+        x: Any,
+        k: SupportsIndex,
+        *,
+        params: Any = None,
+        D: Any = None,
+        I: Any = None,
+    ) -> tuple[Any, Any, SearchProfile]: ...
     def assign(self, x: Any, k: SupportsIndex = 1, labels: Any = None) -> Any: ...
     def reconstruct(self, key: SupportsIndex, x: Any = None) -> Any: ...
     def reconstruct_n(

@@ -13,10 +13,10 @@ from typing import NoReturn
 
 import faiss_ext
 
-from .commands import info, knn, run
+from .commands import info, knn, profile, run
 from .errors import UserError
 
-_COMMANDS = {"knn": knn, "run": run, "info": info}
+_COMMANDS = {"knn": knn, "profile": profile, "run": run, "info": info}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

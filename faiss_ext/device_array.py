@@ -21,6 +21,7 @@ class DeviceArray:
     """
 
     def __init__(self, buffer: Any, shape: tuple, dtype: Any):
+        buffer.lend()
         self._buffer = buffer
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)

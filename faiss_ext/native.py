@@ -14,7 +14,10 @@ from .device_array import DeviceArray
 from .errors import InvalidArray
 from .index_methods import add_methods
 from .pinned import pinned_empty, pinned_pool_stats, trim
+from .pooled_resources import PooledGpuResources
+from .profile_search import profile_search
 from .same_faiss import check_same_faiss
+from .search_profile import SearchProfile, StageSpan
 from .swigfaiss_ext import (
     GpuIndexFlat,
     GpuIndexFlatIP,
@@ -28,6 +31,9 @@ __all__ = [
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
     "InvalidArray",
+    "PooledGpuResources",
+    "SearchProfile",
+    "StageSpan",
     "StagedConfig",
     "downcast_index",
     "index_cpu_to_all_gpus",
@@ -46,6 +52,7 @@ check_same_faiss()
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)
+    _class.profile_search = profile_search
 
 # In Faiss a GpuIndexFlatL2 is a GpuIndexFlat. Ours derive from Faiss' classes
 # one by one, so Python is told here; every method that C++ must see under its

@@ -34,7 +34,7 @@ class OtherFaiss(ImportError):
 
 
 def check_same_faiss() -> None:
-    """Compare the version, then the library that is loaded.
+    """Compare the version, then the library that is loaded, then SWIG's tables.
 
     Raises
     ------
@@ -51,4 +51,11 @@ def check_same_faiss() -> None:
         raise OtherFaiss(
             f"the module 'faiss' ({faiss.__file__}) does not use the library "
             "that the native part is linked to; build faiss_ext on that Faiss"
+        )
+    if not native.shares_types_with_faiss():
+        raise OtherFaiss(
+            "the native part and the module 'faiss' were made with versions of "
+            "SWIG that do not fit each other (4.0 to 4.3 do, and 4.4 and later "
+            "do): build faiss_ext with the one that swigfaiss.py beside "
+            f"{faiss.__file__} names"
         )

@@ -32,9 +32,19 @@ bool contextLost(cudaStream_t stream) noexcept {
     return true;
 }
 
-Event::Event() {
-    FAISS_EXT_CUDA_TRY(
-            cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+void waitForDevice(int device) noexcept {
+    try {
+        DeviceGuard current(device);
+        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+    } catch (const CudaError&) {
+        // Lost: it does nothing any more.
+    }
+}
+
+Event::Event() : Event(cudaEventDisableTiming) {}
+
+Event::Event(unsigned flags) {
+    FAISS_EXT_CUDA_TRY(cudaEventCreateWithFlags(&event_, flags));
 }
 
 Event::~Event() {
@@ -72,6 +82,15 @@ bool Event::reached() const {
     }
     FAISS_EXT_CUDA_TRY(status);
     return true;
+}
+
+TimingEvent::TimingEvent() : Event(cudaEventDefault) {}
+
+double TimingEvent::secondsSince(const TimingEvent& earlier) const {
+    float milliseconds = 0;
+    FAISS_EXT_CUDA_TRY(
+            cudaEventElapsedTime(&milliseconds, earlier.event_, event_));
+    return milliseconds / 1e3;
 }
 
 Stream::Stream() {

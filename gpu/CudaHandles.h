@@ -29,6 +29,10 @@ class FAISS_EXT_API DeviceGuard {
 /// another one. Does not wait, does not throw.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
+/// Waits until `device` has done all work of all streams, or its CUDA context
+/// is lost. Does not throw.
+FAISS_EXT_API void waitForDevice(int device) noexcept;
+
 /// A CUDA event without timing, on the device that is current when it is made.
 class FAISS_EXT_API Event {
    public:
@@ -52,8 +56,22 @@ class FAISS_EXT_API Event {
     /// Whether the mark is reached; does not wait. Throws CudaError.
     bool reached() const;
 
-   private:
+   protected:
+    explicit Event(unsigned flags);
+
     cudaEvent_t event_ = nullptr;
+};
+
+/// An event that also tells when the GPU reached it.
+class FAISS_EXT_API TimingEvent : public Event {
+   public:
+    /// Throws CudaError.
+    TimingEvent();
+
+    /// Seconds on the GPU from the mark of `earlier` to this one's, to about
+    /// half a microsecond; both are reached, and on the same device. Throws
+    /// CudaError.
+    double secondsSince(const TimingEvent& earlier) const;
 };
 
 /// A stream that does not join the legacy default stream.

@@ -19,9 +19,9 @@ DeviceBuffer::DeviceBuffer(
         : resources_(std::move(resources)),
           lock_(lockOf(resources_.get())),
           device_(device),
-          bytes_(bytes),
-          stream_(resources_->getDefaultStream(device)) {
+          bytes_(bytes) {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
+    stream_ = resources_->getDefaultStream(device);
     DeviceGuard current(device);
     data_ = resources_->allocMemory(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,
@@ -34,6 +34,10 @@ DeviceBuffer::DeviceBuffer(
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
     if (!contextLost(resources_->getDefaultStream(device_))) {
+        if (lent_) {
+            // As cudaFree does by itself, and a pool does not.
+            waitForDevice(device_);
+        }
         resources_->deallocMemory(device_, data_);
     } else {
         // The CUDA context is lost. Faiss' resources abort the process when

@@ -15,7 +15,7 @@ namespace gpu {
 /// Device memory from Faiss' resources that may outlive the index it was made
 /// for: the home of results that a caller asked for on the GPU without giving
 /// arrays. Not movable; freed at the end of its life, in the order of the
-/// resources' default stream.
+/// resources' default stream, and of all streams once it was lent.
 class FAISS_EXT_API DeviceBuffer {
    public:
     /// `bytes` of memory on `device`, usable in the order of the default stream
@@ -45,6 +45,13 @@ class FAISS_EXT_API DeviceBuffer {
         return stream_;
     }
 
+    /// Told before code of others gets the address. On which streams it uses
+    /// the memory is not known, so the end of this buffer then waits for the
+    /// GPU.
+    void lend() noexcept {
+        lent_ = true;
+    }
+
     /// A copy with a life of its own, made in the order of stream(); does not
     /// wait. Throws faiss::FaissException if there is not enough memory,
     /// CudaError.
@@ -59,8 +66,10 @@ class FAISS_EXT_API DeviceBuffer {
     const std::shared_ptr<std::recursive_mutex> lock_;
     const int device_;
     const size_t bytes_;
-    const cudaStream_t stream_;
+    // Set once the lock is taken.
+    cudaStream_t stream_ = nullptr;
     void* data_ = nullptr;
+    bool lent_ = false;
 };
 
 } // namespace gpu

@@ -11,6 +11,7 @@ CudaError::CudaError(cudaError_t code, const std::string& doing)
 
 // Out of line, so that the type information of each class has one home and an
 // exception is caught by its type across library boundaries.
+AllocationError::~AllocationError() = default;
 InvalidArray::~InvalidArray() = default;
 Unsupported::~Unsupported() = default;
 

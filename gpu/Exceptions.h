@@ -27,6 +27,14 @@ class FAISS_EXT_API CudaError : public faiss::FaissException {
     cudaError_t code_;
 };
 
+/// The pool that a PooledGpuResources takes memory from gave none, or none that
+/// can be used; with the pool's own text.
+class FAISS_EXT_API AllocationError : public faiss::FaissException {
+   public:
+    using faiss::FaissException::FaissException;
+    ~AllocationError() override;
+};
+
 /// An argument is no array that this call can take: a null or foreign pointer,
 /// a device array shorter than it must be, arrays that overlap. Nothing was
 /// read, written or enqueued.

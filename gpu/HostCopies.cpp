@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -12,13 +13,15 @@ namespace gpu {
 void HostCopies::reset(size_t steps) {
     steps_.clear();
     steps_.reserve(steps);
-    std::lock_guard<std::mutex> guard(mutex_);
     abandoned_ = false;
 }
 
-void HostCopies::enqueue(std::vector<HostCopy>&& pieces, cudaStream_t stream) {
+void HostCopies::enqueue(
+        std::vector<HostCopy>&& pieces,
+        cudaStream_t stream,
+        HostInterval* timed) {
     FAISS_THROW_IF_NOT(steps_.size() < steps_.capacity());
-    steps_.push_back({this, std::move(pieces)});
+    steps_.push_back({this, std::move(pieces), timed});
     FAISS_EXT_CUDA_TRY(cudaLaunchHostFunc(stream, runStep, &steps_.back()));
 }
 
@@ -33,7 +36,14 @@ void CUDART_CB HostCopies::runStep(void* step) {
     if (self->owner->abandoned_) {
         return;
     }
+    NvtxRange range("host copies", -1);
+    if (self->timed) {
+        self->timed->begin = HostInterval::Clock::now();
+    }
     self->owner->copier_.copy(self->pieces);
+    if (self->timed) {
+        self->timed->end = HostInterval::Clock::now();
+    }
 }
 
 } // namespace gpu

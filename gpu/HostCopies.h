@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <faiss_ext/gpu/CopyTeam.h>
+#include <faiss_ext/gpu/StageRecorder.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 
 namespace faiss_ext {
@@ -51,8 +52,12 @@ class HostCopies {
     void reset(size_t steps);
 
     /// Adds `pieces` as one step and enqueues it on `stream`. The memory must
-    /// stay until the step is done. Throws CudaError.
-    void enqueue(std::vector<HostCopy>&& pieces, cudaStream_t stream);
+    /// stay until the step is done. `timed`, if given, is set to when the step
+    /// was under way. Throws CudaError.
+    void enqueue(
+            std::vector<HostCopy>&& pieces,
+            cudaStream_t stream,
+            HostInterval* timed);
 
     /// No step that has not begun touches memory any more, and none is under
     /// way when this returns: for a caller that gives up on a failed stream.
@@ -62,12 +67,14 @@ class HostCopies {
     struct Step {
         HostCopies* owner;
         std::vector<HostCopy> pieces;
+        HostInterval* timed;
     };
 
     static void CUDART_CB runStep(void* step);
 
     const HostCopier copier_;
     std::mutex mutex_;
+    // Under mutex_ while steps are enqueued.
     bool abandoned_ = false;
     // Reserved by reset, so that the addresses handed to CUDA stay valid.
     std::vector<Step> steps_;

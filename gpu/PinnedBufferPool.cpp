@@ -50,7 +50,7 @@ PinnedBufferPool::PinnedBufferPool(size_t capacity, TransferCounters& counters)
 PinnedBufferPool::~PinnedBufferPool() {
     for (auto& pending : pending_) {
         try {
-            pending.event.wait();
+            pending.event->wait();
         } catch (const CudaError&) {
             // Either the GPU no longer works on anything, or this waits.
             FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
@@ -91,37 +91,89 @@ PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
 }
 
 PinnedBuffer PinnedBufferPool::tryAcquire(size_t bytes) {
-    const size_t size = bucketSize(bytes);
+    Request request{bucketSize(bytes), nullptr};
     while (true) {
-        if (char* data = takeIdle(size)) {
-            return PinnedBuffer(this, data, size);
-        }
-        if (reclaimReached()) {
-            continue;
-        }
-        if (reserve(size)) {
-            void* data = nullptr;
-            const cudaError_t status =
-                    cudaHostAlloc(&data, size, cudaHostAllocDefault);
-            if (status != cudaSuccess) {
-                std::lock_guard<std::mutex> guard(mutex_);
-                pinnedBytes_ -= size;
-            }
-            FAISS_EXT_CUDA_TRY(status);
-            ++counters_.pinnedAllocations;
-            return PinnedBuffer(this, static_cast<char*>(data), size);
-        }
-        if (size > capacity_ ||
-            !(unpinOneIdle() || reclaimOldest() || waitForOtherThreads())) {
-            return PinnedBuffer();
+        const Step step = nextStep(request);
+        switch (step.kind) {
+            case Step::Lend:
+                return PinnedBuffer(this, step.data, request.size);
+            case Step::Pin:
+                return PinnedBuffer(this, pin(request.size), request.size);
+            case Step::GiveUp:
+                return PinnedBuffer();
+            default:
+                perform(step, request);
         }
     }
 }
 
 void PinnedBufferPool::trim() {
-    reclaimReached();
-    while (unpinOneIdle()) {
+    Request request{0, nullptr};
+    for (Step step = nextStep(request); step.kind != Step::GiveUp;
+         step = nextStep(request)) {
+        perform(step, request);
     }
+}
+
+/// All that a request decides by is looked at under one lock: whoever gives up
+/// did so while every buffer was lent.
+PinnedBufferPool::Step PinnedBufferPool::nextStep(const Request& request) {
+    const size_t size = request.size;
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (size > capacity_) {
+        return {Step::GiveUp, nullptr, nullptr};
+    }
+    if (char* data = takeIdle(size)) {
+        return {Step::Lend, data, nullptr};
+    }
+    const auto oldest = pending_.empty() ? nullptr : pending_.front().event;
+    if (oldest && oldest != request.unreached) {
+        return {Step::LookAtOldest, nullptr, oldest};
+    }
+    if (size > 0 && size <= capacity_ - pinnedBytes_) {
+        pinnedBytes_ += size;
+        return {Step::Pin, nullptr, nullptr};
+    }
+    if (char* data = takeAnyIdle()) {
+        return {Step::Unpin, data, nullptr};
+    }
+    if (size > 0 && oldest) {
+        return {Step::WaitForOldest, nullptr, oldest};
+    }
+    return {Step::GiveUp, nullptr, nullptr};
+}
+
+/// A step that gives the request no buffer.
+void PinnedBufferPool::perform(const Step& step, Request& request) {
+    switch (step.kind) {
+        case Step::LookAtOldest:
+            if (step.event->reached()) {
+                settle(step.event);
+            } else {
+                request.unreached = step.event;
+            }
+            break;
+        case Step::WaitForOldest:
+            ++counters_.hostWaits;
+            step.event->wait();
+            settle(step.event);
+            break;
+        default:
+            FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(step.data));
+    }
+}
+
+/// Pins what nextStep has counted as pinned.
+char* PinnedBufferPool::pin(size_t size) {
+    void* data = nullptr;
+    const cudaError_t status = cudaHostAlloc(&data, size, cudaHostAllocDefault);
+    if (status != cudaSuccess) {
+        std::lock_guard<std::mutex> guard(mutex_);
+        pinnedBytes_ -= size;
+    }
+    FAISS_EXT_CUDA_TRY(status);
+    ++counters_.pinnedAllocations;
+    return static_cast<char*>(data);
 }
 
 void PinnedBufferPool::release(char* data, size_t size) {
@@ -131,15 +183,24 @@ void PinnedBufferPool::release(char* data, size_t size) {
 
 void PinnedBufferPool::releaseAfter(
         char* data, size_t size, cudaStream_t stream) {
-    Event event = takeEvent();
-    event.record(stream);
+    auto event = std::make_shared<Event>();
+    event->record(stream);
     std::lock_guard<std::mutex> guard(mutex_);
     pending_.push_back({data, size, std::move(event)});
 }
 
-/// An idle buffer of exactly this bucket, or nullptr.
-char* PinnedBufferPool::takeIdle(size_t size) {
+/// The GPU is done with the buffer released first: it may be lent again.
+void PinnedBufferPool::settle(const std::shared_ptr<const Event>& reached) {
     std::lock_guard<std::mutex> guard(mutex_);
+    // Unless another thread that looked at it, too, has said so already.
+    if (!pending_.empty() && pending_.front().event == reached) {
+        idle_[pending_.front().size].push_back(pending_.front().data);
+        pending_.pop_front();
+    }
+}
+
+/// An idle buffer of exactly this bucket, or nullptr; under the lock.
+char* PinnedBufferPool::takeIdle(size_t size) {
     auto bucket = idle_.find(size);
     if (bucket == idle_.end() || bucket->second.empty()) {
         return nullptr;
@@ -149,130 +210,15 @@ char* PinnedBufferPool::takeIdle(size_t size) {
     return data;
 }
 
-/// Counts `size` more bytes as pinned if the capacity allows it.
-bool PinnedBufferPool::reserve(size_t size) {
-    std::lock_guard<std::mutex> guard(mutex_);
-    if (size > capacity_ - pinnedBytes_) {
-        return false;
-    }
-    pinnedBytes_ += size;
-    return true;
-}
-
-/// Takes the buffer that was released first out of the queue, to be looked at
-/// without the lock; nothing if none is pending. It must be settled or put
-/// back, and until then `acquire` does not count it as out of reach.
-std::optional<PinnedBufferPool::Pending> PinnedBufferPool::takeOldest() {
-    std::lock_guard<std::mutex> guard(mutex_);
-    if (pending_.empty()) {
-        return std::nullopt;
-    }
-    std::optional<Pending> oldest(std::move(pending_.front()));
-    pending_.pop_front();
-    ++beingLookedAt_;
-    return oldest;
-}
-
-void PinnedBufferPool::putBack(Pending&& pending) {
-    std::lock_guard<std::mutex> guard(mutex_);
-    pending_.push_front(std::move(pending));
-    --beingLookedAt_;
-    lookedAt_.notify_all();
-}
-
-/// The GPU is done with the buffer: it may be lent again.
-void PinnedBufferPool::settle(Pending&& pending) {
-    std::lock_guard<std::mutex> guard(mutex_);
-    idle_[pending.size].push_back(pending.data);
-    events_.push_back(std::move(pending.event));
-    --beingLookedAt_;
-    lookedAt_.notify_all();
-}
-
-/// Makes pending buffers idle whose events are reached; tells whether any was.
-bool PinnedBufferPool::reclaimReached() {
-    bool any = false;
-    while (auto pending = takeOldest()) {
-        bool reached = false;
-        try {
-            reached = pending->event.reached();
-        } catch (...) {
-            putBack(std::move(*pending));
-            throw;
-        }
-        if (!reached) {
-            putBack(std::move(*pending));
-            break;
-        }
-        settle(std::move(*pending));
-        any = true;
-    }
-    return any;
-}
-
-/// Waits for the buffer that was released first and makes it idle; false if
-/// none is pending.
-bool PinnedBufferPool::reclaimOldest() {
-    auto pending = takeOldest();
-    if (!pending) {
-        return false;
-    }
-    ++counters_.hostWaits;
-    try {
-        pending->event.wait();
-    } catch (...) {
-        putBack(std::move(*pending));
-        throw;
-    }
-    settle(std::move(*pending));
-    return true;
-}
-
-/// Whether another thread has a pending buffer in hand; if so, waits until it
-/// has let go of it.
-bool PinnedBufferPool::waitForOtherThreads() {
-    std::unique_lock<std::mutex> guard(mutex_);
-    if (beingLookedAt_ == 0) {
-        return false;
-    }
-    lookedAt_.wait(guard, [this] { return beingLookedAt_ == 0; });
-    return true;
-}
-
-/// Unpins one idle buffer of any size; false if there is none.
-bool PinnedBufferPool::unpinOneIdle() {
-    char* data = nullptr;
-    size_t size = 0;
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        for (auto& bucket : idle_) {
-            if (!bucket.second.empty()) {
-                size = bucket.first;
-                data = bucket.second.back();
-                bucket.second.pop_back();
-                break;
-            }
+/// An idle buffer of any size, to be unpinned, or nullptr; under the lock.
+char* PinnedBufferPool::takeAnyIdle() {
+    for (auto& bucket : idle_) {
+        if (char* data = takeIdle(bucket.first)) {
+            pinnedBytes_ -= bucket.first;
+            return data;
         }
     }
-    if (!data) {
-        return false;
-    }
-    FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(data));
-    std::lock_guard<std::mutex> guard(mutex_);
-    pinnedBytes_ -= size;
-    return true;
-}
-
-Event PinnedBufferPool::takeEvent() {
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        if (!events_.empty()) {
-            Event event = std::move(events_.back());
-            events_.pop_back();
-            return event;
-        }
-    }
-    return Event();
+    return nullptr;
 }
 
 } // namespace gpu

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 #include <faiss_ext/gpu/CudaHandles.h>
@@ -55,12 +54,14 @@ class FAISS_EXT_API PinnedBuffer {
 /// lent again; a buffer still in use by the GPU waits for its event first.
 ///
 /// Safe for any number of threads. No CUDA call is made while the pool's lock
-/// is held. Buffers must be back before the pool is destroyed, which waits for
-/// the events of those released with `releaseAfter`.
+/// is held: what to do is decided under it, and done without it. Buffers must
+/// be back before the pool is destroyed, which waits for the events of those
+/// released with `releaseAfter`.
 class FAISS_EXT_API PinnedBufferPool {
    public:
-    /// At most `capacity` bytes are pinned at any time. `counters` is told of
-    /// waits and allocations, and must outlive the pool.
+    /// At most `capacity` bytes are pinned at any time, apart from what another
+    /// thread is about to unpin. `counters` is told of waits and allocations,
+    /// and must outlive the pool.
     PinnedBufferPool(size_t capacity, TransferCounters& counters);
     ~PinnedBufferPool();
 
@@ -95,26 +96,40 @@ class FAISS_EXT_API PinnedBufferPool {
    private:
     friend class PinnedBuffer;
 
-    /// A buffer that the GPU may still use.
+    /// A buffer that the GPU may still use. The event belongs to this one
+    /// release, and is shared with those who look at it.
     struct Pending {
         char* data;
         size_t size;
-        Event event;
+        std::shared_ptr<const Event> event;
     };
 
+    /// What a request does next.
+    struct Step {
+        enum Kind { Lend, LookAtOldest, Pin, Unpin, WaitForOldest, GiveUp };
+        Kind kind;
+        /// Lend, Unpin: an idle buffer, which is the request's from now on.
+        char* data;
+        /// LookAtOldest, WaitForOldest: of the buffer released first.
+        std::shared_ptr<const Event> event;
+    };
+
+    /// The request for one buffer or, with size 0, for all that can be
+    /// unpinned.
+    struct Request {
+        const size_t size;
+        /// Of the buffer released first, where it was looked at in vain.
+        std::shared_ptr<const Event> unreached;
+    };
+
+    Step nextStep(const Request& request);
+    void perform(const Step& step, Request& request);
+    char* pin(size_t size);
     void release(char* data, size_t size);
     void releaseAfter(char* data, size_t size, cudaStream_t stream);
-
+    void settle(const std::shared_ptr<const Event>& reached);
     char* takeIdle(size_t size);
-    bool reserve(size_t size);
-    std::optional<Pending> takeOldest();
-    void putBack(Pending&& pending);
-    void settle(Pending&& pending);
-    bool reclaimReached();
-    bool reclaimOldest();
-    bool waitForOtherThreads();
-    bool unpinOneIdle();
-    Event takeEvent();
+    char* takeAnyIdle();
 
     const size_t capacity_;
     TransferCounters& counters_;
@@ -123,10 +138,8 @@ class FAISS_EXT_API PinnedBufferPool {
     // All below: under mutex_.
     size_t pinnedBytes_ = 0;
     std::map<size_t, std::vector<char*>> idle_;
+    // In the order of release.
     std::deque<Pending> pending_;
-    int beingLookedAt_ = 0;
-    std::condition_variable lookedAt_;
-    std::vector<Event> events_;
 };
 
 } // namespace gpu

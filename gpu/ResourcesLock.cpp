@@ -11,31 +11,27 @@ namespace {
 struct Common {
     std::recursive_mutex lock;
     CopyTeam copyTeam;
+    /// How many pointers to it there are.
+    size_t uses = 0;
 };
 
 std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
     // Never destroyed: indexes may outlive static destruction.
     static auto& registryLock = *new std::mutex;
-    static auto& registry = *new std::unordered_map<
-            const faiss::gpu::GpuResources*,
-            std::weak_ptr<Common>>;
+    static auto& registry =
+            *new std::unordered_map<const faiss::gpu::GpuResources*, Common>;
 
+    // Uses are counted under the registry's lock, so that who makes a lock anew
+    // comes after all who held the one before.
     std::lock_guard<std::mutex> guard(registryLock);
-    auto& entry = registry[resources];
-    auto common = entry.lock();
-    if (!common) {
-        common = std::shared_ptr<Common>(new Common, [resources](Common* c) {
-            delete c;
-            std::lock_guard<std::mutex> guard(registryLock);
-            auto it = registry.find(resources);
-            // A new one may have taken the place meanwhile.
-            if (it != registry.end() && it->second.expired()) {
-                registry.erase(it);
-            }
-        });
-        entry = common;
-    }
-    return common;
+    Common& common = registry[resources];
+    ++common.uses;
+    return {&common, [resources](Common* used) {
+                std::lock_guard<std::mutex> guard(registryLock);
+                if (--used->uses == 0) {
+                    registry.erase(resources);
+                }
+            }};
 }
 
 } // namespace

@@ -114,8 +114,11 @@ void RowArrays::refuseOverlap(const RowArrays& other) const {
     }
 }
 
-size_t RowArrays::mapHost() {
+size_t RowArrays::mapHost(char* pinned) {
     mapped_ = true;
+    if (pinned) {
+        passage_ = mapped(pinned);
+    }
     size_t rowBytes = pinnedRowBytes_;
     for (Array& array : arrays_) {
         if (array.route == Route::Copied &&
@@ -204,12 +207,8 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
     return copies;
 }
 
-std::vector<void*> RowArrays::devicePointers(
-        idx_t first, char* block, char* pinned) const {
-    char* passage = block;
-    if (mapped_ && packedBytes_ > 0) {
-        passage = mapped(pinned);
-    }
+std::vector<void*> RowArrays::devicePointers(idx_t first, char* block) const {
+    char* passage = mapped_ ? passage_ : block;
     std::vector<void*> pointers;
     for (const Array& array : arrays_) {
         if (array.route == Route::InPlace) {

@@ -43,10 +43,10 @@ class RowArrays {
     void refuseOverlap(const RowArrays& other) const;
 
     /// Lets the GPU's kernels write the arrays in host memory where they are,
-    /// and where the pageable ones pass through pinned memory, instead of in a
-    /// staging block: these need no copy by the GPU. Outputs only; managed
-    /// memory is copied as before. Returns their bytes a row. Throws CudaError.
-    size_t mapHost();
+    /// and the pageable ones to `pinned`, from where hostCopies takes them:
+    /// these need no copy by the GPU. Outputs only; managed memory is copied as
+    /// before. Returns their bytes a row. Throws CudaError.
+    size_t mapHost(char* pinned);
 
     /// Bytes that one row needs in a staging block; 0 if every array is used
     /// where it is.
@@ -86,10 +86,8 @@ class RowArrays {
     std::vector<DeviceCopy> deviceCopies(
             idx_t first, char* block, char* pinned) const;
 
-    /// Device pointers to the tile's rows, one for each array. `pinned` is
-    /// looked at after mapHost only.
-    std::vector<void*> devicePointers(
-            idx_t first, char* block, char* pinned) const;
+    /// Device pointers to the tile's rows, one for each array.
+    std::vector<void*> devicePointers(idx_t first, char* block) const;
 
    private:
     /// How an array gets to or from the GPU.
@@ -131,6 +129,8 @@ class RowArrays {
     size_t pinnedRowBytes_ = 0;
     size_t hostRowBytes_ = 0;
     bool mapped_ = false;
+    /// Then: where the GPU has the pinned memory that pageable arrays pass.
+    char* passage_ = nullptr;
     bool anyOnHost_ = false;
 
     // Of the tile laid out last.

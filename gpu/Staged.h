@@ -10,9 +10,12 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/StreamOrder.h>
 #include <faiss_ext/gpu/TransferStats.h>
 
 namespace faiss_ext {
@@ -56,9 +59,9 @@ class Staged : protected LockedBothEnds, public Base {
         this->endConstruction();
     }
 
+    /// The pipeline ends before the resources that it uses, under their lock.
     ~Staged() override {
         this->beginDestruction();
-        pipeline_.reset();
     }
 
     /// The k nearest stored vectors of each query: x [n, d] float32,
@@ -77,10 +80,32 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)},
+                resultsAt(labels, distances, k),
                 searchWork(k, params),
                 params);
+    }
+
+    /// `search`, and where its time went (SearchProfile). Returns when the
+    /// outputs are complete, wherever they lie; waits a few times more than
+    /// `search`. Work in flight on the index's default stream is waited for
+    /// first, and not counted. n = 0: an empty profile.
+    SearchProfile profile_search(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params = nullptr) const {
+        NvtxRange range("search", n);
+        const InputRows in{"x", x, this->d * sizeof(float)};
+        const auto out = resultsAt(labels, distances, k);
+        checkSearch(n, in, k, out, params);
+        if (n == 0) {
+            return {};
+        }
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        return pipeline_->profile(n, {in}, out, searchWork(k, params));
     }
 
     /// `search` into one block of memory: results is [n, k] int64 labels, then
@@ -99,8 +124,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {"results", results, k * sizeof(idx_t)},
-                {"results", nullptr, k * sizeof(float), true},
+                {{"results", results, k * sizeof(idx_t), kByKernels},
+                 {"results", nullptr, k * sizeof(float), kByKernels, true}},
                 searchWork(k, params),
                 params);
     }
@@ -119,8 +144,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * faiss::get_numeric_type_size(type)},
                 k,
-                {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)},
+                resultsAt(labels, distances, k),
                 [this, k, type, params](
                         idx_t,
                         idx_t rows,
@@ -163,8 +187,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {"labels", labels, k * sizeof(idx_t)},
-                {nullptr, nullptr, k * sizeof(float)},
+                {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                 {nullptr, nullptr, k * sizeof(float), kByKernels}},
                 searchWork(k, nullptr),
                 nullptr);
     }
@@ -212,7 +236,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->waitForStream(stream, device);
+        orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -225,7 +249,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        pipeline_->makeStreamWait(stream, device);
+        orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 
     /// The same for a stream of the index's GPU.
@@ -244,14 +268,13 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
    protected:
-    /// Runs `work` through the pipeline: the lock taken, the index's device
-    /// current. n >= 1.
+    /// Runs `work` through the pipeline, the index's device current; for
+    /// callers that hold the lock. n >= 1.
     void runStaged(
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);
         pipeline_->run(n, inputs, outputs, work);
     }
@@ -265,9 +288,23 @@ class Staged : protected LockedBothEnds, public Base {
         }
     }
 
+    /// The default stream of the resources; for callers that hold the lock.
+    cudaStream_t defaultStream() const {
+        return this->resources_->getDefaultStream(this->config_.device);
+    }
+
     std::unique_ptr<StagingPipeline> pipeline_;
 
    private:
+    /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
+    static constexpr bool kByKernels = true;
+
+    static std::vector<OutputRows> resultsAt(
+            idx_t* labels, float* distances, idx_t k) {
+        return {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                {"distances", distances, k * sizeof(float), kByKernels}};
+    }
+
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
     TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
         return [this, k, params](
@@ -285,30 +322,41 @@ class Staged : protected LockedBothEnds, public Base {
         };
     }
 
-    /// A `distances` without a name is not asked for.
-    void searchStaged(
+    /// Throws unless it is a search that this index can answer. An output
+    /// without a name is not asked for.
+    void checkSearch(
             idx_t n,
             const InputRows& x,
             idx_t k,
-            OutputRows labels,
-            OutputRows distances,
-            const TileWork& work,
+            const std::vector<OutputRows>& outputs,
             const faiss::SearchParameters* params) const {
         FAISS_THROW_IF_NOT_MSG(this->is_trained, "Index not trained");
         validateK(k);
         checkRows(n, x.data, x.name);
-        checkRows(n, labels.data, labels.name);
-        if (distances.name && !distances.behindLast) {
-            checkRows(n, distances.data, distances.name);
+        for (const OutputRows& output : outputs) {
+            if (output.name && !output.behindLast) {
+                checkRows(n, output.data, output.name);
+            }
         }
         if (params && params->sel) {
             throw Unsupported(
                     "search among selected ids (SearchParameters::sel) is not "
                     "supported by this GPU index");
         }
-        labels.byKernels = distances.byKernels = true;
+    }
+
+    void searchStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", n);
+        checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            runStaged(n, {x}, {labels, distances}, work);
+            std::lock_guard<std::recursive_mutex> guard(*lock_);
+            runStaged(n, {x}, outputs, work);
         }
     }
 
@@ -317,6 +365,7 @@ class Staged : protected LockedBothEnds, public Base {
     template <typename Add>
     void addGuarded(
             idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
+        NvtxRange range("add", n);
         checkRows(n, x, "x");
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);

@@ -19,11 +19,9 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
-        const auto stream =
-                this->resources_->getDefaultStream(this->config_.device);
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours.
-        if (contextLost(stream)) {
+        if (contextLost(this->defaultStream())) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
             this->data_.release();
@@ -158,7 +156,7 @@ class StagedFlat : public Staged<Base> {
                 out,
                 byte,
                 rows * this->d * sizeof(float),
-                this->resources_->getDefaultStream(this->config_.device)));
+                this->defaultStream()));
     }
 
     /// For the copyFrom of the classes below, which is not virtual in Faiss.
@@ -173,9 +171,7 @@ class StagedFlat : public Staged<Base> {
         try {
             Base::copyFrom(index);
         } catch (...) {
-            const auto stream =
-                    this->resources_->getDefaultStream(this->config_.device);
-            if (metricFits && !contextLost(stream)) {
+            if (metricFits && !contextLost(this->defaultStream())) {
                 // Faiss has dropped the old vectors and counts the new ones
                 // already, though they are not there.
                 Base::reset();

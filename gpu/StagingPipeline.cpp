@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/Tuning.h>
 
@@ -73,15 +74,22 @@ class EndWorkOnFailure {
 /// One call of run, from the look at its arrays to the end of its wait.
 class StagingPipeline::Call {
    public:
+    /// `recorder`: where the times of its stages go, or nullptr.
     Call(StagingPipeline& pipeline,
          idx_t n,
          const std::vector<InputRows>& inputs,
          const std::vector<OutputRows>& outputs,
-         const TileWork& work);
+         const TileWork& work,
+         StageRecorder* recorder);
 
     void run();
 
+    idx_t tiles() const {
+        return plan_.tiles;
+    }
+
    private:
+    void runInPlace();
     void runOneTile();
     void runTiles();
 
@@ -95,7 +103,26 @@ class StagingPipeline::Call {
     void downloadTile(idx_t tile, Slot& slot);
 
     void layOut(idx_t rows);
-    void compute(idx_t first, char* inBlock, char* outBlock, char* pinnedOut);
+    // The stages of the tile laid out last.
+    void compute(idx_t tile, char* inBlock, char* outBlock);
+    void copyOnDevice(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* block,
+            char* pinned,
+            cudaStream_t stream);
+    void copyOnHost(
+            Stage stage, const RowArrays& arrays, idx_t tile, char* pinned);
+    void enqueueOnHost(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* pinned,
+            HostCopies& queue,
+            cudaStream_t stream);
+    StageSpan span(Stage stage, Lane lane, idx_t tile, size_t bytes) const;
+    Lane laneOf(cudaStream_t stream) const;
     char* inBlock(Slot& slot);
     char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
@@ -106,6 +133,7 @@ class StagingPipeline::Call {
     StagingPipeline& pipe_;
     const idx_t n_;
     const TileWork& work_;
+    StageRecorder* const recorder_;
     RowArrays inputs_;
     RowArrays outputs_;
     /// Rows of the tile laid out last.
@@ -141,10 +169,12 @@ StagingPipeline::Call::Call(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work)
+        const TileWork& work,
+        StageRecorder* recorder)
         : pipe_(pipeline),
           n_(n),
           work_(work),
+          recorder_(recorder),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
           defaultStream_(
@@ -193,32 +223,32 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
 
 void StagingPipeline::Call::run() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
-        // Everything is on the index's GPU: no copy, no event, no wait.
-        layOut(n_);
-        EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-        compute(0, nullptr, nullptr, nullptr);
-        onFailure.disarm();
-        return;
-    }
-    if (plan_.tiles == 1) {
-        layOut(n_);
-        if (borrow()) {
-            runOneTile();
-            return;
-        }
+        runInPlace();
+    } else if (plan_.tiles > 1) {
+        runTiles();
+    } else if (layOut(n_); borrow()) {
+        runOneTile();
+    } else {
         cutInHalf();
+        runTiles();
     }
-    runTiles();
+    if (recorder_ && !blocking_) {
+        waitFor(defaultStream_);
+    }
+}
+
+/// Everything is on the index's GPU: no copy, no event, no wait.
+void StagingPipeline::Call::runInPlace() {
+    layOut(n_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    compute(0, nullptr, nullptr);
+    onFailure.disarm();
 }
 
 /// The shortest path: all on the default stream.
 void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-    if (mappable_) {
-        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost();
-        layOut(n_);
-    }
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
     }
@@ -226,17 +256,26 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
+    if (mappable_) {
+        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
+        layOut(n_);
+    }
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
-    pipe_.copier_.copy(inputs_.hostCopies(0, pinnedIn.data()));
-    pipe_.enqueue(
-            inputs_.deviceCopies(0, inBlock, pinnedIn.data()), defaultStream_);
-    compute(0, inBlock, outBlock, pinnedOut);
-    pipe_.enqueue(
-            outputs_.deviceCopies(0, outBlock, pinnedOut), defaultStream_);
+    copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
+    copyOnDevice(
+            Stage::Upload,
+            inputs_,
+            0,
+            inBlock,
+            pinnedIn.data(),
+            defaultStream_);
+    compute(0, inBlock, outBlock);
+    copyOnDevice(
+            Stage::CopyBack, outputs_, 0, outBlock, pinnedOut, defaultStream_);
     if (blocking_) {
         waitFor(defaultStream_);
-        pipe_.copier_.copy(outputs_.hostCopies(0, pinnedOut));
+        copyOnHost(Stage::HostCopy, outputs_, 0, pinnedOut);
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
@@ -270,6 +309,7 @@ void StagingPipeline::Call::runTiles() {
         pipe_.start_->orderBefore(uploadStream);
     }
     for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
+        NvtxRange range("tile", tile);
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile, n_));
         if (inputs_.stagedRowBytes() > 0) {
@@ -368,7 +408,6 @@ void StagingPipeline::Call::prepareSlots() {
 
 void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
     const cudaStream_t stream = pipe_.uploadStream_->get();
-    const idx_t first = plan_.firstRow(tile);
     PinnedBuffer onceOnly;
     char* pinned = nullptr;
     if (inputs_.packedBytes() == 0) {
@@ -377,19 +416,24 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         // The caller may free its array when we return: it is read here.
         onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
         pinned = onceOnly.data();
-        pipe_.copier_.copy(inputs_.hostCopies(first, pinned));
+        copyOnHost(Stage::HostRead, inputs_, tile, pinned);
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
-        auto copies = inputs_.hostCopies(first, pinned);
         if (tile < plan_.depth) {
-            pipe_.copier_.copy(copies);
+            copyOnHost(Stage::HostRead, inputs_, tile, pinned);
         } else {
             // The slot's pinned memory is free in this stream's order only.
-            pipe_.uploads_.enqueue(std::move(copies), stream);
+            enqueueOnHost(
+                    Stage::HostRead,
+                    inputs_,
+                    tile,
+                    pinned,
+                    pipe_.uploads_,
+                    stream);
         }
     }
     slot.computed.orderBefore(stream);
-    pipe_.enqueue(inputs_.deviceCopies(first, inBlock(slot), pinned), stream);
+    copyOnDevice(Stage::Upload, inputs_, tile, inBlock(slot), pinned, stream);
     onceOnly.releaseAfter(stream);
     slot.uploaded.record(stream);
 }
@@ -401,20 +445,29 @@ void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
     if (outputs_.stagedRowBytes() > 0) {
         slot.downloaded.orderBefore(defaultStream_);
     }
-    compute(plan_.firstRow(tile), inBlock(slot), outBlock(slot), nullptr);
+    compute(tile, inBlock(slot), outBlock(slot));
     slot.computed.record(defaultStream_);
 }
 
 void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
-    const idx_t first = plan_.firstRow(tile);
     char* pinned = outputs_.packedBytes() > 0 ? pinnedOut_[tile % plan_.depth]
                                               : nullptr;
     slot.computed.orderBefore(copyStream_);
-    pipe_.enqueue(
-            outputs_.deviceCopies(first, outBlock(slot), pinned), copyStream_);
+    copyOnDevice(
+            Stage::CopyBack,
+            outputs_,
+            tile,
+            outBlock(slot),
+            pinned,
+            copyStream_);
     if (pinned) {
-        pipe_.downloads_.enqueue(
-                outputs_.hostCopies(first, pinned), copyStream_);
+        enqueueOnHost(
+                Stage::HostCopy,
+                outputs_,
+                tile,
+                pinned,
+                pipe_.downloads_,
+                copyStream_);
     }
     slot.downloaded.record(copyStream_);
 }
@@ -425,11 +478,84 @@ void StagingPipeline::Call::layOut(idx_t rows) {
     outputs_.layOut(rows);
 }
 
-void StagingPipeline::Call::compute(
-        idx_t first, char* inBlock, char* outBlock, char* pinnedOut) {
-    const auto in = inputs_.devicePointers(first, inBlock, nullptr);
-    const auto out = outputs_.devicePointers(first, outBlock, pinnedOut);
-    work_(first, rows_, in.data(), out.data());
+void StagingPipeline::Call::compute(idx_t tile, char* inBlock, char* outBlock) {
+    const idx_t first = plan_.firstRow(tile);
+    const auto in = inputs_.devicePointers(first, inBlock);
+    const auto out = outputs_.devicePointers(first, outBlock);
+    stageOnStream(
+            recorder_,
+            span(Stage::Compute, Lane::DefaultStream, tile, 0),
+            defaultStream_,
+            [&] { work_(first, rows_, in.data(), out.data()); });
+}
+
+/// Enqueues the GPU's part between `block` and what it can copy by itself.
+void StagingPipeline::Call::copyOnDevice(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* block,
+        char* pinned,
+        cudaStream_t stream) {
+    const auto copies =
+            arrays.deviceCopies(plan_.firstRow(tile), block, pinned);
+    if (copies.empty()) {
+        return;
+    }
+    stageOnStream(
+            recorder_,
+            span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
+            stream,
+            [&] { pipe_.enqueue(copies, stream); });
+}
+
+/// Does the host's part, between `pinned` and pageable arrays, at once.
+void StagingPipeline::Call::copyOnHost(
+        Stage stage, const RowArrays& arrays, idx_t tile, char* pinned) {
+    if (arrays.packedBytes() == 0) {
+        return;
+    }
+    stageOnHost(
+            recorder_,
+            span(stage, Lane::CallingThread, tile, arrays.pinnedRowBytes()),
+            [&] {
+                pipe_.copier_.copy(
+                        arrays.hostCopies(plan_.firstRow(tile), pinned));
+            });
+}
+
+/// The same in the order of `stream`.
+void StagingPipeline::Call::enqueueOnHost(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* pinned,
+        HostCopies& queue,
+        cudaStream_t stream) {
+    HostInterval* timed = nullptr;
+    if (recorder_) {
+        timed = recorder_->onHost(
+                span(stage, laneOf(stream), tile, arrays.pinnedRowBytes()));
+    }
+    queue.enqueue(
+            arrays.hostCopies(plan_.firstRow(tile), pinned), stream, timed);
+}
+
+/// Of the tile laid out last, for the recorder.
+StageSpan StagingPipeline::Call::span(
+        Stage stage, Lane lane, idx_t tile, size_t rowBytes) const {
+    StageSpan what;
+    what.stage = stage;
+    what.lane = lane;
+    what.tile = tile;
+    what.bytes = rowBytes * rows_;
+    return what;
+}
+
+Lane StagingPipeline::Call::laneOf(cudaStream_t stream) const {
+    return stream == defaultStream_ ? Lane::DefaultStream
+           : stream == copyStream_  ? Lane::CopyStream
+                                    : Lane::UploadStream;
 }
 
 char* StagingPipeline::Call::inBlock(Slot& slot) {
@@ -480,7 +606,10 @@ void StagingPipeline::Call::waitFor(cudaStream_t stream) {
         pipe_.done_.emplace();
     }
     pipe_.done_->record(stream);
-    pipe_.wait(*pipe_.done_);
+    stageOnHost(
+            recorder_, span(Stage::Wait, Lane::CallingThread, -1, 0), [this] {
+                pipe_.wait(*pipe_.done_);
+            });
 }
 
 StagingPipeline::StagingPipeline(
@@ -494,15 +623,12 @@ StagingPipeline::StagingPipeline(
           copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
-    finish();
-}
-
-void StagingPipeline::finish() noexcept {
     try {
-        waitForAll();
+        // A call that failed may have left work on any of its streams.
+        DeviceGuard guard(device_);
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
     } catch (const std::exception&) {
         // Whether that is the end shows below.
-        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
     }
     if (contextLost(resources_->getDefaultStream(device_))) {
         keepForEver();
@@ -546,7 +672,23 @@ void StagingPipeline::run(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work) {
-    Call(*this, n, inputs, outputs, work).run();
+    Call(*this, n, inputs, outputs, work, nullptr).run();
+}
+
+SearchProfile StagingPipeline::profile(
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work) {
+    if (!recorder_) {
+        recorder_.emplace();
+    }
+    recorder_->start(
+            resources_->getDefaultStream(device_),
+            [this](const Event& event) { wait(event); });
+    Call call(*this, n, inputs, outputs, work, &*recorder_);
+    call.run();
+    return recorder_->finish(call.tiles());
 }
 
 void StagingPipeline::waitForDefaultStream() {
@@ -555,25 +697,6 @@ void StagingPipeline::waitForDefaultStream() {
     }
     done_->record(resources_->getDefaultStream(device_));
     wait(*done_);
-}
-
-// An event is recorded on a stream of the GPU it was made on; a stream of any
-// GPU may wait for it. The default streams are those of the current GPU.
-
-void StagingPipeline::waitForStream(cudaStream_t stream, int device) {
-    DeviceGuard theirs(device);
-    Event reached;
-    reached.record(stream);
-    DeviceGuard ours(device_);
-    reached.orderBefore(resources_->getDefaultStream(device_));
-}
-
-void StagingPipeline::makeStreamWait(cudaStream_t stream, int device) {
-    DeviceGuard ours(device_);
-    Event reached;
-    reached.record(resources_->getDefaultStream(device_));
-    DeviceGuard theirs(device);
-    reached.orderBefore(stream);
 }
 
 void StagingPipeline::wait(const Event& event) {

@@ -13,6 +13,8 @@
 #include <faiss_ext/gpu/HostCopies.h>
 #include <faiss_ext/gpu/PinnedBufferPool.h>
 #include <faiss_ext/gpu/RowArrays.h>
+#include <faiss_ext/gpu/SearchProfile.h>
+#include <faiss_ext/gpu/StageRecorder.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/TilePlan.h>
 #include <faiss_ext/gpu/TransferStats.h>
@@ -29,15 +31,15 @@ struct InputRows {
 
 /// A row-major array that a call writes and never reads, [n, rowBytes]; host or
 /// device memory. data == nullptr: computed because the work must put it
-/// somewhere, then dropped. behindLast: it begins where the output before it
-/// ends, in the same allocation, and `data` is not looked at. byKernels: the
-/// work writes it with kernels alone, which can do so in pinned memory.
+/// somewhere, then dropped. byKernels: the work writes it with kernels alone,
+/// and so can in pinned memory. behindLast: it begins where the output before
+/// it ends, in the same allocation, and `data` is not looked at.
 struct OutputRows {
     const char* name;
     void* data;
     size_t rowBytes;
-    bool behindLast = false;
     bool byKernels = false;
+    bool behindLast = false;
 };
 
 /// Enqueues the computation of rows [first, first + rows) on the index's
@@ -68,8 +70,8 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for the work in flight that uses memory of this object, then frees
-    /// it. If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Waits for all work on the device, then frees the memory of this object.
+    /// If the CUDA context is lost, the GPU works on nothing any more, and
     /// Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
@@ -98,14 +100,18 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work);
 
+    /// The same call, timed stage by stage; returns when every output is
+    /// complete, wherever it lies. Waits a few times more, to compare the
+    /// clocks and, where `run` would not, for the outputs.
+    SearchProfile profile(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work);
+
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
-
-    /// Orders the default stream after `stream` of the GPU `device`, or that
-    /// stream after it, by an event; the host does not wait. Throws CudaError.
-    void waitForStream(cudaStream_t stream, int device);
-    void makeStreamWait(cudaStream_t stream, int device);
 
     TransferCounters& counters() noexcept {
         return counters_;
@@ -136,7 +142,6 @@ class FAISS_EXT_API StagingPipeline {
     };
 
     void wait(const Event& event);
-    void finish() noexcept;
     void keepForEver() noexcept;
     int growSlots(int depth, size_t in, size_t out);
     bool growBlock(DeviceBlock& block, size_t bytes);
@@ -161,6 +166,7 @@ class FAISS_EXT_API StagingPipeline {
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};
+    std::optional<StageRecorder> recorder_;
 };
 
 } // namespace gpu

@@ -13,6 +13,9 @@ void orderStreams(
     if (earlier == later && earlierDevice == laterDevice) {
         return;
     }
+    // An event is recorded on a stream of the GPU it was made on; a stream of
+    // any GPU may wait for it. The default streams are those of the current
+    // GPU.
     DeviceGuard there(earlierDevice);
     Event reached;
     reached.record(earlier);

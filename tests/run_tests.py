@@ -3,11 +3,13 @@
 
     tests/run_tests.py BUILD_DIR [--only NAME]...
 
-Four suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
+Five suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
 of these on the real runtime; skipped where there is no GPU), `python` (the
-package with its native part on the simulated runtime), `pure` (the package
-without it, on a released CPU Faiss). Each reports in JUnit's format; the last
-line adds them up. Exit status 1 if a test failed, or if a suite ran none.
+package with its native part on the simulated runtime), `libraries` (the tests
+with array libraries, with stand-ins for them), `pure` (the package without its
+native part, on a released CPU Faiss, and the tests of the mutation tool). Each
+reports in JUnit's format; the last line adds them up. Exit status 1 if a test
+failed, or if a suite ran none.
 """
 
 from __future__ import annotations
@@ -124,29 +126,31 @@ def suites(build):
         filter(None, [str(build / "python"), os.environ.get("FAISS_PYTHONPATH")])
     )
     tests = ROOT / "tests" / "python"
+    python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
+    on_simulator = {
+        "PYTHONPATH": native,
+        "LD_LIBRARY_PATH": str(simulator),
+        "LD_PRELOAD": str(simulator / "libcuda_sim_faiss.so"),
+        "FAISS_EXT_BUILD_DIR": str(build),
+        "PYTHONFAULTHANDLER": "1",
+    }
     return {
         suite.name: suite
         for suite in (
             ctest(build, "sim"),
             ctest(build, "gpu"),
-            pytest(
-                "python",
-                os.environ.get("FAISS_EXT_PYTHON", sys.executable),
-                reports / "python.xml",
-                [tests / "native"],
-                {
-                    "PYTHONPATH": native,
-                    "LD_LIBRARY_PATH": str(simulator),
-                    "LD_PRELOAD": str(simulator / "libcuda_sim_faiss.so"),
-                    "FAISS_EXT_BUILD_DIR": str(build),
-                    "PYTHONFAULTHANDLER": "1",
-                },
-            ),
+            pytest("python", python, reports / "python.xml",
+                   [tests / "native"], on_simulator),
+            pytest("libraries", python, reports / "libraries.xml",
+                   [tests / "gpu_libraries"],
+                   {**on_simulator, "FAISS_EXT_STAND_INS": "1"}),
             pytest(
                 "pure",
                 ROOT / ".cache/cpu-venv/bin/python",
                 reports / "pure.xml",
-                [tests, f"--ignore={tests / 'native'}"],
+                [tests, f"--ignore={tests / 'native'}",
+                 f"--ignore={tests / 'gpu_libraries'}",
+                 ROOT / "tests" / "mutation"],
                 {"PYTHONPATH": str(ROOT)},
             ),
         )

@@ -82,10 +82,11 @@ install_packages() {
 virtual_env() {
     local folder=$1 python=${PYTHON:-python3} log=$1.log stamp
     shift
-    "$python" -c 'import venv, ensurepip' 2>/dev/null || [ -n "${PYTHON:-}" ] ||
+    [ -n "${PYTHON:-}" ] || "$python" -c 'import venv, ensurepip' 2>/dev/null ||
         install_packages python3 python3-venv
     command -v "$python" >/dev/null ||
         die "$python is not installed" "install Python 3.10 or newer, or set PYTHON"
+    [[ $("$python" -V 2>&1) == Python* ]] || die "$python is no Python interpreter" "set PYTHON to one"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "$python is $("$python" -V 2>&1), expected Python 3.10 or newer" "set PYTHON"
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||

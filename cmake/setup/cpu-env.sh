@@ -8,4 +8,5 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 virtual_env "$root/.cache/cpu-venv" \
-    faiss-cpu numpy scikit-learn matplotlib tqdm pytest hypothesis
+    faiss-cpu numpy scikit-learn matplotlib tqdm pytest hypothesis \
+    scikit-build-core

@@ -116,6 +116,10 @@ build_module() { # SOURCE PREFIX MODULE
     mkdir -p "$building/out/faiss"
     cp -r "$building"/build/{__init__,loader,class_wrappers,gpu_wrappers,extra_wrappers,array_conversions,swigfaiss}.py \
         "$building"/build/_swigfaiss.so "$building/build/contrib" "$building/out/faiss/"
+    # Python 3.12 has no distutils, which 1.7.3 compares versions of NumPy with.
+    sed -i -e 's/^from distutils.version import LooseVersion$/from numpy.lib import NumpyVersion/' \
+        -e 's/LooseVersion(numpy.__version__) >= "1.19"/NumpyVersion(numpy.__version__) >= "1.19.0"/' \
+        "$building/out/faiss/loader.py"
     mv "$building/out" "$3"
     rm -rf "$building"
 }

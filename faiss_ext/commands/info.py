@@ -26,13 +26,12 @@ def run(args: argparse.Namespace) -> int:
     gpus, meaning = gpu_count()
     rows = [
         ("faiss_ext", f"{faiss_ext.__version__}, {_folder(faiss_ext)}"),
-        ("native part", f"missing: {problem}" if problem else "there"),
+        ("native part", f"not in use: {problem}" if problem else "in use"),
         ("Faiss", f"{faiss.__version__}, {_folder(faiss)}"),
         ("compiled with", faiss.get_compile_options().strip() or "unknown"),
         ("GPUs", f"{gpus} ({meaning})"),
         ("NumPy", numpy.__version__),
         ("Python", f"{platform.python_version()}, {platform.platform()}"),
-        ("CPU indexes", ", ".join(_cpu_indexes())),
     ]
     for name, value in rows:
         print(
@@ -50,17 +49,3 @@ def run(args: argparse.Namespace) -> int:
 
 def _folder(module: ModuleType) -> str:
     return os.path.dirname(module.__file__ or "")
-
-
-def _cpu_indexes() -> list[str]:
-    """The names of Faiss' index classes that need no GPU."""
-    return sorted(
-        name
-        for name, item in vars(faiss).items()
-        if isinstance(item, type)
-        and issubclass(item, (faiss.Index, faiss.IndexBinary))
-        and item.__name__ == name
-        and not name.startswith("Gpu")
-        and not name.endswith("Base")
-        and name not in ("Index", "IndexBinary")
-    )

@@ -25,6 +25,7 @@ from ..devices import FlatIndex, faiss_errors, open_flat
 from ..errors import UserError, VectorFileError
 from ..result_files import open_results, result_paths
 from ..vector_files import VectorFile, open_vectors
+from .arguments import positive
 from .progress import progress
 from .report import Stopwatch, print_report
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k",
         required=True,
-        type=_positive,
+        type=positive,
         metavar="K",
         help="neighbours for each query",
     )
@@ -91,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--chunk",
-        type=_positive,
+        type=positive,
         metavar="ROWS",
         help="queries to read, search and write at once (default: chosen)",
     )
@@ -271,14 +272,6 @@ def _rows(nbytes: int, row_bytes: int) -> int:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    if text.isascii() and text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(
-        f"expected a whole number of at least 1, got '{text}'"
-    )
 
 
 def _device(text: str) -> str | int:

@@ -15,6 +15,9 @@ endfunction()
 
 file(REMOVE_RECURSE "${WORK}")
 run("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${WORK}/prefix")
+if(EXISTS "${WORK}/prefix/faiss_ext")
+  message(FATAL_ERROR "the Python package's files are installed with the C++ library")
+endif()
 run("${CMAKE_COMMAND}" -S "${SOURCE}" -B "${WORK}/build" -G "${GENERATOR}"
   -D "CMAKE_CXX_COMPILER=${COMPILER}"
   -D "CMAKE_PREFIX_PATH=${WORK}/prefix" -D "faiss_ROOT=${PREFIX_PATH}")

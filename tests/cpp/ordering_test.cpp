@@ -1,68 +1,28 @@
 // The ordering contract, line by line, proven by holding streams.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-
-#include <faiss/gpu/StandardGpuResources.h>
-
 #include <atomic>
-#include <memory>
 #include <thread>
 
-#include "support/Arrays.h"
-#include "support/Neighbours.h"
-#include "support/SimTest.h"
+#include "support/FlatIndexTest.h"
 
 namespace {
 
-using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
-constexpr int kDims = 16;
-constexpr int kNearest = 5;
-constexpr size_t kQueries = 90;
-
-class Ordering : public SimTest {
-   protected:
-    std::unique_ptr<GpuIndexFlatL2> makeIndex(int64_t tileRows) {
-        StagedConfig config;
-        config.tileRows = tileRows;
-        auto index = std::make_unique<GpuIndexFlatL2>(
-                &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
-        index->add(400, base_.data());
-        check(cudaDeviceSynchronize());
-        return index;
-    }
-
-    cudaStream_t defaultStream() {
-        return resources_.getDefaultStream(0);
-    }
-
-    void expectRight(const Neighbours& found) {
-        expectNeighbours(found, oracle_, base_, queries_, kDims, kNearest);
-    }
-
-    faiss::gpu::StandardGpuResources resources_;
-    const std::vector<float> base_ = randomVectors(400, kDims, 1);
-    const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);
-    const Neighbours oracle_ = searchOnCpu(base_, queries_, kDims, kNearest);
-};
+using Ordering = FlatIndexTest;
 
 TEST_F(Ordering, host_outputs_return_only_when_complete) {
     for (int64_t tile : {0, 9}) {
         auto index = makeIndex(tile);
         Neighbours found{
-                std::vector<float>(kQueries * kNearest),
-                std::vector<int64_t>(kQueries * kNearest)};
+                std::vector<float>(kResults), std::vector<int64_t>(kResults)};
         cuda_sim_hold_stream(defaultStream());
         std::atomic<bool> returned{false};
         std::thread caller([&] {
-            index->search(
-                    kQueries,
-                    queries_.data(),
-                    kNearest,
-                    found.distances.data(),
-                    found.labels.data());
+            search(*index,
+                   queries_.data(),
+                   found.distances.data(),
+                   found.labels.data());
             returned = true;
         });
         // It has got to its wait, which the hold cannot satisfy.
@@ -82,16 +42,11 @@ TEST_F(Ordering, device_outputs_return_at_once) {
         for (int64_t tile : {0, 9}) {
             auto index = makeIndex(tile);
             auto xs = std::make_unique<Array<float>>(x, queries_);
-            Array<float> distances(Memory::Device, kQueries * kNearest);
-            Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+            Array<float> distances(Memory::Device, kResults);
+            Array<int64_t> labels(Memory::Device, kResults);
             cuda_sim_reset_counters();
             cuda_sim_hold_stream(defaultStream());
-            index->search(
-                    kQueries,
-                    xs->data(),
-                    kNearest,
-                    distances.data(),
-                    labels.data());
+            search(*index, xs->data(), distances.data(), labels.data());
             EXPECT_GT(cuda_sim_pending(), 0u);
             EXPECT_EQ(hostWaits(), 0u) << nameOf(x);
             if (x == Memory::Pageable) {
@@ -108,24 +63,13 @@ TEST_F(Ordering, device_results_come_before_later_work_of_the_default_stream) {
     for (int64_t tile : {0, 9}) {
         auto index = makeIndex(tile);
         Array<float> xs(Memory::Pageable, queries_);
-        Array<float> distances(Memory::Device, kQueries * kNearest);
-        Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-        Array<float> copiedDistances(Memory::Pinned, kQueries * kNearest);
-        Array<int64_t> copiedLabels(Memory::Pinned, kQueries * kNearest);
-        index->search(
-                kQueries, xs.data(), kNearest, distances.data(), labels.data());
-        check(cudaMemcpyAsync(
-                copiedDistances.data(),
-                distances.data(),
-                kQueries * kNearest * 4,
-                cudaMemcpyDefault,
-                defaultStream()));
-        check(cudaMemcpyAsync(
-                copiedLabels.data(),
-                labels.data(),
-                kQueries * kNearest * 8,
-                cudaMemcpyDefault,
-                defaultStream()));
+        Array<float> distances(Memory::Device, kResults);
+        Array<int64_t> labels(Memory::Device, kResults);
+        Array<float> copiedDistances(Memory::Pinned, kResults);
+        Array<int64_t> copiedLabels(Memory::Pinned, kResults);
+        search(*index, xs.data(), distances.data(), labels.data());
+        copyOn(defaultStream(), 0, copiedDistances, distances, kResults);
+        copyOn(defaultStream(), 0, copiedLabels, labels, kResults);
         check(cudaStreamSynchronize(defaultStream()));
         expectRight({copiedDistances.peek(), copiedLabels.peek()});
     }
@@ -138,20 +82,13 @@ TEST_F(Ordering, queries_are_read_after_earlier_work_of_the_default_stream) {
             Array<float> source(Memory::Device, queries_);
             Array<float> xs(x, queries_.size());
             Neighbours found{
-                    std::vector<float>(kQueries * kNearest),
-                    std::vector<int64_t>(kQueries * kNearest)};
-            check(cudaMemcpyAsync(
-                    xs.data(),
-                    source.data(),
-                    queries_.size() * 4,
-                    cudaMemcpyDefault,
-                    defaultStream()));
-            index->search(
-                    kQueries,
-                    xs.data(),
-                    kNearest,
-                    found.distances.data(),
-                    found.labels.data());
+                    std::vector<float>(kResults),
+                    std::vector<int64_t>(kResults)};
+            copyOn(defaultStream(), 0, xs, source, queries_.size());
+            search(*index,
+                   xs.data(),
+                   found.distances.data(),
+                   found.labels.data());
             expectRight(found);
         }
     }
@@ -163,27 +100,16 @@ TEST_F(Ordering, a_producers_stream_is_joined_without_a_host_wait) {
     auto index = makeIndex(9);
     Array<float> source(Memory::Device, queries_);
     Array<float> xs(Memory::Device, queries_.size());
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-    Array<int64_t> later(Memory::Pinned, kQueries * kNearest);
+    Array<float> distances(Memory::Device, kResults);
+    Array<int64_t> labels(Memory::Device, kResults);
+    Array<int64_t> later(Memory::Pinned, kResults);
     cuda_sim_reset_counters();
     cuda_sim_hold_stream(producer);
-    check(cudaMemcpyAsync(
-            xs.data(),
-            source.data(),
-            queries_.size() * 4,
-            cudaMemcpyDefault,
-            producer));
+    copyOn(producer, 0, xs, source, queries_.size());
     index->waitForStream(producer);
-    index->search(
-            kQueries, xs.data(), kNearest, distances.data(), labels.data());
+    search(*index, xs.data(), distances.data(), labels.data());
     index->makeStreamWait(producer);
-    check(cudaMemcpyAsync(
-            later.data(),
-            labels.data(),
-            kQueries * kNearest * 8,
-            cudaMemcpyDefault,
-            producer));
+    copyOn(producer, 0, later, labels, kResults);
     EXPECT_EQ(hostWaits(), 0u);
     cuda_sim_release_stream(producer);
     check(cudaStreamSynchronize(producer));
@@ -196,11 +122,10 @@ TEST_F(Ordering, outputs_are_never_read) {
     // report if it were copied anywhere; so here only the bytes are counted.
     auto index = makeIndex(0);
     Array<float> xs(Memory::Device, queries_);
-    std::vector<float> distances(kQueries * kNearest);
-    std::vector<int64_t> labels(kQueries * kNearest);
+    std::vector<float> distances(kResults);
+    std::vector<int64_t> labels(kResults);
     cuda_sim_reset_counters();
-    index->search(
-            kQueries, xs.data(), kNearest, distances.data(), labels.data());
+    search(*index, xs.data(), distances.data(), labels.data());
     EXPECT_EQ(bytesUp(), 0u);
 }
 
@@ -208,38 +133,20 @@ TEST_F(Ordering, a_new_default_stream_is_followed) {
     auto index = makeIndex(9);
     cudaStream_t mine;
     check(cudaStreamCreateWithFlags(&mine, cudaStreamNonBlocking));
-    Neighbours found{
-            std::vector<float>(kQueries * kNearest),
-            std::vector<int64_t>(kQueries * kNearest)};
-    const auto search = [&] {
-        std::fill(found.labels.begin(), found.labels.end(), -5);
-        index->search(
-                kQueries,
-                queries_.data(),
-                kNearest,
-                found.distances.data(),
-                found.labels.data());
-        expectRight(found);
-    };
-    search();
-    resources_.setDefaultStream(0, mine);
-    search();
-    resources_.revertDefaultStream(0);
-    search();
+    searchAndExpectRight(*index);
+    resources_->setDefaultStream(0, mine);
+    searchAndExpectRight(*index);
+    resources_->revertDefaultStream(0);
+    searchAndExpectRight(*index);
     check(cudaStreamDestroy(mine));
 }
 
 TEST_F(Ordering, destroying_an_index_waits_for_its_searches) {
     for (int64_t tile : {0, 9}) {
         auto index = makeIndex(tile);
-        Array<float> distances(Memory::Device, kQueries * kNearest);
-        Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-        index->search(
-                kQueries,
-                queries_.data(),
-                kNearest,
-                distances.data(),
-                labels.data());
+        Array<float> distances(Memory::Device, kResults);
+        Array<int64_t> labels(Memory::Device, kResults);
+        search(*index, queries_.data(), distances.data(), labels.data());
         index.reset();
         expectRight({distances.get(), labels.get()});
     }
@@ -248,14 +155,9 @@ TEST_F(Ordering, destroying_an_index_waits_for_its_searches) {
 TEST_F(Ordering, changing_an_index_comes_after_its_searches) {
     for (int64_t tile : {0, 9}) {
         auto index = makeIndex(tile);
-        Array<float> distances(Memory::Device, kQueries * kNearest);
-        Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-        index->search(
-                kQueries,
-                queries_.data(),
-                kNearest,
-                distances.data(),
-                labels.data());
+        Array<float> distances(Memory::Device, kResults);
+        Array<int64_t> labels(Memory::Device, kResults);
+        search(*index, queries_.data(), distances.data(), labels.data());
         index->reset();
         index->add(50, randomVectors(50, kDims, 77).data());
         expectRight({distances.get(), labels.get()});
@@ -266,10 +168,10 @@ TEST_F(Ordering, pinned_vectors_may_change_when_add_returns) {
     auto index = makeIndex(0);
     index->reset();
     Array<float> pinned(Memory::Pinned, base_);
-    index->add(400, pinned.data());
+    index->add(kVectors, pinned.data());
     std::fill_n(pinned.data(), base_.size(), 0.f);
     std::vector<float> stored(base_.size());
-    index->reconstruct_n(0, 400, stored.data());
+    index->reconstruct_n(0, kVectors, stored.data());
     EXPECT_EQ(stored, base_);
 }
 
@@ -304,27 +206,16 @@ TEST_F(Ordering, two_indexes_on_one_resources_object_may_be_used_at_once) {
     auto first = makeIndex(9);
     auto second = makeIndex(0);
     std::vector<std::thread> threads;
-    std::atomic<int> right{0};
     for (auto* index : {first.get(), second.get()}) {
-        threads.emplace_back([&, index] {
+        threads.emplace_back([this, index] {
             for (int round = 0; round < 10; ++round) {
-                Neighbours found{
-                        std::vector<float>(kQueries * kNearest),
-                        std::vector<int64_t>(kQueries * kNearest)};
-                index->search(
-                        kQueries,
-                        queries_.data(),
-                        kNearest,
-                        found.distances.data(),
-                        found.labels.data());
-                right += found.distances == oracle_.distances;
+                searchAndExpectRight(*index);
             }
         });
     }
     for (auto& thread : threads) {
         thread.join();
     }
-    EXPECT_EQ(right, 20);
 }
 
 } // namespace

@@ -1,11 +1,14 @@
-// Faiss' resources are for one thread at a time: whatever our indexes do with
-// them, from their making to their end, happens under the lock of the object.
+// Faiss' resources are for one thread at a time: whatever our indexes and
+// buffers do with them, from their making to their end, happens under the lock
+// of the object.
 
+#include <faiss_ext/gpu/DeviceBuffer.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>
+#include <malloc.h>
 
 #include <thread>
 
@@ -15,19 +18,58 @@
 
 namespace {
 
+using faiss::gpu::GpuResources;
+using faiss::gpu::StandardGpuResourcesImpl;
 using faiss_ext::gpu::copyTeamOf;
+using faiss_ext::gpu::DeviceBuffer;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::lockOf;
 using namespace test;
 
-/// Notes every allocation and release that another thread could disturb.
-class WatchedResources : public faiss::gpu::StandardGpuResourcesImpl {
+/// Whether a thread could take the lock now that does not hold it.
+bool isFree(const GpuResources* resources) {
+    bool taken = false;
+    std::thread([&] {
+        auto lock = lockOf(resources);
+        taken = lock->try_lock();
+        if (taken) {
+            lock->unlock();
+        }
+    }).join();
+    return taken;
+}
+
+/// Notes every use that another thread could disturb.
+class WatchedResources : public StandardGpuResourcesImpl {
    public:
+    void initializeForDevice(int device) override {
+        look();
+        StandardGpuResourcesImpl::initializeForDevice(device);
+    }
+    cublasHandle_t getBlasHandle(int device) override {
+        look();
+        return StandardGpuResourcesImpl::getBlasHandle(device);
+    }
+    cudaStream_t getDefaultStream(int device) override {
+        look();
+        return StandardGpuResourcesImpl::getDefaultStream(device);
+    }
+    std::vector<cudaStream_t> getAlternateStreams(int device) override {
+        look();
+        return StandardGpuResourcesImpl::getAlternateStreams(device);
+    }
+    cudaStream_t getAsyncCopyStream(int device) override {
+        look();
+        return StandardGpuResourcesImpl::getAsyncCopyStream(device);
+    }
+    std::pair<void*, size_t> getPinnedMemory() override {
+        look();
+        return StandardGpuResourcesImpl::getPinnedMemory();
+    }
     void* allocMemory(const faiss::gpu::AllocRequest& request) override {
         look();
         return StandardGpuResourcesImpl::allocMemory(request);
     }
-
     void deallocMemory(int device, void* memory) override {
         look();
         StandardGpuResourcesImpl::deallocMemory(device, memory);
@@ -39,22 +81,21 @@ class WatchedResources : public faiss::gpu::StandardGpuResourcesImpl {
    private:
     void look() {
         ++uses;
-        std::thread([this] {
-            auto lock = lockOf(this);
-            if (lock->try_lock()) {
-                ++usesWithoutLock;
-                lock->unlock();
-            }
-        }).join();
+        usesWithoutLock += isFree(this);
     }
 };
 
 class ResourcesLock : public SimTest {
    protected:
-    void TearDown() override {
-        EXPECT_GT(resources_->uses, 0);
-        EXPECT_EQ(resources_->usesWithoutLock, 0);
-        SimTest::TearDown();
+    /// Each call uses the resources, and only under the lock.
+    template <typename Call>
+    void expectLocked(const char* name, const Call& call) {
+        const int before = resources_->uses;
+        call();
+        EXPECT_GT(resources_->uses, before) << name;
+        EXPECT_EQ(resources_->usesWithoutLock, 0) << name;
+        resources_->usesWithoutLock = 0;
+        EXPECT_TRUE(isFree(resources_.get())) << name;
     }
 
     std::shared_ptr<WatchedResources> resources_ =
@@ -62,38 +103,134 @@ class ResourcesLock : public SimTest {
     const std::vector<float> base_ = randomVectors(100, 8, 1);
 };
 
-TEST_F(ResourcesLock, is_held_while_an_index_is_made_of_another) {
+TEST_F(ResourcesLock, is_held_while_an_index_is_made_and_destroyed) {
     faiss::IndexFlatL2 cpu(8);
     cpu.add(100, base_.data());
-    GpuIndexFlatL2 index(resources_, &cpu);
+    std::unique_ptr<GpuIndexFlatL2> index;
+    expectLocked("constructor", [&] {
+        index = std::make_unique<GpuIndexFlatL2>(resources_, &cpu);
+    });
+    expectLocked("destructor", [&] { index.reset(); });
 }
 
-TEST_F(ResourcesLock, is_held_while_an_index_is_used_and_destroyed) {
+TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     GpuIndexFlatL2 index(resources_, 8);
-    index.add(100, base_.data());
     std::vector<float> distances(3);
+    std::vector<float> vectors(3 * 8);
     std::vector<int64_t> labels(3);
-    index.search(1, base_.data(), 3, distances.data(), labels.data());
+    const float* x = base_.data();
     faiss::IndexFlatL2 cpu(8);
-    index.copyTo(&cpu);
-    index.reset();
-    index.copyFrom(&cpu);
+    const auto stream = cudaStreamPerThread;
+    expectLocked("add", [&] { index.add(100, x); });
+    expectLocked("search", [&] {
+        index.search(1, x, 3, distances.data(), labels.data());
+    });
+    expectLocked("profile_search", [&] {
+        index.profile_search(1, x, 3, distances.data(), labels.data());
+    });
+    expectLocked("assign", [&] { index.assign(3, x, labels.data()); });
+    expectLocked("search_and_reconstruct", [&] {
+        index.search_and_reconstruct(
+                1, x, 3, distances.data(), labels.data(), vectors.data());
+    });
+    expectLocked("reconstruct_n", [&] {
+        index.reconstruct_n(2, 3, vectors.data());
+    });
+    expectLocked("reconstruct_batch", [&] {
+        index.reconstruct_batch(3, labels.data(), vectors.data());
+    });
+    expectLocked("compute_residual_n", [&] {
+        index.compute_residual_n(3, x, vectors.data(), labels.data());
+    });
+    expectLocked("waitForStream", [&] { index.waitForStream(stream); });
+    expectLocked("makeStreamWait", [&] { index.makeStreamWait(stream); });
+    expectLocked("copyTo", [&] { index.copyTo(&cpu); });
+    expectLocked("reset", [&] { index.reset(); });
+    expectLocked("copyFrom", [&] { index.copyFrom(&cpu); });
 }
 
-TEST(CommonOfResources, is_one_for_each_object_and_ends_with_its_last_user) {
-    const auto first = std::make_shared<WatchedResources>();
-    const auto second = std::make_shared<WatchedResources>();
-    auto team = copyTeamOf(first.get());
-    auto lock = lockOf(first.get());
-    EXPECT_EQ(copyTeamOf(first.get()), team);
-    EXPECT_EQ(lockOf(first.get()), lock);
-    EXPECT_NE(copyTeamOf(second.get()), team);
-    EXPECT_NE(lockOf(second.get()), lock);
-    std::weak_ptr<faiss_ext::gpu::CopyTeam> watched = team;
-    team.reset();
-    EXPECT_FALSE(watched.expired());
-    lock.reset();
-    EXPECT_TRUE(watched.expired());
+TEST_F(ResourcesLock, is_held_from_the_search_to_its_reconstruction) {
+    // Otherwise the vectors found may be others by then.
+    struct Index : GpuIndexFlatL2 {
+        using GpuIndexFlatL2::GpuIndexFlatL2;
+        void reconstruct_batch(
+                faiss_ext::gpu::idx_t n,
+                const faiss_ext::gpu::idx_t* keys,
+                float* out) const override {
+            locked = !isFree(resources_.get());
+            GpuIndexFlatL2::reconstruct_batch(n, keys, out);
+        }
+        mutable bool locked = false;
+    };
+    Index index(resources_, 8);
+    index.add(100, base_.data());
+    float distance;
+    int64_t label;
+    std::vector<float> vector(8);
+    index.search_and_reconstruct(
+            1, base_.data(), 1, &distance, &label, vector.data());
+    EXPECT_TRUE(index.locked);
+}
+
+TEST_F(ResourcesLock, is_held_by_device_buffers) {
+    std::shared_ptr<DeviceBuffer> buffer;
+    expectLocked("constructor", [&] {
+        buffer = std::make_shared<DeviceBuffer>(resources_, 0, 4096);
+    });
+    check(cudaMemsetAsync(buffer->data(), 7, 4096, buffer->stream()));
+    std::shared_ptr<DeviceBuffer> copy;
+    expectLocked("copy", [&] { copy = buffer->copy(); });
+    expectLocked("destructor", [&] { buffer.reset(); });
+    expectLocked("destructor of a copy", [&] { copy.reset(); });
+}
+
+const GpuResources* noResources(size_t number) {
+    // Their address is all that lockOf asks for.
+    return reinterpret_cast<const GpuResources*>((number + 1) * 64);
+}
+
+TEST(LockOf, is_one_for_each_object_in_use) {
+    const auto first = lockOf(noResources(1));
+    EXPECT_EQ(lockOf(noResources(1)), first);
+    EXPECT_NE(lockOf(noResources(2)), first);
+}
+
+TEST(LockOf, keeps_nothing_for_objects_no_longer_in_use) {
+    lockOf(noResources(0));
+    const size_t before = mallinfo2().uordblks;
+    for (size_t i = 0; i < 20000; ++i) {
+        lockOf(noResources(i));
+    }
+    EXPECT_LT(mallinfo2().uordblks, before + 100000);
+}
+
+TEST(LockOf, is_the_same_for_threads_that_come_and_go) {
+    constexpr int kObjects = 3;
+    constexpr int kThreads = 4;
+    constexpr int kRounds = 3000;
+    int counts[kObjects] = {};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < kRounds; ++i) {
+                const int object = (i + t) % kObjects;
+                const auto lock = lockOf(noResources(object));
+                std::lock_guard<std::recursive_mutex> guard(*lock);
+                ++counts[object];
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(counts[0] + counts[1] + counts[2], kThreads * kRounds);
+}
+
+TEST(CopyTeamOf, is_one_for_each_object_in_use) {
+    const auto lock = lockOf(noResources(1));
+    const auto team = copyTeamOf(noResources(1));
+    EXPECT_EQ(copyTeamOf(noResources(1)), team);
+    EXPECT_NE(copyTeamOf(noResources(2)), team);
 }
 
 } // namespace

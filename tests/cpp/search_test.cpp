@@ -288,4 +288,41 @@ TEST_F(SearchTest, results_larger_than_the_pinned_memory_come_complete) {
     EXPECT_LE(index.getTransferStats().hostWaits, 1);
 }
 
+TEST_F(SearchTest, profiled_one_tile_and_many) {
+    using faiss_ext::gpu::Stage;
+    const int d = 24, k = 7;
+    const size_t n = 97;
+    const auto base = randomVectors(500, d, 1);
+    const auto queries = randomVectors(n, d, 2);
+    const auto oracle = searchOnCpu(base, queries, d, k);
+    for (int64_t tile : {0, 10}) {
+        GpuIndexFlatL2 index(&resources(), d, storage(false), tilesOf(tile));
+        index.add(500, base.data());
+        Neighbours found{
+                std::vector<float>(n * k), std::vector<int64_t>(n * k)};
+        const auto profile = index.profile_search(
+                n,
+                queries.data(),
+                k,
+                found.distances.data(),
+                found.labels.data());
+        expectNeighbours(found, oracle, base, queries, d, k);
+        EXPECT_EQ(profile.tiles, tile == 0 ? 1 : 10);
+        EXPECT_GT(profile.seconds, 0);
+        // By tile: when its queries were there, when it was computed.
+        std::vector<double> uploaded(profile.tiles), computed(profile.tiles);
+        for (const auto& span : profile.spans) {
+            EXPECT_LE(span.begin, span.end);
+            if (span.stage == Stage::Upload) {
+                uploaded[span.tile] = span.end;
+            } else if (span.stage == Stage::Compute) {
+                EXPECT_GE(span.begin, uploaded[span.tile]);
+                computed[span.tile] = span.end;
+            } else if (span.stage == Stage::CopyBack) {
+                EXPECT_GE(span.begin, computed[span.tile]);
+            }
+        }
+    }
+}
+
 } // namespace

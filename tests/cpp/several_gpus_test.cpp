@@ -1,104 +1,40 @@
 // An index on one GPU, arrays and streams of another.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-
-#include <faiss/gpu/StandardGpuResources.h>
-
-#include <memory>
 #include <thread>
 
-#include "support/Arrays.h"
-#include "support/Neighbours.h"
-#include "support/SimTest.h"
+#include "support/FlatIndexTest.h"
 
 namespace {
 
-using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
-constexpr int kDims = 16;
-constexpr int kNearest = 5;
-constexpr size_t kQueries = 90;
-constexpr size_t kResults = kQueries * kNearest;
-
-/// Two GPUs; the test's thread has GPU 0 current.
-class SeveralGpus : public SimTest {
-   protected:
-    void SetUp() override {
-        SimTest::SetUp();
-        cuda_sim_set_device_count(2);
-        check(cudaSetDevice(0));
-        resources_ = std::make_unique<faiss::gpu::StandardGpuResources>();
-    }
-
-    void TearDown() override {
-        resources_.reset();
-        SimTest::TearDown();
-    }
-
-    std::unique_ptr<GpuIndexFlatL2> makeIndex(int device, int64_t tileRows) {
-        faiss::gpu::GpuIndexFlatConfig where;
-        where.device = device;
-        StagedConfig config;
-        config.tileRows = tileRows;
-        auto index = std::make_unique<GpuIndexFlatL2>(
-                resources_.get(), kDims, where, config);
-        index->add(400, base_.data());
-        expectCurrent(0);
-        return index;
-    }
-
-    template <typename T>
-    static Array<T> onGpu(int device, size_t size) {
-        check(cudaSetDevice(device));
-        Array<T> array(Memory::Device, size);
-        check(cudaSetDevice(0));
-        return array;
-    }
-
-    static void expectCurrent(int device) {
-        int current = -1;
-        check(cudaGetDevice(&current));
-        EXPECT_EQ(current, device);
-    }
-
-    void expectRight(const Neighbours& found) {
-        expectNeighbours(found, oracle_, base_, queries_, kDims, kNearest);
-    }
-
-    std::unique_ptr<faiss::gpu::StandardGpuResources> resources_;
-    const std::vector<float> base_ = randomVectors(400, kDims, 1);
-    const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);
-    const Neighbours oracle_ = searchOnCpu(base_, queries_, kDims, kNearest);
-};
+using SeveralGpus = FlatIndexTest;
 
 TEST_F(SeveralGpus, arrays_may_lie_on_another_gpu_and_the_current_one_stays) {
     for (int device : {0, 1}) {
         for (int64_t tileRows : {0, 9}) {
-            auto index = makeIndex(device, tileRows);
+            auto index = makeIndex(tileRows, device);
             for (int x : {0, 1}) {
                 for (int out : {0, 1}) {
                     auto queries = onGpu<float>(x, queries_.size());
                     queries.set(queries_);
                     auto distances = onGpu<float>(out, kResults);
                     auto labels = onGpu<int64_t>(1 - out, kResults);
-                    index->search(
-                            kQueries,
-                            queries.data(),
-                            kNearest,
-                            distances.data(),
-                            labels.data());
+                    search(*index,
+                           queries.data(),
+                           distances.data(),
+                           labels.data());
                     expectCurrent(0);
-                    check(cudaStreamSynchronize(
-                            resources_->getDefaultStream(device)));
+                    check(cudaStreamSynchronize(defaultStream(device)));
                     expectRight({distances.get(), labels.get()});
                 }
             }
+            searchAndExpectRight(*index);
+            expectCurrent(0);
             Neighbours found{
                     std::vector<float>(kResults),
                     std::vector<int64_t>(kResults)};
-            index->search(
+            index->profile_search(
                     kQueries,
                     queries_.data(),
                     kNearest,
@@ -111,7 +47,7 @@ TEST_F(SeveralGpus, arrays_may_lie_on_another_gpu_and_the_current_one_stays) {
 }
 
 TEST_F(SeveralGpus, a_producers_stream_of_another_gpu_is_joined) {
-    auto index = makeIndex(0, 9);
+    auto index = makeIndex(9);
     check(cudaSetDevice(1));
     cudaStream_t own;
     check(cudaStreamCreateWithFlags(&own, cudaStreamNonBlocking));
@@ -125,26 +61,13 @@ TEST_F(SeveralGpus, a_producers_stream_of_another_gpu_is_joined) {
         auto labels = onGpu<int64_t>(1, kResults);
         Array<int64_t> later(Memory::Pinned, kResults);
 
-        check(cudaSetDevice(1));
-        check(cudaMemcpyAsync(
-                xs.data(),
-                source.data(),
-                queries_.size() * 4,
-                cudaMemcpyDefault,
-                producer));
-        check(cudaSetDevice(0));
+        copyOn(producer, 1, xs, source, queries_.size());
         index->waitForStream(producer, 1);
-        index->search(
-                kQueries, xs.data(), kNearest, distances.data(), labels.data());
+        search(*index, xs.data(), distances.data(), labels.data());
         index->makeStreamWait(producer, 1);
         expectCurrent(0);
+        copyOn(producer, 1, later, labels, kResults);
         check(cudaSetDevice(1));
-        check(cudaMemcpyAsync(
-                later.data(),
-                labels.data(),
-                kResults * 8,
-                cudaMemcpyDefault,
-                producer));
         check(cudaStreamSynchronize(producer));
         check(cudaSetDevice(0));
         expectRight({distances.get(), later.peek()});
@@ -152,23 +75,32 @@ TEST_F(SeveralGpus, a_producers_stream_of_another_gpu_is_joined) {
     check(cudaStreamDestroy(own));
 }
 
+TEST_F(SeveralGpus, the_legacy_streams_of_two_gpus_are_joined) {
+    // Both have the same handle: which one is meant tells the current GPU.
+    for (int earlier : {0, 1}) {
+        const int later = 1 - earlier;
+        auto source = onGpu<float>(earlier, queries_.size());
+        source.set(queries_);
+        auto between = onGpu<float>(earlier, queries_.size());
+        auto end = onGpu<float>(later, queries_.size());
+        copyOn(cudaStreamLegacy, earlier, between, source, queries_.size());
+        faiss_ext::gpu::orderStreams(
+                cudaStreamLegacy, earlier, cudaStreamLegacy, later);
+        expectCurrent(0);
+        copyOn(cudaStreamLegacy, later, end, between, queries_.size());
+        synchronize(later);
+        EXPECT_EQ(end.get(), queries_);
+    }
+}
+
 TEST_F(SeveralGpus, indexes_on_two_gpus_share_one_resources_object) {
-    auto first = makeIndex(0, 9);
-    auto second = makeIndex(1, 9);
+    auto first = makeIndex(9, 0);
+    auto second = makeIndex(9, 1);
     std::vector<std::thread> threads;
-    for (GpuIndexFlatL2* index : {first.get(), second.get()}) {
+    for (Index* index : {first.get(), second.get()}) {
         threads.emplace_back([this, index] {
             for (int round = 0; round < 10; ++round) {
-                Neighbours found{
-                        std::vector<float>(kResults),
-                        std::vector<int64_t>(kResults)};
-                index->search(
-                        kQueries,
-                        queries_.data(),
-                        kNearest,
-                        found.distances.data(),
-                        found.labels.data());
-                expectRight(found);
+                searchAndExpectRight(*index);
             }
         });
     }
@@ -178,20 +110,13 @@ TEST_F(SeveralGpus, indexes_on_two_gpus_share_one_resources_object) {
 }
 
 TEST_F(SeveralGpus, an_index_is_destroyed_while_another_gpu_is_current) {
-    auto index = makeIndex(1, 9);
+    auto index = makeIndex(9, 1);
     auto distances = onGpu<float>(1, kResults);
     auto labels = onGpu<int64_t>(1, kResults);
-    index->search(
-            kQueries,
-            queries_.data(),
-            kNearest,
-            distances.data(),
-            labels.data());
+    search(*index, queries_.data(), distances.data(), labels.data());
     index.reset();
     expectCurrent(0);
-    check(cudaSetDevice(1));
-    check(cudaDeviceSynchronize());
-    check(cudaSetDevice(0));
+    synchronize(1);
     expectRight({distances.get(), labels.get()});
 }
 

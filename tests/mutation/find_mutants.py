@@ -1,8 +1,10 @@
-"""Finds, in C++ sources, the statements that order and keep alive.
+"""Finds, in C++ sources, the statements that order and keep alive, and makes
+each of them one that can be switched off.
 
 A small parser, not a list of lines: it splits function bodies into statements
-and takes those that record, wait, lock, hand back or free. Each becomes a
-mutant, a copy of the file without that statement.
+and takes those that record, wait, lock, hand back, recycle or free. Each is a
+mutant: a change of the source that, where its number is chosen when the
+program starts (`Mutants.h`), leaves that statement out.
 """
 
 from __future__ import annotations
@@ -13,63 +15,76 @@ import re
 # What a statement must contain to be taken, and the name of its kind.
 KINDS = (
     ("event record", r"\.record\s*\(|->record\s*\(|cudaEventRecord"),
-    ("stream wait", r"orderBefore\s*\(|cudaStreamWaitEvent"),
-    ("host wait", r"(?<!\w)wait\w*\s*\(|[.>]wait\w*\s*\(|cuda\w*Synchronize|>makeStreamWait\s*\("),
-    ("lock", r"std::(lock_guard|unique_lock|scoped_lock)\b"),
-    ("device guard", r"\bDeviceGuard\s+\w+\s*\("),
-    ("drain guard", r"\bEndWorkOnFailure\s+\w+\s*\(|\bdisarm\s*\(|\babandon\s*\("),
-    ("drain guard", r"\bfinish\s*\(|\babandoned_\s*=|\barmed_\s*="),
-    ("hand back", r"\breleaseAfter\s*\(|\brelease\s*\((?!\))|data_\.release\s*\("),
-    ("keep alive", r"\bnew\s+std::shared_ptr|->data\s*=\s*nullptr"),
+    ("stream wait", r"orderBefore\s*\(|orderStreams\s*\(|cudaStreamWaitEvent"),
+    ("stream wait", r"\bmakeStreamWait\s*\(|\bwaitForStream\s*\("),
+    ("host wait", r"\bwait\w*\s*\(|\.join\s*\(|cuda\w*Synchronize"),
+    ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
+    ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
+    ("device guard", r"\bDeviceGuard\s+\w+\s*\(|cudaSetDevice\s*\("),
+    ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
+    ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
+    ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
+    ("hand back", r"\bdeallocate\s*\("),
+    ("keep alive", r"\bnew\s+std::shared_ptr|(->|\.)data\s*=\s*nullptr|\bkeepForEver\s*\("),
     ("keep alive", r"\b(lent_|kept_|keep_|inUse_)\b.*push_back"),
     (
         "recycle",
-        r"\b(idle_|pending_|events_)\b.*(push_back|push_front|pop_back|pop_front)"
-        r"|second\.pop_back|\bsettle\s*\(|\bputBack\s*\(|\btrim\s*\("
-        r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|beingLookedAt_"
+        r"\b(idle_|pending_)\b.*(push_|pop_)|second\.pop_back|\bsettle\s*\(|\btrim\s*\("
+        r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|unreached\s*="
         r"|\b(uploads_|downloads_)\.reset\s*\(|\bsteps_\.(clear|reserve)"
-        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(",
+        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_|blocks)\.erase|scratch\s*[-+]=",
     ),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),
     ("swallowed error", r"cudaGetLastError\s*\("),
-    ("device guard", r"cudaSetDevice\s*\("),
 )
 
 # Parts of expressions that are replaced, and by what.
 EXPRESSIONS = (
     ("query", r"\bcuda(?:Event|Stream)Query\s*\((?:[^()]|\([^()]*\))*\)", "cudaSuccess"),
-    ("query", r"\b[\w.>-]+\breached\(\)", "true"),
-    ("recycle", r"(?<![\w:])(?:reclaimReached|reclaimOldest|unpinOneIdle|waitForOtherThreads)\(\)(?=\s*(?:\)|\|\|))", "false"),
+    ("query", r"\b[\w.>-]+[.>]reached\(\)", "true"),
+    ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
 )
+
+# The mutant's number in what is inserted.
+N = "@N@"
+REMOVED = f"::faiss_ext_mutants::removed({N})"
 
 
 @dataclasses.dataclass
 class Mutant:
-    """One change of one file."""
+    """One change of one file, made by insertions alone."""
 
     path: str
     line: int
     kind: str
     function: str
-    #: What is replaced, with single spaces.
+    #: What is left out, with single spaces.
     text: str
-    begin: int
-    end: int
-    replacement: str
-    #: More replacements in the same file: (begin, end, text).
-    also: tuple = ()
+    #: (begin, end, text before begin, text after end), each range within or
+    #: outside of any other one.
+    around: list
+    #: The place among those of the same text in the same function.
+    occurrence: int = 1
 
     def name(self):
         """What a reader sees, and what the list of equivalents is matched by."""
-        return f"{self.path}: {self.function}: {self.text}"
+        again = f" ({self.occurrence})" if self.occurrence > 1 else ""
+        return f"{self.path}: {self.function}: {self.text}{again}"
 
-    def apply(self, source):
-        """The file with this change."""
-        changes = [(self.begin, self.end, self.replacement), *self.also]
-        for begin, end, text in sorted(changes, reverse=True):
-            source = source[:begin] + text + source[end:]
-        return source
+
+def switchable(source, mutants, numbers):
+    """The source with all of its mutants, each under its number."""
+    inserted = []
+    for mutant, number in zip(mutants, numbers):
+        for begin, end, before, after in mutant.around:
+            # At one place: what ends, the inner first; then what begins, the
+            # outer first.
+            inserted.append((begin, 1, begin - end, before.replace(N, str(number))))
+            inserted.append((end, 0, end - begin, after.replace(N, str(number))))
+    for at, _, _, text in sorted(inserted, key=lambda one: one[:3], reverse=True):
+        source = source[:at] + text + source[at:]
+    return source
 
 
 def blank(source):
@@ -119,8 +134,10 @@ def statements(code):
                 stack.append([None, i + 1, 0, top[3]])
                 continue
             function = top[3]
-            if kind and not top[0]:
-                names = re.findall(r"([~\w:]+)\s*\(", code[top[1] : i])
+            if kind and top[0] is False:
+                names = re.findall(
+                    r"((?:\w+::)?operator\W+?|[~\w:]+)\s*\(", code[top[1] : i]
+                )
                 function = names[0] if names else ""
             stack.append([kind, i + 1, 0, function])
         elif char == "}":
@@ -139,79 +156,120 @@ def without_head(code, begin, end):
     """Where the statement itself begins, after `if (...)`, `else`, labels."""
     while True:
         match = re.match(
-            r"\s+|else\b|(?:case [^:]+|default|public|private)\s*:(?!:)", code[begin:end]
+            r"\s+|else\b|(?:case [^;]+?|default|public|private)\s*:(?!:)", code[begin:end]
         )
         if not match or not match.end():
             match = re.match(r"(?:if|for|while)\s*\(", code[begin:end])
             if not match:
                 return begin
-            depth, at = 1, begin + match.end()
-            while depth:
-                depth += {"(": 1, ")": -1}.get(code[at], 0)
-                at += 1
-            begin = at
+            begin = closing(code, begin + match.end())
             continue
         begin += match.end()
 
 
+def closing(code, begin):
+    """The place behind the parenthesis that closes the one before `begin`."""
+    depth, at = 1, begin
+    while depth:
+        depth += {"(": 1, ")": -1}.get(code[at], 0)
+        at += 1
+    return at
+
+
+def without_bodies(text):
+    """The text of a statement without what lies in braces: the statements of a
+    lambda are met themselves."""
+    while True:
+        shorter = re.sub(r"\{[^{}]*\}", "", text)
+        if shorter == text:
+            return text
+        text = shorter
+
+
 def find(path, source):
-    """All mutants of one file."""
+    """All mutants of one file, each once."""
     code = blank(source)
+    functions = {}
+    found = {}
+
+    def note(kind, function, text, begin, around):
+        text = re.sub(r"\s+", " ", text).strip()
+        line = source.count("\n", 0, begin) + 1
+        key = tuple(one[:2] for one in around)
+        found.setdefault(key, Mutant(path, line, kind, function, text, around))
+
     for begin, end, function in statements(code):
         begin = without_head(code, begin, end)
-        # Not what lies in lambdas of the statement: those are met themselves.
-        own = re.sub(r"\{[^{}]*\}", "{}", code[begin:end])
-        text = re.sub(r"\s+", " ", source[begin:end]).strip()
-        line = source.count("\n", 0, begin) + 1
-        for kind, pattern, replacement in EXPRESSIONS:
-            for match in re.finditer(pattern, code[begin:end]):
-                at = begin + match.start()
-                yield Mutant(
-                    path, source.count("\n", 0, at) + 1, kind, function,
-                    f"{match.group()} -> {replacement}", at,
-                    begin + match.end(), replacement,
-                )
+        functions[begin] = function
+        own = without_bodies(code[begin:end])
         if re.match(r"(return|throw|using|delete)\b", own):
             continue
         for kind, pattern in KINDS:
             if re.search(pattern, own, re.DOTALL):
-                yield mutant_of(path, source, code, kind, function, text, line,
-                                begin, end)
+                around = of_statement(code, source, begin, end)
+                if around:
+                    note(kind, function, source[begin:end], begin, around)
                 break
-    # Conditions are no statements of their own.
     for kind, pattern, replacement in EXPRESSIONS:
-        if replacement != "false":
-            continue
         for match in re.finditer(pattern, code):
-            line = source.count("\n", 0, match.start()) + 1
-            yield Mutant(path, line, kind, "condition",
-                         f"{match.group()} -> false", match.start(),
-                         match.end(), "false")
+            function = functions.get(
+                max((b for b in functions if b <= match.start()), default=None), ""
+            )
+            note(kind, function, f"{match.group()} -> {replacement}", match.start(),
+                 [(*match.span(), f"({REMOVED} ? {replacement} : ", ")")])
     # An owner that is copied: instead of that, a pointer that owns nothing.
-    for match in re.finditer(
-        r"\b(resources_|lock_)\(std::move\((\w+)\)\)", code
+    for match in re.finditer(r"\b\w+_\((std::move\((\w+)\))\)", code):
+        if re.search(r"shared_ptr<[^;{}]*>\s+" + match.group(2) + r"\b", code):
+            note("keep alive", "constructor", match.group(), match.start(),
+                 [(*match.span(1), f"::faiss_ext_mutants::notHeld({N}, ", ")")])
+    # A member that is a lock.
+    for member in re.findall(r"std::unique_lock<[^;]*>\s+(\w+);", code):
+        for match in re.finditer(r"\b" + member + r"\((\*[^()]+)\)", code):
+            note("lock", "constructor", match.group(), match.start(),
+                 [(*match.span(1), f"::faiss_ext_mutants::lockUnless({N}, ", ")")])
+    mutants = sorted(found.values(), key=lambda mutant: mutant.line)
+    for i, mutant in enumerate(mutants):
+        mutant.occurrence += sum(
+            (other.function, other.text) == (mutant.function, mutant.text)
+            for other in mutants[:i]
+        )
+    return mutants
+
+
+def of_statement(code, source, begin, end):
+    """How a statement is left out; None for a declaration that others need."""
+    text = code[begin:end]
+    guard = re.match(
+        r"((?:std::(?:lock_guard|unique_lock|scoped_lock|shared_lock)<[^;]*?>)|DeviceGuard)"
+        r"\s+\w+\(", text
+    )
+    if guard:
+        kind_end, arguments = begin + guard.end(1), begin + guard.end()
+        return [
+            (begin, kind_end, "::faiss_ext_mutants::Unless<", ">"),
+            (arguments, end - 2, f"{N}, ", ""),
+        ]
+    armed = re.match(r"EndWorkOnFailure\s+(\w+)", text)
+    if armed:
+        return [(begin, end, "", f" if ({REMOVED}) {{ {armed.group(1)}.disarm(); }}")]
+    if re.match(r"[\w:<>,*&\s]+[\s*&]\w+\s*(=|\()(?!=)", text) and not re.match(
+        r"(new|delete)\b|\w+\s*=", text
     ):
-        line = source.count("\n", 0, match.start()) + 1
-        name, given = match.groups()
-        yield Mutant(
-            path, line, "keep alive", "constructor", match.group(),
-            match.start(), match.end(),
-            f"{name}(std::shared_ptr<void>(), {given}.get())",
-        )
-
-
-def mutant_of(path, source, code, kind, function, text, line, begin, end):
-    """A statement taken out. A buffer that is kept is given back at the end of
-    the block instead, where what follows still points into it."""
-    kept = re.match(r"(\w+)\.push_back\((.*)\);$", text)
-    if kind == "keep alive" and kept:
-        follows = re.match(
-            r"[^;]*\b" + kept.group(1) + r"\.back\(\)", code[end:]
-        )
+        return None
+    kept = re.match(r"(\w+)\.push_back\((.*)\);$", text, re.DOTALL)
+    if kept:
+        # Given back at the end of the block instead, where what follows still
+        # points into it.
+        name = kept.group(1)
+        follows = re.match(r"[^;]*\b(" + name + r"\.back\(\))", code[end:])
         if follows:
-            last = end + follows.end()
-            first = last - len(kept.group(1) + ".back()")
-            return Mutant(path, line, kind, function, text, begin, end,
-                          f"auto notKept = {kept.group(2)};",
-                          ((first, last, "notKept"),))
-    return Mutant(path, line, kind, function, text, begin, end, ";")
+            first, last = end + follows.start(1), end + follows.end(1)
+            value = source[begin + kept.start(2) : begin + kept.end(2)]
+            other = f"notKept{N}"
+            return [
+                (begin, end,
+                 f"std::optional<std::decay_t<decltype({name}.back())>> {other};"
+                 f" if ({REMOVED}) {{ {other}.emplace({value}); }} else {{ ", " }"),
+                (first, last, f"({REMOVED} ? *{other} : ", ")"),
+            ]
+    return [(begin, end, f"{{ if ({REMOVED}) {{}} else {{ ", " } }")]

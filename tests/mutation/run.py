@@ -1,51 +1,75 @@
 #!/usr/bin/env python3
-"""Take out each wait, record, lock and keep-alive of gpu/, one at a time, and see
+"""Leave out each wait, record, lock and keep-alive of gpu/, one at a time, and see
 the tests fail.
 
-    tests/mutation/run.py WORK_DIR [--only TEXT] [--without KIND] [--list] [--seeds N]
+    tests/mutation/run.py WORK_DIR [--only TEXT] [--kind KIND] [--list] [--again]
 
-Works on a copy of the tree in WORK_DIR, builds it once, then for each mutant
-rebuilds what changed and runs the tests, the fastest first, until one fails.
-Prints `mutants killed: K/N` and the survivors; exit status 1 if there is one
-that tests/mutation/equivalent.txt does not explain. `make mutation` calls it.
+All mutants are in one build: a copy of the tree in WORK_DIR in which each can be
+switched off (find_mutants.py), compiled twice, plainly and for ThreadSanitizer.
+A first pass notes which tests come by which mutant. Each mutant is then tried on
+these alone, the fastest first, until one fails; two mutants at a time.
+
+Prints a line for each mutant, `mutants killed: K/N` and the survivors; exit
+status 1 if there is one that equivalent.txt does not explain. What was found
+stays in WORK_DIR: a run that is ended goes on where it was, as long as the tree
+is the same (--again forgets it). `make mutation` calls this.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import find_mutants
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.txt")
-# Scenarios that between them go every way that a failure can take.
-FAULTS = ":".join(
-    f"*.{name}" for name in (
-        "blocking_search_in_one_tile", "blocking_search_in_tiles_of_five_rows",
-        "pageable_queries_to_device_back_to_back_in_tiles", "a_pool_of_one_page",
-        "destroyed_with_*", "blocks_grow_*", "reset_after_*", "copy_from_after_*",
-        "an_index_on_the_other_gpu",
-    )
-)
-# A run that a mutant makes endless is ended.
-SECONDS = 600
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+EQUIVALENT = HERE / "equivalent.txt"
+JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 
 
-def all_mutants():
-    """Every mutant of gpu/, each once."""
-    found = {}
-    for path in sorted((ROOT / "gpu").glob("*")):
-        if path.suffix not in (".h", ".cpp"):
-            continue
-        for mutant in find_mutants.find(path.name, path.read_text()):
-            found.setdefault((path.name, mutant.begin, mutant.end), mutant)
-    return list(found.values())
+def all_mutants(folder):
+    """Every mutant of the sources in a folder."""
+    return [
+        mutant
+        for path in sorted(folder.glob("*"))
+        if path.suffix in (".h", ".cpp")
+        for mutant in find_mutants.find(path.name, path.read_text())
+    ]
+
+
+def write_switchable(origin, copy, mutants):
+    """Writes the sources of a folder with the mutants, numbered from 1."""
+    shutil.copy(HERE / "Mutants.h", copy / "Mutants.h")
+    for path in {mutant.path for mutant in mutants}:
+        mine = [(i, m) for i, m in enumerate(mutants, 1) if m.path == path]
+        write_if_other(
+            copy / path,
+            f'#include "{copy / "Mutants.h"}"\n#line 1 "{path}"\n'
+            + find_mutants.switchable(
+                (origin / path).read_text(),
+                [m for _, m in mine],
+                [i for i, _ in mine],
+            ),
+        )
+
+
+def write_if_other(path, text):
+    """Keeps the time of a file that is the same, for the build."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def equivalents():
@@ -64,101 +88,260 @@ def equivalents():
     return reasons
 
 
-class Tree:
-    """The copy that is changed and built."""
+@dataclasses.dataclass
+class Test:
+    """A command that fails when it notices a mutant."""
 
-    def __init__(self, work):
+    name: str
+    command: list
+    folder: pathlib.Path
+    environment: dict = dataclasses.field(default_factory=dict)
+    #: How long it may take; a mutant may make it endless.
+    limit: float = 600
+    #: The numbers of the mutants that it comes by; None: of any.
+    reached: set | None = None
+
+    def run(self, mutant=0, reached=""):
+        """Why it failed, or ""."""
+        environment = {
+            **os.environ, **self.environment,
+            "FAISS_EXT_MUTANT": str(mutant),
+            "FAISS_EXT_MUTANTS_REACHED": str(reached),
+        }
+        process = subprocess.Popen(
+            list(map(str, self.command)), cwd=self.folder, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+            # Ended with all it started.
+            start_new_session=True,
+        )
+        try:
+            output = process.communicate(timeout=self.limit)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            return f"does not end; {why(process.communicate()[0])}"
+        if process.returncode == 0:
+            return ""
+        return why(output) or f"status {process.returncode}"
+
+    def measure(self, folder, count):
+        """Notes what it comes by and how long it takes, without a mutant.
+        Ends the run if it fails."""
+        reached = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', self.name)}.reached"
+        reached.write_bytes(bytes(count + 1))
+        begin = time.monotonic()
+        failure = self.run(reached=reached)
+        if failure:
+            sys.exit(f"fails without a mutant: {self.name}: {failure}")
+        self.limit = 20 + 10 * (time.monotonic() - begin)
+        self.reached = {i for i, byte in enumerate(reached.read_bytes()) if byte}
+
+
+def why(output):
+    """What of a test's output tells which one failed, and how."""
+    for pattern in (
+        r"^\[  FAILED  \] (\S+)", r"(terminate called .*)", r"(ThreadSanitizer: [^(\n]+)", r"^replay: \S+ (.*)",
+        r"(?s).*^\[ RUN      \] (\S+)", r"^(?!Running main)(\S.*)",
+    ):
+        found = re.search(pattern, output, re.MULTILINE)
+        if found:
+            return found.group(1).strip()[:100]
+    return ""
+
+
+class Tree:
+    """A copy of the tree with its mutants, and two builds of it."""
+
+    def __init__(self, work, mutants):
         self.source = work / "tree"
-        self.build = work / "build"
-        self.log = work / "last.log"
-        files = subprocess.run(
+        self.plain = work / "plain"
+        self.tsan = work / "tsan"
+        listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
             cwd=ROOT, check=True, capture_output=True, text=True,
         ).stdout.split("\n")
-        for name in filter(None, files):
-            origin, copy = ROOT / name, self.source / name
-            if not origin.is_file():
-                continue
-            # Keeps the time of what is the same, for the build.
-            if not copy.exists() or copy.read_bytes() != origin.read_bytes():
+        wanted = {name for name in listed if name and (ROOT / name).is_file()}
+        switched = {f"gpu/{mutant.path}" for mutant in mutants}
+        digest = hashlib.sha256()
+        for name in sorted(wanted):
+            content = (ROOT / name).read_bytes()
+            if re.match(r"(gpu|tests/(cpp|cuda_sim|mutation))/", name):
+                digest.update(name.encode() + b"\0" + content + b"\0")
+            copy = self.source / name
+            if name not in switched and (
+                not copy.exists() or copy.read_bytes() != content
+            ):
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(origin, copy)
+                shutil.copy(ROOT / name, copy)
+        for copy in self.source.rglob("*"):
+            name = str(copy.relative_to(self.source))
+            if copy.is_file() and name not in wanted and name != "gpu/Mutants.h":
+                copy.unlink()
+        write_switchable(ROOT / "gpu", self.source / "gpu", mutants)
+        #: Of all that decides what a test finds.
+        self.digest = digest.hexdigest()
 
-    def run(self, command, **more):
-        """Run a command; whether it succeeded. Its output is the log."""
-        with open(self.log, "w") as log:
-            # Ended with all it started.
-            process = subprocess.Popen(
-                list(map(str, command)), stdout=log, stderr=log,
-                start_new_session=True, **more,
-            )
-            try:
-                return process.wait(SECONDS) == 0
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
-                return False
-
-    def configure(self):
-        """Set the build up; warnings are no errors, for a mutant has some."""
+    def configure(self, folder, flags):
+        """Set up a build of the tree."""
         launcher = shutil.which("ccache")
-        return self.run([
-            "cmake", "-S", self.source, "-B", self.build, "-G", "Ninja",
-            "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0",
-            "-DFAISS_EXT_BUILD_PYTHON=OFF",
+        run_or_exit([
+            "cmake", "-S", self.source, "-B", folder, "-G", "Ninja",
+            "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1",
+            f"-DCMAKE_CXX_FLAGS={flags}", "-DFAISS_EXT_BUILD_PYTHON=OFF",
             f"-DCMAKE_PREFIX_PATH={os.environ.get('FAISS_PREFIX', '')}",
             *([f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"] if launcher else []),
         ])
 
-    def make(self, *targets):
-        """Build."""
-        return self.run(["cmake", "--build", self.build, "-j",
-                         os.environ.get("JOBS", str(os.cpu_count())),
-                         "--target", *targets])
+    def build(self):
+        """Compile what the tests need."""
+        self.configure(self.plain, "")
+        self.configure(self.tsan, "-fsanitize=thread")
+        names = [test.name for test in self.unit_tests()]
+        for folder, targets in ((self.plain, [*names, "scenarios"]),
+                                (self.tsan, THREAD_TESTS)):
+            run_or_exit(["cmake", "--build", folder, "-j", JOBS, "--target", *targets])
 
-    def why(self):
-        """The line of the log that says most."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        for word in ("error:", "replay:", "[  FAILED  ]", "(Failed)",
-                     "(Timeout)", "SEGFAULT", "Subprocess aborted"):
-            for line in lines:
-                if word in line:
-                    return line.strip()[:150]
-        return lines[-1][:150] if lines else "no output"
+    def unit_tests(self):
+        """The test programs that CMake knows, with their surroundings."""
+        shown = subprocess.run(
+            ["ctest", "--test-dir", self.plain, "--show-only=json-v1", "-L", "^sim$"],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        tests = []
+        for test in json.loads(shown)["tests"]:
+            # Not those of the simulator, nor the scenarios, which come apart.
+            name = re.fullmatch(r"sim\.(\w+_test)", test["name"])
+            if not name:
+                continue
+            properties = {p["name"]: p["value"] for p in test["properties"]}
+            tests.append(Test(
+                name.group(1),
+                [self.plain / "tests" / name.group(1), "--gtest_fail_fast",
+                 "--gtest_brief=1"],
+                self.plain / "tests",
+                dict(one.split("=", 1) for one in properties.get("ENVIRONMENT", [])),
+            ))
+        return tests
+
+    def tests(self):
+        """Of each sort the tests: programs, scenarios, programs under
+        ThreadSanitizer, sweeps of faults, scenarios under many seeds."""
+        programs = self.plain / "tests"
+        scenarios = programs / "scenarios"
+        names = subprocess.run(
+            [scenarios, "--list"], check=True, capture_output=True, text=True
+        ).stdout.split()
+
+        def scenario(name, *options):
+            return [scenarios, f"--gtest_filter=*.{name}", "--gtest_brief=1", *options]
+
+        few = [Test(f"scenario {name}", scenario(name, "--seeds=8"), programs)
+               for name in names]
+        faults = [Test(f"faults of {name}", scenario(name, "--faults"), programs)
+                  for name in names]
+        many = [Test(f"scenario {name}, 200 seeds", scenario(name), programs)
+                for name in names]
+        threads = [
+            Test(f"{name} under ThreadSanitizer",
+                 [self.tsan / "tests" / name, "--gtest_fail_fast",
+                  f"--gtest_filter={tests}"],
+                 self.tsan / "tests",
+                 {"TSAN_OPTIONS": "halt_on_error=1 suppressions="
+                  f"{self.source}/tests/tsan.supp"})
+            for name, tests in THREAD_TESTS.items()
+        ]
+        return self.unit_tests(), few, threads, faults, many
 
 
-def steps(tree, seeds):
-    """What is run for each mutant, the fastest first: (name, targets,
-    command)."""
-    scenarios = tree.build / "tests" / "scenarios"
-    ctest = ["ctest", "--test-dir", tree.build, "--output-on-failure",
-             "--stop-on-failure", "--timeout", "60", "-E",
-             "consumer|cuda_sim|conformance|headers"]
-    return (
-        ("scenarios", ["scenarios"],
-         [scenarios, "--seeds=6", "--gtest_fail_fast", "--gtest_brief=1"]),
-        ("tests", ["all"],
-         [*ctest, "-L", "sim", "-E", "consumer|cuda_sim|conformance|scenarios"]),
-        ("faults", [], [scenarios, "--faults", "--gtest_fail_fast",
-                        f"--gtest_filter={FAULTS}"]),
-        ("more seeds", [], [scenarios, f"--seeds={seeds}", "--gtest_fail_fast"]),
+# Programs of tests/CMakeLists.txt with several threads, and which of their
+# tests.
+THREAD_TESTS = {
+    "copy_team_test": "*many*:*again*",
+    "host_copies_test": "*",
+    "pinned_buffer_pool_test": "*",
+    "pooled_resources_test": "*threads*",
+    "resources_lock_test": "*",
+    "ordering_test": "*threads*:*at_once*",
+}
+
+
+def run_or_exit(command):
+    """Run a command of the build."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        sys.exit(f"{done.stdout[-6000:]}{done.stderr[-2000:]}\nfailed: {command}")
 
 
-def try_one(tree, mutant, seeds):
-    """The name of the step that failed, "build", or "" for a survivor."""
-    target = tree.source / "gpu" / mutant.path
-    original = target.read_text()
-    try:
-        target.write_text(mutant.apply(original))
-        for name, targets, command in steps(tree, seeds):
-            if targets and not tree.make(*targets):
-                return "build"
-            if not tree.run(command, cwd=tree.build / "tests"):
-                return name
-        return ""
-    finally:
-        target.write_text(original)
+class Verdicts:
+    """What was found so far, on disk: {mutant's name: [test, why]}; a survivor
+    has no test. What was found on another tree tells which test to try first."""
+
+    def __init__(self, path, digest, forget):
+        self.path = path
+        self.digest = digest
+        self.found = {}
+        self.killers = {}
+        if path.exists():
+            kept = json.loads(path.read_text())
+            self.killers = {name: test for name, (test, _) in kept["found"].items()}
+            if kept["digest"] == digest and not forget:
+                self.found = kept["found"]
+
+    def note(self, name, verdict):
+        """Keep one."""
+        self.found[name] = verdict
+        other = self.path.with_suffix(".new")
+        other.write_text(json.dumps({"digest": self.digest, "found": self.found}))
+        other.replace(self.path)
+
+
+def judge(number, tests):
+    """[test, why] of the first that fails with this mutant, or ["", ""]."""
+    for test in tests:
+        if test.reached is not None and number not in test.reached:
+            continue
+        failure = test.run(number)
+        if failure:
+            return [test.name, failure]
+    return ["", ""]
+
+
+def order(kind, unit, few, threads, faults, many):
+    """The tests for a mutant of a kind, the likeliest first."""
+    if kind == "lock":
+        return [*unit, *threads, *few]
+    return [*unit, *few, *faults, *threads, *many]
+
+
+def judge_all(chosen, tests, verdicts):
+    """Judges mutants, (number, mutant) each, and prints each verdict."""
+    begin, lock, done = time.monotonic(), threading.Lock(), 0
+    todo = [one for one in chosen if one[1].name() not in verdicts.found]
+
+    def one(numbered):
+        nonlocal done
+        number, mutant = numbered
+        killer = verdicts.killers.get(mutant.name())
+        verdict = judge(number, sorted(
+            order(mutant.kind, *tests), key=lambda test: test.name != killer
+        ))
+        with lock:
+            done += 1
+            verdicts.note(mutant.name(), verdict)
+            left = (time.monotonic() - begin) / done * (len(todo) - done)
+            print(
+                f"{len(chosen) - len(todo) + done}/{len(chosen)} "
+                f"gpu/{mutant.path}:{mutant.line} {mutant.kind}: {mutant.text[:80]}\n"
+                f"    {' -- '.join(verdict) if verdict[0] else 'SURVIVED'}"
+                f"  ({left:.0f} s left)",
+                flush=True,
+            )
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        for future in [pool.submit(one, numbered) for numbered in todo]:
+            future.result()
 
 
 def main():
@@ -166,51 +349,54 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=lambda p: pathlib.Path(p).resolve())
     parser.add_argument("--only", default="", help="mutants whose name has this")
+    parser.add_argument("--kind", default="", help="mutants of this kind")
     parser.add_argument("--list", action="store_true", help="name the mutants")
-    parser.add_argument("--without", action="append", default=[],
-                        help="leave out a kind of mutants, such as lock")
-    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--again", action="store_true",
+                        help="forget what was found before")
     options = parser.parse_args()
-    mutants = [m for m in all_mutants()
-               if options.only in m.name() and m.kind not in options.without]
+    mutants = all_mutants(ROOT / "gpu")
+    known = equivalents()
+    asked = [(i, m) for i, m in enumerate(mutants, 1)
+             if options.only in m.name() and options.kind in m.kind]
     if options.list:
-        for mutant in mutants:
-            print(f"gpu/{mutant.path}:{mutant.line}: {mutant.kind}: {mutant.name()}")
+        for number, mutant in asked:
+            print(f"{number} gpu/{mutant.path}:{mutant.line}: {mutant.kind}: "
+                  f"{mutant.name()}")
         return 0
     begin = time.monotonic()
-    tree = Tree(options.work)
-    if not tree.configure() or not tree.make("all"):
-        sys.exit(f"the unchanged tree does not build: {tree.log}")
-    for _, _, command in steps(tree, 20):
-        if not tree.run(command, cwd=tree.build / "tests"):
-            sys.exit(f"the unchanged tree fails its tests: {tree.log}")
-    known = equivalents()
-    killed, survivors, excused, broken = 0, [], [], []
-    for number, mutant in enumerate(mutants, 1):
-        if mutant.name() in known:
-            excused.append(mutant)
-            continue
-        outcome = try_one(tree, mutant, options.seeds)
-        if outcome == "build":
-            broken.append(mutant)
-        elif outcome:
-            killed += 1
-        else:
-            survivors.append(mutant)
-        print(f"{number}/{len(mutants)} gpu/{mutant.path}:{mutant.line} "
-              f"{mutant.kind}: {mutant.text[:90]}\n    "
-              + (f"{outcome}: {tree.why()}" if outcome else "SURVIVED"), flush=True)
-    for title, some in (("not valid C++", broken),
-                        ("equivalent, see tests/mutation/equivalent.txt", excused),
+    print(f"==> {len(mutants)} mutants; building them", flush=True)
+    tree = Tree(options.work, mutants)
+    tree.build()
+    tests = tree.tests()
+    print(f"==> the tests without a mutant ({time.monotonic() - begin:.0f} s so far)",
+          flush=True)
+    folder = options.work / "reached"
+    folder.mkdir(exist_ok=True)
+    unit, few, threads, faults, many = tests
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(lambda test: test.measure(folder, len(mutants)),
+                      [*unit, *few, *threads, *faults]))
+    for test, measured in zip(many, few):
+        test.limit, test.reached = 25 * measured.limit, measured.reached
+    verdicts = Verdicts(options.work / "verdicts.json", tree.digest, options.again)
+    chosen = [(i, m) for i, m in asked if m.name() not in known]
+    print(f"==> {len(chosen)} mutants ({time.monotonic() - begin:.0f} s so far)",
+          flush=True)
+    judge_all(chosen, tests, verdicts)
+    survivors = [m for _, m in chosen if not verdicts.found[m.name()][0]]
+    excused = [m for _, m in asked if m.name() in known]
+    for title, some in (("equivalent, see tests/mutation/equivalent.txt", excused),
                         ("survivors", survivors)):
         if some:
             print(f"{title}:")
             for mutant in some:
                 print(f"    gpu/{mutant.path}:{mutant.line}: {mutant.name()}")
-    print(f"mutants killed: {killed}/{killed + len(survivors)} "
-          f"({len(excused)} equivalent, {len(broken)} not valid C++) "
-          f"in {time.monotonic() - begin:.0f} s")
-    return 1 if survivors else 0
+    stale = set(known) - {mutant.name() for mutant in mutants}
+    for name in sorted(stale):
+        print(f"in equivalent.txt, but no mutant: {name}")
+    print(f"mutants killed: {len(chosen) - len(survivors)}/{len(chosen)} "
+          f"({len(excused)} equivalent) in {time.monotonic() - begin:.0f} s")
+    return 1 if survivors or stale else 0
 
 
 if __name__ == "__main__":

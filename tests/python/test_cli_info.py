@@ -39,9 +39,9 @@ def test_it_names_versions_and_places(cli):
 def test_it_tells_whether_the_native_part_is_there(cli, monkeypatch):
     monkeypatch.setattr(faiss_ext, "native_problem", "libx.so is missing")
     report = entries(cli("info").out)
-    assert report["native part"] == "missing: libx.so is missing"
+    assert report["native part"] == "not in use: libx.so is missing"
     monkeypatch.setattr(faiss_ext, "native_problem", None)
-    assert entries(cli("info").out)["native part"] == "there"
+    assert entries(cli("info").out)["native part"] == "in use"
 
 
 def test_it_tells_how_many_gpus_there_are_and_why(cli, monkeypatch):
@@ -51,11 +51,9 @@ def test_it_tells_how_many_gpus_there_are_and_why(cli, monkeypatch):
     assert entries(cli("info").out)["GPUs"] == "3 (3 GPUs found)"
 
 
-def test_it_lists_the_indexes_of_the_cpu(cli):
-    names = entries(cli("info").out)["CPU indexes"].split(", ")
-    assert {"IndexFlat", "IndexIVFPQ", "IndexHNSWFlat"} <= set(names)
-    assert not [name for name in names if "Gpu" in name]
-    assert names == sorted(set(names))
+def test_it_fits_on_a_screen(cli):
+    lines = cli("info").out.splitlines()
+    assert len(lines) <= 12, lines
 
 
 def test_it_runs_as_a_module_of_its_own_process(cli_process):

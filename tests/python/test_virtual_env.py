@@ -175,3 +175,9 @@ def test_a_python_of_choice_that_is_not_there_is_refused(machine):
     line = error(machine.run(PYTHON="nosuch"))
     assert line.startswith("error: nosuch is not installed")
     assert "apt-get" not in machine.calls
+
+
+def test_a_python_of_choice_that_is_none_is_refused_in_one_line(machine):
+    done = machine.run(PYTHON="/bin/ls")
+    assert done.stderr.splitlines() == [error(done)]
+    assert error(done).startswith("error: /bin/ls is no Python interpreter. Mend: ")

@@ -145,6 +145,7 @@ std::string afterRecovery(Run& run) {
         run.tearDown();
         cuda_sim_report_leaks();
         allowForFailedCleanUp();
+        require(run.poolIsWhole(), "the pool did not get back what it lent");
         require(cuda_sim_pending() == 0, "work is left on the GPU");
     } catch (const std::exception& e) {
         return std::string("after the fault: ") + e.what();

@@ -1,5 +1,8 @@
 #include "Run.h"
 
+#include <faiss_ext/gpu/ResourcesLock.h>
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -40,7 +43,7 @@ Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
     void* data = nullptr;
     switch (memory) {
         case Memory::Pageable:
-            data = ::operator new(bytes);
+            data = makePages();
             break;
         case Memory::Pinned:
             cuda(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
@@ -63,7 +66,7 @@ Buffer::Buffer(Memory memory, size_t bytes) : memory_(memory), bytes_(bytes) {
 Buffer::~Buffer() {
     switch (memory_) {
         case Memory::Pageable:
-            ::operator delete(data_);
+            munmap(pages_, pageBytes_);
             break;
         case Memory::Pinned:
             cudaFreeHost(data_);
@@ -71,6 +74,29 @@ Buffer::~Buffer() {
         default:
             cudaFree(data_);
     }
+}
+
+/// What it returns ends where the last page, which is out of bounds, begins;
+/// but for what the largest element type needs to be aligned.
+char* Buffer::makePages() {
+    constexpr size_t kPage = 4096;
+    const size_t used = (bytes_ + kPage - 1) / kPage * kPage;
+    pageBytes_ = used + kPage;
+    void* pages =
+            mmap(nullptr,
+                 pageBytes_,
+                 PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS,
+                 -1,
+                 0);
+    require(pages != MAP_FAILED, "no memory");
+    pages_ = static_cast<char*>(pages);
+    require(mprotect(pages_ + used, kPage, PROT_NONE) == 0, "no guard page");
+    return pages_ + (used - bytes_) / sizeof(int64_t) * sizeof(int64_t);
+}
+
+void Buffer::forbid() {
+    require(mprotect(pages_, pageBytes_, PROT_NONE) == 0, "still there");
 }
 
 void Buffer::hostWrite(const Bytes& values) {
@@ -118,6 +144,7 @@ Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
     cuda_sim_set_copy_pieces(oneOf({1, 2, 3, 7}));
     faissTemporary_ = oneOf<size_t>({0, 4096, size_t(1) << 20});
     faissPinned_ = oneOf<size_t>({0, 65536, size_t(1) << 20});
+    pooled_ = coin();
 }
 
 Run::~Run() {
@@ -166,21 +193,37 @@ std::shared_ptr<Buffer> Run::buffer(Memory memory, const Bytes& values) {
     return made;
 }
 
-faiss::gpu::StandardGpuResources& Run::resources(int i) {
+std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> Run::resources(int i) {
     while (resources_.size() <= static_cast<size_t>(i)) {
-        auto made = std::make_unique<faiss::gpu::StandardGpuResources>();
-        made->setTempMemory(faissTemporary_);
-        made->setPinnedMemory(faissPinned_);
-        resources_.push_back(std::move(made));
-        auto* last = resources_.back().get();
+        auto made = makeResources();
+        resources_.push_back(made);
         if (i == 0) {
             cuda_sim_starve_stream(
-                    coin() ? last->getDefaultStream(0)
-                           : last->getResources()->getAsyncCopyStream(0));
+                    coin() ? made->getDefaultStream(0)
+                           : made->getAsyncCopyStream(0));
             whenReady_();
         }
     }
-    return *resources_[i];
+    return resources_[i];
+}
+
+std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> Run::makeResources() {
+    using faiss::gpu::StandardGpuResourcesImpl;
+    std::shared_ptr<StandardGpuResourcesImpl> made;
+    if (pooled_) {
+        if (!pool_) {
+            pool_ = std::make_shared<test::CachingPool>();
+        }
+        faiss_ext::gpu::PooledGpuResources pooled(pool_);
+        pooled.setTempMemory(faissTemporary_);
+        made = std::dynamic_pointer_cast<StandardGpuResourcesImpl>(
+                pooled.getResources());
+    } else {
+        made = std::make_shared<StandardGpuResourcesImpl>();
+        made->setTempMemory(faissTemporary_);
+    }
+    made->setPinnedMemory(faissPinned_);
+    return made;
 }
 
 cudaStream_t Run::stream() {
@@ -206,6 +249,7 @@ void Run::answersAfterFault() {
 void Run::end() {
     settle();
     tearDown();
+    require(poolIsWhole_, "the pool did not get back what it lent");
     require(cuda_sim_pending() == 0, "work is left on the GPU");
     cuda_sim_report_leaks();
     std::string reports;
@@ -217,14 +261,10 @@ void Run::end() {
 
 void Run::tearDownAfterLoss() {
     for (auto& resources : resources_) {
-        // One owner is the object itself, one the pointer that is asked.
-        if (resources->getResources().use_count() <= 2) {
-            resources.release();
+        if (resources.use_count() == 1) {
+            faiss_ext::gpu::keepForEver(resources);
         }
     }
-    resources_.erase(
-            std::remove(resources_.begin(), resources_.end(), nullptr),
-            resources_.end());
     tearDown();
 }
 
@@ -243,6 +283,9 @@ void Run::tearDown() {
     }
     streams_.clear();
     resources_.clear();
+    poolIsWhole_ = !pool_ ||
+                   (pool_->inUse().empty() && pool_->wronglyGivenBack() == 0);
+    pool_.reset();
 }
 
 } // namespace scenarios

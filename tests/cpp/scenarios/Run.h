@@ -7,6 +7,7 @@
 #include <cuda_sim.h>
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/FaissException.h>
+#include <faiss_ext/gpu/PooledGpuResources.h>
 
 #include <cstdint>
 #include <functional>
@@ -16,6 +17,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "../support/CachingPool.h"
 
 namespace scenarios {
 
@@ -58,7 +61,8 @@ std::vector<T> valuesOf(const Bytes& bytes) {
 }
 
 /// Owns memory of one kind. Nobody may use it any more when it is destroyed:
-/// the destructor waits for nothing.
+/// the destructor waits for nothing. Behind pageable memory comes a page that
+/// nobody may touch.
 class Buffer {
    public:
     Buffer(Memory memory, size_t bytes);
@@ -81,15 +85,23 @@ class Buffer {
     void hostWrite(const Bytes& values);
     Bytes hostRead() const;
 
+    /// Pageable memory: whoever touches it from now on dies.
+    void forbid();
+
     /// Writes in the order of `stream`. The host does not wait.
     void streamWrite(const Bytes& values, cudaStream_t stream);
     /// Reads in the order of `stream`, and waits for it.
     Bytes streamRead(cudaStream_t stream) const;
 
    private:
+    char* makePages();
+
     const Memory memory_;
     const size_t bytes_;
     char* data_ = nullptr;
+    /// Of pageable memory, which has them for itself.
+    char* pages_ = nullptr;
+    size_t pageBytes_ = 0;
 };
 
 class Run;
@@ -144,8 +156,17 @@ class Run {
         buffers_.push_back(made);
     }
 
-    /// The resources object number `i`, made by the first that asks.
-    faiss::gpu::StandardGpuResources& resources(int i = 0);
+    /// The resources object number `i`, made by the first that asks: Faiss'
+    /// own, or one whose memory comes from a pool, by the seed.
+    std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> resources(int i = 0);
+    /// Those made from now on take memory from a pool, whatever the seed.
+    void usePool() {
+        pooled_ = true;
+    }
+    /// Those made from now on hold temporary memory of their own.
+    void useNoPool() {
+        pooled_ = false;
+    }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) {
@@ -185,8 +206,10 @@ class Run {
     bool faulty() const {
         return faulty_;
     }
+    /// Faults are counted in calls: these are the same under all seeds.
     void setFaulty() {
         faulty_ = true;
+        pooled_ = false;
     }
     void answersAfterFault();
 
@@ -194,19 +217,30 @@ class Run {
     void end();
     /// Frees everything, indexes first.
     void tearDown();
+    /// After that: whether the pool has got back what it lent.
+    bool poolIsWhole() const {
+        return poolIsWhole_;
+    }
     /// The device is lost. Faiss' resources abort the process when they are
     /// destroyed then; those that an index is on must be kept by that index,
     /// the others are kept here.
     void tearDownAfterLoss();
 
    private:
+    std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl> makeResources();
+
     const uint64_t seed_;
     std::mt19937_64 random_;
     bool faulty_ = false;
+    bool pooled_;
     size_t faissPinned_;
     size_t faissTemporary_;
     std::function<void()> whenReady_ = [] {};
-    std::vector<std::unique_ptr<faiss::gpu::StandardGpuResources>> resources_;
+    /// Made with the first resources that use it.
+    std::shared_ptr<test::CachingPool> pool_;
+    bool poolIsWhole_ = true;
+    std::vector<std::shared_ptr<faiss::gpu::StandardGpuResourcesImpl>>
+            resources_;
     std::vector<std::shared_ptr<Buffer>> buffers_;
     std::vector<std::shared_ptr<void>> owners_;
     std::vector<cudaStream_t> streams_;

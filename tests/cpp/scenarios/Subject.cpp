@@ -5,122 +5,14 @@
 
 #include <algorithm>
 #include <exception>
-#include <set>
 #include <thread>
+
+#include "Caller.h"
+#include "Oracle.h"
 
 namespace scenarios {
 
 namespace {
-
-using faiss_ext::gpu::idx_t;
-
-constexpr char kRubbish = 0x5b;
-
-Bytes rubbish(size_t bytes) {
-    return Bytes(bytes, kRubbish);
-}
-
-/// An array of a call: where, and for inputs with which values.
-struct Array {
-    Memory memory;
-    Bytes values;
-    size_t bytes() const {
-        return values.size();
-    }
-};
-
-Array output(Memory memory, size_t bytes) {
-    return {memory, rubbish(bytes)};
-}
-
-template <typename T>
-Array input(Memory memory, const std::vector<T>& values) {
-    return {memory, bytesOf(values)};
-}
-
-using Pointers = std::vector<char*>;
-using Call = std::function<void(const Pointers& in, const Pointers& out)>;
-using Verify = std::function<void(const std::vector<Bytes>& outputs)>;
-
-/// Takes what is left of the GPUs' memory away, for one scope.
-class FullGpus {
-   public:
-    explicit FullGpus(bool full) : full_(full) {
-        if (full_) {
-            cuda_sim_set_device_memory(0);
-        }
-    }
-    ~FullGpus() {
-        if (full_) {
-            cuda_sim_set_device_memory(size_t(1) << 34);
-        }
-    }
-
-   private:
-    const bool full_;
-};
-
-float distance(
-        const std::vector<float>& base,
-        const float* query,
-        idx_t label,
-        int d,
-        bool innerProduct) {
-    float sum = 0;
-    for (int j = 0; j < d; ++j) {
-        const float y = base[label * d + j];
-        sum += innerProduct ? query[j] * y : (query[j] - y) * (query[j] - y);
-    }
-    return sum;
-}
-
-/// The oracle: sorted distances; labels are compared through theirs, because
-/// ties may come in any order.
-void requireNeighbours(
-        const std::vector<float>& base,
-        const std::vector<float>& queries,
-        int d,
-        int k,
-        bool innerProduct,
-        const float* distances,
-        const idx_t* labels) {
-    const idx_t ntotal = base.size() / d;
-    faiss::IndexFlat index(
-            d, innerProduct ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
-    index.add(ntotal, base.data());
-    const idx_t n = queries.size() / d;
-    std::vector<float> right(n * k);
-    std::vector<idx_t> rightLabels(n * k);
-    index.search(n, queries.data(), k, right.data(), rightLabels.data());
-    for (idx_t i = 0; i < n * k; ++i) {
-        const std::string where = "query " + std::to_string(i / k) + " of " +
-                                  std::to_string(n) + ", neighbour " +
-                                  std::to_string(i % k) + ": ";
-        const idx_t label = labels[i];
-        // Faiss' label of the first neighbour among none is not always -1.
-        if (rightLabels[i] == -1 || ntotal == 0) {
-            require(label == -1, where + "a label too many");
-            continue;
-        }
-        if (distances) {
-            require(distances[i] == right[i],
-                    where + "distance " + std::to_string(distances[i]) +
-                            " instead of " + std::to_string(right[i]));
-        }
-        require(label >= 0 && label < ntotal,
-                where + "label " + std::to_string(label));
-        require(distance(
-                        base,
-                        queries.data() + i / k * d,
-                        label,
-                        d,
-                        innerProduct) == right[i],
-                where + "label of another vector");
-        for (idx_t j = i / k * k; j < i; ++j) {
-            require(labels[j] != label, where + "label twice");
-        }
-    }
-}
 
 template <typename Index>
 class IndexSubject : public Subject {
@@ -131,8 +23,12 @@ class IndexSubject : public Subject {
               device_(setup.device),
               innerProduct_(setup.innerProduct),
               scarce_(setup.config.pinnedBytes > 0),
-              full_(setup.full),
-              resources_(run.resources(setup.resources).getResources()) {
+              resources_(run.resources(setup.resources)),
+              caller_(
+                      run,
+                      setup.device,
+                      [this] { return defaultStream(); },
+                      setup.full) {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
         config.useFloat16 = setup.float16;
@@ -151,22 +47,20 @@ class IndexSubject : public Subject {
     }
 
     void search(const Places& places) override {
-        const idx_t n = rows(places.n);
-        const idx_t k = neighbours(places.k);
-        const auto queries = run_.vectors(n, d_);
-        call(
-                {input(places.x, queries)},
-                {output(places.distances, n * k * sizeof(float)),
-                 output(places.labels, n * k * sizeof(idx_t))},
-                [this, n, k](const Pointers& in, const Pointers& out) {
-                    index_->search(
-                            n,
-                            reinterpret_cast<float*>(in[0]),
-                            k,
-                            reinterpret_cast<float*>(out[0]),
-                            reinterpret_cast<idx_t*>(out[1]));
-                },
-                neighboursOf(queries, k));
+        searchBy(places, [this](auto... arguments) {
+            index_->search(arguments...);
+        });
+    }
+
+    void profileSearch(const Places& places) override {
+        searchBy(places, [this](auto... arguments) {
+            const auto profile = index_->profile_search(arguments...);
+            require(!profile.spans.empty(), "a profile without stages");
+            for (const auto& span : profile.spans) {
+                require(span.begin <= span.end,
+                        "a stage ends before it begins");
+            }
+        });
     }
 
     void searchPacked(Memory x, Memory results) override {
@@ -174,7 +68,7 @@ class IndexSubject : public Subject {
         const idx_t k = neighbours(0);
         const auto queries = run_.vectors(n, d_);
         const size_t labelBytes = n * k * sizeof(idx_t);
-        call(
+        caller_.call(
                 {input(x, queries)},
                 {output(results, labelBytes + n * k * sizeof(float))},
                 [this, n, k](const Pointers& in, const Pointers& out) {
@@ -194,7 +88,7 @@ class IndexSubject : public Subject {
         const idx_t n = rows(rowCount);
         const idx_t k = neighbours(labelCount);
         const auto queries = run_.vectors(n, d_);
-        call(
+        caller_.call(
                 {input(x, queries)},
                 {output(labels, n * k * sizeof(idx_t))},
                 [this, n, k](const Pointers& in, const Pointers& out) {
@@ -222,7 +116,7 @@ class IndexSubject : public Subject {
         const idx_t k = neighbours(places.k);
         const auto queries = run_.vectors(n, d_);
         const auto verifySearch = neighboursOf(queries, k);
-        call(
+        caller_.call(
                 {input(places.x, queries)},
                 {output(places.distances, n * k * sizeof(float)),
                  output(places.labels, n * k * sizeof(idx_t)),
@@ -239,7 +133,7 @@ class IndexSubject : public Subject {
                 [this, verifySearch, base = base_](
                         const std::vector<Bytes>& out) {
                     verifySearch(out);
-                    requireRows(base, valuesOf<idx_t>(out[1]), {}, out[2]);
+                    requireRows(base, d_, valuesOf<idx_t>(out[1]), {}, out[2]);
                 });
     }
 
@@ -251,7 +145,7 @@ class IndexSubject : public Subject {
         for (idx_t i = 0; i < n; ++i) {
             keys[i] = first + i;
         }
-        call(
+        caller_.call(
                 {},
                 {output(out, n * d_ * sizeof(float))},
                 [this, n, first](const Pointers&, const Pointers& out) {
@@ -259,13 +153,13 @@ class IndexSubject : public Subject {
                             first, n, reinterpret_cast<float*>(out[0]));
                 },
                 [this, keys, base = base_](const std::vector<Bytes>& out) {
-                    requireRows(base, keys, {}, out[0]);
+                    requireRows(base, d_, keys, {}, out[0]);
                 });
     }
 
     void reconstructBatch(Memory keys, Memory out, int rowCount) override {
         const auto wanted = someKeys(rows(rowCount));
-        call(
+        caller_.call(
                 {input(keys, wanted)},
                 {output(out, wanted.size() * d_ * sizeof(float))},
                 [this, n = wanted.size()](
@@ -276,14 +170,14 @@ class IndexSubject : public Subject {
                             reinterpret_cast<float*>(out[0]));
                 },
                 [this, wanted, base = base_](const std::vector<Bytes>& out) {
-                    requireRows(base, wanted, {}, out[0]);
+                    requireRows(base, d_, wanted, {}, out[0]);
                 });
     }
 
     void residuals(Memory xs, Memory keys, Memory out, int rowCount) override {
         const auto wanted = someKeys(rows(rowCount));
         const auto vectors = run_.vectors(wanted.size(), d_);
-        call(
+        caller_.call(
                 {input(xs, vectors), input(keys, wanted)},
                 {output(out, vectors.size() * sizeof(float))},
                 [this, n = wanted.size()](
@@ -296,13 +190,13 @@ class IndexSubject : public Subject {
                 },
                 [this, wanted, vectors, base = base_](
                         const std::vector<Bytes>& out) {
-                    requireRows(base, wanted, vectors, out[0]);
+                    requireRows(base, d_, wanted, vectors, out[0]);
                 });
     }
 
     void add(Memory x, int n) override {
         const auto vectors = run_.vectors(n, d_);
-        auto buffer = given(input(x, vectors));
+        auto buffer = caller_.given(input(x, vectors));
         const auto before = index_->ntotal;
         try {
             FaissAtWork here;
@@ -314,7 +208,7 @@ class IndexSubject : public Subject {
         remember(vectors, before);
         // Read when the call returns, wherever it was; in device memory, in the
         // order of the default stream.
-        takeAway(*buffer, true);
+        caller_.takeAway(*buffer, true);
     }
 
     void clear() override {
@@ -382,13 +276,13 @@ class IndexSubject : public Subject {
     }
 
     void searchFromThreads(int threads, int rounds) override {
-        struct Work {
+        struct Round {
             std::vector<float> queries;
             std::vector<float> distances;
             std::vector<idx_t> labels;
         };
         const idx_t k = neighbours(0);
-        std::vector<Work> work(threads * rounds);
+        std::vector<Round> work(threads * rounds);
         for (auto& one : work) {
             const idx_t n = rows(0);
             one = {run_.vectors(n, d_),
@@ -401,7 +295,7 @@ class IndexSubject : public Subject {
         for (int t = 0; t < threads; ++t) {
             running.emplace_back([&, t] {
                 for (int round = 0; round < rounds; ++round) {
-                    Work& mine = work[t * rounds + round];
+                    Round& mine = work[t * rounds + round];
                     try {
                         index_->search(
                                 mine.queries.size() / d_,
@@ -420,7 +314,7 @@ class IndexSubject : public Subject {
         for (auto& thread : running) {
             thread.join();
         }
-        for (const Work& one : work) {
+        for (const Round& one : work) {
             if (!one.queries.empty()) {
                 requireNeighbours(
                         base_,
@@ -444,6 +338,25 @@ class IndexSubject : public Subject {
     }
 
    private:
+    template <typename Search>
+    void searchBy(const Places& places, const Search& search) {
+        const idx_t n = rows(places.n);
+        const idx_t k = neighbours(places.k);
+        const auto queries = run_.vectors(n, d_);
+        caller_.call(
+                {input(places.x, queries)},
+                {output(places.distances, n * k * sizeof(float)),
+                 output(places.labels, n * k * sizeof(idx_t))},
+                [n, k, search](const Pointers& in, const Pointers& out) {
+                    search(n,
+                           reinterpret_cast<float*>(in[0]),
+                           k,
+                           reinterpret_cast<float*>(out[0]),
+                           reinterpret_cast<idx_t*>(out[1]));
+                },
+                neighboursOf(queries, k));
+    }
+
     std::unique_ptr<Index> makeIndex(
             const faiss::gpu::GpuIndexFlatConfig& config,
             const StagedConfig& staged) {
@@ -497,141 +410,10 @@ class IndexSubject : public Subject {
         };
     }
 
-    /// Rows of `found` are the vectors `keys`, or `from` minus these; -1 is
-    /// zeros.
-    void requireRows(
-            const std::vector<float>& base,
-            const std::vector<idx_t>& keys,
-            const std::vector<float>& from,
-            const Bytes& found) {
-        const auto values = valuesOf<float>(found);
-        for (size_t i = 0; i < values.size(); ++i) {
-            const idx_t key = keys[i / d_];
-            float right = key < 0 ? 0 : base[key * d_ + i % d_];
-            if (!from.empty()) {
-                right = from[i] - right;
-            }
-            require(values[i] == right,
-                    "row " + std::to_string(i / d_) + " is not vector " +
-                            std::to_string(key));
-        }
-    }
-
     /// After an `add` that may have failed: ntotal tells what is stored.
     void remember(const std::vector<float>& vectors, idx_t before) {
         if (index_->ntotal == before + idx_t(vectors.size() / d_)) {
             base_.insert(base_.end(), vectors.begin(), vectors.end());
-        }
-    }
-
-    /// Memory that already holds the values: the host wrote them, or the
-    /// default stream is about to.
-    std::shared_ptr<Buffer> given(const Array& array) {
-        auto buffer = std::make_shared<Buffer>(array.memory, array.bytes());
-        if (array.memory == Memory::Pageable) {
-            buffer->hostWrite(array.values);
-            return buffer;
-        }
-        run_.keepBuffer(buffer);
-        if (onHost(array.memory) && run_.coin()) {
-            buffer->hostWrite(array.values);
-        } else {
-            buffer->streamWrite(array.values, defaultStream());
-        }
-        return buffer;
-    }
-
-    /// The caller's part after its call: overwrites an input as soon as the
-    /// contract allows it.
-    void takeAway(Buffer& buffer, bool waited) {
-        const Bytes other = rubbish(buffer.size());
-        if (buffer.memory() == Memory::Pageable ||
-            (waited && onHost(buffer.memory()))) {
-            buffer.hostWrite(other);
-        } else {
-            buffer.streamWrite(other, defaultStream());
-        }
-    }
-
-    void call(
-            const std::vector<Array>& inputs,
-            const std::vector<Array>& outputs,
-            const Call& work,
-            const Verify& verify) {
-        std::vector<std::shared_ptr<Buffer>> in;
-        std::vector<std::shared_ptr<Buffer>> out;
-        Pointers inPointers;
-        Pointers outPointers;
-        for (const Array& array : inputs) {
-            in.push_back(given(array));
-            inPointers.push_back(in.back()->data());
-        }
-        bool waited = false;
-        bool toDevice = false;
-        for (const Array& array : outputs) {
-            out.push_back(given(array));
-            outPointers.push_back(out.back()->data());
-            waited |= onHost(array.memory);
-            toDevice |= !onHost(array.memory);
-        }
-        // Of what the default stream has now, the call is not the author.
-        cudaEvent_t before = nullptr;
-        cuda(cudaSetDevice(device_));
-        cuda(cudaEventCreateWithFlags(&before, cudaEventDisableTiming));
-        cudaEventRecord(before, defaultStream());
-        cuda(cudaSetDevice(0));
-        try {
-            FullGpus full(full_);
-            work(inPointers, outPointers);
-        } catch (...) {
-            cudaEventSynchronize(before);
-            cudaEventDestroy(before);
-            expectQuiet(in, out);
-            throw;
-        }
-        cudaEventDestroy(before);
-        // What is left there is thrown, or is fatal, in somebody else's call.
-        require(cudaGetLastError() == cudaSuccess || run_.faulty(),
-                "an error is left behind");
-        for (auto& buffer : in) {
-            takeAway(*buffer, waited);
-        }
-        std::vector<Bytes> found(out.size());
-        for (size_t i = 0; i < out.size(); ++i) {
-            if (onHost(out[i]->memory())) {
-                found[i] = out[i]->hostRead();
-            }
-        }
-        if (!toDevice) {
-            verify(found);
-            return;
-        }
-        const cudaStream_t stream = defaultStream();
-        run_.later([=]() mutable {
-            for (size_t i = 0; i < out.size(); ++i) {
-                if (!onHost(out[i]->memory())) {
-                    found[i] = out[i]->streamRead(stream);
-                }
-            }
-            verify(found);
-        });
-    }
-
-    /// The call threw: nothing in flight touches the caller's host memory any
-    /// more, whatever runs from now on.
-    void expectQuiet(
-            const std::vector<std::shared_ptr<Buffer>>& in,
-            const std::vector<std::shared_ptr<Buffer>>& out) {
-        for (auto* buffers : {&in, &out}) {
-            for (auto buffer : *buffers) {
-                if (onHost(buffer->memory())) {
-                    buffer->hostWrite(rubbish(buffer->size()));
-                    run_.afterFault([=] {
-                        require(buffer->hostRead() == rubbish(buffer->size()),
-                                "host memory is written after the failed call");
-                    });
-                }
-            }
         }
     }
 
@@ -654,8 +436,8 @@ class IndexSubject : public Subject {
     const int device_;
     const bool innerProduct_;
     const bool scarce_;
-    const bool full_;
     std::shared_ptr<faiss::gpu::GpuResources> resources_;
+    Caller caller_;
     std::unique_ptr<Index> index_;
     std::vector<float> base_;
     /// Whether base_ is what the index holds: not after a failed copyFrom.

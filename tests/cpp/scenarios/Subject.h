@@ -1,9 +1,7 @@
 #pragma once
 
 // An index under test beside a copy of its vectors on the CPU. Each call is
-// made the way the worst caller that the contract allows makes it: inputs are
-// written just before, outputs hold rubbish, and all that may be overwritten or
-// freed when the call returns is.
+// made by a Caller, and its results are compared with the Oracle's.
 
 #include <faiss_ext/gpu/StagedConfig.h>
 
@@ -57,6 +55,8 @@ class Subject {
     /// device memory later, in the order of the default stream of the call, by
     /// Run::settle or the end of the run.
     virtual void search(const Places& places) = 0;
+    /// A search timed by its stages; the times must fit together.
+    virtual void profileSearch(const Places& places) = 0;
     virtual void searchPacked(Memory x, Memory results) = 0;
     virtual void assign(Memory x, Memory labels, int n = 0, int k = 0) = 0;
     virtual void searchAndReconstruct(const Places& places, Memory recons) = 0;

@@ -34,6 +34,7 @@ SCENARIO(results_on_the_other_gpu) {
 }
 
 SCENARIO(results_go_to_the_other_gpu_from_a_full_one) {
+    run.useNoPool();
     run.setFaissTemporary(size_t(1) << 20);
     Setup setup = someTiles(run);
     setup.full = true;
@@ -80,6 +81,18 @@ SCENARIO(an_index_on_the_other_gpu) {
     index->search({Memory::Pageable, kOther, kOther});
     index->search({Memory::Device, kOther, Memory::Device});
     index->search({Memory::Pinned, Memory::Device, Memory::Device});
+}
+
+SCENARIO(an_index_on_the_other_gpu_grows) {
+    Setup setup = someTiles(run);
+    setup.device = 1;
+    auto index = Subject::make(run, setup);
+    for (Memory x :
+         {Memory::Pageable, Memory::Pinned, Memory::Managed, kOther}) {
+        index->add(x, run.pick(1, 20));
+        index->search({Memory::Pageable, kOther, kOther});
+    }
+    index->search(kAllPageable);
 }
 
 SCENARIO(indexes_on_two_gpus_with_one_resources_object) {

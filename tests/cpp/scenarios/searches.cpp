@@ -187,3 +187,12 @@ SCENARIO(an_empty_index) {
     index->search(kAllPageable);
     index->search(kToDevice);
 }
+
+SCENARIO(profiled_searches) {
+    auto index = Subject::make(run, tiled(run.pick(0, 3)));
+    for (const Places& places :
+         {kAllPageable, kToDevice, kAllPinned, kAllDevice}) {
+        index->search(places);
+        index->profileSearch(places);
+    }
+}

@@ -69,43 +69,43 @@ SCENARIO(many_producers) {
 }
 
 SCENARIO(a_users_default_stream) {
-    run.resources().setDefaultStream(0, run.stream());
+    run.resources()->setDefaultStream(0, run.stream());
     auto index = someIndex(run);
     index->search(kToDevice);
     index->search(kAllPageable);
     index->reconstructN(Memory::Device);
     index->destroy();
     run.settle();
-    run.resources().revertDefaultStream(0);
+    run.resources()->revertDefaultStream(0);
 }
 
 SCENARIO(a_default_stream_set_and_reverted) {
     auto index = someIndex(run);
     index->search(kToDevice);
-    run.resources().setDefaultStream(0, run.stream());
+    run.resources()->setDefaultStream(0, run.stream());
     index->search(kToDevice);
     index->search(kAllPageable);
-    run.resources().revertDefaultStream(0);
+    run.resources()->revertDefaultStream(0);
     index->search(kToDevice);
 }
 
 SCENARIO(a_default_stream_for_each_search) {
     auto index = someIndex(run);
     for (int i = 0; i < 4; ++i) {
-        run.resources().setDefaultStream(0, run.stream());
+        run.resources()->setDefaultStream(0, run.stream());
         index->search({run.anyMemory(), Memory::Device, Memory::Device});
     }
-    run.resources().revertDefaultStream(0);
+    run.resources()->revertDefaultStream(0);
     index->search(kAllPageable);
 }
 
 SCENARIO(the_legacy_stream_as_default_stream) {
     auto index = someIndex(run);
     index->search(kToDevice);
-    run.resources().setDefaultNullStreamAllDevices();
+    run.resources()->setDefaultNullStreamAllDevices();
     index->search(kToDevice);
     index->search(kAllPageable);
     index->destroy();
     run.settle();
-    run.resources().revertDefaultStream(0);
+    run.resources()->revertDefaultStream(0);
 }

@@ -55,9 +55,7 @@ void Simulator::joinDefaultStreams(Stream* stream, Operation* operation) {
     auto join = [&](Stream* other) {
         if (other->last) {
             stream->clock.join(other->clock);
-            if (!other->last->done()) {
-                operation->after.push_back(other->last);
-            }
+            operation->comeAfter(other->last);
         }
     };
     if (stream->legacy) {
@@ -80,9 +78,7 @@ OperationPtr Simulator::makeOperation(
     joinDefaultStreams(stream, operation.get());
     if (waited) {
         stream->clock.join(waited->clock);
-        if (!waited->done()) {
-            operation->after.push_back(waited);
-        }
+        operation->comeAfter(waited);
     }
     auto& hostClock = host();
     hostClock.clock.set(hostClock.timeline, hostClock.time++);
@@ -243,6 +239,7 @@ cudaError_t Simulator::wait(
     for (auto& target : targets) {
         if (target) {
             learn(target->clock);
+            scheduler.hostSaw(target);
         }
     }
     return devices_[device].sticky;

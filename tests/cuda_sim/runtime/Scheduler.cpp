@@ -40,6 +40,7 @@ void Scheduler::enqueue(Stream* stream, const OperationPtr& operation) {
     operation->stream = stream;
     operation->order = ++enqueued_;
     operation->origin->pending = true;
+    operation->begin = std::max(operation->begin, now);
     if (stream->queue.empty()) {
         active_.push_back(stream);
         if (policy == Policy::Random) {
@@ -65,7 +66,12 @@ OperationPtr Scheduler::runnable(Stream* stream) {
             std::remove_if(
                     after.begin(),
                     after.end(),
-                    [](const OperationPtr& op) { return op->done(); }),
+                    [&](const OperationPtr& op) {
+                        if (op->done()) {
+                            head->begin = std::max(head->begin, op->doneAt);
+                        }
+                        return op->done();
+                    }),
             after.end());
     return after.empty() ? head : nullptr;
 }
@@ -195,8 +201,9 @@ void Scheduler::finish(const OperationPtr& operation) {
     if (operation->always) {
         operation->always();
     }
-    now += operation->cost;
-    operation->doneAt = now;
+    operation->doneAt =
+            std::max(operation->begin, stream->doneAt) + operation->cost;
+    stream->doneAt = operation->doneAt;
     operation->state = Operation::State::Done;
     operation->origin->pending = false;
     operation->step = nullptr;

@@ -7,6 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -48,9 +49,20 @@ struct Operation {
     bool hostFunction = false;
     /// Must happen even on a poisoned device, as giving memory back.
     std::function<void()> always;
-    /// Simulated time at which it was done.
+    /// Simulated nanoseconds: when it may begin, as far as that is known, what
+    /// it takes, and when it is done.
+    uint64_t begin = 0;
+    uint64_t cost = 1000;
     uint64_t doneAt = 0;
-    uint64_t cost = 1000; // simulated nanoseconds
+
+    /// Will not begin before `other` is done.
+    void comeAfter(const std::shared_ptr<Operation>& other) {
+        if (other->done()) {
+            begin = std::max(begin, other->doneAt);
+        } else {
+            after.push_back(other);
+        }
+    }
 
     bool done() const {
         return state == State::Done;
@@ -75,7 +87,8 @@ struct Stream {
     VectorClock clock; // of the last operation
     OperationPtr last;
     std::deque<OperationPtr> queue;
-    uint64_t rank = 0; // for the random policy
+    uint64_t rank = 0;   // for the random policy
+    uint64_t doneAt = 0; // simulated nanoseconds, of the last that is done
 
     bool blocking() const {
         return !legacy && !(flags & cudaStreamNonBlocking);
@@ -121,7 +134,15 @@ class Scheduler {
     Policy policy = Policy::AsLateAsPossible;
     Stream* starved = nullptr;
     int holdTimeoutMs = 5000;
-    uint64_t now = 0; // simulated nanoseconds
+
+    /// Simulated nanoseconds that the host knows to have passed: what it
+    /// enqueues begins no earlier. Each operation begins when its stream and
+    /// what it waits for allow, whenever it happens to be executed; so elapsed
+    /// times do not depend on the policy.
+    uint64_t now = 0;
+    void hostSaw(const OperationPtr& done) {
+        now = std::max(now, done->doneAt);
+    }
 
     /// The held stream that the last false of runUntilDone was about.
     const Stream* stuckOn = nullptr;

@@ -79,6 +79,7 @@ cudaError_t query(Call& call, const std::vector<OperationPtr>& targets) {
     for (auto& target : targets) {
         if (target) {
             s.learn(target->clock);
+            s.scheduler.hostSaw(target);
         }
     }
     return cudaSuccess;
@@ -333,6 +334,7 @@ cudaError_t cudaEventElapsedTime(
     auto* end = start ? sim().resolveEvent(endHandle, "cudaEventElapsedTime")
                       : nullptr;
     if (!end || !start->record || !end->record ||
+        start->device != end->device ||
         ((start->flags | end->flags) & cudaEventDisableTiming)) {
         return call.done(cudaErrorInvalidResourceHandle);
     }

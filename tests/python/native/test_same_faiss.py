@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def python(code):
     return subprocess.run(
@@ -44,3 +46,14 @@ def test_another_library_is_noticed(tmp_path):
 def test_the_right_one_is_taken_without_a_word():
     done = python("import faiss_ext; assert faiss_ext.has_native")
     assert done.returncode == 0 and "faiss_ext gives" not in done.stderr
+
+
+def test_versions_of_swig_that_do_not_fit_are_noticed(faiss_ext, monkeypatch):
+    from faiss_ext import same_faiss
+
+    assert same_faiss.native.shares_types_with_faiss()
+    monkeypatch.setattr(
+        same_faiss.native, "shares_types_with_faiss", lambda: False
+    )
+    with pytest.raises(same_faiss.OtherFaiss, match="versions of SWIG"):
+        same_faiss.check_same_faiss()

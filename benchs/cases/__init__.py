@@ -1,0 +1,1 @@
+"""The benchmarks: each module has `run(session)`, which measures its cases."""

@@ -1,0 +1,17 @@
+"""Results many times the size of a tile: the shapes of the grid with the most
+results for the least computation, so that copy-back is what takes the time."""
+
+from __future__ import annotations
+
+from . import grid
+
+NAME = "large_results"
+
+
+def run(session):
+    """The cells, smallest first."""
+    cells = session.shapes.large_cells
+    session.expect(len(cells))
+    grid.measure_cells(
+        session, NAME, *session.shapes.large_database, cells, seed=10
+    )

@@ -1,0 +1,93 @@
+// What the machine can do at best: copies, cuBLAS, host functions, events.
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <stdexcept>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/CudaHandles.h>
+
+#include "Benchs.h"
+#include "Support.h"
+
+using namespace benchs;
+
+namespace {
+
+/// Times `enqueue(stream)` from an idle device to an idle device.
+template <typename Enqueue>
+double timed(const Enqueue& enqueue) {
+    return guarded(-1.0, [&] {
+        faiss_ext::gpu::Stream stream;
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        const auto begin = Clock::now();
+        enqueue(stream.get());
+        FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream.get()));
+        return secondsSince(begin);
+    });
+}
+
+void CUDART_CB doNothing(void*) {}
+
+} // namespace
+
+double faiss_ext_benchs_copy(void* to, const void* from, size_t bytes) {
+    return timed([&](cudaStream_t stream) {
+        FAISS_EXT_CUDA_TRY(
+                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream));
+    });
+}
+
+double faiss_ext_benchs_gemm(
+        int size, const float* a, const float* b, float* c) {
+    return guarded(-1.0, [&] {
+        // Faiss' own handle, on its default stream, in its mode.
+        const auto shared = resources().getResources();
+        const int device = currentDevice();
+        const cublasHandle_t handle = shared->getBlasHandle(device);
+        const cudaStream_t stream = shared->getDefaultStream(device);
+        const float one = 1, zero = 0;
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        const auto begin = Clock::now();
+        const cublasStatus_t status = cublasSgemm(
+                handle,
+                CUBLAS_OP_N,
+                CUBLAS_OP_N,
+                size,
+                size,
+                size,
+                &one,
+                a,
+                size,
+                b,
+                size,
+                &zero,
+                c,
+                size);
+        if (status != CUBLAS_STATUS_SUCCESS) {
+            throw std::runtime_error(
+                    "cublasSgemm ended with status " + std::to_string(status));
+        }
+        FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+        return secondsSince(begin);
+    });
+}
+
+double faiss_ext_benchs_host_functions(int count) {
+    return timed([&](cudaStream_t stream) {
+        for (int i = 0; i < count; ++i) {
+            FAISS_EXT_CUDA_TRY(cudaLaunchHostFunc(stream, doNothing, nullptr));
+        }
+    });
+}
+
+double faiss_ext_benchs_events(int count) {
+    return timed([&](cudaStream_t stream) {
+        faiss_ext::gpu::Event event;
+        for (int i = 0; i < count; ++i) {
+            event.record(stream);
+        }
+        event.wait();
+    });
+}

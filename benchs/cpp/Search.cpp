@@ -1,0 +1,111 @@
+// The search as a C++ program makes it: faiss_ext's class and Faiss' own.
+
+#include <cuda_runtime_api.h>
+#include <faiss/gpu/GpuIndexFlat.h>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+#include "Benchs.h"
+#include "Support.h"
+
+using namespace benchs;
+
+struct faiss_ext_benchs_index {
+    std::unique_ptr<faiss::Index> index;
+};
+
+faiss_ext_benchs_index* faiss_ext_benchs_index_new(
+        int ours, int d, int64_t nb, const float* base) {
+    return guarded(static_cast<faiss_ext_benchs_index*>(nullptr), [&] {
+        faiss::gpu::GpuIndexFlatConfig config;
+        config.device = currentDevice();
+        auto self = std::make_unique<faiss_ext_benchs_index>();
+        if (ours) {
+            self->index = std::make_unique<faiss_ext::gpu::GpuIndexFlatL2>(
+                    &resources(), d, config);
+        } else {
+            self->index = std::make_unique<faiss::gpu::GpuIndexFlatL2>(
+                    &resources(), d, config);
+        }
+        self->index->add(nb, base);
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        return self.release();
+    });
+}
+
+double faiss_ext_benchs_index_search(
+        faiss_ext_benchs_index* self,
+        int64_t n,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels,
+        int wait) {
+    return guarded(-1.0, [&] {
+        const auto begin = Clock::now();
+        self->index->search(n, x, k, distances, labels);
+        if (wait) {
+            FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        }
+        return secondsSince(begin);
+    });
+}
+
+double faiss_ext_benchs_index_search_threads(
+        faiss_ext_benchs_index* self,
+        int threads,
+        int calls,
+        const float* x,
+        int64_t k,
+        float* distances,
+        int64_t* labels,
+        int locked) {
+    return guarded(-1.0, [&] {
+        std::mutex mutex;
+        std::vector<std::exception_ptr> failures(threads);
+        std::vector<std::thread> running;
+        const auto begin = Clock::now();
+        for (int t = 0; t < threads; ++t) {
+            running.emplace_back([&, t] {
+                try {
+                    for (int call = 0; call < calls; ++call) {
+                        std::unique_lock<std::mutex> lock(
+                                mutex, std::defer_lock);
+                        if (locked) {
+                            lock.lock();
+                        }
+                        self->index->search(
+                                1,
+                                x + t * self->index->d,
+                                k,
+                                distances + t * k,
+                                labels + t * k);
+                    }
+                } catch (...) {
+                    failures[t] = std::current_exception();
+                }
+            });
+        }
+        for (std::thread& thread : running) {
+            thread.join();
+        }
+        const double seconds = secondsSince(begin);
+        for (const std::exception_ptr& failure : failures) {
+            if (failure) {
+                std::rethrow_exception(failure);
+            }
+        }
+        return seconds;
+    });
+}
+
+void faiss_ext_benchs_index_delete(faiss_ext_benchs_index* self) {
+    delete self;
+}

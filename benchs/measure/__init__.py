@@ -1,0 +1,2 @@
+"""What every benchmark shares: the C++ part, memory, timing, the oracle, floors,
+and the record that a run leaves."""

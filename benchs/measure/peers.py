@@ -1,0 +1,114 @@
+"""The same neighbours by other libraries, with arrays on the GPU throughout.
+
+Each entry of `_PEERS` makes what its library needs and returns a function that
+searches and waits, and one that fetches the results. A library that is not
+there is left out.
+"""
+
+from __future__ import annotations
+
+NAMES = ("torch", "CuPy", "cuVS")
+
+#: Bytes of the distance matrix that is made at once, as a user would tile it.
+_MATRIX_BYTES = 4 << 30
+
+
+def available(session, base, x, k):
+    """(name, run, results) of each peer that is installed and starts."""
+    for name, make in _PEERS:
+        try:
+            run, results = make(base, x, k)
+        except ImportError:
+            continue
+        except Exception as error:
+            session.say(f"    {name} does not start: {error}")
+            continue
+        yield name, run, results
+
+
+def _rows(x, base):
+    return max(1, min(len(x), _MATRIX_BYTES // (4 * len(base))))
+
+
+def _torch(base, x, k):
+    """|b|^2 - 2 q.b by addmm, then topk; TF32 off, as in Faiss."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ImportError("torch has no GPU")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    stored = torch.from_numpy(base).cuda()
+    queries = torch.from_numpy(x).cuda()
+    norms = stored.square().sum(1)[None, :]
+    rows, out = _rows(x, base), []
+
+    def run():
+        out.clear()
+        for i in range(0, len(queries), rows):
+            part = queries[i : i + rows]
+            scores = torch.addmm(norms, part, stored.T, alpha=-2)
+            values, labels = scores.topk(k, dim=1, largest=False)
+            out.append((values + part.square().sum(1)[:, None], labels))
+        torch.cuda.synchronize()
+
+    def results():
+        return tuple(
+            torch.cat([pair[i] for pair in out]).cpu().numpy() for i in (0, 1)
+        )
+
+    return run, results
+
+
+def _cupy(base, x, k):
+    """The same with argpartition and a sort of what it finds: CuPy has no
+    topk."""
+    import cupy
+
+    stored, queries = cupy.asarray(base), cupy.asarray(x)
+    norms = cupy.square(stored).sum(1)[None, :]
+    rows, out = _rows(x, base) // 4 or 1, []
+
+    def run():
+        out.clear()
+        for i in range(0, len(queries), rows):
+            part = queries[i : i + rows]
+            scores = norms - 2 * part @ stored.T
+            if k == 1:
+                labels = scores.argmin(axis=1)[:, None]
+            else:
+                found = cupy.argpartition(scores, k - 1, axis=1)[:, :k]
+                values = cupy.take_along_axis(scores, found, axis=1)
+                labels = cupy.take_along_axis(
+                    found, cupy.argsort(values, axis=1), axis=1
+                )
+            values = cupy.take_along_axis(scores, labels, axis=1)
+            out.append((values + cupy.square(part).sum(1)[:, None], labels))
+        cupy.cuda.Device().synchronize()
+
+    def results():
+        return tuple(
+            cupy.concatenate([pair[i] for pair in out]).get() for i in (0, 1)
+        )
+
+    return run, results
+
+
+def _cuvs(base, x, k):
+    """Its brute force, squared L2."""
+    import cupy
+    from cuvs.neighbors import brute_force
+
+    index = brute_force.build(cupy.asarray(base), metric="sqeuclidean")
+    queries, out = cupy.asarray(x), []
+
+    def run():
+        out[:] = brute_force.search(index, queries, k)
+        cupy.cuda.Device().synchronize()
+
+    def results():
+        return tuple(cupy.asarray(array).get() for array in out)
+
+    return run, results
+
+
+_PEERS = (("torch", _torch), ("CuPy", _cupy), ("cuVS", _cuvs))

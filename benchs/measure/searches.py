@@ -1,0 +1,210 @@
+"""One database, and every way of searching it: stock Faiss, faiss_ext, peers."""
+
+from __future__ import annotations
+
+import faiss
+import faiss_ext
+import numpy as np
+
+from . import memory, peers
+from .floors import floors
+from .native import Index
+from .oracle import Oracle
+from .timing import Contender
+
+if not faiss_ext.has_native:
+    raise ImportError(
+        f"{faiss_ext.native_problem}; PYTHONPATH must name the built package "
+        "first (README.md)"
+    )
+
+#: What is timed a second time as "<name> again"; the ratio is the noise.
+TWICE = "stock"
+
+
+def random_vectors(n, d, seed):
+    """Normal, float32: full mantissas, so that the GPU draws the power that it
+    draws for real data."""
+    return np.random.default_rng(seed).standard_normal((n, d), "float32")
+
+
+class Searches:
+    """Indexes over base [nb, d], and contenders that search them for the first n
+    queries.
+
+    Only the indexes that are asked for are made. Stock and ours use one
+    ``StandardGpuResources``; those made in C++ another one.
+    """
+
+    def __init__(self, session, base, queries, k):
+        self.session, self.native = session, session.native
+        self.base, self.queries = base, queries
+        n = len(queries)
+        self.oracle = Oracle(base, queries, sorted({0, 1 % n, n // 2, n - 1}), k)
+        self._made = {}
+
+    def add_oracle_rows(self, rows, k):
+        """Check these queries too."""
+        self.oracle = Oracle(
+            self.base, self.queries, sorted({*self.oracle.queries, *rows}), k
+        )
+
+    def index(self, kind, **config):
+        """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`: members
+        of StagedConfig, for ``ours``."""
+        key = (kind, *sorted(config.items()))
+        if key not in self._made:
+            self._made[key] = self._make(kind, config)
+        return self._made[key]
+
+    def forget(self, **config):
+        """Free the indexes made with this configuration."""
+        for key in [k for k in self._made if k[1:] == tuple(sorted(config.items()))]:
+            del self._made[key]
+
+    def _make(self, kind, config):
+        if kind.startswith("C++"):
+            return Index(self.native, kind.endswith("ours"), self.base)
+        d = self.base.shape[1]
+        flat = faiss.GpuIndexFlatConfig()
+        if kind == "stock":
+            index = faiss.GpuIndexFlatL2(resources(), d, flat)
+        else:
+            staged = faiss_ext.StagedConfig()
+            for name, value in config.items():
+                setattr(staged, name, value)
+            index = faiss_ext.GpuIndexFlatL2(resources(), d, flat, staged)
+        index.add(self.base)
+        self.native.synchronize()
+        return index
+
+    # Contenders. Each holds its outputs until the last one of a case is gone.
+
+    def given(self, name, kind, x, outputs, *, wait=False, **config):
+        """Search into given arrays. `outputs` makes (D, I) before each run.
+        `wait`: for the device, where the call itself does not."""
+        index = self.index(kind, **config)
+        out = {}
+
+        def prepare():
+            # The old ones go first: there may be no room for both.
+            out.clear()
+            out["D"], out["I"] = outputs()
+
+        if kind.startswith("C++"):
+            def run():
+                return index.search(x, out["D"], out["I"], wait=wait)
+        else:
+            def run():
+                index.search(x, out["D"].shape[1], D=out["D"], I=out["I"])
+                if wait:
+                    self.native.synchronize()
+
+        def check():
+            memory.poison(out["D"], out["I"])
+            run()
+            return self.oracle.check(_on_host(out["D"]), _on_host(out["I"]))
+
+        return Contender(name, run, prepare, check, self._counts(index, run))
+
+    def returned(self, name, kind, x, k, *, wait=False, **config):
+        """Search that makes its own outputs."""
+        index = self.index(kind, **config)
+        out = []
+
+        def run():
+            out[:] = index.search(x, k)
+            if wait:
+                self.native.synchronize()
+
+        def check():
+            return self.oracle.check(*map(_on_host, out))
+
+        return Contender(
+            name, run, out.clear, check, self._counts(index, run)
+        )
+
+    def stock_on_gpu(self, name, x, D, I):
+        """Stock Faiss with pointers to arrays on the GPU, then a wait."""
+        index = self.index("stock")
+        arguments = (
+            x.shape[0],
+            faiss.cast_integer_to_float_ptr(_address(x)),
+            D.shape[1],
+            faiss.cast_integer_to_float_ptr(_address(D)),
+            faiss.cast_integer_to_idx_t_ptr(_address(I)),
+        )
+
+        def run():
+            index.search_c(*arguments)
+            self.native.synchronize()
+
+        def check():
+            memory.poison(D, I)
+            run()
+            return self.oracle.check(D.get(), I.get())
+
+        return Contender(name, run, None, check)
+
+    def peers(self, x, k):
+        """Whatever peer library is installed, with arrays on the GPU."""
+        return [
+            Contender(
+                name,
+                run,
+                None,
+                lambda results=results: self.oracle.check(*results()),
+            )
+            for name, run, results in peers.available(
+                self.session, self.base, x, k
+            )
+        ]
+
+    def floors(self, n, k):
+        """Function of a contender's name: its floors."""
+        nb, d = self.base.shape
+
+        def bounds(name):
+            on_gpu = "GPU" in name or name in peers.NAMES
+            return floors(
+                self.session.ceilings, n=n, k=k, nb=nb, d=d,
+                queries_on_host=not on_gpu,
+                results_on_host=not on_gpu or "pinned" in name,
+            )
+
+        return bounds
+
+    def _counts(self, index, run):
+        if not hasattr(index, "transfer_stats"):
+            return None
+
+        def counts():
+            index.reset_transfer_stats()
+            run()
+            return index.transfer_stats()
+
+        return counts
+
+
+_resources = []
+
+
+def resources():
+    """One object for the process: it takes a tenth of a second to make, and
+    1.5 GiB of GPU memory."""
+    if not _resources:
+        _resources.append(faiss.StandardGpuResources())
+    return _resources[0]
+
+
+def _address(array):
+    return array.__cuda_array_interface__["data"][0]
+
+
+def _on_host(array):
+    if isinstance(array, np.ndarray):
+        return array
+    for name in ("get", "copy_to_host"):
+        if hasattr(array, name):
+            return getattr(array, name)()
+    return array.cpu().numpy()

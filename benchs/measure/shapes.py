@@ -1,0 +1,95 @@
+"""The cases of a run: all of them, and the smallest that take every path. Also
+what the report has rows for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Databases are (nb, d); the defaults are those of a whole run."""
+
+    #: The grid.
+    databases: tuple = ((10_000, 128), (1_000_000, 128), (1_000_000, 512))
+    queries: tuple = (1, 32, 500, 10_000, 100_000, 1_000_000)
+    neighbours: tuple = (1, 10, 100, 1000)
+
+    #: Copy-back: bytes, from one distance on.
+    sizes: tuple = (4, _KIB, 16 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 16 * _MIB,
+                    64 * _MIB, 256 * _MIB, _GIB)
+    destinations: tuple = ("pinned", "touched", "fresh", "mapped file")
+
+    #: Few queries, and many threads with one each.
+    small_databases: tuple = ((10_000, 128), (1_000_000, 128))
+    batches: tuple = (1, 2, 4, 8, 16, 32, 64)
+    small_k: int = 100
+    threads: int = 16
+    calls: int = 20
+
+    #: (n, k) of 0.1 to 2.4 GB of results; a tile is 16 MiB.
+    large_database: tuple = (10_000, 64)
+    large_cells: tuple = ((100_000, 100), (100_000, 1000), (200_000, 1000))
+
+    #: The script of Faiss' issue #4118: nb, d, n, k.
+    cupy_script: tuple = (1_000_000, 512, 500, 1)
+
+    #: nb, d, k; bytes of GPU memory left free for results three times as large
+    #: (None: all that is there).
+    beyond_memory: tuple = (10_000, 64, 1000)
+    beyond_left: int | None = _GIB
+
+    #: nb, d, k; then sweeps: setting, values (0 is what the library chooses),
+    #: destinations, bytes of results.
+    constants: tuple = (10_000, 64, 100)
+    sweeps: tuple = (
+        ("tileBytes", (0, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
+                       64 * _MIB), ("touched", "pinned"), 1200 * _MIB),
+        ("pipelineDepth", (0, 1, 2, 3, 4, 6), ("touched", "pinned"),
+         1200 * _MIB),
+        ("pinnedBytes", (0, 64 * _MIB, 128 * _MIB, 512 * _MIB),
+         ("touched", "pinned"), 1200 * _MIB),
+        ("copyThreads", (0, 1, 2, 4, 8, 16, 32), ("touched", "fresh"),
+         1200 * _MIB),
+        ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
+         ("touched", "fresh"), 4 * _MIB),
+        ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
+         ("touched",), 16 * _MIB),
+    )
+    #: Bytes of results around the limit of one tile, and into how many tiles.
+    one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
+                             64 * _MIB)
+    one_tile_cuts: tuple = (1, 2, 4, 8)
+
+
+WHOLE = Shapes()
+
+#: Tiles are small here because they are asked for (`constants`) and because the
+#: results are few; what is left out is sizes alone.
+SMOKE = Shapes(
+    databases=((300, 16),),
+    queries=(1, 40),
+    neighbours=(1, 10),
+    sizes=(4, _KIB, _MIB),
+    small_databases=((200, 16),),
+    batches=(1, 3),
+    small_k=10,
+    calls=2,
+    large_database=(60, 8),
+    large_cells=((2000, 50),),
+    cupy_script=(400, 32, 20, 1),
+    beyond_memory=(60, 8, 50),
+    beyond_left=None,
+    constants=(60, 8, 10),
+    sweeps=(
+        ("tileBytes", (0, 4 * _KIB), ("touched", "pinned"), 60 * _KIB),
+        ("pipelineDepth", (0, 1), ("touched",), 60 * _KIB),
+        ("pinnedBytes", (0, _MIB), ("touched",), 60 * _KIB),
+        ("copyThreads", (0, 2), ("touched", "fresh"), 60 * _KIB),
+        ("copyChunkBytes", (0, 4 * _KIB), ("touched",), 60 * _KIB),
+    ),
+    one_tile_bytes=(60 * _KIB,),
+    one_tile_cuts=(1, 4),
+)

@@ -1,0 +1,217 @@
+"""What is to be reached, row by row, and whether it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+from measure.shapes import WHOLE
+
+from .data import (
+    NOT_YET,
+    Results,
+    few_queries,
+    rate,
+    ratio_of_bounds,
+    result_bytes,
+)
+
+#: Two timings of the same version are never closer than this counts for.
+LEAST_NOISE = 0.01
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the bar. `passed` None: not measured. Not `whole`: measured on
+    a part of the grid alone."""
+
+    wanted: str
+    found: str = NOT_YET
+    passed: bool | None = None
+    whole: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """For a table."""
+        if self.passed is None:
+            return NOT_YET
+        if not self.passed:
+            return "**missed**"
+        return "reached" if self.whole else "reached where measured"
+
+
+def rows(results: Results) -> list[Row]:
+    """All of it."""
+    return [
+        _host_results_cost_little(results),
+        _link_is_used(results),
+        _never_slower(results),
+        _faster(results, 10_000, 128, 100, 4.0),
+        _faster(results, 1_000_000, 128, 1000, 1.3),
+        _one_query(results, "ours pooled", 0.75, "One query (k = 100, nb = 1M, "
+                   "d = 128): at most 0.75 of stock Faiss' median"),
+        _one_query(results, "ours graph", 0.6, "The same with a captured CUDA "
+                   "graph: at most 0.6"),
+        _gpu_arrays(results),
+        _threads(results),
+        _beyond_memory(results),
+    ]
+
+
+def grid_cases() -> Iterator[dict]:
+    """Every cell of the grid."""
+    for (nb, d), n, k in itertools.product(
+        WHOLE.databases, WHOLE.queries, WHOLE.neighbours
+    ):
+        yield {"n": n, "k": k, "nb": nb, "d": d}
+
+
+def launch_bound(case) -> bool:
+    """Whether calls and launches, not bytes or operations, decide."""
+    return case["n"] <= 32 or (case["nb"] <= 10_000 and case["n"] <= 500)
+
+
+def noise_of(results, case) -> float:
+    """What a difference must exceed to count, in a cell of the grid."""
+    return max(results.noise("grid", case) or 0, LEAST_NOISE)
+
+
+def cell(case) -> str:
+    return ", ".join(f"{name} {case[name]:,}" for name in ("n", "k", "nb", "d"))
+
+
+def _extreme(results, row, values, pick, meets, show):
+    """Fill a row by the worst of (value, case)."""
+    values = list(values)
+    if values:
+        row.whole = all(
+            (found := results.get("grid", case, "ours pooled")) and found.median
+            for case in grid_cases()
+        )
+        value, case = pick(values, key=lambda pair: pair[0])
+        row.found = f"worst of {len(values)}: {show(value)} ({cell(case)})"
+        row.passed = meets(value)
+    return row
+
+
+def _host_results_cost_little(results):
+    row = Row("Results in pinned host memory take at most 2 % longer than results "
+              "left on the GPU, wherever the copy at best takes less than half of "
+              "the computation (and calls do not decide)")
+
+    def values():
+        for case in grid_cases():
+            found = results.get("grid", case, "ours GPU queries, pinned")
+            ratio = results.ratio(
+                "grid", case, "ours GPU queries, pinned", "ours GPU")
+            bounds = ratio and ratio_of_bounds(found, case)
+            if bounds and bounds < 0.5 and not launch_bound(case):
+                yield ratio - 1, case
+
+    return _extreme(
+        results, row, values(), max, lambda v: v <= 0.02, lambda v: f"{100 * v:+.1f} %")
+
+
+def _link_is_used(results):
+    row = Row("At least 90 % of the measured link, wherever the copy at best takes "
+              "more than twice the computation (and calls do not decide)")
+
+    def values():
+        for case in grid_cases():
+            found = results.get("grid", case, "ours GPU queries, pinned")
+            if not found or not found.median or launch_bound(case):
+                continue
+            bounds = ratio_of_bounds(found, case)
+            if bounds and bounds > 2:
+                link = found.ceilings["link_to_host_bytes_s"]
+                yield rate(found, result_bytes(case)) / link, case
+
+    return _extreme(
+        results, row, values(), min, lambda v: v >= 0.9, lambda v: f"{100 * v:.0f} %")
+
+
+def _never_slower(results):
+    row = Row("Never slower than stock Faiss beyond the noise, on the whole grid, "
+              "as a drop-in and into the same touched arrays")
+    pairs = (("stock", "ours pooled"), ("stock touched", "ours touched"))
+
+    def values():
+        for case in grid_cases():
+            for stock, ours in pairs:
+                ratio = results.ratio("grid", case, stock, ours)
+                if ratio:
+                    yield ratio + noise_of(results, case), case
+
+    return _extreme(
+        results, row, values(), min, lambda v: v >= 1, lambda v: f"{v:.2f}x with the noise")
+
+
+def _faster(results, nb, d, k, wanted):
+    row = Row(f"At least {wanted:g} times stock Faiss at nb = {nb:,}, d = {d}, "
+              f"k = {k:,}, n from 10,000 on")
+
+    def values():
+        for case in grid_cases():
+            if (case["nb"], case["d"], case["k"]) == (nb, d, k) and case["n"] >= 10_000:
+                ratio = results.ratio("grid", case, "stock", "ours pooled")
+                if ratio:
+                    yield ratio, case
+
+    return _extreme(
+        results, row, values(), min, lambda v: v >= wanted, lambda v: f"{v:.2f}x")
+
+
+def _one_query(results, contender, wanted, text):
+    case = few_queries(1, 1_000_000, 128, "latency")
+    ratio = results.ratio("small_batches", case, contender, "stock")
+    if ratio is None:
+        return Row(text)
+    return Row(text, f"{ratio:.2f} of stock Faiss", ratio <= wanted)
+
+
+def _gpu_arrays(results):
+    row = Row("GPU arrays in and out: no byte over the link, no wait of the host, "
+              "at most 15 µs of Python on top of the call in C++")
+    worst = None
+    for nb, d in WHOLE.small_databases:
+        case = few_queries(1, nb, d, "call, GPU arrays")
+        ours = results.get("small_batches", case, "ours GPU")
+        cpp = results.get("small_batches", case, "C++ ours GPU")
+        if not (ours and cpp and ours.median and cpp.median):
+            continue
+        counts = ours.entry.get("counts", {})
+        moved = counts.get("bytes_to_host", 0) + counts.get("bytes_to_device", 0)
+        found = (ours.median - cpp.median, moved, counts.get("host_waits", 0))
+        worst = max(worst, found) if worst else found
+    if worst:
+        python, moved, waits = worst
+        row.found = (f"{python * 1e6:.1f} µs of Python, {moved} bytes, {waits} "
+                     "waits, one query")
+        row.passed = python <= 15e-6 and moved == 0 and waits == 0
+    return row
+
+
+def _threads(results):
+    row = Row(f"{WHOLE.threads} threads with one query each on one index: at least 4 "
+              "times the queries a second of stock Faiss behind a mutex")
+    ratios = [
+        ratio for case in results.cases("threads")
+        if (ratio := results.ratio(
+            "threads", case, "C++ stock, mutex", "C++ ours")) is not None
+    ]
+    if ratios:
+        row.found, row.passed = f"worst: {min(ratios):.2f}x", min(ratios) >= 4
+    return row
+
+
+def _beyond_memory(results):
+    row = Row("Results three times as large as the free GPU memory come at 80 % of "
+              "the link or more")
+    for case in results.cases("beyond_memory"):
+        found = results.get("beyond_memory", case, "ours pinned")
+        if found and found.median:
+            link = found.ceilings["link_to_host_bytes_s"]
+            share = rate(found, result_bytes(case)) / link
+            row.found, row.passed = f"{100 * share:.0f} %", share >= 0.8
+    return row

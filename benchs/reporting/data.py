@@ -1,0 +1,165 @@
+"""Recorded measurements by what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from measure import record
+from measure.floors import BYTES_PER_RESULT, copy_to_compute
+from measure.shapes import WHOLE
+
+NOT_YET = "not yet measured"
+
+
+class Refused(ValueError):
+    """A record that must not become a published figure."""
+
+
+@dataclasses.dataclass
+class Measured:
+    """One contender in one case, and the record it is from."""
+
+    entry: dict
+    source: dict
+
+    @property
+    def median(self) -> float | None:
+        return self.entry.get("median_s")
+
+    @property
+    def ceilings(self) -> dict:
+        return self.source["ceilings"]
+
+
+class Results:
+    """All records of a folder; of a case measured twice, the newer one counts."""
+
+    def __init__(self, folder: pathlib.Path, made_up=False):
+        """`made_up`: take records that a test wrote, and only those."""
+        self.records = []
+        self._found = {}
+        for path in sorted(folder.glob("*.json")):
+            content = record.read(path)
+            _refuse(path, content, made_up)
+            self.records.append(content)
+        self.records.sort(key=lambda content: content["environment"]["date"])
+        for content in self.records:
+            for entry in content["measurements"]:
+                key = _key(
+                    entry["bench"], entry["case"], entry.get("contender")
+                )
+                old = self._found.get(key)
+                # A case that was skipped later is still measured.
+                if old is None or old.median is None or "median_s" in entry:
+                    self._found[key] = Measured(entry, content)
+
+    def get(self, bench, case, contender) -> Measured | None:
+        """What was measured, or why not (then `median` is None), or None."""
+        return self._found.get(_key(bench, case, contender)) or self._found.get(
+            _key(bench, case, None)
+        )
+
+    def cases(self, bench) -> list[dict]:
+        """The cases of a benchmark that are in the records, each once."""
+        seen = {}
+        for found in self._found.values():
+            if found.entry["bench"] == bench and found.entry["case"]:
+                seen.setdefault(
+                    _key(bench, found.entry["case"], None), found.entry["case"]
+                )
+        return list(seen.values())
+
+    def contenders(self, bench, case) -> list[str]:
+        """Those that were timed in a case."""
+        return [
+            found.entry["contender"] for found in self._found.values()
+            if found.entry["bench"] == bench and found.entry["case"] == case
+            and found.median is not None
+        ]
+
+    def errors(self) -> list[str]:
+        """What failed, one line each."""
+        return [
+            f"{found.entry['bench']} {found.entry['case']} "
+            f"{found.entry['contender']}: {found.entry['error']}"
+            for found in self._found.values() if "error" in found.entry
+        ]
+
+    def ratio(self, bench, case, over, under) -> float | None:
+        """median(over) / median(under), or None."""
+        a, b = (self.get(bench, case, name) for name in (over, under))
+        if not (a and b and a.median and b.median):
+            return None
+        return a.median / b.median
+
+    def noise(self, bench, case, name="stock") -> float | None:
+        """How far two timings of the same thing are apart, as a share."""
+        ratio = self.ratio(bench, case, f"{name} again", name)
+        return abs(ratio - 1) if ratio else None
+
+
+def text(found: Measured | None, form) -> str:
+    """A table's cell: what `form` makes of a measured one, else why not."""
+    if found is None:
+        return NOT_YET
+    if found.median is not None:
+        return form(found)
+    return "failed" if "error" in found.entry else "not run: " + _short(found)
+
+
+def few_queries(n, nb, d, timed) -> dict:
+    """A case of cases/small_batches.py."""
+    return {"n": n, "k": WHOLE.small_k, "nb": nb, "d": d, "timed": timed}
+
+
+def seconds(value: float) -> str:
+    """With three digits and a fitting unit."""
+    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def nbytes(value: int) -> str:
+    """A size as people say it."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= size:
+            return f"{value // size} {unit}"
+    return f"{value} B"
+
+
+def rate(found: Measured, moved: int) -> float:
+    """Bytes a second."""
+    return moved / found.median
+
+
+def result_bytes(case) -> int:
+    return BYTES_PER_RESULT * case["n"] * case["k"]
+
+
+def ratio_of_bounds(found: Measured, case) -> float | None:
+    """R of measure/floors.py, by the ceilings of the record."""
+    return copy_to_compute(
+        found.ceilings, k=case["k"], nb=case["nb"], d=case["d"]
+    )
+
+
+def _short(found):
+    return found.entry["skipped"].partition(":")[0]
+
+
+def _key(bench, case, contender):
+    return bench, tuple(sorted(case.items())), contender
+
+
+def _refuse(path, content, made_up):
+    if content["made_up"] != made_up:
+        raise Refused(
+            f"{path.name} is {'made up' if content['made_up'] else 'measured'}"
+        )
+    if content["environment"]["simulated"] or content["smoke"]:
+        raise Refused(
+            f"{path.name} is of the simulated CUDA runtime or a smoke run; its "
+            "times mean nothing"
+        )

@@ -1,0 +1,147 @@
+"""The pictures of RESULTS.md, as SVG."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+
+from measure.shapes import WHOLE
+from measure.timing import QUANTILES
+
+from .data import Results, few_queries
+
+
+def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """Draw what was measured; returns (file name, caption) of each picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({
+        "svg.hashsalt": "faiss_ext", "svg.fonttype": "none", "font.size": 9,
+    })
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    made = []
+    for name, caption, plot in (
+        ("speed_up.svg",
+         "Times stock Faiss' speed, no output arrays given (log scale of colours; "
+         "grey: not measured)", _speed_up),
+        ("copy_back_share.svg",
+         "Share of a search that results on the host add to the same search with "
+         "results on the GPU", _copy_back_share),
+        ("latency.svg",
+         "Distribution of the latency of one query, k = 100", _latency),
+    ):
+        figure = plot(results)
+        if figure is not None:
+            if any(content["made_up"] for content in results.records):
+                figure.suptitle("MADE UP FOR A TEST")
+            figure.savefig(
+                folder / name, metadata={"Date": None}, bbox_inches="tight"
+            )
+            made.append((name, caption))
+    return made
+
+
+def _heat_maps(value, norm, colours, show, ticks):
+    """One map a database, n against k; None if there is nothing on them."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axes = plt.subplots(
+        1, len(WHOLE.databases), figsize=(10, 3.4), layout="constrained",
+        sharey=True,
+    )
+    rows, columns = WHOLE.queries, WHOLE.neighbours
+    image = None
+    for axis, (nb, d) in zip(axes, WHOLE.databases):
+        grid = np.full((len(rows), len(columns)), np.nan)
+        for i, n in enumerate(rows):
+            for j, k in enumerate(columns):
+                found = value({"n": n, "k": k, "nb": nb, "d": d})
+                if found is not None:
+                    grid[i, j] = found
+                    axis.text(j, i, show(found), ha="center", va="center",
+                              bbox={"boxstyle": "round,pad=0.15", "lw": 0,
+                                    "fc": "white", "alpha": 0.7})
+        axis.set_facecolor("0.85")
+        if not np.isnan(grid).all():
+            image = axis.imshow(grid, norm=norm, cmap=colours, aspect="auto",
+                                origin="lower")
+        else:
+            axis.set_xlim(-0.5, len(columns) - 0.5)
+            axis.set_ylim(-0.5, len(rows) - 0.5)
+        axis.set_title(f"nb = {nb:,}, d = {d}")
+        axis.set_xticks(range(len(columns)), [f"{k:,}" for k in columns])
+        axis.set_yticks(range(len(rows)), [f"{n:,}" for n in rows])
+        axis.set_xlabel("k")
+    axes[0].set_ylabel("queries n")
+    if image is None:
+        plt.close(figure)
+        return None
+    bar = figure.colorbar(image, ax=list(axes), ticks=ticks)
+    bar.ax.minorticks_off()
+    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
+    return figure
+
+
+def _speed_up(results):
+    import matplotlib.colors as colors
+
+    return _heat_maps(
+        lambda case: results.ratio("grid", case, "stock", "ours pooled"),
+        colors.LogNorm(1 / 8, 8),
+        "RdBu",
+        lambda ratio: f"{ratio:.2f}",
+        (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8),
+    )
+
+
+def _copy_back_share(results):
+    import matplotlib.colors as colors
+
+    def share(case):
+        ratio = results.ratio("grid", case, "ours GPU queries, pinned", "ours GPU")
+        return 1 - 1 / ratio if ratio else None
+
+    return _heat_maps(
+        share, colors.Normalize(0, 1), "Blues",
+        lambda value: f"{round(100 * value)} %",
+        (0, 0.25, 0.5, 0.75, 1),
+    )
+
+
+def _latency(results):
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(WHOLE.small_databases), figsize=(10, 3.2), layout="constrained"
+    )
+    empty = True
+    for axis, (nb, d) in zip(axes, WHOLE.small_databases):
+        case = few_queries(1, nb, d, "latency")
+        for name in results.contenders("small_batches", case):
+            if name.endswith("again"):
+                continue
+            found = results.get("small_batches", case, name).entry["quantiles_s"]
+            # The shares towards the tail: half, 10 %, 1 % of the calls take longer.
+            axis.plot([1e6 * value for value in found], QUANTILES, label=name,
+                      marker="o", markersize=2.5)
+            empty = False
+        axis.set_title(f"one query, nb = {nb:,}, d = {d}")
+        axis.set_xlabel("microseconds")
+        axis.set_ylabel("share of calls that take no longer")
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(
+            lambda value, _: f"{value:g}"
+            if value / 10 ** math.floor(math.log10(value)) in (2, 5) else ""
+        )
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=7)
+    if empty:
+        plt.close(figure)
+        return None
+    return figure

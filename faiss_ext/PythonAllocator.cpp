@@ -1,0 +1,172 @@
+#include "PythonAllocator.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace faiss_ext {
+
+namespace {
+
+bool interpreterIsEnding() {
+#if PY_VERSION_HEX >= 0x030d0000
+    return !Py_IsInitialized() || Py_IsFinalizing();
+#else
+    return !Py_IsInitialized() || _Py_IsFinalizing();
+#endif
+}
+
+unsigned long long asInteger(const void* pointer) {
+    return static_cast<unsigned long long>(
+            reinterpret_cast<uintptr_t>(pointer));
+}
+
+/// For Py_AddPendingCall: raises an exception in the main thread.
+int raiseNow(void* exception) {
+    auto* object = static_cast<PyObject*>(exception);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(object)), object);
+    Py_DECREF(object);
+    return -1;
+}
+
+/// The interpreter's lock, and a thread on which Python code can be called in
+/// the midst of a C++ call. An exception on its way waits. The garbage
+/// collector does not run: what it destroys may need the lock of other
+/// resources, whose holder may be waiting for ours. What a signal raises is
+/// raised later.
+class PythonCall {
+   public:
+    PythonCall() : state_(PyGILState_Ensure()) {
+        PyErr_Fetch(&type_, &value_, &traceback_);
+        collecting_ = PyGC_Disable();
+        // A signal that is there already must not keep the call from being
+        // made.
+        if (Py_MakePendingCalls() < 0) {
+            raiseLater();
+        }
+    }
+    ~PythonCall() {
+        if (later_ && Py_AddPendingCall(raiseNow, later_) < 0) {
+            PyErr_SetObject(
+                    reinterpret_cast<PyObject*>(Py_TYPE(later_)), later_);
+            PyErr_WriteUnraisable(nullptr);
+            Py_DECREF(later_);
+        }
+        if (collecting_) {
+            PyGC_Enable();
+        }
+        PyErr_Restore(type_, value_, traceback_);
+        PyGILState_Release(state_);
+    }
+    PythonCall(const PythonCall&) = delete;
+    PythonCall& operator=(const PythonCall&) = delete;
+
+    /// Whether what was raised is none of the call's own errors.
+    static bool wasInterrupted() {
+        return !PyErr_ExceptionMatches(PyExc_Exception);
+    }
+
+    /// Takes what was raised, to raise it in the main thread once that runs
+    /// Python code again.
+    void raiseLater() {
+        keepForLater(takeException());
+    }
+
+    /// Takes what the call raised: "Type: text".
+    std::string takeProblem() {
+        const bool interrupted = wasInterrupted();
+        PyObject* exception = takeException();
+        std::string problem = Py_TYPE(exception)->tp_name;
+        PyObject* text = PyObject_Str(exception);
+        const char* characters = text ? PyUnicode_AsUTF8(text) : nullptr;
+        if (characters && *characters) {
+            problem += std::string(": ") + characters;
+        }
+        PyErr_Clear();
+        Py_XDECREF(text);
+        if (interrupted) {
+            keepForLater(exception);
+        } else {
+            Py_DECREF(exception);
+        }
+        return problem;
+    }
+
+   private:
+    static PyObject* takeException() {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+        return value;
+    }
+
+    void keepForLater(PyObject* exception) {
+        Py_XDECREF(later_);
+        later_ = exception;
+    }
+
+    PyGILState_STATE state_;
+    PyObject *type_, *value_, *traceback_;
+    int collecting_;
+    PyObject* later_ = nullptr;
+};
+
+} // namespace
+
+PythonAllocator::PythonAllocator(PyObject* allocate, PyObject* deallocate)
+        : allocate_(Py_NewRef(allocate)), deallocate_(Py_NewRef(deallocate)) {}
+
+PythonAllocator::~PythonAllocator() {
+    if (interpreterIsEnding()) {
+        return;
+    }
+    PythonCall call;
+    Py_DECREF(allocate_);
+    Py_DECREF(deallocate_);
+}
+
+void* PythonAllocator::allocate(size_t bytes, int device, cudaStream_t stream) {
+    if (interpreterIsEnding()) {
+        throw std::runtime_error("the Python interpreter is ending");
+    }
+    PythonCall call;
+    PyObject* given = PyObject_CallFunction(
+            allocate_,
+            "KiK",
+            static_cast<unsigned long long>(bytes),
+            device,
+            asInteger(stream));
+    PyObject* number = given ? PyNumber_Index(given) : nullptr;
+    Py_XDECREF(given);
+    void* memory = number ? PyLong_AsVoidPtr(number) : nullptr;
+    Py_XDECREF(number);
+    if (PyErr_Occurred()) {
+        throw std::runtime_error(call.takeProblem());
+    }
+    return memory;
+}
+
+void PythonAllocator::deallocate(
+        void* memory, size_t bytes, int device, cudaStream_t stream) noexcept {
+    if (interpreterIsEnding()) {
+        return;
+    }
+    PythonCall call;
+    PyObject* done = PyObject_CallFunction(
+            deallocate_,
+            "KKiK",
+            asInteger(memory),
+            static_cast<unsigned long long>(bytes),
+            device,
+            asInteger(stream));
+    if (done) {
+        Py_DECREF(done);
+    } else if (PythonCall::wasInterrupted()) {
+        call.raiseLater();
+    } else {
+        PyErr_WriteUnraisable(deallocate_);
+    }
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,68 @@
+"""The method `profile_search` of our index classes."""
+
+from __future__ import annotations
+
+from .index_methods import _call, _count
+from .pinned import empty_results
+from .search_profile import SearchProfile, StageSpan
+
+
+def profile_search(self, x, k, *, params=None, D=None, I=None):
+    """`search`, and where its time went.
+
+    Parameters
+    ----------
+    x, k, params, D, I
+        As `search`.
+
+    Returns
+    -------
+    D, I : array
+        As `search`.
+    profile : SearchProfile
+        The stages of each tile: what the GPU does by CUDA events, what the host
+        does by its clock.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `search`.
+
+    Notes
+    -----
+    Returns when the outputs are complete, wherever they lie. Waits for the
+    GPU a few times more than `search`, to compare the clocks, and records two
+    events for each stage of a tile; so it takes a little longer. Earlier work
+    on the index's stream is waited for first and not counted. What Python does
+    before and after is not in the profile.
+    """
+    call = _call(self)
+    query = call.input(x, "x", (None, self.d), "float32")
+    shape = (query.shape[0], _count(k))
+    if D is None and I is None and not query.view.on_gpu:
+        D, I = empty_results(*shape)
+    distances = call.output(D, "D", query, shape, "float32")
+    labels = call.output(I, "I", query, shape, "int64")
+    found = []
+    call.run(
+        lambda: found.append(
+            self.profile_search_c(
+                shape[0],
+                query.pointer,
+                shape[1],
+                distances.pointer,
+                labels.pointer,
+                params,
+            )
+        )
+    )
+    return distances.array, labels.array, _as_profile(found[0])
+
+
+def _as_profile(native):
+    return SearchProfile(
+        (StageSpan(*span) for span in native.spans_c()),
+        native.seconds,
+        native.clockError,
+        native.tiles,
+    )

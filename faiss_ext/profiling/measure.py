@@ -1,0 +1,299 @@
+"""Times searches of stock Faiss and of ours, on the same arrays.
+
+All variants of a case take turns, so that whatever else changes meanwhile
+changes for all of them. A search counts from the call in Python to the moment
+when its results are complete.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+import faiss_ext
+
+from .. import swigfaiss_ext as native
+from ..devices import faiss_errors
+from ..errors import UserError
+from .cases import Case
+from .table import LABELS
+
+__all__ = ["Database", "link_speed", "measure"]
+
+# Stock Faiss can be split from outside only: by what becomes faster when arrays
+# lie on the GPU already.
+_STOCK_SPLIT = ("stock, results up to the host", "stock, all on the GPU")
+
+_WARM_UP = 2
+_FEWEST = 3
+_LINK_BYTES = 32 << 20
+_LINK_REPETITIONS = 10
+
+# Of labels that may differ: neighbours whose distances are the same up to
+# rounding may change places when queries are cut into other tiles.
+_TIES = 0.01
+
+
+class Database(NamedTuple):
+    """The same vectors in both indexes, on the same resources.
+
+    Attributes
+    ----------
+    stock : faiss.GpuIndexFlat
+        Faiss' own.
+    ours : faiss_ext.GpuIndexFlat
+    resources : faiss.StandardGpuResources
+    device : int
+    """
+
+    stock: Any
+    ours: Any
+    resources: Any
+    device: int
+
+    @classmethod
+    def make(cls, case: Case, device: int) -> Database:
+        """Random vectors of the case's shape. Raises UserError."""
+        vectors = _random(case.nb, case.d, seed=1)
+        metric = {
+            "l2": faiss.METRIC_L2, "ip": faiss.METRIC_INNER_PRODUCT
+        }[case.metric]
+        config = faiss.GpuIndexFlatConfig()
+        config.device = device
+        config.useFloat16 = case.storage == "float16"
+        with faiss_errors(f"GPU {device} cannot hold the vectors twice"):
+            resources = faiss.StandardGpuResources()
+            made = []
+            for kind in (faiss.GpuIndexFlat, faiss_ext.GpuIndexFlat):
+                made.append(kind(resources, case.d, metric, config))
+                made[-1].add(vectors)
+        return cls(*made, resources, device)
+
+
+def link_speed(database: Database) -> dict[str, float] | None:
+    """Bytes a second between pinned memory and the GPU, each way; None if
+    there is no memory to measure it with."""
+    try:
+        speed = native.measure_link_speed_c(
+            database.resources, database.device, _LINK_BYTES, _LINK_REPETITIONS
+        )
+    except (MemoryError, RuntimeError):
+        return None
+    return {"to_device": speed.toDevice, "to_host": speed.toHost}
+
+
+def measure(
+    database: Database,
+    case: Case,
+    repetitions: int,
+    seconds: float,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """Time the searches of one case.
+
+    Parameters
+    ----------
+    database : Database
+    case : Case
+        Of this database.
+    repetitions : int
+        How often each variant is timed, at most.
+    seconds : float
+        No repetition begins after that time, beyond the third.
+    advance : callable
+        Is told of each repetition.
+
+    Returns
+    -------
+    dict
+        The case in the document (see `faiss_ext.profiling`).
+
+    Raises
+    ------
+    UserError
+        Faiss refuses the search, memory runs out, or the two do not find the
+        same neighbours.
+    """
+    with faiss_errors(f"cannot search with {case}"):
+        searches = _Searches(database, case)
+        searches.compare()
+        timed = searches.timed()
+        times: dict[str, list[float]] = {name: [] for name in timed}
+        profiles: dict[str, list[Any]] = {"given": [], "pooled": []}
+        begin = time.perf_counter()
+        for repetition in range(-_WARM_UP, repetitions):
+            late = time.perf_counter() - begin > seconds
+            if repetition >= _FEWEST and late:
+                break
+            recorded = {name: searches.profile(name) for name in profiles}
+            for name, search in timed.items():
+                took = _seconds(search)
+                if repetition >= 0:
+                    times[name].append(took)
+            if repetition >= 0:
+                for name, profile in recorded.items():
+                    profiles[name].append(_as_dict(profile))
+                advance(1)
+    return {
+        **case._asdict(),
+        "variants": [
+            {"name": name, "seconds": times[name]} for name in LABELS
+        ],
+        "stock": _by_difference(times),
+        "profiles": profiles,
+    }
+
+
+class _Searches:
+    """The searches of one case, ready to be called."""
+
+    def __init__(self, database: Database, case: Case) -> None:
+        self._database = database
+        self._k = case.k
+        self._x = _random(case.n, case.d, seed=2)
+        shape = (case.n, case.k)
+        # Touched, as arrays that are used again are.
+        self._given = np.zeros(shape, "float32"), np.zeros(shape, "int64")
+        self._on_gpu = [
+            _on_gpu(database, array.shape, array.dtype)
+            for array in (self._x, *self._given)
+        ]
+        _upload(database, self._x, self._on_gpu[0])
+
+    def timed(self) -> dict[str, Callable[[], Any]]:
+        """By variant; the last ones split stock Faiss."""
+        ours, stock = self._database.ours, self._database.stock
+        d, i = self._given
+        x_gpu, d_gpu, i_gpu = self._on_gpu
+        return {
+            "stock": lambda: stock.search(self._x, self._k, D=d, I=i),
+            "given": lambda: ours.search(self._x, self._k, D=d, I=i),
+            "pooled": lambda: ours.search(self._x, self._k),
+            "device": self._complete(
+                lambda: ours.search(x_gpu, self._k, D=d_gpu, I=i_gpu)
+            ),
+            _STOCK_SPLIT[0]: self._complete(
+                lambda: self._stock_search(_address(x_gpu), _address(d),
+                                           _address(i))
+            ),
+            _STOCK_SPLIT[1]: self._complete(
+                lambda: self._stock_search(*map(_address, self._on_gpu))
+            ),
+        }
+
+    def profile(self, name: str) -> Any:
+        """A recorded search of ours."""
+        d, i = self._given if name == "given" else (None, None)
+        return self._database.ours.profile_search(self._x, self._k, D=d, I=i)[2]
+
+    def compare(self) -> None:
+        """Refuse to time searches that do not find the same."""
+        d, i = self._given
+        expected = self._database.stock.search(self._x, self._k)
+        found = {}
+        for name in LABELS:
+            d.fill(np.nan)
+            i.fill(-2)
+            result = self.timed()[name]()
+            if name == "device":
+                result = [a.copy_to_host() for a in self._on_gpu[1:]]
+            found[name] = [a.copy() for a in result]
+        for name, (distances, labels) in found.items():
+            close = np.isclose(distances, expected[0], rtol=1e-3, atol=1e-3)
+            same = labels == expected[1]
+            if not close.all() or (~same).mean() > _TIES:
+                raise UserError(
+                    f"{LABELS[name]}: {(~close).mean():.2%} of the distances "
+                    f"and {(~same).mean():.2%} of the labels are not those of "
+                    f"stock Faiss, with {self._x.shape[0]} queries and k = "
+                    f"{self._k}; nothing was timed"
+                )
+
+    def _stock_search(self, x: int, d: int, i: int) -> None:
+        """Stock Faiss on addresses, which its Python methods do not take."""
+        self._database.stock.search_c(
+            self._x.shape[0],
+            faiss.cast_integer_to_float_ptr(x),
+            self._k,
+            faiss.cast_integer_to_float_ptr(d),
+            faiss.cast_integer_to_idx_t_ptr(i),
+            None,
+        )
+
+    def _complete(self, search: Callable[[], Any]) -> Callable[[], Any]:
+        """`search`, and the wait for its results."""
+        stream = native.resources_stream_c(
+            self._database.resources, self._database.device
+        )
+
+        def searched() -> Any:
+            result = search()
+            native.mark_work_c(stream, self._database.device).wait()
+            return result
+
+        return searched
+
+
+def _by_difference(times: dict[str, list[float]]) -> dict[str, float]:
+    """What the medians of stock Faiss differ by; adds up to that of all."""
+    whole, up_to_host, on_gpu = (
+        float(np.median(times[name])) for name in ("stock", *_STOCK_SPLIT)
+    )
+    return {
+        "upload": whole - up_to_host,
+        "compute": on_gpu,
+        "copy-back": up_to_host - on_gpu,
+    }
+
+
+def _as_dict(profile: Any) -> dict[str, Any]:
+    return {
+        "seconds": profile.seconds,
+        "clock_error": profile.clock_error,
+        "tiles": profile.tiles,
+        "spans": [span._asdict() for span in profile.spans],
+        "caller": profile.caller(),
+        "busy": profile.busy(),
+        "moved": profile.moved(),
+    }
+
+
+def _seconds(search: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    search()
+    return time.perf_counter() - begin
+
+
+def _random(n: int, d: int, seed: int) -> np.ndarray:
+    """Uniform in [0, 1)."""
+    return np.random.default_rng(seed).random((n, d), dtype="float32")
+
+
+def _on_gpu(database: Database, shape: tuple, dtype: Any) -> Any:
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = native.make_buffer_c(
+        database.resources, database.device, nbytes
+    )
+    return faiss_ext.DeviceArray(buffer, shape, dtype)
+
+
+def _upload(database: Database, x: np.ndarray, to: Any) -> None:
+    """Put `x` into GPU memory, by way of an index that holds it."""
+    config = faiss.GpuIndexFlatConfig()
+    config.device = database.device
+    held = faiss_ext.GpuIndexFlat(
+        database.resources, x.shape[1], faiss.METRIC_L2, config
+    )
+    held.add(x)
+    held.reconstruct_n(0, len(x), to)
+
+
+def _address(array: Any) -> int:
+    interface = getattr(
+        array, "__cuda_array_interface__", None
+    ) or array.__array_interface__
+    return interface["data"][0]

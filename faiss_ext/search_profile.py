@@ -1,0 +1,188 @@
+"""Where the time of one search went: numbers alone, no GPU."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = ["CALLER_PARTS", "STAGES", "SearchProfile", "StageSpan"]
+
+#: What moves and computes, in the order of a tile's life.
+STAGES = ("host read", "upload", "compute", "copy-back", "host copy")
+
+_CALLER = "calling thread"
+_WAIT = "wait"
+
+#: What a wait of the calling thread is for, where several run: behind kernels,
+#: copies are hidden and cost the caller nothing.
+_WAITED_FOR = {
+    "compute": "wait for compute",
+    "upload": "wait for upload",
+    "copy-back": "wait for copy-back",
+    "host copy": "wait for host copy",
+    "host read": "wait for host read",
+}
+
+#: The parts of `SearchProfile.caller`.
+CALLER_PARTS = (
+    "enqueue",
+    "host read",
+    "wait for host read",
+    "wait for upload",
+    "wait for compute",
+    "wait for copy-back",
+    "wait for host copy",
+    "host copy",
+    "wait, nothing runs",
+)
+
+
+class StageSpan(NamedTuple):
+    """One stage of one tile.
+
+    Attributes
+    ----------
+    stage : str
+        'host read' (pageable queries into pinned memory), 'upload', 'compute',
+        'copy-back', 'host copy' (results into the caller's arrays), or 'wait'
+        of the calling thread.
+    lane : str
+        In whose order it stands: 'calling thread', 'upload stream', 'default
+        stream' or 'copy stream'.
+    tile : int
+        0 to tiles - 1; -1 for what belongs to all.
+    bytes : int
+        What it moved; 0 for 'compute' and 'wait'.
+    begin, end : float
+        Seconds since the call began.
+    """
+
+    stage: str
+    lane: str
+    tile: int
+    bytes: int
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return self.end - self.begin
+
+
+class SearchProfile:
+    """Where the time of one search went, as `index.profile_search` found it.
+
+    What the GPU does is timed by CUDA events, what the host does by its clock.
+
+    Attributes
+    ----------
+    spans : list of StageSpan
+        In the order in which they begin.
+    seconds : float
+        From the call to the moment when its outputs are complete.
+    clock_error : float
+        Seconds by which the clocks of the host and of the GPU may be apart.
+    tiles : int
+        Into how many tiles the search was cut.
+    """
+
+    def __init__(
+        self,
+        spans: Iterable[StageSpan],
+        seconds: float,
+        clock_error: float,
+        tiles: int,
+    ) -> None:
+        self.spans = list(spans)
+        self.seconds = seconds
+        self.clock_error = clock_error
+        self.tiles = tiles
+
+    def __repr__(self) -> str:
+        parts = ", ".join(
+            f"{name} {seconds * 1e3:.3g} ms"
+            for name, seconds in self.busy().items()
+            if seconds
+        )
+        return (
+            f"SearchProfile({self.seconds * 1e3:.3g} ms, tiles: {self.tiles}; "
+            f"{parts})"
+        )
+
+    def busy(self) -> dict[str, float]:
+        """Seconds that each stage was under way, waiting not counted.
+
+        Returns
+        -------
+        dict of str to float
+            By stage, in the order of `STAGES`. Stages overlap, so these add up
+            to more than `seconds` where copies are hidden behind kernels.
+        """
+        return self._sums(lambda span: span.seconds)
+
+    def moved(self) -> dict[str, int]:
+        """Bytes that each stage moved.
+
+        Returns
+        -------
+        dict of str to int
+            By stage, in the order of `STAGES`.
+        """
+        return self._sums(lambda span: span.bytes)
+
+    def _sums(self, value):
+        sums = dict.fromkeys(STAGES, 0)
+        for span in self.spans:
+            if span.stage != _WAIT:
+                sums[span.stage] += value(span)
+        return sums
+
+    def caller(self) -> dict[str, float]:
+        """Where the calling thread spent the call; adds up to `seconds`.
+
+        Each moment of its wait is put down to what runs then: to 'compute' if
+        kernels run, else to the first of upload, copy-back and the host's
+        copies that does. So copying hidden behind kernels counts as nothing,
+        and waiting for kernels does not count as copying.
+
+        Returns
+        -------
+        dict of str to float
+            By part, in the order of `CALLER_PARTS`.
+        """
+        parts = dict.fromkeys(CALLER_PARTS, 0.0)
+        running: collections.Counter[tuple[bool, str]] = collections.Counter()
+        before = 0.0
+        for moment, change, key in self._changes():
+            if moment > before:
+                parts[_part(running)] += moment - before
+                before = moment
+            running[key] += change
+        return parts
+
+    def _changes(self) -> list[tuple[float, int, tuple[bool, str]]]:
+        """When something begins (1) or ends (-1), within the call."""
+        changes = [(self.seconds, 0, (False, _WAIT))]
+        for span in self.spans:
+            key = (span.lane == _CALLER, span.stage)
+            begin, end = (
+                min(max(moment, 0.0), self.seconds)
+                for moment in (span.begin, span.end)
+            )
+            changes += [(begin, 1, key), (end, -1, key)]
+        return sorted(changes)
+
+
+def _part(running: collections.Counter[tuple[bool, str]]) -> str:
+    """The part of the caller's time in which these run."""
+    for stage in ("host read", "host copy"):
+        if running[True, stage] > 0:
+            return stage
+    if running[True, _WAIT] == 0:
+        return "enqueue"
+    for stage, part in _WAITED_FOR.items():
+        if running[False, stage] > 0:
+            return part
+    return "wait, nothing runs"

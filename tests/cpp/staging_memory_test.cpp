@@ -1,0 +1,123 @@
+// The memory that a pipeline keeps from call to call: how it grows, and when it
+// is freed.
+
+#include <faiss_ext/gpu/PinnedBlock.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
+
+#include <memory>
+
+#include "support/FlatIndexTest.h"
+
+namespace {
+
+using faiss_ext::gpu::PinnedBlock;
+using faiss_ext::gpu::PinnedBlockPool;
+using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::StagingPipeline;
+using namespace test;
+
+class StagingMemory : public FlatIndexTest {
+   protected:
+    /// Device results of the first n queries; the work is left in flight.
+    void leaveInFlight(const Index& index, int64_t n) {
+        index.search(
+                n,
+                queries_.data(),
+                kNearest,
+                distances_->data(),
+                labels_->data());
+        EXPECT_GT(cuda_sim_pending(), 0u);
+    }
+
+    void resultsOn(int device) {
+        distances_ =
+                std::make_unique<Array<float>>(onGpu<float>(device, kResults));
+        labels_ = std::make_unique<Array<int64_t>>(
+                onGpu<int64_t>(device, kResults));
+    }
+
+    void TearDown() override {
+        distances_.reset();
+        labels_.reset();
+        FlatIndexTest::TearDown();
+    }
+
+    std::unique_ptr<Array<float>> distances_;
+    std::unique_ptr<Array<int64_t>> labels_;
+};
+
+// Resources other than Faiss' own need not wait when they are given memory
+// back, as cudaFree does.
+constexpr int kFreeingNeverWaits = 2;
+
+TEST_F(StagingMemory, is_not_freed_in_use_when_it_grows) {
+    for (int device : {0, 1}) {
+        auto index = makeIndex(15, device);
+        resultsOn(device);
+        cuda_sim_set_free_policy(kFreeingNeverWaits);
+        // Tiles of 10 rows, then of 15.
+        for (int64_t n : {20, 90}) {
+            leaveInFlight(*index, n);
+        }
+        synchronize(device);
+        cuda_sim_set_free_policy(0);
+    }
+}
+
+TEST_F(StagingMemory, is_not_freed_in_use_when_its_index_is_destroyed) {
+    for (int device : {0, 1}) {
+        auto index = makeIndex(15, device);
+        resultsOn(device);
+        cuda_sim_set_free_policy(kFreeingNeverWaits);
+        leaveInFlight(*index, 90);
+        index.reset();
+        cuda_sim_set_free_policy(0);
+        synchronize(device);
+        expectRight({distances_->get(), labels_->get()});
+    }
+}
+
+TEST_F(StagingMemory, is_freed_before_it_grows) {
+    StagedConfig config;
+    config.tileRows = 2;
+    StagingPipeline pipeline(resources_->getResources(), 0, config);
+    // Two tiles, each of one bucket.
+    const size_t bucket = size_t(1) << 20;
+    const auto runWith = [&](size_t rowBytes) {
+        const std::vector<char> rows(4 * rowBytes);
+        pipeline.run(
+                4,
+                {{"rows", rows.data(), rowBytes}},
+                {},
+                [](auto, auto, auto*, auto*) {});
+    };
+    runWith(bucket / 2);
+    // Both in twice the size, and less than one more of the old size.
+    cuda_sim_set_device_memory(counts().live_device_bytes + 2 * bucket);
+    runWith(bucket);
+    EXPECT_EQ(pipeline.counters().snapshot().deviceAllocations, 4u);
+    EXPECT_THROW(runWith(2 * bucket), faiss::FaissException);
+}
+
+TEST_F(StagingMemory, keeps_what_it_was_allocated_from) {
+    auto own = std::make_unique<faiss::gpu::StandardGpuResources>();
+    std::weak_ptr<faiss::gpu::GpuResources> resources = own->getResources();
+    {
+        StagingPipeline pipeline(own->getResources(), 0, StagedConfig());
+        own.reset();
+        EXPECT_FALSE(resources.expired());
+    }
+    EXPECT_TRUE(resources.expired());
+
+    auto pool = std::make_shared<PinnedBlockPool>(4096);
+    std::weak_ptr<PinnedBlockPool> blocks = pool;
+    {
+        auto block = PinnedBlock::tryMake(pool, 100);
+        EXPECT_EQ(PinnedBlock::tryMake(pool, 100), nullptr);
+        pool.reset();
+        EXPECT_FALSE(blocks.expired());
+    }
+    EXPECT_TRUE(blocks.expired());
+}
+
+} // namespace

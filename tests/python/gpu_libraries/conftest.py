@@ -1,0 +1,81 @@
+"""Tests with the array libraries themselves, on a GPU.
+
+Each test runs once for each library that is installed. With
+FAISS_EXT_STAND_INS=1 modules of the same names stand for them (`stand_ins/`), on
+the simulated CUDA runtime: that shows that these tests are right, not that the
+libraries do what is expected of them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+_FOLDER = pathlib.Path(__file__).parent
+sys.path.insert(0, str(_FOLDER))
+if os.environ.get("FAISS_EXT_STAND_INS") == "1":
+    sys.path.insert(0, str(_FOLDER / "stand_ins"))
+
+import libraries  # noqa: E402
+from small_search import DIMS, QUERIES, STORED, integers  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def faiss_ext():
+    import faiss_ext
+
+    if faiss_ext.native_problem is not None:
+        pytest.fail(f"no native part: {faiss_ext.native_problem}")
+    if faiss_ext.get_num_gpus() == 0:
+        pytest.skip("no GPU here")
+    return faiss_ext
+
+
+@pytest.fixture(scope="session", params=libraries.NAMES)
+def library(request, faiss_ext):
+    """The adapter of one library."""
+    try:
+        return libraries.load(request.param)
+    except libraries.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def stored():
+    return integers(STORED, 1)
+
+
+@pytest.fixture(scope="session")
+def queries():
+    return integers(QUERIES, 2)
+
+
+@pytest.fixture(scope="session")
+def resources(faiss_ext):
+    return faiss_ext.StandardGpuResources()
+
+
+@pytest.fixture
+def index(faiss_ext, resources, stored):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(stored)
+    return index
+
+
+@pytest.fixture
+def expect_neighbours(stored):
+    """Checks distances and labels in host memory; of equally near vectors any
+    may be named."""
+
+    def check(D, I, queries):
+        exact = np.square(queries[:, None, :] - stored[None, :, :]).sum(2)
+        k = D.shape[1]
+        np.testing.assert_array_equal(D, np.sort(exact, axis=1)[:, :k])
+        np.testing.assert_array_equal(np.take_along_axis(exact, I, axis=1), D)
+        assert all(len(set(row)) == k for row in I.tolist())
+
+    return check

@@ -1,0 +1,160 @@
+"""The array libraries, each behind the same few functions.
+
+`load(name)` imports one and gives its adapter, or raises Missing. An adapter
+has:
+
+to_gpu(values)      a GPU array of a NumPy array
+to_host(array)      the reverse; waits
+is_own(array)       whether an array is of the library, so in the family
+stream()            a context in which the library uses a stream of its own, or
+                    None where it has no current stream
+overwrite(a, b)     enqueue, on the current stream: a takes the values of b
+halves              whether its arrays may be float16
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+
+import numpy as np
+
+NAMES = ("cupy", "torch", "jax", "numba")
+
+
+class Missing(Exception):
+    """The library is not installed, or sees no GPU."""
+
+
+class Cupy:
+    """Results by ``cupy.empty``; ordered by the interface's stream."""
+
+    halves = True
+
+    def __init__(self):
+        self._cupy = _import("cupy")
+        try:
+            self._cupy.zeros(1)
+        except Exception as error:
+            raise Missing(f"cupy sees no GPU: {error}") from None
+
+    def to_gpu(self, values):
+        return self._cupy.asarray(values)
+
+    def to_host(self, array):
+        return self._cupy.asnumpy(array)
+
+    def is_own(self, array):
+        return isinstance(array, self._cupy.ndarray)
+
+    def stream(self):
+        return self._cupy.cuda.Stream(non_blocking=True)
+
+    def overwrite(self, array, values):
+        array[...] = values
+
+
+class Torch:
+    """Results by ``new_empty``; ordered by ``__dlpack__``."""
+
+    halves = True
+
+    def __init__(self):
+        self._torch = _import("torch")
+        if not self._torch.cuda.is_available():
+            raise Missing("torch sees no GPU")
+
+    def to_gpu(self, values):
+        return self._torch.from_numpy(values).cuda()
+
+    def to_host(self, array):
+        return array.cpu().numpy()
+
+    def is_own(self, array):
+        return isinstance(array, self._torch.Tensor)
+
+    @contextlib.contextmanager
+    def stream(self):
+        with self._torch.cuda.stream(self._torch.cuda.Stream()):
+            yield
+
+    def overwrite(self, array, values):
+        array.copy_(values)
+
+
+class Jax:
+    """Its arrays are immutable, so results are `DeviceArray`, which JAX takes by
+    ``from_dlpack``."""
+
+    halves = True
+    stream = None
+
+    def __init__(self):
+        # Otherwise JAX takes most of the GPU's memory when it starts.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        self._jax = _import("jax")
+        try:
+            self._device = self._jax.devices("gpu")[0]
+        except Exception as error:
+            raise Missing(f"jax sees no GPU: {error}") from None
+
+    def to_gpu(self, values):
+        if values.dtype == "int64":
+            raise TypeError("JAX has no int64 unless it is switched on")
+        return self._jax.device_put(values, self._device)
+
+    def to_host(self, array):
+        if isinstance(array, self._jax.Array):
+            return np.asarray(array)
+        if array.dtype == np.dtype("int64"):
+            return array.copy_to_host()
+        return np.asarray(self._jax.dlpack.from_dlpack(array))
+
+    def is_own(self, array):
+        import faiss_ext
+
+        return isinstance(array, faiss_ext.DeviceArray)
+
+
+class Numba:
+    """Results by ``cuda.device_array``; its interface has a stream where the
+    array was made on one."""
+
+    halves = False
+    stream = None
+
+    def __init__(self):
+        try:
+            self._cuda = _import("numba.cuda")
+            available = self._cuda.is_available()
+        except Missing:
+            raise
+        except Exception as error:
+            raise Missing(f"numba: {error}") from None
+        if not available:
+            raise Missing("numba sees no GPU")
+
+    def to_gpu(self, values):
+        return self._cuda.to_device(values)
+
+    def to_host(self, array):
+        return array.copy_to_host()
+
+    def is_own(self, array):
+        return type(array).__module__.startswith("numba")
+
+
+_ADAPTERS = dict(zip(NAMES, (Cupy, Torch, Jax, Numba)))
+
+
+def load(name):
+    """The adapter of a library; raises Missing."""
+    return _ADAPTERS[name]()
+
+
+def _import(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Missing(f"{name} is not installed: {error}") from None

@@ -1,0 +1,104 @@
+"""What the stand-ins are made of: arrays in the memory of the simulated CUDA
+runtime, and streams."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import weakref
+
+import numpy as np
+
+_cuda = ctypes.CDLL("libcudart.so.13")
+_pointer = ctypes.c_void_p
+_cuda.cudaMalloc.argtypes = [_pointer, ctypes.c_size_t]
+_cuda.cudaFree.argtypes = [_pointer]
+_cuda.cudaMemcpyAsync.argtypes = [
+    _pointer, _pointer, ctypes.c_size_t, ctypes.c_int, _pointer
+]
+_cuda.cudaStreamSynchronize.argtypes = [_pointer]
+_DEFAULT_KIND = 4
+
+#: The current stream; 0 is the legacy default stream.
+_current = [0]
+
+
+def current_stream():
+    return _current[-1]
+
+
+@contextlib.contextmanager
+def on_new_stream():
+    """A stream that does not join the legacy default stream is the current one."""
+    stream = ctypes.c_void_p()
+    assert _cuda.cudaStreamCreateWithFlags(ctypes.byref(stream), 1) == 0
+    _current.append(stream.value)
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+class GpuMemory:
+    """An array; copies stand in the order of the current stream."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+        address = ctypes.c_void_p()
+        assert _cuda.cudaMalloc(ctypes.byref(address), max(self.nbytes, 1)) == 0
+        self.address = address.value
+        weakref.finalize(self, self._free, self.address)
+
+    @staticmethod
+    def _free(address):
+        # As a caching allocator: it frees when nothing can be using it.
+        _cuda.cudaDeviceSynchronize()
+        _cuda.cudaFree(address)
+
+    @classmethod
+    def of(cls, values):
+        values = np.ascontiguousarray(values)
+        made = cls(values.shape, values.dtype)
+        made._copy(made.address, values.ctypes.data)
+        made._wait()
+        return made
+
+    def take(self, other):
+        """Enqueue: the values of `other`, which has the same type."""
+        assert (self.shape, self.dtype) == (other.shape, other.dtype)
+        self._copy(self.address, other.address)
+
+    def values(self):
+        values = np.empty(self.shape, self.dtype)
+        self._copy(values.ctypes.data, self.address)
+        self._wait()
+        return values
+
+    def interface(self, **more):
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            **more,
+        }
+
+    def _copy(self, to, source):
+        assert _cuda.cudaMemcpyAsync(
+            to, source, self.nbytes, _DEFAULT_KIND, current_stream()
+        ) == 0
+
+    @staticmethod
+    def _wait():
+        assert _cuda.cudaStreamSynchronize(current_stream()) == 0
+
+
+def order_before(stream):
+    """What `stream` does from now on comes after the current stream's work."""
+    event = ctypes.c_void_p()
+    assert _cuda.cudaEventCreateWithFlags(ctypes.byref(event), 2) == 0
+    assert _cuda.cudaEventRecord(event, ctypes.c_void_p(current_stream())) == 0
+    assert _cuda.cudaStreamWaitEvent(ctypes.c_void_p(stream), event, 0) == 0
+    assert _cuda.cudaEventDestroy(event) == 0

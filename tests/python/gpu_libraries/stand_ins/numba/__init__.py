@@ -1,0 +1,1 @@
+"""As much of Numba as the tests use."""

@@ -1,0 +1,55 @@
+"""As much of PyTorch as the tests use."""
+
+import pathlib
+import sys
+import types
+
+import memory_of_gpu as gpu
+import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "native"))
+from dlpack_capsules import CUDA, Loan  # noqa: E402
+
+_CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "int64": (0, 64, 1)}
+float32, float16, int64 = map(np.dtype, _CODES)
+
+
+class Tensor(gpu.GpuMemory):
+    @property
+    def __cuda_array_interface__(self):
+        # Without a stream, as PyTorch's.
+        return self.interface(version=2)
+
+    def __dlpack_device__(self):
+        return (CUDA, 0)
+
+    def __dlpack__(self, stream=None):
+        if stream not in (None, -1):
+            gpu.order_before(stream)
+        self._loan = Loan(
+            self.address, self.shape, dtype=_CODES[self.dtype.name]
+        )
+        return self._loan.capsule()
+
+    def new_empty(self, shape, dtype):
+        return Tensor(shape, dtype)
+
+    def cpu(self):
+        return types.SimpleNamespace(numpy=self.values)
+
+    def copy_(self, other):
+        self.take(other)
+
+
+def from_numpy(values):
+    return types.SimpleNamespace(cuda=lambda: Tensor.of(values))
+
+
+cuda = types.SimpleNamespace(
+    is_available=lambda: True,
+    Stream=gpu.on_new_stream,
+    stream=lambda context: context,
+    current_stream=lambda device: types.SimpleNamespace(
+        cuda_stream=gpu.current_stream()
+    ),
+)

@@ -1,0 +1,104 @@
+"""The benchmarks run, check what they time, and keep no figure of a simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+BENCHS = pathlib.Path(__file__).resolve().parents[3] / "benchs"
+sys.path.append(str(BENCHS))
+
+
+def run(folder, *arguments):
+    """A process of benchs/run.py; tempfile and all else write below `folder`."""
+    return subprocess.run(
+        [sys.executable, BENCHS / "run.py", *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True,
+        # Strict: a race or misuse fails the process.
+        env={**os.environ, "TMPDIR": str(folder), "CUDA_SIM_STRICT": "1"},
+    )
+
+
+def test_every_benchmark_runs_and_keeps_nothing(tmp_path):
+    before = sorted((BENCHS / "results").iterdir())
+    done = run(tmp_path, "--smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["timed"] >= 150 and counts["errors"] == 0
+    assert "median" not in done.stdout
+    assert not list(tmp_path.iterdir())
+    assert sorted((BENCHS / "results").iterdir()) == before
+
+
+def test_times_on_the_simulator_are_refused(tmp_path):
+    done = run(tmp_path, "--out", tmp_path)
+    assert done.returncode == 2
+    assert "simulated" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def session():
+    """A smoke run on the simulator."""
+    from measure import native
+    from measure.session import Session
+
+    return Session(
+        native.Native(native.find(None)), budget_s=60, cell_s=0, smoke=True,
+        say=lambda text: None,
+    )
+
+
+@pytest.fixture
+def searches(session):
+    from measure.searches import Searches, random_vectors
+
+    return Searches(session, random_vectors(100, 8, 1), random_vectors(9, 8, 2), 3)
+
+
+def outputs():
+    return np.empty((9, 3), "float32"), np.empty((9, 3), "int64")
+
+
+@pytest.mark.parametrize("kind", ["stock", "ours", "C++ stock", "C++ ours"])
+def test_an_index_that_answers_wrongly_is_not_timed(session, searches, kind):
+    """Its database is another one than the oracle's."""
+    from measure.searches import random_vectors
+
+    right = searches.given(kind, kind, searches.queries, outputs)
+    searches.base = random_vectors(100, 8, 3)
+    searches.forget()
+    wrong = searches.given("wrong", kind, searches.queries, outputs)
+    session.measure("test", {}, [right, wrong])
+    entries = {e["contender"]: e for e in session.record["measurements"]}
+    assert entries["wrong"]["error"].startswith("WrongResult")
+    assert entries[kind]["runs"] == 2
+
+
+def test_results_that_never_arrive_are_not_timed(session, searches):
+    contender = searches.given("ours", "ours", searches.queries, outputs)
+    contender.run = lambda: None
+    index = searches.index("ours")
+    index.search = lambda *args, **options: None
+    session.measure("test", {}, [contender])
+    (entry,) = session.record["measurements"]
+    assert entry["error"].startswith("WrongResult")
+
+
+def test_a_benchmark_that_fails_stops_no_other(session):
+    session.fail("grid", MemoryError("too much"))
+    assert session.errors() == ["grid  (all): MemoryError: too much"]
+
+
+def test_cases_without_room_or_time_say_so(session):
+    assert "host memory" in session.obstacle(host_bytes=1 << 60, device_bytes=0)
+    assert "GPU memory" in session.obstacle(host_bytes=0, device_bytes=1 << 60)
+    assert "time budget" in session.obstacle(
+        host_bytes=0, device_bytes=0, seconds=1e6)
+    assert session.obstacle(host_bytes=1, device_bytes=1) is None

@@ -1,0 +1,135 @@
+"""`python -m faiss_ext profile` on the simulated GPU, whose times mean nothing;
+what is counted and compared does."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+SMALL = ("--nb", "500", "--d", "16", "--repetitions", "4")
+
+
+@pytest.fixture
+def document(cli):
+    """The document of a run."""
+
+    def run(*args):
+        outcome = cli("profile", *SMALL, *args, "--json", "p.json")
+        assert outcome.status == 0, outcome.err
+        with open("p.json") as file:
+            return outcome, json.load(file)
+
+    return run
+
+
+def test_it_times_every_combination_as_often_as_asked_for(document):
+    outcome, found = document("--n", "1,40", "--k", "5,10")
+    assert [(c["n"], c["k"]) for c in found["cases"]] == [
+        (1, 5), (1, 10), (40, 5), (40, 10)
+    ]
+    for case in found["cases"]:
+        assert [v["name"] for v in case["variants"]] == [
+            "stock", "given", "pooled", "device"
+        ]
+        assert {len(v["seconds"]) for v in case["variants"]} == {4}
+        assert {len(p) for p in case["profiles"].values()} == {4}
+    assert "n 40, k 10, nb 500, d 16, l2, float32: 4 searches" in outcome.out
+    assert "simulated device 0" in outcome.out
+
+
+def test_the_parts_add_up(document):
+    _, found = document("--n", "40", "--k", "5")
+    (case,) = found["cases"]
+    seconds = {v["name"]: v["seconds"] for v in case["variants"]}
+    assert sum(case["stock"].values()) == pytest.approx(
+        np.median(seconds["stock"])
+    )
+    for profile in case["profiles"]["given"]:
+        assert sum(profile["caller"].values()) == pytest.approx(
+            profile["seconds"]
+        )
+        assert profile["moved"]["upload"] == 40 * 16 * 4
+        assert profile["moved"]["copy-back"] == 40 * 5 * 12
+        assert profile["moved"]["host copy"] == 40 * 5 * 12
+    assert case["profiles"]["pooled"][0]["moved"]["host copy"] == 0
+
+
+def test_it_tells_the_machine_and_the_link(document):
+    _, found = document("--n", "1", "--k", "1")
+    assert found["environment"]["gpu"] == "simulated device 0"
+    assert found["environment"]["cuda"].count(".") == 1
+    # The simulator's link has 25 GB/s.
+    assert found["link"]["to_host"] == pytest.approx(25e9, rel=0.01)
+    assert found["link"]["to_device"] == pytest.approx(25e9, rel=0.01)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_metrics_and_storages(document, metric, storage):
+    _, found = document(
+        "--n", "3", "--k", "2", "--metric", metric, "--storage", storage
+    )
+    assert found["cases"][0]["metric"] == metric
+    assert found["cases"][0]["storage"] == storage
+
+
+def test_time_that_is_over_ends_a_case_after_three_repetitions(document):
+    _, found = document("--n", "3", "--k", "2", "--seconds", "1e-9")
+    assert len(found["cases"][0]["variants"][0]["seconds"]) == 3
+
+
+def test_it_writes_trace_and_picture(cli):
+    pytest.importorskip("matplotlib")
+    outcome = cli(
+        "profile", *SMALL, "--n", "3", "--k", "2", "--trace", "t.json",
+        "--picture", "p.png",
+    )
+    assert outcome.status == 0, outcome.err
+    with open("t.json") as file:
+        events = json.load(file)["traceEvents"]
+    assert {e["cat"] for e in events if e["ph"] == "X"} == {
+        "host read", "upload", "compute", "copy-back", "wait", "host copy"
+    }
+    with open("p.png", "rb") as file:
+        assert file.read(4) == b"\x89PNG"
+
+
+def test_it_times_nothing_that_gives_other_results(cli, faiss_ext, monkeypatch):
+    search = faiss_ext.GpuIndexFlat.search
+
+    def wrong(self, *args, **options):
+        distances, labels = search(self, *args, **options)
+        if isinstance(labels, np.ndarray):
+            labels[-1] = labels[-1][::-1].copy()
+        return distances, labels
+
+    monkeypatch.setattr(faiss_ext.GpuIndexFlat, "search", wrong)
+    outcome = cli(
+        "profile", *SMALL, "--n", "10", "--k", "5", "--json", "p.json"
+    )
+    assert outcome.status == 2
+    assert "8.00% of the labels are not those of stock Faiss" in outcome.err
+    assert "nothing was timed" in outcome.err
+    assert os.listdir() == []
+
+
+def test_what_faiss_refuses_is_one_line(cli):
+    outcome = cli("profile", *SMALL, "--n", "1", "--k", "5000")
+    assert outcome.status == 2
+    assert "k 5000" in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_gpu_that_is_not_there(cli):
+    outcome = cli("profile", *SMALL, "--device", "7")
+    assert outcome.status == 2
+    assert "GPU 7 cannot be used: 1 GPU found" in outcome.err
+
+
+def test_a_link_that_cannot_be_measured_leaves_no_floors(document, simulator):
+    simulator.fail_call("libfaiss_ext/cudaEventElapsedTime", 1, 2)
+    outcome, found = document("--n", "3", "--k", "2")
+    assert found["link"] is None
+    assert "copies between pinned memory and the GPU: not measured" in outcome.out

@@ -1,0 +1,79 @@
+"""A search and where its time went, from Python."""
+
+import numpy as np
+import pytest
+
+D = 16
+K = 5
+
+
+@pytest.fixture
+def index(faiss_ext):
+    config = faiss_ext.StagedConfig()
+    config.tileRows = 30
+    index = faiss_ext.GpuIndexFlatL2(
+        faiss_ext.StandardGpuResources(), D, faiss_ext.GpuIndexFlatConfig(), config
+    )
+    index.add(vectors(200))
+    return index
+
+
+def vectors(n):
+    return np.random.default_rng(n).integers(-7, 8, (n, D)).astype("float32")
+
+
+def test_gives_the_results_of_a_search(index):
+    x = vectors(90)
+    distances, labels, _ = index.profile_search(x, K)
+    found = index.search(x, K)
+    np.testing.assert_array_equal(distances, found[0])
+    np.testing.assert_array_equal(labels, found[1])
+
+
+def test_writes_given_arrays(index):
+    x = vectors(90)
+    d, i = np.full((90, K), -9, "float32"), np.full((90, K), -9, "int64")
+    distances, labels, _ = index.profile_search(x, K, D=d, I=i)
+    assert distances is d and labels is i
+    np.testing.assert_array_equal(i, index.search(x, K)[1])
+
+
+def test_tells_the_stages_of_each_tile(index, faiss_ext):
+    given = np.empty((90, K), "float32"), np.empty((90, K), "int64")
+    *_, profile = index.profile_search(vectors(90), K, D=given[0], I=given[1])
+    assert isinstance(profile, faiss_ext.SearchProfile)
+    assert profile.tiles == 3
+    for stage in ("host read", "upload", "compute", "copy-back", "host copy"):
+        spans = [span for span in profile.spans if span.stage == stage]
+        assert [span.tile for span in spans] == [0, 1, 2]
+        assert all(span.seconds >= 0 for span in spans)
+    assert profile.moved() == {
+        "host read": 90 * D * 4,
+        "upload": 90 * D * 4,
+        "compute": 0,
+        "copy-back": 90 * K * 12,
+        "host copy": 90 * K * 12,
+    }
+    assert sum(profile.caller().values()) == pytest.approx(profile.seconds)
+    assert "tiles: 3" in repr(profile)
+
+
+def test_results_on_pooled_pinned_memory_need_no_host_copy(index):
+    *_, profile = index.profile_search(vectors(90), K)
+    assert profile.moved()["copy-back"] == 90 * K * 12
+    assert profile.moved()["host copy"] == 0
+
+
+def test_of_gpu_arrays_moves_nothing(index, gpu_array):
+    x = vectors(90)
+    distances, labels, profile = index.profile_search(gpu_array(x), K)
+    assert {stage: n for stage, n in profile.moved().items() if n} == {}
+    assert profile.busy()["compute"] > 0
+    np.testing.assert_array_equal(labels.copy_to_host(), index.search(x, K)[1])
+
+
+def test_refuses_what_a_search_refuses(index, faiss_ext):
+    with pytest.raises(faiss_ext.InvalidArray, match="x: shape"):
+        index.profile_search(np.zeros((3, D + 1), "float32"), K)
+    with pytest.raises(ValueError, match="k is 0"):
+        index.profile_search(vectors(3), 0)

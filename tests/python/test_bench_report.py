@@ -1,0 +1,184 @@
+"""benchs/RESULTS.md says what the records say, and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import made_up_records as made_up
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import report  # noqa: E402
+from measure import record  # noqa: E402
+from reporting import bar, words  # noqa: E402
+from reporting.data import NOT_YET, Refused, Results  # noqa: E402
+
+
+@pytest.fixture
+def results(tmp_path):
+    """`Results` of measurements, made up."""
+
+    def make(*measurements, **more):
+        folder = tmp_path / "records"
+        number = len(list(folder.glob("*"))) if folder.exists() else 0
+        record.write(
+            made_up.record(list(measurements), **more), folder / f"{number}.json"
+        )
+        return Results(folder, made_up=True)
+
+    return make
+
+
+def written(results, folder):
+    report.write(results, folder / "RESULTS.md")
+    return (folder / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def test_without_records_every_cell_says_so(tmp_path):
+    text = written(Results(tmp_path), tmp_path)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [cell.strip() for row in rows for cell in row.split("|")[1:-1]]
+    assert cells.count(NOT_YET) > 500
+    assert not re.search(r"\d(x\b| GB/s| ms| µs| s\b| queries)", " ".join(cells)
+                         .replace("15 µs of Python", ""))
+    assert not (tmp_path / "plots").exists() or not list(
+        (tmp_path / "plots").iterdir())
+
+
+def test_the_report_in_the_tree_is_of_the_records_in_the_tree(tmp_path):
+    expected = written(Results(made_up.BENCHS / "results"), tmp_path)
+    assert (made_up.BENCHS / "RESULTS.md").read_text("utf-8") == expected
+
+
+def test_the_readme_quotes_no_figure_that_is_not_in_the_report():
+    readme = (made_up.BENCHS.parent / "README.md").read_text("utf-8")
+    speed = readme.partition("\n## Speed\n")[2].partition("\n## ")[0]
+    assert "benchs/RESULTS.md" in speed
+    report_text = (made_up.BENCHS / "RESULTS.md").read_text("utf-8")
+    for figure in re.findall(
+        r"\d[\d.,]* ?(?:x|times|%|[GT]B/s|ns|µs|us|ms|s)\b", speed
+    ):
+        assert figure in report_text, figure
+
+
+def test_a_whole_report_with_its_plots(results, tmp_path):
+    found = results(*made_up.grid(), *made_up.small_batches(), *made_up.rest())
+    text = written(found, tmp_path)
+    assert "4.54x, 547 µs (1.1 floors)" in text
+    assert "72 of 72 cells" in text
+    plots = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert plots == ["copy_back_share.svg", "latency.svg", "speed_up.svg"]
+    for name in plots:
+        assert f"(plots/{name})" in text
+        assert "MADE UP" in (tmp_path / "plots" / name).read_text("utf-8")
+
+
+@pytest.mark.parametrize("more", [
+    {"made_up": False},
+    {"smoke": True},
+    {"environment": made_up.environment(simulated=True)},
+])
+def test_figures_that_mean_nothing_are_refused(results, more):
+    with pytest.raises(Refused):
+        results(**more)
+
+
+def test_made_up_records_never_make_the_report(tmp_path, capsys):
+    record.write(made_up.record([]), tmp_path / "a.json")
+    assert report.main(["--records", str(tmp_path)]) == 2
+    assert "made up" in capsys.readouterr().err
+
+
+def test_the_newer_measurement_counts_and_a_skip_erases_none(results):
+    case = {"n": 1, "k": 1, "nb": 10_000, "d": 128}
+    old = made_up.environment(date="1999-01-01 00:00 UTC")
+    results(made_up.timed("grid", case, "stock", 2.0))
+    results(made_up.timed("grid", case, "stock", 5.0), environment=old)
+    new = made_up.environment(date="2001-01-01 00:00 UTC")
+    found = results({"bench": "grid", "case": case, "skipped": "time"},
+                    environment=new)
+    assert 2 <= found.get("grid", case, "stock").median < 2.1
+
+
+def test_skipped_and_failed_cells_say_so(results, tmp_path):
+    skipped = {"n": 1_000_000, "k": 1000, "nb": 1_000_000, "d": 512}
+    failed = {"n": 1, "k": 1, "nb": 10_000, "d": 128}
+    found = results(
+        {"bench": "grid", "case": skipped, "skipped": "host memory: 9 GiB"},
+        {"bench": "grid", "case": failed, "contender": "ours pooled",
+         "error": "WrongResult: off"},
+    )
+    text = written(found, tmp_path)
+    assert "not run: host memory" in text
+    assert "| failed |" in text
+    assert "Failed: grid" in text
+
+
+def _grid_with(case, **medians):
+    for entry in made_up.grid():
+        if entry["case"] == case and entry["contender"] in medians:
+            yield made_up.timed("grid", case, entry["contender"],
+                                medians[entry["contender"]], entry["floors_s"])
+        else:
+            yield entry
+
+
+def test_the_bar_is_reached_where_it_is(results):
+    found = results(*made_up.grid(), *made_up.small_batches(), *made_up.rest())
+    verdicts = [row.verdict for row in bar.rows(found)]
+    # The graph is not there, and the last one is a little under.
+    assert verdicts == ["reached"] * 6 + [NOT_YET] + ["reached"] * 2 + ["**missed**"]
+
+
+SMALL = {"n": 1, "k": 100, "nb": 1_000_000, "d": 128}
+
+
+@pytest.mark.parametrize(("row", "measurements"), [
+    (0, lambda: _grid_with(
+        {"n": 10_000, "k": 100, "nb": 1_000_000, "d": 128},
+        **{"ours GPU queries, pinned": 0.06})),
+    (1, lambda: _grid_with(
+        {"n": 100_000, "k": 1000, "nb": 10_000, "d": 128},
+        **{"ours GPU queries, pinned": 0.05})),
+    (2, lambda: _grid_with(
+        {"n": 32, "k": 10, "nb": 1_000_000, "d": 512}, **{"ours touched": 1.0})),
+    (3, lambda: _grid_with(
+        {"n": 10_000, "k": 100, "nb": 10_000, "d": 128}, **{"ours pooled": 0.01})),
+    (4, lambda: _grid_with(
+        {"n": 100_000, "k": 1000, "nb": 1_000_000, "d": 128},
+        **{"ours pooled": 0.6})),
+    (5, lambda: [
+        made_up.timed("small_batches", {**SMALL, "timed": "latency"}, name, median)
+        for name, median in (("stock", 1e-4), ("ours pooled", 9e-5))]),
+    (6, lambda: [
+        made_up.timed("small_batches", {**SMALL, "timed": "latency"}, name, median)
+        for name, median in (("stock", 1e-4), ("ours graph", 9e-5))]),
+    (7, lambda: [
+        made_up.timed("small_batches", {**SMALL, "timed": "call, GPU arrays"},
+                      name, 1e-5, None, {"host_waits": 1})
+        for name in ("ours GPU", "C++ ours GPU")]),
+    (8, lambda: [
+        made_up.timed("threads", {"threads": 16, "calls": 20}, name, median)
+        for name, median in (("C++ stock, mutex", 3.0), ("C++ ours", 1.0))]),
+    (9, lambda: [
+        made_up.timed("beyond_memory", {"n": 10**6, "k": 1000, "nb": 1, "d": 1},
+                      "ours pinned", 1.0)]),
+])
+def test_the_bar_is_missed_where_it_is(results, row, measurements):
+    assert bar.rows(results(*measurements()))[row].verdict == "**missed**"
+
+
+def test_a_part_of_the_grid_reaches_no_more_than_that_part(results):
+    cells = [entry for entry in made_up.grid() if entry["case"]["n"] == 10_000]
+    verdicts = [row.verdict for row in bar.rows(results(*cells))]
+    assert verdicts[:5] == ["reached where measured"] * 5
+
+
+def test_words_name_what_gains_nothing_and_what_loses(results):
+    case = {"n": 500, "k": 10, "nb": 10_000, "d": 128}
+    text = words.where_it_does_not_help(
+        results(*_grid_with(case, **{"ours pooled": 1.0})))
+    assert "Of 72 measured cells" in text and "1 are slower" in text
+    assert "Slower at (n 500, k 10, nb 10,000, d 128) 0.00x" in text
+    assert "Nothing is gained at" in text

@@ -1,0 +1,114 @@
+"""What an import says where Faiss, or CUDA, is not as it should be.
+
+Each case is a folder of made-up packages, and a process that finds it first.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT, package_environment
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+NEEDS_CUDA = """
+import pathlib
+if "libcublas.so.{0}" not in pathlib.Path("/proc/self/maps").read_text():
+    raise ImportError("libcublas.so.{0}: cannot open shared object file: No such file")
+"""
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Imports the package where the module `faiss` is the one given; returns
+    what standard output and standard error got."""
+
+    def run(faiss: str, code: str = "") -> tuple[str, str]:
+        folder = tmp_path / "site" / "faiss"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(faiss)
+        environment = package_environment()
+        environment["PYTHONPATH"] = f"{folder.parent}:{environment['PYTHONPATH']}"
+        done = subprocess.run(
+            [sys.executable, "-c", f"import faiss_ext\n{code}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout, done.stderr
+
+    return run
+
+
+def distribution(site: pathlib.Path, name: str) -> None:
+    """Let a distribution own the module `faiss` of the folder."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "RECORD").write_text("faiss/__init__.py,,\n")
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+def test_cuda_comes_from_its_wheels_where_the_system_has_none(found, tmp_path):
+    library = tmp_path / "site" / "nvidia" / "cu99" / "lib" / "libcublas.so.99"
+    library.parent.mkdir(parents=True)
+    # Any library will do.
+    shutil.copy(_ctypes.__file__, library)
+    out, err = found(NEEDS_CUDA.format(99), "print(faiss_ext.native_problem)")
+    assert out.startswith("this Faiss was built without GPU support"), err
+
+
+@pytest.mark.parametrize("major", ["12", "13"])
+def test_without_cuda_the_error_names_the_wheels(found, major):
+    out, err = found(NEEDS_CUDA.format(major))
+    assert last_line(err).startswith(f"ImportError: Faiss needs libcublas.so.{major}: ")
+    # Those of the extra that installs them.
+    extras = re.findall(r"^cuda(\d+) = \[(.*)\]$", PYPROJECT, re.MULTILINE)
+    for wheel in dict(extras)[major].split(", "):
+        assert wheel.strip('"') in last_line(err)
+
+
+def test_a_wheel_without_the_library_that_is_missing_is_no_help(found, tmp_path):
+    (tmp_path / "site" / "nvidia" / "cu13" / "lib").mkdir(parents=True)
+    assert "Faiss needs libcublas.so.13" in last_line(found(NEEDS_CUDA.format(13))[1])
+
+
+@pytest.mark.parametrize(
+    "broken", ["raise AttributeError('StandardGpuResources_new')", "import nosuch"]
+)
+def test_what_overwrote_the_carried_faiss_is_named(found, tmp_path, broken):
+    distribution(tmp_path / "site", "faiss_ext")
+    distribution(tmp_path / "site", "faiss-cpu")
+    line = last_line(found(broken)[1])
+    assert line.startswith("ImportError: faiss_ext carries its Faiss, and faiss-cpu overwrote")
+    assert "`pip uninstall faiss-cpu`" in line
+
+
+def test_other_errors_of_faiss_stay_as_they_are(found):
+    assert last_line(found("import nosuch")[1]) == (
+        "ModuleNotFoundError: No module named 'nosuch'"
+    )
+
+
+def test_a_native_part_beside_a_faiss_without_gpu_is_a_warning(found, tmp_path):
+    package = tmp_path / "site" / "faiss_ext"
+    shutil.copytree(ROOT / "faiss_ext", package)
+    shutil.copy(ROOT / "VERSION", package.parent)
+    (package / "_swigfaiss_ext.py").touch()
+    out, err = found("", "print(faiss_ext.has_native)")
+    assert out == "False\n"
+    assert "RuntimeWarning: faiss_ext gives Faiss as it is: this Faiss was built without" in err
+
+
+def test_the_sources_beside_a_faiss_without_gpu_are_no_warning(found):
+    out, err = found("", "print(faiss_ext.native_problem)")
+    assert out.startswith("this Faiss was built without GPU support") and err == ""

@@ -1,0 +1,124 @@
+"""The wheel without the native part, the source distribution, the metadata.
+
+What is in the wheel that carries Faiss, and that it works, is seen by `make
+wheel` (tests/wheel).
+"""
+
+from __future__ import annotations
+
+import ast
+import email.message
+import email.parser
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from conftest import ROOT
+
+VERSION = (ROOT / "VERSION").read_text().strip()
+
+
+def build(kind: str, source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Let the build backend make what pip would ask it for, without CMake."""
+    folder.mkdir()
+    call = f"build_{kind}({os.fspath(folder)!r}, {{'wheel.cmake': 'false'}})"
+    subprocess.run(
+        [sys.executable, "-c", f"from scikit_build_core.build import *; {call}"],
+        cwd=source,
+        check=True,
+    )
+    (made,) = folder.iterdir()
+    return made
+
+
+def files(folder: str, *patterns: str) -> set[str]:
+    """Files of the checkout, as paths in it."""
+    found = [p for pattern in patterns for p in (ROOT / folder).rglob(pattern)]
+    return {
+        str(path.relative_to(ROOT))
+        for path in found
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def contents(wheel: pathlib.Path) -> set[str]:
+    """Files of a wheel, but not those about it."""
+    names = zipfile.ZipFile(wheel).namelist()
+    return {name for name in names if ".dist-info/" not in name}
+
+
+def requirement_name(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement)[0].lower()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel") / "made")
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist") / "made")
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: pathlib.Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"faiss_ext-{VERSION}.dist-info/METADATA").decode()
+    return email.parser.Parser().parsestr(text)
+
+
+def test_without_its_native_part_it_is_for_every_machine(wheel):
+    assert wheel.name == f"faiss_ext-{VERSION}-py3-none-any.whl"
+
+
+def test_the_wheel_holds_the_python_package_and_nothing_else(wheel):
+    python = ("*.py", "*.pyi", "py.typed")
+    contrib = {f"faiss_ext/{path}" for path in files("contrib", *python)}
+    assert contents(wheel) == files("faiss_ext", *python) | contrib
+
+
+def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist):
+    top = f"faiss_ext-{VERSION}/"
+    names = {name.removeprefix(top) for name in tarfile.open(sdist).getnames()}
+    alone = ("CHANGELOG.md", "CMakeLists.txt", "README.md", "VERSION", "pyproject.toml")
+    sources = {p for folder in ("gpu", "faiss_ext", "contrib") for p in files(folder, "*")}
+    cmake = {p for p in files("cmake", "*") if not p.startswith("cmake/setup/")}
+    assert names == {"PKG-INFO", *alone} | sources | cmake
+
+
+def test_the_source_distribution_builds_the_same_wheel(sdist, wheel, tmp_path):
+    tarfile.open(sdist).extractall(tmp_path)
+    again = build("wheel", tmp_path / f"faiss_ext-{VERSION}", tmp_path / "made")
+    assert again.name == wheel.name and contents(again) == contents(wheel)
+
+
+def test_the_metadata_tell_what_it_is(metadata):
+    assert metadata["Name"] == "faiss_ext" and metadata["Version"] == VERSION
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Summary"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_every_library_that_is_imported_is_required(metadata):
+    required = {
+        requirement_name(text)
+        for text in metadata.get_all("Requires-Dist")
+        if "extra ==" not in text
+    }
+    imported = set()
+    for path in (ROOT / "faiss_ext").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.partition(".")[0])
+    others = imported - sys.stdlib_module_names - {"faiss", "faiss_ext"}
+    assert "numpy" in others and others <= required
