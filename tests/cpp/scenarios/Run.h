@@ -163,6 +163,9 @@ class Run {
     void usePool() {
         pooled_ = true;
     }
+    bool usesPool() const {
+        return pooled_;
+    }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) {
