@@ -47,7 +47,7 @@ class Call:
         self.stream = stream
         self.device = device
         self._resources = resources
-        self._scratch = scratch_of(owner)
+        self._scratch = scratch_of(owner, resources)
         self._stock = stock
         self._inputs: list[Operand] = []
         self._outputs: list[Operand] = []

@@ -27,13 +27,13 @@ constexpr int kFaissAborted = 4;
 uint64_t injected = 0;
 uint64_t faissAborts = 0;
 uint64_t fatalOperation = 0;
-// The device is lost at a call of ours, and Faiss makes some of these: it asks
-// a pool for memory in the midst of its work.
-bool fatalCallOfPool = false;
+// The device is lost, and Faiss takes memory from a pool: in the midst of its
+// work it makes calls of ours, and it waits for less of what was there before.
+bool lostOnPool = false;
 
 void exitIfFaissAborts(int signal) {
     if (FaissAtWork::firstOperation() &&
-        (fatalCallOfPool ||
+        (lostOnPool ||
          (fatalOperation && fatalOperation >= FaissAtWork::firstOperation()))) {
         _exit(kFaissAborted);
     }
@@ -198,7 +198,7 @@ std::string runWithFault(const Scenario& scenario, uint64_t seed, Fault fault) {
     }
     run.whenReady([&] {
         arm(fault);
-        fatalCallOfPool = fault.kind == Fault::Device && run.usesPool();
+        lostOnPool = sticky(fault) && run.usesPool();
     });
     std::string problem;
     bool threw = false;

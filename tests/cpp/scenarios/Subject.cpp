@@ -199,8 +199,6 @@ class IndexSubject : public Subject {
             index_->add(n, reinterpret_cast<float*>(buffer->data()));
         } catch (...) {
             remember(vectors, before);
-            // Memory may have run out in the midst of Faiss' add.
-            torn_ = run_.usesPool();
             throw;
         }
         remember(vectors, before);
@@ -420,10 +418,6 @@ class IndexSubject : public Subject {
         if (!index_ || !known_) {
             return;
         }
-        if (torn_) {
-            clear();
-            torn_ = false;
-        }
         // A tiny pool has no room for queries and results.
         const Memory host = scarce_ ? Memory::Pinned : Memory::Pageable;
         for (int n : {1, 13}) {
@@ -444,8 +438,6 @@ class IndexSubject : public Subject {
     std::vector<float> base_;
     /// Whether base_ is what the index holds: not after a failed copyFrom.
     bool known_ = true;
-    /// Whether Faiss' own state may not fit together until it is reset.
-    bool torn_ = false;
 };
 
 template <typename Index>
