@@ -10,6 +10,9 @@
 # JOBS.
 # FAISS_PREFIX, FAISS_PYTHONPATH come from build/setup.env.
 
+# Read as a whole before it runs, so that an edit meanwhile does no harm.
+{
+
 . "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup/common.sh"
 cd "$root"
 . build/setup.env
@@ -60,7 +63,14 @@ mapfile -t programs < <(gpu_tests 'test["command"][0]')
 
 rm -rf "$stage"
 mkdir -p "$stage"/{lib/fallback,simulator,tests/bin,benchs}
-cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$FAISS_PREFIX"/lib/libfaiss.so \
+faiss=
+for folder in ${FAISS_PREFIX//[:;]/ }; do
+    for library in "$folder"/lib{,64}/libfaiss.so; do
+        [ ! -f "$library" ] || faiss=$library
+    done
+done
+[ -n "$faiss" ] || die "no libfaiss.so in $FAISS_PREFIX" "build Faiss with BUILD_SHARED_LIBS=ON"
+cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$faiss" \
     "$build/cpp/benchs/cpp/libfaiss_ext_benchs.so" "$stage/lib/"
 cp "${programs[@]}" "$stage/tests/bin/"
 for library in "$build"/cpp/cuda_sim/*.so*; do
@@ -134,7 +144,7 @@ cat >"$stage/MANIFEST.json" <<END
 {
  "version": "$version",
  "commit": "$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)",
- "faiss": "$(basename "$FAISS_PREFIX")",
+ "faiss": "$(basename "$(dirname "$(dirname "$faiss")")")",
  "cuda_major": "$(objdump -p "$stage/lib/libfaiss.so" | sed -n 's/.*NEEDED.*libcudart\.so\.//p')",
  "glibc": "$(needed GLIBC)",
  "libstdcxx": "$(needed GLIBCXX)",
@@ -152,3 +162,5 @@ mb=$(($(stat -c %s "$archive") / 1000000))
 [ "$mb" -lt "$limit_mb" ] ||
     die "$archive has $mb MB; less than $limit_mb are allowed" "carry fewer Pythons: PYTHONS=python3.12"
 say "$archive: $mb MB, for ${tags[*]}"
+exit
+}

@@ -40,6 +40,9 @@ elif not _native_is_there:
 else:
     try:
         from .native import *  # noqa: F401,F403
+        from .native import on_host as _on_host
+
+        globals().update(_on_host)
     except ImportError as _error:
         native_problem = str(_error)
 if native_problem and _native_is_there:

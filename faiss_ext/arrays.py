@@ -14,6 +14,7 @@ offers DLPack for host memory and nothing that NumPy knows is taken by that.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any, NamedTuple
 
@@ -110,6 +111,8 @@ def array_view(
         return cuda_array_interface.view(array, interface, name, writable)
     if dlpack.is_offered(array):
         device = dlpack.device_of(array, name)
+        if writable:
+            _refuse_immutable(array, interface, name)
         if device[0] != dlpack.CPU:
             return dlpack.view(array, name, device, stream, writable)
         if writable or not host_arrays.is_array_like(array):
@@ -117,6 +120,22 @@ def array_view(
     elif interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)
     return host_arrays.view(array, name, writable)
+
+
+def _refuse_immutable(array: Any, interface: Any, name: str) -> None:
+    """Refuse an output that it offers read-only by another protocol: a DLPack
+    capsule without a version does not tell."""
+    readonly = False
+    for offer in (interface, attribute(array, "__array_interface__")):
+        data = offer.get("data") if isinstance(offer, dict) else None
+        if isinstance(data, tuple) and len(data) == 2 and data[1]:
+            readonly = True
+    with contextlib.suppress(Exception), memoryview(array) as buffer:
+        readonly = readonly or buffer.readonly
+    if readonly:
+        raise InvalidArray(
+            f"{name}: read-only, but results are written to it"
+        )
 
 
 def is_on_gpu(array: Any) -> bool:

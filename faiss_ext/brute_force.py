@@ -14,6 +14,11 @@ from . import swigfaiss_ext as native
 from .arrays import is_numpy, is_on_gpu
 from .calls import Call
 from .errors import InvalidArray
+from .index_methods import count
+
+# Taken now: `in_place` may put ours in their place.
+_stock_knn_gpu = faiss.knn_gpu
+_stock_pairwise_distance_gpu = faiss.pairwise_distance_gpu
 
 _VECTOR_TYPES = {
     "float32": faiss.DistanceDataType_F32,
@@ -33,6 +38,10 @@ def knn_gpu(
     D: Any = None,
     I: Any = None,
     metric: int = faiss.METRIC_L2,
+    device: int = -1,
+    *,
+    cast: bool = False,
+    **limits: Any,
 ) -> tuple[Any, Any]:
     """The k nearest of `xb` for each of `xq`, without an index.
 
@@ -40,12 +49,21 @@ def knn_gpu(
     ----------
     res : faiss.StandardGpuResources
     xq, xb : array_like or GPU array, shapes (nq, d) and (nb, d)
-        Both float32, or both float16 on the GPU. Row- or column-major.
+        Both float32, or both float16 on the GPU. Row- or column-major; others
+        are converted on the GPU, as by the indexes.
     k : int
     D, I : array, optional
         Outputs of shape (nq, k), float32 and int64 or int32, C-contiguous, in
         host or GPU memory.
     metric : int
+    device : int
+        The GPU that does the work; -1: the one that `xq` lies on (else `xb`, else
+        the current one).
+    cast : bool
+        Whether GPU arrays of float64 and wider integers are converted there
+        too, to the nearest float32.
+    **limits
+        What later versions of Faiss take beside these, for NumPy arrays alone.
 
     Returns
     -------
@@ -66,31 +84,40 @@ def knn_gpu(
     arrays' streams hold, and these come after it. The host waits only for
     outputs in its memory.
     """
-    if is_numpy(xq, xb, D, I):
-        return faiss.knn_gpu(res, xq, xb, k, D, I, metric)
-    k = int(k)
-    if k < 1:
-        raise InvalidArray(f"k is {k}; it must be 1 or more")
-    run = _BruteForce(res, xq, xb, metric)
-    run.arguments.k = k
-    shape = (run.queries.shape[0], k)
-    distances = run.call.output(D, "D", run.queries, shape, "float32")
-    labels = run.call.output(I, "I", run.queries, shape, tuple(_LABEL_TYPES))
-    run.arguments.outDistances = distances.pointer
-    run.arguments.outIndices = labels.void_pointer
-    run.arguments.outIndicesType = _LABEL_TYPES[labels.view.dtype]
-    run(distances, labels)
+    if limits or (device == -1 and is_numpy(xq, xb, D, I)):
+        if not is_numpy(xq, xb, D, I):
+            raise InvalidArray(f"{', '.join(limits)}: for NumPy arrays alone")
+        if device != -1:
+            limits["device"] = device
+        return _stock_knn_gpu(res, xq, xb, k, D, I, metric, **limits)
+    k = count(k)
+    search = _BruteForce(res, xq, xb, metric, device, cast)
+    shape = (search.queries.shape[0], k)
+    distances = search.call.output(
+        D, "D", search.queries, shape, "float32", narrow=True
+    )
+    labels = search.call.output(
+        I, "I", search.queries, shape, tuple(_LABEL_TYPES)
+    )
+    search.run(k, distances, labels)
     return distances.array, labels.array
 
 
 def pairwise_distance_gpu(
-    res: Any, xq: Any, xb: Any, D: Any = None, metric: int = faiss.METRIC_L2
+    res: Any,
+    xq: Any,
+    xb: Any,
+    D: Any = None,
+    metric: int = faiss.METRIC_L2,
+    device: int = -1,
+    *,
+    cast: bool = False,
 ) -> Any:
     """All distances between `xq` and `xb`.
 
     Parameters
     ----------
-    res, xq, xb, metric
+    res, xq, xb, metric, device, cast
         As `knn_gpu`.
     D : array, optional
         Output of shape (nq, nb), float32, C-contiguous, in host or GPU memory.
@@ -105,64 +132,73 @@ def pairwise_distance_gpu(
     InvalidArray, RuntimeError
         As `knn_gpu`, whose notes hold too.
     """
-    if is_numpy(xq, xb, D):
-        return faiss.pairwise_distance_gpu(res, xq, xb, D, metric)
-    run = _BruteForce(res, xq, xb, metric)
-    run.arguments.k = -1
-    shape = (run.queries.shape[0], run.vectors.shape[0])
-    distances = run.call.output(D, "D", run.queries, shape, "float32")
-    run.arguments.outDistances = distances.pointer
-    run(distances)
+    if device == -1 and is_numpy(xq, xb, D):
+        return _stock_pairwise_distance_gpu(res, xq, xb, D, metric)
+    search = _BruteForce(res, xq, xb, metric, device, cast)
+    shape = (search.queries.shape[0], search.vectors.shape[0])
+    distances = search.call.output(
+        D, "D", search.queries, shape, "float32", narrow=True
+    )
+    search.run(-1, distances)
     return distances.array
 
 
 class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
-    def __init__(self, res, xq, xb, metric):
-        self.provider = res
-        self.device = device = _gpu_of(xq, xb)
+    def __init__(self, res, xq, xb, metric, device, cast):
+        self.provider, self.metric, self.cast = res, metric, cast
+        if device == -1:
+            device = _gpu_of(xq, xb)
+        self.device = device
+        resources = res.getResources()
         self.call = Call(
-            native.resources_stream_c(res, device),
-            device,
-            lambda size: native.make_buffer_c(res, device, size),
+            res, resources, device,
+            native.resources_stream_c(resources, device), stock=True,
         )
         # Host arrays are float32, as an index has them; on the GPU both may be
         # float16.
         self.queries = self._matrix(xq, "xq", None)
         self.vectors = self._matrix(xb, "xb", self.queries.shape[1])
-        types = self.queries.view.dtype, self.vectors.view.dtype
+        types = self.queries.dtype, self.vectors.dtype
         if types[0] != types[1]:
             raise InvalidArray(
                 f"xb: dtype {types[1]}; {types[0]} is needed, that of xq"
             )
-        arguments = faiss.GpuDistanceParams()
-        arguments.metric = metric
-        arguments.dims = self.queries.shape[1]
-        arguments.queries = self.queries.void_pointer
-        arguments.queriesRowMajor = self.queries.view.contiguous
-        arguments.queryType = _VECTOR_TYPES[types[0]]
-        arguments.numQueries = self.queries.shape[0]
-        arguments.vectors = self.vectors.void_pointer
-        arguments.vectorsRowMajor = self.vectors.view.contiguous
-        arguments.vectorType = _VECTOR_TYPES[types[1]]
-        arguments.numVectors = self.vectors.shape[0]
-        self.arguments = arguments
 
     def _matrix(self, x, name, d):
         return self.call.input(
-            x, name, (None, d), tuple(_VECTOR_TYPES), column_major=True
+            x, name, (None, d), tuple(_VECTOR_TYPES),
+            cast=self.cast, column_major=True,
         )
 
-    def __call__(self, *outputs):
-        if self.queries.shape[0] == 0:
-            return
-        on_host = any(not output.view.on_gpu for output in outputs)
-        self.call.run(
-            lambda: native.bf_knn_c(
-                self.provider, self.arguments, self.device, on_host
-            )
-        )
+    def run(self, k, distances, labels=None):
+        """Search, or with k = -1 compute all distances."""
+        if self.queries.shape[0] > 0:
+            self.call.run(lambda: native.bf_knn_c(
+                self.provider, self._arguments(k, distances, labels),
+                self.device,
+            ))
+
+    def _arguments(self, k, distances, labels):
+        queries, vectors = self.queries, self.vectors
+        made = faiss.GpuDistanceParams()
+        made.metric = self.metric
+        made.k = k
+        made.dims = queries.shape[1]
+        made.queries = queries.void_pointer
+        made.queriesRowMajor = queries.view.contiguous
+        made.queryType = _VECTOR_TYPES[queries.dtype]
+        made.numQueries = queries.shape[0]
+        made.vectors = vectors.void_pointer
+        made.vectorsRowMajor = vectors.view.contiguous
+        made.vectorType = _VECTOR_TYPES[vectors.dtype]
+        made.numVectors = vectors.shape[0]
+        made.outDistances = distances.pointer
+        if labels is not None:
+            made.outIndices = labels.void_pointer
+            made.outIndicesType = _LABEL_TYPES[labels.dtype]
+        return made
 
 
 def _gpu_of(*arrays):

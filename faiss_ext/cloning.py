@@ -5,30 +5,30 @@ from __future__ import annotations
 import faiss
 
 from . import swigfaiss_ext as native
+from .index_classes import ours
 
 # Taken now: `in_place` may put ours in its place.
 _stock_downcast_index = faiss.downcast_index
 
 
 def downcast_index(index):
-    """The index under its own type: one of our classes where it is one, else
-    what ``faiss.downcast_index`` says. The result borrows from `index`, as in
-    Faiss."""
-    for ours in (
+    """The index under its own type: as ``faiss.downcast_index`` says, of our
+    classes. The result borrows from `index`, as in Faiss."""
+    for downcast in (
         native.as_GpuIndexFlat,
         native.as_GpuIndexFlatL2,
         native.as_GpuIndexFlatIP,
     ):
-        found = ours(index)
+        found = downcast(index)
         if found is not None:
             return found
-    return _stock_downcast_index(index)
+    return ours(_stock_downcast_index(index))
 
 
 def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
-    return native.owning_proxy(downcast_index(index))
+    return ours(native.owning_proxy(downcast_index(index)))
 
 
 def index_cpu_to_gpu(provider, device, index, options=None):

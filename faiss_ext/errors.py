@@ -14,11 +14,12 @@ class VectorFileError(UserError, ValueError):
     """A file does not hold vectors in the format that its name promises."""
 
 
-class InvalidArray(ValueError, TypeError):
+class InvalidArray(ValueError, TypeError, AssertionError):
     """An argument is no array that the call can take.
 
     The one exception of the array entry, whatever is wrong: the message names
     the argument, what was found and what would be accepted. It is a
-    `ValueError` and a `TypeError`, so code that expects either catches it.
-    Nothing was read, written or enqueued.
+    `ValueError`, a `TypeError` and an `AssertionError` (which Faiss' own Python
+    code raises), so code that expects one of them catches it. Nothing was read,
+    written or enqueued.
     """

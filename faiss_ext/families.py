@@ -31,7 +31,7 @@ def empty(
     if not isinstance(like.array, DeviceArray):
         for made in _made_by_its_library(like.array, shape, dtype):
             try:
-                operand = call.given_output(made, name, shape, dtype)
+                operand = call.given_output(made, name, shape, (dtype,))
             except InvalidArray:
                 # Such as one that is immutable, or a CPU library's.
                 continue
@@ -43,7 +43,7 @@ def empty(
                 return operand
     size = math.prod(shape) * np.dtype(dtype).itemsize
     made = DeviceArray(call.make_buffer(size), shape, dtype)
-    return call.given_output(made, name, shape, dtype)
+    return call.given_output(made, name, shape, (dtype,))
 
 
 def _made_by_its_library(

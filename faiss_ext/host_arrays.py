@@ -39,6 +39,11 @@ def view(array: Any, name: str, writable: bool) -> ArrayView:
             f"{name}: {type(array).__name__}; a NumPy array, or one that offers "
             "the CUDA Array Interface, DLPack or a buffer, is needed"
         )
+    if np.ma.is_masked(array):
+        raise InvalidArray(
+            f"{name}: masked values, which would be taken as numbers; fill it "
+            f"first ({name}.filled(...))"
+        )
     try:
         values = np.asarray(array)
     except Exception as error:

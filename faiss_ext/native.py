@@ -12,7 +12,7 @@ from .cloning import (
 )
 from .device_array import DeviceArray
 from .errors import InvalidArray
-from .index_methods import add_methods
+from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
 from .profile_search import profile_search
@@ -59,3 +59,12 @@ for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
 # own type stands in each class, and is found before the added base's.
 for _class in (GpuIndexFlatL2, GpuIndexFlatIP):
     _class.__bases__ = (*_class.__bases__, GpuIndexFlat)
+
+_gpu_classes, _others = make_all()
+for _name in _gpu_classes.keys() - set(__all__):
+    globals()[_name] = _gpu_classes[_name]
+    __all__.append(_name)
+
+#: What stands for Faiss' classes and functions that have to do with no GPU, by
+#: name.
+on_host = {n: made for n, made in _others.items() if n not in __all__}

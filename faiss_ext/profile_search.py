@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from .index_methods import _call, _count
+from .index_methods import call_on, count, labels_fit_int32
 from .pinned import empty_results
 from .search_profile import SearchProfile, StageSpan
 
 
-def profile_search(self, x, k, *, params=None, D=None, I=None):
+def profile_search(
+    self, x, k, *, params=None, D=None, I=None, cast=False
+):
     """`search`, and where its time went.
 
     Parameters
     ----------
-    x, k, params, D, I
+    x, k, params, D, I, cast
         As `search`.
 
     Returns
@@ -36,13 +38,20 @@ def profile_search(self, x, k, *, params=None, D=None, I=None):
     on the index's stream is waited for first and not counted. What Python does
     before and after is not in the profile.
     """
-    call = _call(self)
-    query = call.input(x, "x", (None, self.d), "float32")
-    shape = (query.shape[0], _count(k))
+    call = call_on(self)
+    query = call.input(x, "x", (None, self.d), "float32", cast=cast)
+    shape = (query.shape[0], count(k))
     if D is None and I is None and not query.view.on_gpu:
-        D, I = empty_results(*shape)
-    distances = call.output(D, "D", query, shape, "float32")
-    labels = call.output(I, "I", query, shape, "int64")
+        # As `search` does.
+        D, I, address = empty_results(*shape)
+        found = self.profile_search_packed_c(
+            shape[0], query.pointer, shape[1], address, params
+        )
+        return D, I, _as_profile(found)
+    distances = call.output(D, "D", query, shape, "float32", narrow=True)
+    labels = call.output(
+        I, "I", query, shape, "int64", narrow=labels_fit_int32(self)
+    )
     found = []
     call.run(
         lambda: found.append(

@@ -22,20 +22,32 @@ struct StridedRows {
     int64_t columnStride;
 };
 
-/// Whether toFloat32 takes elements of this type: float32, float16, bfloat16,
-/// int8 and uint8. Their values are exact as float32.
-FAISS_EXT_API bool convertsToFloat32(const DataType& dtype);
+/// Whether convertRows does it:
+/// - to float32 from any float or integer type of up to 64 bits; from those of
+///   up to 16 bits the values stay as they are, from others the nearest one is
+///   taken;
+/// - to int64 from int64 and int32;
+/// - for results, to float16 from float32 (infinite beyond 65504), and to int32
+///   from int64 (what does not fit keeps its low bits).
+FAISS_EXT_API bool canConvert(const DataType& from, const DataType& to);
 
-/// Writes `source` to `destination` [rows, columns] float32, row-major, on the
-/// current GPU in the order of `stream`; does not wait. They may not overlap.
-/// Throws InvalidArray for another type, CudaError.
-FAISS_EXT_API void toFloat32(
-        const StridedRows& source, float* destination, cudaStream_t stream);
+/// Writes `source` as `to` elements to `destination` [rows, columns],
+/// row-major, on the current GPU in the order of `stream`; does not wait. They
+/// may not overlap. Throws InvalidArray where there is no such conversion,
+/// CudaError.
+FAISS_EXT_API void convertRows(
+        const StridedRows& source,
+        const DataType& to,
+        void* destination,
+        cudaStream_t stream);
 
-/// The kernel of toFloat32, and nothing else; its result is CUDA's. Simulated
+/// The kernel of convertRows, and nothing else; its result is CUDA's. Simulated
 /// runtimes put their own in its place.
-FAISS_EXT_API cudaError_t launchToFloat32(
-        const StridedRows& source, float* destination, cudaStream_t stream);
+FAISS_EXT_API cudaError_t launchConvertRows(
+        const StridedRows& source,
+        const DataType& to,
+        void* destination,
+        cudaStream_t stream);
 
 } // namespace gpu
 } // namespace faiss_ext

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
@@ -49,6 +50,15 @@ class KeepDevice {
     int device_ = -1;
 };
 
+bool isLost(int device) {
+    try {
+        DeviceGuard current(device);
+        return contextLost(cudaStreamPerThread);
+    } catch (const CudaError&) {
+        return true;
+    }
+}
+
 } // namespace
 
 /// Faiss' resources with the allocations replaced. Derived from them, and not a
@@ -63,14 +73,23 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         StandardGpuResourcesImpl::setTempMemory(0);
     }
 
-    ~Impl() override {
-        for (const auto& [device, gpu] : gpus_) {
+    /// The deleter: where a CUDA context is lost, Faiss' destructor would abort
+    /// the process, so nothing is destroyed.
+    static void end(Impl* impl) {
+        std::vector<int> devices;
+        for (const auto& [device, gpu] : impl->gpus_) {
+            devices.push_back(device);
             waitForDevice(device);
             // Of whoever used the resources without owning them.
             for (const auto& [memory, block] : gpu.blocks) {
-                allocator_->deallocate(
+                impl->allocator_->deallocate(
                         memory, block.bytes, device, block.stream);
             }
+        }
+        impl->gpus_.clear();
+        // Asked after the last CUDA call of ours.
+        if (std::none_of(devices.begin(), devices.end(), isLost)) {
+            delete impl;
         }
     }
 
@@ -342,12 +361,16 @@ DeviceAllocator::~DeviceAllocator() = default;
 
 PooledGpuResources::PooledGpuResources(
         std::shared_ptr<DeviceAllocator> allocator)
-        : impl_(std::make_shared<Impl>(std::move(allocator))) {}
+        : impl_(new Impl(std::move(allocator)), Impl::end) {}
 
 PooledGpuResources::~PooledGpuResources() = default;
 
 std::shared_ptr<faiss::gpu::GpuResources> PooledGpuResources::getResources() {
     return impl_;
+}
+
+bool PooledGpuResources::made(const faiss::gpu::GpuResources* resources) {
+    return dynamic_cast<const Impl*>(resources) != nullptr;
 }
 
 void PooledGpuResources::setTempMemory(size_t bytes) {

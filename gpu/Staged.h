@@ -96,16 +96,12 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const {
-        NvtxRange range("search", n);
-        const InputRows in{"x", x, this->d * sizeof(float)};
-        const auto out = resultsAt(labels, distances, k);
-        checkSearch(n, in, k, out, params);
-        if (n == 0) {
-            return {};
-        }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
-        DeviceGuard device(this->config_.device);
-        return pipeline_->profile(n, {in}, out, searchWork(k, params));
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                resultsAt(labels, distances, k),
+                params);
     }
 
     /// `search` into one block of memory: results is [n, k] int64 labels, then
@@ -124,9 +120,23 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"results", results, k * sizeof(idx_t), kByKernels},
-                 {"results", nullptr, k * sizeof(float), kByKernels, true}},
+                resultsIn(results, k),
                 searchWork(k, params),
+                params);
+    }
+
+    /// `search_packed`, and where its time went, as profile_search.
+    SearchProfile profile_search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                resultsIn(results, k),
                 params);
     }
 
@@ -293,6 +303,10 @@ class Staged : protected LockedBothEnds, public Base {
         return this->resources_->getDefaultStream(this->config_.device);
     }
 
+    /// Called when an `add` of Base has thrown, with the number of vectors
+    /// before: Base may have stored some, or a part of them.
+    virtual void mendAfterAdd(idx_t) noexcept {}
+
     std::unique_ptr<StagingPipeline> pipeline_;
 
    private:
@@ -303,6 +317,11 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t* labels, float* distances, idx_t k) {
         return {{"labels", labels, k * sizeof(idx_t), kByKernels},
                 {"distances", distances, k * sizeof(float), kByKernels}};
+    }
+
+    static std::vector<OutputRows> resultsIn(void* block, idx_t k) {
+        return {{"results", block, k * sizeof(idx_t), kByKernels},
+                {"results", nullptr, k * sizeof(float), kByKernels, true}};
     }
 
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
@@ -360,6 +379,22 @@ class Staged : protected LockedBothEnds, public Base {
         }
     }
 
+    SearchProfile profileStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", n);
+        checkSearch(n, x, k, outputs, params);
+        if (n == 0) {
+            return {};
+        }
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        return pipeline_->profile(n, {x}, outputs, searchWork(k, params));
+    }
+
     /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,
     /// so that the caller may change x, as with pageable memory.
     template <typename Add>
@@ -371,8 +406,14 @@ class Staged : protected LockedBothEnds, public Base {
         DeviceGuard device(this->config_.device);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
+        const idx_t before = this->ntotal;
         pipeline_->waitForAll();
-        addToBase();
+        try {
+            addToBase();
+        } catch (...) {
+            this->mendAfterAdd(before);
+            throw;
+        }
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();
         }

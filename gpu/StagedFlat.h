@@ -2,9 +2,12 @@
 
 #include <faiss/gpu/GpuIndexFlat.h>
 
-#include <faiss_ext/gpu/CudaCheck.h>
+#include <algorithm>
 #include <type_traits>
+#include <vector>
 
+#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/FlatStore.h>
 #include <faiss_ext/gpu/Staged.h>
 
 namespace faiss_ext {
@@ -135,6 +138,36 @@ class StagedFlat : public Staged<Base> {
     }
 
    protected:
+    /// Where memory runs out between the vectors and their norms, Faiss' store
+    /// holds vectors that the index does not count, and norms of fewer. The
+    /// former ones are stored anew; if that fails too, the index is empty.
+    void mendAfterAdd(idx_t before) noexcept override {
+        const auto stream =
+                this->resources_->getDefaultStream(this->config_.device);
+        if (contextLost(stream) ||
+            (this->ntotal == before && vectorsIn(*this->data_) == before)) {
+            return;
+        }
+        try {
+            std::vector<float> former(static_cast<size_t>(before) * this->d);
+            // Few at a time: memory is scarce.
+            constexpr idx_t kRows = 1024;
+            for (idx_t i = 0; i < before; i += kRows) {
+                Base::reconstruct_n(
+                        i,
+                        std::min(kRows, before - i),
+                        former.data() + static_cast<size_t>(i) * this->d);
+            }
+            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+            Base::reset();
+            Base::add(before, former.data());
+        } catch (...) {
+            if (!contextLost(stream)) {
+                Base::reset();
+            }
+        }
+    }
+
     /// Faiss' kernels read whatever a key points at.
     void checkKeys(idx_t n, const idx_t* keys) const {
         if (!placementOf(keys, n * sizeof(idx_t), "keys").onHost()) {

@@ -7,6 +7,8 @@ these constants are there.
 
 from __future__ import annotations
 
+import faiss_ext
+
 from measure import memory
 from measure.floors import BYTES_PER_RESULT
 from measure.searches import Searches, random_vectors
@@ -27,7 +29,7 @@ def run(session):
         n = nbytes // (BYTES_PER_RESULT * k)
         case = {"setting": setting, "destination": destination,
                 "n": n, "k": k, "nb": nb, "d": d}
-        obstacle = session.obstacle(
+        obstacle = _unknown(setting) or session.obstacle(
             host_bytes=4 * nbytes,
             device_bytes=4 * nbytes,
             # Fresh pages at 2 GB/s, others at 10.
@@ -38,6 +40,13 @@ def run(session):
             session.skip(NAME, case, obstacle)
         else:
             _sweep(session, searches, case, variants)
+
+
+def _unknown(setting):
+    """Why a setting cannot be set: it is of another version."""
+    if setting == "tiles" or hasattr(faiss_ext.StagedConfig(), setting):
+        return None
+    return f"StagedConfig: no {setting} in this version"
 
 
 def _sweeps(shapes):

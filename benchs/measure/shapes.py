@@ -57,6 +57,9 @@ class Shapes:
          ("touched", "fresh"), 4 * _MIB),
         ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
          ("touched",), 16 * _MIB),
+        # 1, 10, 100 and 1000 queries.
+        *(("mappedBytes", (0, _GIB), ("touched", "pinned"), 1200 * n)
+          for n in (1, 10, 100, 1000)),
     )
     #: Bytes of results around the limit of one tile, and into how many tiles.
     one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
@@ -89,6 +92,7 @@ SMOKE = Shapes(
         ("pinnedBytes", (0, _MIB), ("touched",), 60 * _KIB),
         ("copyThreads", (0, 2), ("touched", "fresh"), 60 * _KIB),
         ("copyChunkBytes", (0, 4 * _KIB), ("touched",), 60 * _KIB),
+        ("mappedBytes", (0, _GIB), ("pinned",), 1200),
     ),
     one_tile_bytes=(60 * _KIB,),
     one_tile_cuts=(1, 4),

@@ -144,7 +144,8 @@ def _never_slower(results):
                     yield ratio + noise_of(results, case), case
 
     return _extreme(
-        results, row, values(), min, lambda v: v >= 1, lambda v: f"{v:.2f}x with the noise")
+        results, row, values(), min, lambda v: v >= 1,
+        lambda v: f"{v:.2f}x with the noise")
 
 
 def _faster(results, nb, d, k, wanted):

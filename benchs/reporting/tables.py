@@ -234,7 +234,7 @@ def constants(results):
         ("setting", "into", "n", "fastest", "time of the default over it"),
         rows or [(name, NOT_YET, NOT_YET, NOT_YET, NOT_YET) for name in
                  ("tileBytes", "pipelineDepth", "pinnedBytes", "copyThreads",
-                  "copyChunkBytes", "tiles")],
+                  "copyChunkBytes", "mappedBytes", "tiles")],
     )
 
 

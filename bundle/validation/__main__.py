@@ -56,7 +56,7 @@ def main():
     limits = dict(LIMITS)
     if options.seconds:
         limits["benchmarks"] = options.seconds + BENCHMARK_MARGIN
-    host = Host(options.simulated)
+    host = Host(options.simulated, folder)
     rows = []
     for name in options.parts or PARTS:
         print("==> %s (at most %d s)" % (name, limits[name]), flush=True)
@@ -80,7 +80,10 @@ def main():
         "parts": rows,
     }, indent=1) + "\n")
     # What the host has is no test.
-    states = {row["state"] for row in rows if row["part"] != "host" or row["state"] == FAILED}
+    states = {
+        row["state"] for row in rows
+        if row["part"] != "host" or row["state"] == FAILED
+    }
     return 1 if FAILED in states else 0 if PASSED in states else 3
 
 

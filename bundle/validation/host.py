@@ -1,6 +1,6 @@
 """What this machine has: CUDA's libraries, an interpreter that fits, tools."""
 
-import ctypes.util
+import ctypes
 import glob
 import json
 import os
@@ -18,7 +18,8 @@ LIBRARIES = ("numpy", "cupy", "torch", "jax", "numba", "cuvs", "pytest")
 class Host:
     """Found once; everything that runs gets its environment from here."""
 
-    def __init__(self, simulated):
+    def __init__(self, simulated, folder):
+        """`folder`: where a folder of links to CUDA's libraries may be made."""
         self.simulated = simulated
         self.python, self.tag, self.rejected = _interpreter()
         #: One with NumPy, for what needs no modules of the bundle.
@@ -26,7 +27,8 @@ class Host:
             (found.split(" ")[0] for found in self.rejected
              if "no NumPy" not in found), None
         )
-        self.cuda = None if simulated else _cuda_folders(self.python)
+        self.cuda = None if simulated else _cuda_libraries(self.any_python)
+        self._links = _links(folder / "cuda-libraries", self.cuda or [])
         self.fallback = False
         # The host's C++ runtime may be older than the one this was built with.
         probe = str(BUNDLE / "tests/bin" / MANIFEST["programs"][0])
@@ -50,7 +52,7 @@ class Host:
             libraries.insert(0, BUNDLE / "simulator")
             variables["LD_PRELOAD"] = str(BUNDLE / "simulator/libcuda_sim_faiss.so")
         else:
-            libraries += self.cuda or []
+            libraries += self._links
         variables["LD_LIBRARY_PATH"] = os.pathsep.join(
             [str(folder) for folder in libraries]
             + list(filter(None, [os.environ.get("LD_LIBRARY_PATH")]))
@@ -85,7 +87,7 @@ class Host:
         """The path of compute-sanitizer, or None."""
         for folder in (
             os.environ.get("PATH", "").split(os.pathsep)
-            + [str(pathlib.Path(folder).parent / "bin") for folder in self.cuda or []]
+            + [str(pathlib.Path(path).parents[1] / "bin") for path in self.cuda or []]
             + glob.glob("/usr/local/cuda*/bin")
             + glob.glob("/usr/local/cuda*/compute-sanitizer")
         ):
@@ -99,7 +101,9 @@ class Host:
         yield "bundle      " + json.dumps(MANIFEST)
         yield "system      " + " ".join(os.uname()[i] for i in (0, 2, 4))
         yield "cores       %d" % len(os.sched_getaffinity(0))
-        yield "GPUs        " + ("simulated" if self.simulated else "; ".join(self.gpus) or "none")
+        yield "GPUs        " + (
+            "simulated" if self.simulated else "; ".join(self.gpus) or "none"
+        )
         yield "CUDA        " + (
             "simulated" if self.simulated
             else os.pathsep.join(self.cuda) if self.cuda
@@ -115,9 +119,9 @@ class Host:
         )
         for name, version in self.versions().items():
             yield "  %-9s %s" % (name, version)
-        missing = [line.strip() for line in self.linked.splitlines() if "not found" in line]
-        for line in missing:
-            yield "missing     " + line
+        for line in self.linked.splitlines():
+            if "not found" in line:
+                yield "missing     " + line.strip()
 
 
 def _interpreter():
@@ -142,17 +146,16 @@ def _interpreter():
     return None, None, rejected
 
 
-def _cuda_folders(python):
-    """Folders that have libcudart and libcublas; [] if the loader finds both by
-    itself, None if they are nowhere."""
-    names = ["lib%s.so.%s" % (n, MANIFEST["cuda_major"]) for n in ("cudart", "cublas")]
+def _cuda_libraries(python):
+    """Paths of libcudart, libcublas and libcublasLt; [] if the loader finds them
+    by itself, None if they are nowhere. Those of the wheels that PyTorch and
+    others use come first, so that a process has one of each."""
+    names = [
+        "lib%s.so.%s" % (name, MANIFEST["cuda_major"])
+        for name in ("cudart", "cublas", "cublasLt")
+    ]
     folders = []
-    if os.environ.get("CUDA_HOME"):
-        folders += [os.environ["CUDA_HOME"] + "/lib64", os.environ["CUDA_HOME"] + "/lib"]
-    folders += sorted(glob.glob("/usr/local/cuda*/lib64"))
-    folders += sorted(glob.glob("/usr/local/cuda*/targets/*/lib"))
     if python:
-        # The wheels of CUDA's libraries.
         _, text = _output(
             python, "-c",
             "import nvidia, os\n"
@@ -161,22 +164,48 @@ def _cuda_folders(python):
             "    if any('.so.' in f for f in files): print(folder)",
         )
         folders += text.splitlines()
+    if os.environ.get("CUDA_HOME"):
+        folders += [os.environ["CUDA_HOME"] + name for name in ("/lib64", "/lib")]
+    folders += sorted(glob.glob("/usr/local/cuda*/lib64"))
+    folders += sorted(glob.glob("/usr/local/cuda*/targets/*/lib"))
     found = []
     for name in names:
-        have = [folder for folder in folders if os.path.exists(os.path.join(folder, name))]
+        have = [os.path.join(folder, name) for folder in folders]
+        have = [path for path in have if os.path.exists(path)]
         if have:
             found.append(have[0])
-            continue
-        try:
-            ctypes.CDLL(name)
-        except OSError:
+        elif not _loads(name):
             return None
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _loads(name):
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def _links(folder, paths):
+    """A folder with links to these files alone: the folders they are in hold
+    other libraries, which must not take the place of those that come with
+    PyTorch."""
+    if not paths:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        link = folder / os.path.basename(path)
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(os.path.realpath(path))
+    return [folder]
 
 
 def _gpus():
     status, text = _output("nvidia-smi", "-L")
-    return [line for line in text.splitlines() if line.startswith("GPU ")] if status == 0 else []
+    lines = text.splitlines() if status == 0 else []
+    return [line for line in lines if line.startswith("GPU ")]
 
 
 def _output(*command, environment=None):

@@ -21,14 +21,17 @@ logs="$work/logs"
 rm -rf "$work"
 mkdir -p "$work/licenses" "$logs"
 
-module=$FAISS_PYTHONPATH/faiss
+module=
+for folder in ${FAISS_PYTHONPATH//:/ }; do
+    [ -n "$module" ] || [ ! -f "$folder/faiss/swigfaiss.py" ] || module=$folder/faiss
+done
 library=
 for folder in ${FAISS_PREFIX//[:;]/ }; do
     for found in "$folder"/lib{64,}/libfaiss.so; do
         [ -n "$library" ] || [ ! -f "$found" ] || library=$found
     done
 done
-[ -f "$module/swigfaiss.py" ] || die "no Python module of Faiss in '$FAISS_PYTHONPATH'" \
+[ -n "$module" ] || die "no Python module of Faiss in '$FAISS_PYTHONPATH'" \
     "set PYTHONPATH to the folder that holds it, and run 'make setup'"
 [ -n "$library" ] || die "no libfaiss.so in $FAISS_PREFIX" "build Faiss with BUILD_SHARED_LIBS=ON"
 
@@ -53,7 +56,7 @@ ldd "$library" "$module"/_swigfaiss.so | awk '$2 == "=>" { print $1, $3 }' | sor
 
 say "building the wheel (about 1 minute on 2 cores)"
 quietly "$logs/wheel.log" env \
-    CMAKE_PREFIX_PATH="${FAISS_PREFIX//:/;}" \
+    CMAKE_PREFIX_PATH="${FAISS_PREFIX//;/:}" \
     "$FAISS_EXT_PYTHON" -m pip wheel --no-deps --wheel-dir "$work/plain" . \
     --config-settings=cmake.define.FAISS_EXT_BUNDLE_FAISS=ON \
     --config-settings=cmake.define.FAISS_EXT_FAISS_MODULE="$module" \

@@ -326,6 +326,44 @@ TEST_F(PooledResources, an_index_that_cannot_be_stored_is_one_exception) {
     expectAnswers(index);
 }
 
+TEST_F(PooledResources, an_add_that_fails_anywhere_leaves_the_former_vectors) {
+    const std::vector<float> more = randomVectors(500, kDims, 3);
+    for (bool float16 : {false, true}) {
+        faiss::gpu::GpuIndexFlatConfig config;
+        config.useFloat16 = float16;
+        GpuIndexFlatL2 index(pooled_.get(), kDims, config);
+        index.add(base_.size() / kDims, base_.data());
+        int failures = 0;
+        for (bool failed = true; failed; failures += failed) {
+            pool_->fail(failures + 1);
+            failed = false;
+            try {
+                index.add(500, more.data());
+            } catch (const AllocationError&) {
+                failed = true;
+                EXPECT_EQ(index.ntotal, 300);
+                expectAnswers(index);
+            }
+        }
+        pool_->fail(0);
+        EXPECT_EQ(index.ntotal, 800);
+        // The vectors, and their norms.
+        EXPECT_GE(failures, 2);
+    }
+}
+
+TEST_F(PooledResources, an_add_that_cannot_be_mended_leaves_an_empty_index) {
+    auto index = makeIndex();
+    const std::vector<float> more = randomVectors(500, kDims, 3);
+    // Room for the new vectors, then these, and nothing more.
+    pool_->failAllAfter(2);
+    EXPECT_THROW(index->add(500, more.data()), AllocationError);
+    pool_->fail(0);
+    EXPECT_EQ(index->ntotal, 0);
+    index->add(base_.size() / kDims, base_.data());
+    expectAnswers(*index);
+}
+
 TEST_F(PooledResources, the_bound_is_what_faiss_is_told) {
     pooled_->setTempMemory(1 << 20);
     EXPECT_EQ(pooled_->getTempMemoryAvailable(0), size_t(1) << 20);

@@ -202,7 +202,7 @@ def compiled(tmp_path_factory):
 def test_a_run_tells_the_killed_from_the_survivors(program):
     path, mutants = program
     test = run.Test("program", [path], path.parent, limit=20)
-    test.measure(path.parent, len(mutants))
+    assert test.measure(path.parent, len(mutants)) == ""
     assert test.reached == set(range(1, len(mutants) + 1))
     verdicts = [run.judge(number, [test])[0]
                 for number in range(1, len(mutants) + 1)]
@@ -223,8 +223,9 @@ def test_a_test_that_a_mutant_makes_endless_has_failed(tmp_path):
 
 def test_a_test_that_fails_without_a_mutant_is_told(tmp_path):
     test = run.Test("broken", ["false"], tmp_path)
-    with pytest.raises(SystemExit, match="broken"):
-        test.measure(tmp_path, 3)
+    assert test.measure(tmp_path, 3) == "broken: status 1"
+    # It would kill every mutant.
+    assert run.judge(1, [test]) == ["", ""]
 
 
 def test_verdicts_are_kept_while_the_tree_is_the_same(tmp_path):

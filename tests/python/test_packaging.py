@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterable
 
 import pytest
 
@@ -38,12 +39,16 @@ def build(kind: str, source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path
 
 
 def files(folder: str, *patterns: str) -> set[str]:
-    """Files of the checkout, as paths in it."""
-    found = [p for pattern in patterns for p in (ROOT / folder).rglob(pattern)]
+    """Files of the checkout, as paths in it. What a link leads to is there under
+    the name of the link."""
+    found = set()
+    for top, _, names in os.walk(ROOT / folder, followlinks=True):
+        if not top.endswith("__pycache__"):
+            found |= {pathlib.Path(top, name) for name in names}
     return {
         str(path.relative_to(ROOT))
         for path in found
-        if path.is_file() and "__pycache__" not in path.parts
+        if any(path.match(pattern) for pattern in patterns)
     }
 
 
@@ -79,16 +84,16 @@ def test_without_its_native_part_it_is_for_every_machine(wheel):
 
 
 def test_the_wheel_holds_the_python_package_and_nothing_else(wheel):
-    python = ("*.py", "*.pyi", "py.typed")
-    contrib = {f"faiss_ext/{path}" for path in files("contrib", *python)}
-    assert contents(wheel) == files("faiss_ext", *python) | contrib
+    expected = files("faiss_ext", "*.py", "*.pyi", "py.typed")
+    assert "faiss_ext/contrib/__init__.py" in expected
+    assert contents(wheel) == expected
 
 
 def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist):
     top = f"faiss_ext-{VERSION}/"
     names = {name.removeprefix(top) for name in tarfile.open(sdist).getnames()}
     alone = ("CHANGELOG.md", "CMakeLists.txt", "README.md", "VERSION", "pyproject.toml")
-    sources = {p for folder in ("gpu", "faiss_ext", "contrib") for p in files(folder, "*")}
+    sources = files("gpu", "*") | files("faiss_ext", "*")
     cmake = {p for p in files("cmake", "*") if not p.startswith("cmake/setup/")}
     assert names == {"PKG-INFO", *alone} | sources | cmake
 
@@ -108,17 +113,22 @@ def test_the_metadata_tell_what_it_is(metadata):
 
 
 def test_every_library_that_is_imported_is_required(metadata):
-    required = {
-        requirement_name(text)
-        for text in metadata.get_all("Requires-Dist")
-        if "extra ==" not in text
-    }
+    required, optional = set(), set()
+    for text in metadata.get_all("Requires-Dist"):
+        (optional if "extra ==" in text else required).add(requirement_name(text))
+    trees = [ast.parse(p.read_text()) for p in (ROOT / "faiss_ext").rglob("*.py")]
+    always = {name for tree in trees for name in libraries(tree.body)}
+    somewhere = {name for tree in trees for name in libraries(ast.walk(tree))}
+    assert "numpy" in always and always <= required
+    assert somewhere <= required | optional
+
+
+def libraries(nodes: Iterable[ast.AST]) -> set[str]:
+    """What these statements import that is neither Python's nor Faiss."""
     imported = set()
-    for path in (ROOT / "faiss_ext").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                imported.add(node.module.partition(".")[0])
-    others = imported - sys.stdlib_module_names - {"faiss", "faiss_ext"}
-    assert "numpy" in others and others <= required
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add(node.module.partition(".")[0])
+    return imported - sys.stdlib_module_names - {"faiss", "faiss_ext"}

@@ -260,10 +260,20 @@ void Run::end() {
 }
 
 void Run::tearDownAfterLoss() {
-    for (auto& resources : resources_) {
-        if (resources.use_count() == 1) {
-            faiss_ext::gpu::keepForEver(resources);
+    const auto keepThoseOfNobody = [this] {
+        for (auto& resources : resources_) {
+            if (resources.use_count() == 1) {
+                faiss_ext::gpu::keepForEver(resources);
+            }
         }
+    };
+    keepThoseOfNobody();
+    if (pooled_) {
+        // An index gives its vectors back to the pool, in the order of its
+        // streams, when it has made sure for the last time that the device is
+        // there.
+        owners_.clear();
+        keepThoseOfNobody();
     }
     tearDown();
 }

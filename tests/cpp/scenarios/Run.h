@@ -167,6 +167,9 @@ class Run {
     void useNoPool() {
         pooled_ = false;
     }
+    bool usesPool() const {
+        return pooled_;
+    }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) {

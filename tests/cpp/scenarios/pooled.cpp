@@ -36,11 +36,17 @@ SCENARIO(vectors_that_move_within_a_pool) {
 SCENARIO(memory_given_back_after_a_users_stream) {
     auto index = pooledIndex(run);
     index->search(kToDevice);
-    run.resources()->setDefaultStream(0, run.stream());
+    {
+        FaissAtWork here;
+        run.resources()->setDefaultStream(0, run.stream());
+    }
     index->search(kToDevice);
     index->add(Memory::Pageable, 20);
     index->clear();
-    run.resources()->revertDefaultStream(0);
+    {
+        FaissAtWork here;
+        run.resources()->revertDefaultStream(0);
+    }
     index->add(Memory::Pageable, 20);
     index->search(kToDevice);
 }

@@ -38,6 +38,7 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
         std::lock_guard<std::mutex> guard(lock_);
         ++requests_;
         if (failing_ > 0 && --failing_ == 0) {
+            failing_ = keepsFailing_ ? 1 : 0;
             throw std::runtime_error("the pool is exhausted");
         }
         void* memory = nullptr;
@@ -74,6 +75,14 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
     void fail(int nth) {
         std::lock_guard<std::mutex> guard(lock_);
         failing_ = nth;
+        keepsFailing_ = false;
+    }
+
+    /// `count` requests from now on succeed, and none after them until fail(0).
+    void failAllAfter(int count) {
+        std::lock_guard<std::mutex> guard(lock_);
+        failing_ = count + 1;
+        keepsFailing_ = true;
     }
 
     std::map<void*, Block> inUse() const {
@@ -100,6 +109,7 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
     size_t bytesInUse_ = 0;
     int requests_ = 0;
     int failing_ = 0;
+    bool keepsFailing_ = false;
     int wronglyGivenBack_ = 0;
 };
 

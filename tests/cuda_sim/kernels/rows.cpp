@@ -1,4 +1,4 @@
-// Replaces the kernel of faiss_ext's conversion to float32.
+// Replaces the kernel of faiss_ext's conversions.
 
 #include <cuda_fp16.h>
 #include <faiss_ext/gpu/ConvertRows.h>
@@ -13,43 +13,85 @@ namespace gpu {
 
 namespace {
 
-uint16_t word(const char* bytes) {
-    uint16_t value;
+template <typename T>
+T read(const char* bytes) {
+    T value;
     std::memcpy(&value, bytes, sizeof(value));
     return value;
 }
 
-float floatOf(uint32_t bits) {
+float halfAt(const char* bytes) {
+    __half_raw half;
+    half.x = read<uint16_t>(bytes);
+    return __half2float(half);
+}
+
+float bfloatAt(const char* bytes) {
+    const uint32_t bits = uint32_t(read<uint16_t>(bytes)) << 16;
     float value;
     std::memcpy(&value, &bits, sizeof(value));
     return value;
 }
 
-float element(const DataType& type, const char* bytes) {
+/// The float32 nearest to an element.
+float floatAt(const DataType& type, const char* bytes) {
+    const bool isSigned = type.kind == DataType::Kind::Int;
     switch (type.kind) {
-        case DataType::Kind::Float: {
-            if (type.bits == 16) {
-                __half_raw half;
-                half.x = word(bytes);
-                return __half2float(half);
-            }
-            float value;
-            std::memcpy(&value, bytes, sizeof(value));
-            return value;
-        }
+        case DataType::Kind::Float:
+            return type.bits == 16   ? halfAt(bytes)
+                   : type.bits == 32 ? read<float>(bytes)
+                                     : float(read<double>(bytes));
         case DataType::Kind::BFloat:
-            return floatOf(uint32_t(word(bytes)) << 16);
-        case DataType::Kind::Int:
-            return static_cast<signed char>(*bytes);
+            return bfloatAt(bytes);
         default:
-            return static_cast<unsigned char>(*bytes);
+            switch (type.bits) {
+                case 8:
+                    return isSigned ? float(read<int8_t>(bytes))
+                                    : float(read<uint8_t>(bytes));
+                case 16:
+                    return isSigned ? float(read<int16_t>(bytes))
+                                    : float(read<uint16_t>(bytes));
+                case 32:
+                    return isSigned ? float(read<int32_t>(bytes))
+                                    : float(read<uint32_t>(bytes));
+                default:
+                    return isSigned ? float(read<int64_t>(bytes))
+                                    : float(read<uint64_t>(bytes));
+            }
+    }
+}
+
+/// Writes one element as another type.
+void convert(
+        const DataType& from,
+        const char* source,
+        const DataType& to,
+        char* made) {
+    if (to.kind == DataType::Kind::Float) {
+        const float value = floatAt(from, source);
+        const __half_raw half = __float2half_rn(value);
+        std::memcpy(
+                made,
+                to.bits == 32 ? static_cast<const void*>(&value) : &half.x,
+                to.bytes());
+    } else {
+        const int64_t value = from.bits == 32 ? int64_t(read<int32_t>(source))
+                                              : read<int64_t>(source);
+        const auto low = static_cast<int32_t>(value);
+        std::memcpy(
+                made,
+                to.bits == 64 ? static_cast<const void*>(&value) : &low,
+                to.bytes());
     }
 }
 
 } // namespace
 
-cudaError_t launchToFloat32(
-        const StridedRows& source, float* destination, cudaStream_t stream) {
+cudaError_t launchConvertRows(
+        const StridedRows& source,
+        const DataType& to,
+        void* destination,
+        cudaStream_t stream) {
     const int64_t rowReach = (source.rows - 1) * source.rowStride;
     const int64_t columnReach = (source.columns - 1) * source.columnStride;
     const int64_t low =
@@ -58,20 +100,24 @@ cudaError_t launchToFloat32(
                          std::max<int64_t>(columnReach, 0) +
                          source.dtype.bytes();
     const char* first = static_cast<const char*>(source.data);
+    char* const made = static_cast<char*>(destination);
+    const size_t bytes = source.rows * source.columns * to.bytes();
     return cuda_sim::launch(
-            "toFloat32Kernel",
+            "convertRowsKernel",
             stream,
             {cuda_sim::reads(first + low, high - low),
-             cuda_sim::writes(destination, source.rows * source.columns)},
+             cuda_sim::writes(made, bytes)},
             [=] {
                 const char* from = cuda_sim::view(first + low) - low;
-                float* to = cuda_sim::view(destination);
+                char* next = cuda_sim::view(made);
                 for (int64_t i = 0; i < source.rows; ++i) {
                     for (int64_t j = 0; j < source.columns; ++j) {
-                        *to++ =
-                                element(source.dtype,
-                                        from + i * source.rowStride +
-                                                j * source.columnStride);
+                        convert(source.dtype,
+                                from + i * source.rowStride +
+                                        j * source.columnStride,
+                                to,
+                                next);
+                        next += to.bytes();
                     }
                 }
             });

@@ -10,6 +10,7 @@ stream()            a context in which the library uses a stream of its own, or
                     None where it has no current stream
 overwrite(a, b)     enqueue, on the current stream: a takes the values of b
 halves              whether its arrays may be float16
+pooled_resources()  resources on its memory pool, or None
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Cupy:
     def overwrite(self, array, values):
         array[...] = values
 
+    def pooled_resources(self):
+        from faiss_ext.contrib import cupy_interop
+
+        return cupy_interop.gpu_resources()
+
 
 class Torch:
     """Results by ``new_empty``; ordered by ``__dlpack__``."""
@@ -82,6 +88,11 @@ class Torch:
     def overwrite(self, array, values):
         array.copy_(values)
 
+    def pooled_resources(self):
+        from faiss_ext.contrib import torch_interop
+
+        return torch_interop.gpu_resources()
+
 
 class Jax:
     """Its arrays are immutable, so results are `DeviceArray`, which JAX takes by
@@ -89,6 +100,7 @@ class Jax:
 
     halves = True
     stream = None
+    pooled_resources = None
 
     def __init__(self):
         # Otherwise JAX takes most of the GPU's memory when it starts.
@@ -123,6 +135,7 @@ class Numba:
 
     halves = False
     stream = None
+    pooled_resources = None
 
     def __init__(self):
         try:

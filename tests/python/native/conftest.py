@@ -24,6 +24,7 @@ class Simulator:
         self.library.cuda_sim_check.restype = ctypes.c_size_t
         self.library.cuda_sim_counter.restype = ctypes.c_uint64
         self.library.cuda_sim_pending.restype = ctypes.c_size_t
+        self.library.cuda_sim_calls.restype = ctypes.c_uint64
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         self.library.cudaMemcpy.argtypes = [pointer, pointer, size, ctypes.c_int]
         self.library.cudaMemcpyAsync.argtypes = [
@@ -40,6 +41,11 @@ class Simulator:
         value = self.library.cuda_sim_counter(name.encode())
         assert value != 2**64 - 1, f"no counter {name}"
         return value
+
+    def calls(self, function):
+        """How often a runtime function was called since the counters were
+        reset."""
+        return self.library.cuda_sim_calls(function.encode())
 
     def waits(self):
         return sum(

@@ -143,6 +143,48 @@ def test_the_gpu_of_the_queries_does_the_work(
     np.testing.assert_array_equal(values_of(I), expected)
 
 
+@pytest.mark.parametrize("where", ["host", "gpu 0", "gpu 1"])
+def test_the_gpu_that_is_asked_for_does_the_work(
+    faiss_ext, xq, xb, gpu_array, simulator, where
+):
+    expected = stock.knn_gpu(faiss_ext.StandardGpuResources(), xq, xb, K)[1]
+    simulator.library.cuda_sim_set_device_count(2)
+    resources = faiss_ext.StandardGpuResources()
+    x = xq
+    if where != "host":
+        assert simulator.library.cudaSetDevice(int(where[-1])) == 0
+        x = gpu_array(xq, stream=1)
+        assert simulator.library.cudaSetDevice(0) == 0
+    I = np.zeros((NQ, K), "int64")
+    simulator.reset_counters()
+    faiss_ext.knn_gpu(resources, x, xb, K, I=I, device=1)
+    np.testing.assert_array_equal(I, expected)
+    all_distances = faiss_ext.pairwise_distance_gpu(
+        resources, x, xb, np.zeros((NQ, NB), "float32"), device=1)
+    np.testing.assert_array_equal(
+        all_distances, ((xq[:, None] - xb[None]) ** 2).sum(axis=2))
+
+
+@pytest.mark.parametrize("kind", ["int8", "float64", "int64"])
+def test_conversions_are_made_on_the_gpu(
+    faiss_ext, resources, xq, xb, gpu_array, simulator, kind
+):
+    expected = stock.knn_gpu(resources, xq, xb, K)
+    x = gpu_array(xq.astype(kind))
+    y = gpu_array(xb.astype(kind))
+    D = gpu_array(np.zeros((NQ, K), "float16"))
+    simulator.reset_counters()
+    I = faiss_ext.knn_gpu(resources, x, y, K, D=D, cast=True)[1]
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
+    np.testing.assert_array_equal(values_of(I), expected[1])
+    np.testing.assert_array_equal(D.get(), expected[0].astype("float16"))
+
+
+def test_what_later_faiss_takes_is_for_numpy(faiss_ext, resources, xq, xb, gpu_array):
+    with pytest.raises(faiss_ext.InvalidArray, match="vectorsMemoryLimit: for NumPy"):
+        faiss_ext.knn_gpu(resources, gpu_array(xq), xb, K, vectorsMemoryLimit=100)
+
+
 def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_array):
     for bad, text in (
         (lambda: (gpu_array(xq), gpu_array(xb[:, :4].copy())), "xb: shape"),
@@ -151,5 +193,5 @@ def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_ar
     ):
         with pytest.raises(faiss_ext.InvalidArray, match=text):
             faiss_ext.knn_gpu(resources, *bad(), K)
-    with pytest.raises(faiss_ext.InvalidArray, match="k is 0"):
+    with pytest.raises(faiss_ext.InvalidArray, match="k: 0"):
         faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb), 0)

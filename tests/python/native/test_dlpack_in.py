@@ -518,3 +518,26 @@ def test_an_interface_that_raises_is_no_offer(
     x = both(exporter, gpu_array, queries, lambda self: 1 // 0)
     np.testing.assert_array_equal(search(x), expected[1])
     assert len(x.calls) == 1
+
+
+def test_an_output_that_another_protocol_calls_read_only_is_refused(
+    faiss_ext, index, exporter, queries
+):
+    # Capsules without a version do not tell; arrays of JAX are immutable.
+    immutable = (0, True)
+    D = exporter(np.zeros((N, K), "float32"))
+    D.__class__ = type("Immutable", (Exporter,), {
+        "__cuda_array_interface__": {"version": 2, "data": immutable}})
+    with pytest.raises(faiss_ext.InvalidArray, match="D: read-only"):
+        index.search(queries, K, D=D)
+    assert not D.loans
+    values = np.zeros((N, K), "float32")
+    values.flags.writeable = False
+
+    host = Exporter(values.ctypes.data, (N, K), device=(CPU, 0))
+    host.__class__ = type("Immutable", (Exporter,), {
+        "__array_interface__": values.__array_interface__})
+    for index in (index, faiss_ext.IndexFlatL2(DIMS)):
+        with pytest.raises(faiss_ext.InvalidArray, match="D: read-only"):
+            index.search(queries, K, D=host)
+    assert not host.loans

@@ -1,10 +1,13 @@
 """`import faiss_ext as faiss`: everything of Faiss, our GPU classes in place."""
 
+import inspect
 import threading
 
 import faiss as stock
 import numpy as np
 import pytest
+
+from faiss_ext import index_classes
 
 
 def test_exports_everything_that_faiss_exports(faiss_ext):
@@ -13,26 +16,37 @@ def test_exports_everything_that_faiss_exports(faiss_ext):
             assert hasattr(faiss_ext, name), name
 
 
-def test_replaces_the_flat_classes_and_only_what_belongs_to_them(faiss_ext):
+def test_replaces_what_takes_arrays_or_returns_indexes_and_nothing_else(faiss_ext):
     different = {
-        name
+        name: getattr(stock, name)
         for name in dir(stock)
         if not name.startswith("_")
         and getattr(faiss_ext, name) is not getattr(stock, name)
     }
-    assert different == {
-        "GpuIndexFlat",
-        "GpuIndexFlatIP",
-        "GpuIndexFlatL2",
-        "downcast_index",
-        "index_cpu_to_all_gpus",
-        "index_cpu_to_gpu",
-        "index_cpu_to_gpu_multiple",
-        "index_cpu_to_gpu_multiple_py",
-        "index_cpu_to_gpus_list",
-        "knn_gpu",
-        "pairwise_distance_gpu",
+    functions = {n for n, member in different.items() if not inspect.isclass(member)}
+    assert functions == {
+        name for name in (
+            "downcast_index", "index_cpu_to_all_gpus", "index_cpu_to_gpu",
+            "index_cpu_to_gpu_multiple", "index_cpu_to_gpu_multiple_py",
+            "index_cpu_to_gpus_list", "knn_gpu", "pairwise_distance_gpu",
+            *index_classes._MAKERS, *index_classes._FUNCTIONS,
+        ) if hasattr(stock, name)
     }
+    for name, theirs in different.items():
+        if name in functions:
+            continue
+        ours = getattr(faiss_ext, name)
+        assert issubclass(ours, theirs) and ours.__name__ == theirs.__name__
+        # The parts of it that are ours, and nothing that Faiss added elsewhere.
+        assert theirs.__module__.startswith("faiss.")
+    every_index = {
+        name for name, member in vars(stock).items()
+        if inspect.isclass(member)
+        and issubclass(member, (stock.Index, stock.IndexBinary, stock.VectorTransform))
+    }
+    assert every_index <= different.keys()
+    assert not different.keys() & {
+        "SearchParameters", "StandardGpuResources", "GpuIndexFlatConfig", "DirectMap"}
 
 
 @pytest.mark.parametrize("name", ["GpuIndexFlatL2", "GpuIndexFlatIP"])

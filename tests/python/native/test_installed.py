@@ -6,8 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ROOT
-
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ["FAISS_EXT_BUILD_DIR"])
 
 SEARCH = """

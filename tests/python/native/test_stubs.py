@@ -4,6 +4,7 @@ import ast
 import builtins
 import inspect
 import pathlib
+import pydoc
 
 import pytest
 
@@ -42,6 +43,7 @@ def check(stub, function):
     real = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     assert parameters(stub) == real
 
@@ -50,8 +52,8 @@ def test_everything_that_we_export_has_a_stub(faiss_ext):
     from faiss_ext import native
 
     named = {n.target.id for n in STUBS.body if isinstance(n, ast.AnnAssign)}
-    assert set(native.__all__) == (CLASSES.keys() | FUNCTIONS.keys())
-    for name in named:
+    assert set(native.__all__) <= (CLASSES.keys() | FUNCTIONS.keys())
+    for name in named | CLASSES.keys() | FUNCTIONS.keys():
         assert hasattr(faiss_ext, name)
 
 
@@ -69,21 +71,37 @@ def test_classes_are_as_their_stubs_say(faiss_ext, resources, name):
         )
     for item in stub.body:
         if isinstance(item, ast.FunctionDef):
-            function = inspect.getattr_static(real, item.name)
+            # Faiss' own methods of other classes differ with its version.
+            of = faiss_ext.GpuIndexFlat if name == "Index" else real
+            function = inspect.getattr_static(of, item.name)
             if has_python_signature(function) and item.name != "__init__":
                 check(item, function)
 
 
 def test_our_methods_all_have_stubs(faiss_ext):
-    written = {i.name for i in CLASSES["GpuIndexFlat"].body
+    written = {i.name for name in ("Index", "GpuIndexFlat") for i in CLASSES[name].body
                if isinstance(i, ast.FunctionDef)}
     ours = {
         name
         for name, value in vars(faiss_ext.GpuIndexFlat).items()
         if inspect.isfunction(value)
-        and value.__module__ == "faiss_ext.index_methods"
+        and value.__module__.startswith("faiss_ext.")
+        and value.__module__ != "faiss_ext.swigfaiss_ext"
     }
+    assert ours > {"search", "transfer_stats", "reconstruct"}
     assert ours <= written
+
+
+@pytest.mark.parametrize("name", ["GpuIndexFlatL2", "GpuIndexIVFFlat", "IndexFlatL2"])
+def test_every_method_has_help_that_names_its_arguments(faiss_ext, name):
+    the_class = getattr(faiss_ext, name)
+    for item in CLASSES["Index"].body:
+        if isinstance(item, ast.FunctionDef) and item.name not in ("__init__", "reset"):
+            function = getattr(the_class, item.name)
+            text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+            for parameter in inspect.signature(function).parameters:
+                assert parameter in text
+            assert len(function.__doc__.strip().splitlines()) > 2, item.name
 
 
 def test_the_package_says_that_it_is_typed(faiss_ext):

@@ -1,6 +1,7 @@
 """As much of CuPy as the tests use."""
 
 import types
+import weakref
 
 import memory_of_gpu as gpu
 import numpy as np
@@ -32,4 +33,30 @@ def zeros(shape):
     return ndarray.of(np.zeros(shape))
 
 
-cuda = types.SimpleNamespace(Stream=lambda non_blocking: gpu.on_new_stream())
+class MemoryPointer:
+    """Memory that goes with the last reference."""
+
+    def __init__(self, nbytes):
+        self.ptr = gpu.allocate(nbytes)
+        weakref.finalize(self, gpu.give_up, self.ptr)
+
+
+cuda = types.SimpleNamespace(
+    Stream=lambda non_blocking: gpu.on_new_stream(),
+    ExternalStream=lambda handle, device: _External(handle),
+    get_allocator=lambda: MemoryPointer,
+)
+
+
+class _External:
+    """May be entered again and again."""
+
+    def __init__(self, handle):
+        self._handle, self._entered = handle, []
+
+    def __enter__(self):
+        self._entered.append(gpu.on_stream(self._handle))
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *why):
+        self._entered.pop().__exit__(*why)

@@ -18,10 +18,17 @@ _cuda.cudaMemcpyAsync.argtypes = [
     _pointer, _pointer, ctypes.c_size_t, ctypes.c_int, _pointer
 ]
 _cuda.cudaStreamSynchronize.argtypes = [_pointer]
+_cuda.cuda_sim_check.restype = ctypes.c_size_t
+_cuda.cuda_sim_report.restype = ctypes.c_char_p
 _DEFAULT_KIND = 4
 
 #: The current stream; 0 is the legacy default stream.
 _current = [0]
+
+
+#: Memory of arrays that are gone. Freed after the test: a free that waits would
+#: order what should be ordered by others.
+_given_up = []
 
 
 def current_stream():
@@ -40,22 +47,36 @@ def on_new_stream():
         _current.pop()
 
 
+@contextlib.contextmanager
+def on_stream(stream):
+    """A stream of somebody else is the current one."""
+    _current.append(stream)
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+def allocate(nbytes):
+    """The address of memory that goes when the test ends."""
+    address = ctypes.c_void_p()
+    assert _cuda.cudaMalloc(ctypes.byref(address), max(nbytes, 1)) == 0
+    return address.value
+
+
+def give_up(address):
+    """Let memory go, at the end of the test."""
+    _given_up.append(address)
+
+
 class GpuMemory:
     """An array; copies stand in the order of the current stream."""
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-        address = ctypes.c_void_p()
-        assert _cuda.cudaMalloc(ctypes.byref(address), max(self.nbytes, 1)) == 0
-        self.address = address.value
-        weakref.finalize(self, self._free, self.address)
-
-    @staticmethod
-    def _free(address):
-        # As a caching allocator: it frees when nothing can be using it.
-        _cuda.cudaDeviceSynchronize()
-        _cuda.cudaFree(address)
+        self.address = allocate(self.nbytes)
+        weakref.finalize(self, give_up, self.address)
 
     @classmethod
     def of(cls, values):
@@ -93,6 +114,19 @@ class GpuMemory:
     @staticmethod
     def _wait():
         assert _cuda.cudaStreamSynchronize(current_stream()) == 0
+
+
+def end_test():
+    """What the simulated runtime has found since the last time; frees memory."""
+    reports = [
+        _cuda.cuda_sim_report(ctypes.c_size_t(i)).decode()
+        for i in range(_cuda.cuda_sim_check())
+    ]
+    _cuda.cuda_sim_clear_reports()
+    assert _cuda.cudaDeviceSynchronize() == 0
+    while _given_up:
+        assert _cuda.cudaFree(_given_up.pop()) == 0
+    return reports
 
 
 def order_before(stream):

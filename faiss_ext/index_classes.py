@@ -1,0 +1,197 @@
+"""Faiss' classes with methods that take arrays of any library.
+
+Every class of Faiss with array methods has one of ours derived from it, of the
+same name, and Faiss' own stay as they are. What Faiss' functions return becomes
+one of ours too (`returns_ours`); an index that another one holds
+(``index.quantizer``) is Faiss' own until `downcast_index`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+
+from . import host_methods, index_methods, transfer_stats, vector_methods
+from .host_methods import takes_any_host_array
+
+#: Functions of Faiss that return indexes and the like.
+_MAKERS = (
+    "clone_Quantizer", "clone_binary_index", "clone_index",
+    "deserialize_index", "deserialize_index_binary", "downcast_AdditiveQuantizer",
+    "downcast_IndexBinary", "downcast_Quantizer", "downcast_VectorTransform",
+    "extract_index_ivf", "index_binary_cpu_to_gpu",
+    "index_binary_cpu_to_gpu_multiple", "index_binary_factory",
+    "index_binary_gpu_to_cpu", "index_factory", "index_gpu_to_cpu",
+    "read_VectorTransform", "read_index", "read_index_binary",
+    "try_extract_index_ivf",
+)
+#: Functions of Faiss that take arrays; for those that exist on the GPU too, its
+#: name.
+_FUNCTIONS = {
+    "bucket_sort": "",
+    "checksum": "",
+    "eval_intersection": "",
+    "kmax": "",
+    "kmin": "",
+    "knn": "knn_gpu",
+    "knn_hamming": "",
+    "matrix_bucket_sort_inplace": "",
+    "merge_knn_results": "",
+    "normalize_L2": "",
+    "pack_bitstrings": "",
+    "pairwise_distances": "pairwise_distance_gpu",
+    "range_search_with_parameters": "",
+    "search_with_parameters": "",
+    "unpack_bitstrings": "",
+}
+class _StandsFor(type):
+    """The class of our classes: an object of Faiss' class counts as one of
+    ours, as where no class of ours is."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        stock = vars(cls).get("_faiss_class")
+        return isinstance(instance, stock) if stock else (
+            super().__instancecheck__(instance)
+        )
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        stock = vars(cls).get("_faiss_class")
+        return issubclass(subclass, stock) if stock else (
+            super().__subclasscheck__(subclass)
+        )
+
+
+_ours: dict[type, type] = {}
+
+
+def class_of(stock: type) -> type:
+    """Our class for one of Faiss'; Faiss' own if it has no array methods."""
+    if stock not in _ours:
+        _ours[stock] = _derive(stock)
+    return _ours[stock]
+
+
+def ours(made: Any) -> Any:
+    """An object that Faiss made, from now on of our class."""
+    wanted = _ours.get(type(made))
+    if wanted is not None:
+        object.__setattr__(made, "__class__", wanted)
+    return made
+
+
+def returns_ours(function: Callable) -> Callable:
+    """`function`, whose results become objects of our classes."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        return ours(function(*args, **options))
+
+    return call
+
+
+def add_methods(the_class: type) -> None:
+    """Give one of our native classes all the methods that take arrays."""
+    stock = the_class.__bases__[0]
+    for base in reversed(stock.__mro__):
+        _set_host_methods(the_class, base)
+    _set_gpu_methods(the_class, stock, index_methods.METHODS)
+    _set_gpu_methods(the_class, stock, vector_methods.METHODS)
+    for method in transfer_stats.METHODS:
+        setattr(the_class, method.__name__, method)
+
+
+def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Our classes and functions, by the names of Faiss' own: those for GPU
+    indexes, and all others."""
+    gpu, others = {}, {}
+    for name, member in vars(faiss).items():
+        if inspect.isclass(member) and class_of(member) is not member:
+            found = gpu if issubclass(member, faiss.GpuIndex) else others
+            found[name] = class_of(member)
+        elif name in _MAKERS:
+            others[name] = returns_ours(member)
+        elif name in _FUNCTIONS:
+            others[name] = _host_function(name)
+    return gpu, others
+
+
+def _derive(stock: type) -> type:
+    parents = [class_of(b) for b in stock.__bases__ if class_of(b) is not b]
+    if not parents and not _array_methods(stock):
+        return stock
+    derived = _StandsFor(
+        stock.__name__, (*parents, stock),
+        {"__module__": "faiss_ext", "__doc__": stock.__doc__,
+         "_faiss_class": stock},
+    )
+    _set_host_methods(derived, stock)
+    if issubclass(stock, faiss.GpuIndex):
+        _set_gpu_methods(derived, stock, index_methods.METHODS)
+    return derived
+
+
+def _set_host_methods(the_class: type, stock: type) -> None:
+    for name, current in _array_methods(stock).items():
+        function = takes_any_host_array(current, name, _mend, method=True)
+        setattr(the_class, name, function)
+
+
+def _set_gpu_methods(
+    the_class: type, stock: type, methods: tuple[Callable, ...]
+) -> None:
+    named = {m.__name__.removeprefix("replacement_"): m for m in methods}
+    for name, method in named.items():
+        setattr(the_class, name, method)
+    the_class._faiss_methods = {  # type: ignore[attr-defined]
+        **getattr(the_class, "_faiss_methods", {}),
+        **{name: getattr(stock, name) for name in named},
+    }
+
+
+def _array_methods(stock: type) -> dict[str, Callable]:
+    """What gives the methods, of this class itself, that take arrays: Python
+    code of Faiss, and ours where Faiss has none."""
+    found = {
+        name: functools.partial(vars(stock).__getitem__, name)
+        for name, member in vars(stock).items()
+        if inspect.isfunction(member) and _takes_arrays(stock, name, member)
+    }
+    if stock is faiss.Index:
+        for name in ("compute_residual", "compute_residual_n"):
+            found[name] = functools.partial(getattr, host_methods, name)
+    return found
+
+
+def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
+    if stock.__module__ == "faiss.extra_wrappers":
+        return not name.startswith("_")
+    if name == "__init__":
+        return member.__qualname__.startswith(
+            ("handle_IDSelectorSubset.", "handle_MatrixStats.")
+        )
+    return not name.startswith("__") and member.__qualname__.startswith(
+        "handle_"
+    ) and member.__name__.startswith(("replacement_", "apply_"))
+
+
+def _host_function(name: str) -> Callable:
+    return takes_any_host_array(
+        functools.partial(vars(faiss).__getitem__, name), name, _mend,
+        method=False,
+    )
+
+
+def _mend(where: str, subject: Any) -> str:
+    """What to do with an array in GPU memory, which `where` does not take."""
+    mend = f"{where} takes host memory: give a copy there"
+    if isinstance(subject, faiss.Index) and not isinstance(
+        subject, faiss.GpuIndex
+    ):
+        return mend + ", or use an index on the GPU (index_cpu_to_gpu)"
+    if _FUNCTIONS.get(where):
+        return f"{mend}, or call {_FUNCTIONS[where]}"
+    return mend

@@ -1,0 +1,252 @@
+"""Stored vectors of our flat indexes, in arrays of any kind.
+
+The same rules hold as in `index_methods.py`. Faiss' other GPU indexes do these
+things, where they do them at all, with host memory alone.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from .host_methods import is_pointer
+from .index_methods import (
+    call_on,
+    count,
+    given,
+    is_plain,
+    labels_fit_int32,
+    stock_method,
+)
+
+
+def replacement_search_and_reconstruct(
+    self, x, k, *, params=None, D=None, I=None, R=None, cast=False
+):
+    """`search`, and the vectors that were found.
+
+    Parameters
+    ----------
+    x, k, params, D, I, cast
+        As `search`.
+    R : array, optional
+        Output of shape (n, k, d), float32, C-contiguous, in host or GPU memory.
+
+    Returns
+    -------
+    D, I, R : array
+        As `search`; R holds zeros where the label is -1.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `search`.
+    """
+    k = count(k)
+    if is_plain(x, (None, self.d)) and D is None and I is None and R is None:
+        return stock_method(self, "search_and_reconstruct")(
+            self, x, k, **given(params)
+        )
+    call = call_on(self)
+    query = call.input(x, "x", (None, self.d), "float32", cast=cast)
+    shape = (query.shape[0], k)
+    distances = call.output(D, "D", query, shape, "float32", narrow=True)
+    labels = call.output(
+        I, "I", query, shape, "int64", narrow=labels_fit_int32(self)
+    )
+    found = call.output(R, "R", query, (*shape, self.d), "float32")
+    call.run(
+        lambda: self.search_and_reconstruct_c(
+            shape[0],
+            query.pointer,
+            shape[1],
+            distances.pointer,
+            labels.pointer,
+            found.pointer,
+            params,
+        )
+    )
+    return distances.array, labels.array, found.array
+
+
+def replacement_reconstruct(self, key, x=None):
+    """Vector `key`.
+
+    Parameters
+    ----------
+    key : int
+        0 to ntotal - 1.
+    x : array, optional
+        Output of shape (d,), float32, in host or GPU memory.
+
+    Returns
+    -------
+    x : array, shape (d,), float32
+        Waits once if it is in host memory.
+
+    Raises
+    ------
+    RuntimeError
+        If `key` is out of bounds.
+    """
+    call = call_on(self)
+    out = call.output(x, "x", None, (self.d,), "float32")
+    call.run(lambda: self.reconstruct_c(operator.index(key), out.pointer))
+    return out.array
+
+
+def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
+    """Vectors n0 to n0 + ni - 1.
+
+    Parameters
+    ----------
+    n0 : int
+    ni : int
+        -1: all from n0 on.
+    x : array, optional
+        Output of shape (ni, d), float32, in host or GPU memory.
+
+    Returns
+    -------
+    x : array, shape (ni, d), float32
+        Waits once if it is in host memory.
+
+    Raises
+    ------
+    RuntimeError
+        If a vector is out of bounds.
+    """
+    if ni == -1:
+        ni = self.ntotal - n0
+    call = call_on(self)
+    out = call.output(x, "x", None, (ni, self.d), "float32")
+    call.run(lambda: self.reconstruct_n_c(n0, ni, out.pointer))
+    return out.array
+
+
+def replacement_reconstruct_batch(self, key, x=None):
+    """The vectors of several ids.
+
+    Parameters
+    ----------
+    key : array_like or GPU array, shape (n,), int64 or int32
+        0 to ntotal - 1, or -1 for zeros. Those in GPU memory are not checked.
+    x : array, optional
+        Output of shape (n, d), float32, in host or GPU memory.
+
+    Returns
+    -------
+    x : array, shape (n, d), float32
+        The given output; else a NumPy array for host keys, and an array of
+        their library for GPU keys. Waits once if it is in host memory.
+
+    Raises
+    ------
+    InvalidArray
+        If an array has another shape, dtype or layout.
+    RuntimeError
+        If a key in host memory is out of bounds.
+    """
+    call = call_on(self)
+    keys = call.input(key, "key", (None,), "int64")
+    out = call.output(x, "x", keys, (keys.shape[0], self.d), "float32")
+    call.run(
+        lambda: self.reconstruct_batch_c(
+            keys.shape[0], keys.pointer, out.pointer
+        )
+    )
+    return out.array
+
+
+def compute_residual(self, x, residual=None, key=None, *, cast=False):
+    """x minus vector `key`.
+
+    Parameters
+    ----------
+    x : array_like or GPU array, shape (d,), float32
+        Converted as by `add`.
+    residual : array, optional
+        Output of shape (d,), float32, in host or GPU memory.
+    key : int
+    cast : bool
+        As in `add`.
+
+    Returns
+    -------
+    residual : array, shape (d,), float32
+        The given output, or a new array in the family of `x`.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `reconstruct_batch`.
+
+    Notes
+    -----
+    Takes the pointers that Faiss' method takes, too.
+    """
+    stock = stock_method(self, "compute_residual")
+    if is_pointer(x):
+        return stock(self, x, residual, key)
+    call = call_on(self)
+    vector = call.input(x, "x", (self.d,), "float32", cast=cast)
+    out = call.output(residual, "residual", vector, (self.d,), "float32")
+    key = operator.index(key)
+    call.run(lambda: stock(self, vector.pointer, out.pointer, key))
+    return out.array
+
+
+def compute_residual_n(self, n, xs, residuals=None, keys=None, *, cast=False):
+    """xs minus the vectors `keys`.
+
+    Parameters
+    ----------
+    n : int
+        Rows of `xs`.
+    xs : array_like or GPU array, shape (n, d), float32
+        Converted as by `add`.
+    residuals : array, optional
+        Output of shape (n, d), float32, in host or GPU memory.
+    keys : array_like or GPU array, shape (n,), int64 or int32
+        As `reconstruct_batch`; -1 gives NaN.
+    cast : bool
+        As in `add`.
+
+    Returns
+    -------
+    residuals : array, shape (n, d), float32
+        The given output, or a new array in the family of `xs`.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `reconstruct_batch`.
+
+    Notes
+    -----
+    Takes the pointers that Faiss' method takes, too.
+    """
+    stock = stock_method(self, "compute_residual_n")
+    if is_pointer(xs):
+        return stock(self, n, xs, residuals, keys)
+    n = operator.index(n)
+    call = call_on(self)
+    vectors = call.input(xs, "xs", (n, self.d), "float32", cast=cast)
+    labels = call.input(keys, "keys", (n,), "int64")
+    out = call.output(
+        residuals, "residuals", vectors, (n, self.d), "float32"
+    )
+    call.run(
+        lambda: stock(self, n, vectors.pointer, out.pointer, labels.pointer)
+    )
+    return out.array
+
+
+METHODS = (
+    replacement_search_and_reconstruct,
+    replacement_reconstruct,
+    replacement_reconstruct_n,
+    replacement_reconstruct_batch,
+    compute_residual,
+    compute_residual_n,
+)
+
