@@ -120,7 +120,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                resultsIn(results, k),
+                packedAt(results, k),
                 searchWork(k, params),
                 params);
     }
@@ -136,7 +136,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                resultsIn(results, k),
+                packedAt(results, k),
                 params);
     }
 
@@ -319,7 +319,8 @@ class Staged : protected LockedBothEnds, public Base {
                 {"distances", distances, k * sizeof(float), kByKernels}};
     }
 
-    static std::vector<OutputRows> resultsIn(void* block, idx_t k) {
+    /// Labels, and the distances behind them in the same block.
+    static std::vector<OutputRows> packedAt(void* block, idx_t k) {
         return {{"results", block, k * sizeof(idx_t), kByKernels},
                 {"results", nullptr, k * sizeof(float), kByKernels, true}};
     }

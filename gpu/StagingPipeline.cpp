@@ -20,20 +20,18 @@ namespace {
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses. `whenLost` is called if the CUDA context is lost.
+    /// computation uses.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
-            HostCopies& downloads,
-            std::function<void()> whenLost)
+            HostCopies& downloads)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
               uploads_(uploads),
-              downloads_(downloads),
-              whenLost_(std::move(whenLost)) {}
+              downloads_(downloads) {}
 
     EndWorkOnFailure(const EndWorkOnFailure&) = delete;
     EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
@@ -50,9 +48,6 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
-        if (contextLost(streams_.front())) {
-            whenLost_();
-        }
     }
 
     void disarm() {
@@ -65,7 +60,6 @@ class EndWorkOnFailure {
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
-    std::function<void()> whenLost_;
     bool armed_ = true;
 };
 
@@ -128,7 +122,7 @@ class StagingPipeline::Call {
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
     EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
-    void keepForEver() noexcept;
+    void runTilesOrOne();
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -222,6 +216,19 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
 }
 
 void StagingPipeline::Call::run() {
+    try {
+        runTilesOrOne();
+    } catch (...) {
+        if (contextLost(defaultStream_)) {
+            // Faiss would abort the process when it cannot free them.
+            borrowedIn_.data = nullptr;
+            borrowedOut_.data = nullptr;
+        }
+        throw;
+    }
+}
+
+void StagingPipeline::Call::runTilesOrOne() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         runInPlace();
     } else if (plan_.tiles > 1) {
@@ -341,7 +348,6 @@ bool StagingPipeline::Call::borrow() {
         return true;
     } catch (const faiss::FaissException&) {
         if (contextLost(defaultStream_)) {
-            keepForEver();
             throw;
         }
         noMemory_ = std::current_exception();
@@ -582,13 +588,6 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     return lent_.back().data();
 }
 
-/// The CUDA context is lost, and with it what Faiss would try to free.
-void StagingPipeline::Call::keepForEver() noexcept {
-    borrowedIn_.data = nullptr;
-    borrowedOut_.data = nullptr;
-    pipe_.keepForEver();
-}
-
 EndWorkOnFailure StagingPipeline::Call::endOnFailure(
         std::vector<cudaStream_t> streams) {
     return EndWorkOnFailure(
@@ -596,8 +595,7 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
-            pipe_.downloads_,
-            [this] { keepForEver(); });
+            pipe_.downloads_);
 }
 
 /// The one host wait of a blocking call.

@@ -163,12 +163,12 @@ class Run {
     void usePool() {
         pooled_ = true;
     }
+    bool usesPool() const {
+        return pooled_;
+    }
     /// Those made from now on hold temporary memory of their own.
     void useNoPool() {
         pooled_ = false;
-    }
-    bool usesPool() const {
-        return pooled_;
     }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
