@@ -136,6 +136,9 @@ class StagingPipeline::Call {
 
     /// Whether the caller waits: some output is in host memory.
     bool blocking_ = false;
+    /// Whether the kernels are to write the host's results themselves, if this
+    /// is one tile.
+    bool mappable_ = false;
     /// Faiss' pinned buffer if results may go through it, else {nullptr, 0}.
     std::pair<void*, size_t> faissPinned_{nullptr, 0};
     cudaStream_t defaultStream_;
@@ -173,7 +176,9 @@ StagingPipeline::Call::Call(
     for (const InputRows& in : inputs) {
         inputs_.add(in.name, in.data, in.rowBytes);
     }
+    bool byKernels = true;
     for (const OutputRows& out : outputs) {
+        byKernels &= out.byKernels;
         if (out.behindLast) {
             outputs_.addBehindLast(out.name, out.rowBytes);
         } else {
@@ -190,6 +195,8 @@ StagingPipeline::Call::Call(
         faissPinned_ = faissPinned;
     }
     cut(pipe_.config_);
+    mappable_ = byKernels &&
+                n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
 
 void StagingPipeline::Call::cut(const StagedConfig& config) {
@@ -248,6 +255,7 @@ void StagingPipeline::Call::runInPlace() {
 /// The shortest path: all on the default stream.
 void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
     }
@@ -255,7 +263,10 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    if (mappable_) {
+        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
+        layOut(n_);
+    }
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
     copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
@@ -288,12 +299,17 @@ void StagingPipeline::Call::runOneTile() {
 /// for the tile that had the slot before, in this call or an earlier one;
 /// an event never recorded holds up nothing.
 void StagingPipeline::Call::runTiles() {
-    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
-    prepareSlots();
+    if (!pipe_.uploadStream_) {
+        pipe_.uploadStream_.emplace();
+    }
+    if (!pipe_.start_) {
+        pipe_.start_.emplace();
+    }
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
-
+    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
+    prepareSlots();
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -382,12 +398,6 @@ void StagingPipeline::Call::reserveBlocks() {
 }
 
 void StagingPipeline::Call::prepareSlots() {
-    if (!pipe_.uploadStream_) {
-        pipe_.uploadStream_.emplace();
-    }
-    if (!pipe_.start_) {
-        pipe_.start_.emplace();
-    }
     reserveBlocks();
     for (int s = 0; s < plan_.depth; ++s) {
         if (blocking_ && inputs_.packedBytes() > 0) {
@@ -493,19 +503,16 @@ void StagingPipeline::Call::copyOnDevice(
         char* block,
         char* pinned,
         cudaStream_t stream) {
-    if (arrays.stagedRowBytes() == 0) {
+    const auto copies =
+            arrays.deviceCopies(plan_.firstRow(tile), block, pinned);
+    if (copies.empty()) {
         return;
     }
     stageOnStream(
             recorder_,
             span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
             stream,
-            [&] {
-                pipe_.enqueue(
-                        arrays.deviceCopies(
-                                plan_.firstRow(tile), block, pinned),
-                        stream);
-            });
+            [&] { pipe_.enqueue(copies, stream); });
 }
 
 /// Does the host's part, between `pinned` and pageable arrays, at once.
