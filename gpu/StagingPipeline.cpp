@@ -121,6 +121,7 @@ class StagingPipeline::Call {
     char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
+    void complete(EndWorkOnFailure& onFailure);
     EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
     void runTilesOrOne();
 
@@ -239,9 +240,6 @@ void StagingPipeline::Call::runTilesOrOne() {
         cutInHalf();
         runTiles();
     }
-    if (recorder_ && !blocking_) {
-        waitFor(defaultStream_);
-    }
 }
 
 /// Everything is on the index's GPU: no copy, no event, no wait.
@@ -249,7 +247,7 @@ void StagingPipeline::Call::runInPlace() {
     layOut(n_);
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     compute(0, nullptr, nullptr);
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// The shortest path: all on the default stream.
@@ -286,7 +284,7 @@ void StagingPipeline::Call::runOneTile() {
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// Three stages on three streams. For the tile in slot s = tile % depth:
@@ -334,7 +332,7 @@ void StagingPipeline::Call::runTiles() {
         pipe_.slots_[(plan_.tiles - 1) % plan_.depth].downloaded.orderBefore(
                 defaultStream_);
     }
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// Takes the blocks of the tile laid out last from Faiss' temporary memory;
@@ -598,6 +596,14 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             pipe_.downloads_);
 }
 
+/// The end of a call. One that is recorded waits in any case.
+void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
+    if (recorder_ && !blocking_) {
+        waitFor(defaultStream_);
+    }
+    onFailure.disarm();
+}
+
 /// The one host wait of a blocking call.
 void StagingPipeline::Call::waitFor(cudaStream_t stream) {
     if (!pipe_.done_) {
@@ -684,9 +690,14 @@ SearchProfile StagingPipeline::profile(
     recorder_->start(
             resources_->getDefaultStream(device_),
             [this](const Event& event) { wait(event); });
-    Call call(*this, n, inputs, outputs, work, &*recorder_);
-    call.run();
-    return recorder_->finish(call.tiles());
+    idx_t tiles = 0;
+    {
+        Call call(*this, n, inputs, outputs, work, &*recorder_);
+        call.run();
+        tiles = call.tiles();
+    }
+    // Not before the call has given its memory back: this may throw.
+    return recorder_->finish(tiles);
 }
 
 void StagingPipeline::waitForDefaultStream() {

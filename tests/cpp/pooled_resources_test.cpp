@@ -282,28 +282,34 @@ TEST_F(PooledResources, one_failing_request_gives_answers_or_one_exception) {
     }
 }
 
-TEST_F(PooledResources, where_each_request_fails_there_is_one_exception) {
+TEST_F(PooledResources, a_pool_that_runs_out_at_any_request_is_one_exception) {
     auto index = makeIndex();
-    const size_t stored = pool_->bytesInUse();
+    const size_t scratch = pooled_->getTempMemoryAvailable(0);
     std::vector<float> distances(kResults);
     std::vector<int64_t> labels(kResults);
-    pool_->exhaust(true);
-    try {
-        index->search(
-                kQueries,
-                queries_.data(),
-                kNearest,
-                distances.data(),
-                labels.data());
-        ADD_FAILURE() << "nothing thrown";
-    } catch (const AllocationError& e) {
-        const std::string text = e.what();
-        EXPECT_NE(text.find("the pool is exhausted"), text.npos) << text;
-        EXPECT_NE(text.find("bytes on GPU 0"), text.npos) << text;
+    int enough = 0;
+    for (bool failed = true; failed; enough += failed) {
+        pool_->failAllAfter(enough);
+        failed = false;
+        try {
+            index->search(
+                    kQueries,
+                    queries_.data(),
+                    kNearest,
+                    distances.data(),
+                    labels.data());
+        } catch (const AllocationError& e) {
+            failed = true;
+            const std::string text = e.what();
+            EXPECT_NE(text.find("the pool is exhausted"), text.npos) << text;
+            EXPECT_NE(text.find("bytes on GPU 0"), text.npos) << text;
+        }
+        pool_->fail(0);
+        EXPECT_EQ(pooled_->getTempMemoryAvailable(0), scratch);
+        EXPECT_EQ(told(), pool_->bytesInUse());
+        expectAnswers(*index);
     }
-    EXPECT_EQ(pool_->bytesInUse(), stored);
-    pool_->exhaust(false);
-    expectAnswers(*index);
+    EXPECT_GE(enough, 1);
 }
 
 TEST_F(PooledResources, a_failing_request_orders_what_the_call_gives_back) {

@@ -37,7 +37,7 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
     void* allocate(size_t bytes, int device, cudaStream_t stream) override {
         std::lock_guard<std::mutex> guard(lock_);
         ++requests_;
-        if (exhausted_ || (failing_ > 0 && --failing_ == 0)) {
+        if (failing_ > 0 && --failing_ == 0) {
             failing_ = keepsFailing_ ? 1 : 0;
             throw std::runtime_error("the pool is exhausted");
         }
@@ -85,12 +85,6 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
         keepsFailing_ = true;
     }
 
-    /// From now on each request throws, or none does.
-    void exhaust(bool exhausted) {
-        std::lock_guard<std::mutex> guard(lock_);
-        exhausted_ = exhausted;
-    }
-
     std::map<void*, Block> inUse() const {
         std::lock_guard<std::mutex> guard(lock_);
         return inUse_;
@@ -115,7 +109,6 @@ class CachingPool : public faiss_ext::gpu::DeviceAllocator {
     size_t bytesInUse_ = 0;
     int requests_ = 0;
     int failing_ = 0;
-    bool exhausted_ = false;
     bool keepsFailing_ = false;
     int wronglyGivenBack_ = 0;
 };
