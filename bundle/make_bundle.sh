@@ -10,6 +10,9 @@
 # JOBS.
 # FAISS_PREFIX, FAISS_PYTHONPATH come from build/setup.env.
 
+# Read as a whole before it runs, so that an edit meanwhile does no harm.
+{
+
 . "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup/common.sh"
 cd "$root"
 . build/setup.env
@@ -60,7 +63,14 @@ mapfile -t programs < <(gpu_tests 'test["command"][0]')
 
 rm -rf "$stage"
 mkdir -p "$stage"/{lib/fallback,simulator,tests/bin,benchs}
-cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$FAISS_PREFIX"/lib/libfaiss.so \
+faiss=
+for folder in ${FAISS_PREFIX//[:;]/ }; do
+    for library in "$folder"/lib{,64}/libfaiss.so; do
+        [ ! -f "$library" ] || faiss=$library
+    done
+done
+[ -n "$faiss" ] || die "no libfaiss.so in $FAISS_PREFIX" "build Faiss with BUILD_SHARED_LIBS=ON"
+cp -L "$build/cpp/gpu/libfaiss_ext_gpu.so.${version%.*}" "$faiss" \
     "$build/cpp/benchs/cpp/libfaiss_ext_benchs.so" "$stage/lib/"
 cp "${programs[@]}" "$stage/tests/bin/"
 for library in "$build"/cpp/cuda_sim/*.so*; do
@@ -110,11 +120,14 @@ print(sys.implementation.cache_tag + "-numpy" + numpy.__version__.split(".")[0])
 done
 [ ${#tags[@]} -gt 0 ] || die "no Python of 3.11 to 3.13 is installed" "name one: PYTHONS=..."
 
-# pytest is pure Python; it is used where the host has none.
-quietly "$build/pytest.log" "$root/.cache/bundle-${tags[0]}/bin/python" -m pip install \
-    --disable-pip-version-check --no-compile --upgrade --target "$build/site" pytest
+# Pure Python, each used where the host has none.
+for package in pytest tqdm; do
+    quietly "$build/$package.log" "$root/.cache/bundle-${tags[0]}/bin/python" -m pip install \
+        --disable-pip-version-check --no-compile --upgrade \
+        --target "$build/site/$package" "$package"
+done
 cp -r "$build/site" "$stage/site"
-rm -rf "$stage/site/bin"
+rm -rf "$stage"/site/*/bin
 
 mkdir -p "$stage/tests/python/native"
 cp -r tests/python/gpu_libraries "$stage/tests/python/"
@@ -134,7 +147,7 @@ cat >"$stage/MANIFEST.json" <<END
 {
  "version": "$version",
  "commit": "$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)",
- "faiss": "$(basename "$FAISS_PREFIX")",
+ "faiss": "$(basename "$(dirname "$(dirname "$faiss")")")",
  "cuda_major": "$(objdump -p "$stage/lib/libfaiss.so" | sed -n 's/.*NEEDED.*libcudart\.so\.//p')",
  "glibc": "$(needed GLIBC)",
  "libstdcxx": "$(needed GLIBCXX)",
@@ -152,3 +165,5 @@ mb=$(($(stat -c %s "$archive") / 1000000))
 [ "$mb" -lt "$limit_mb" ] ||
     die "$archive has $mb MB; less than $limit_mb are allowed" "carry fewer Pythons: PYTHONS=python3.12"
 say "$archive: $mb MB, for ${tags[*]}"
+exit
+}

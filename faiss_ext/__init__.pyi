@@ -20,6 +20,7 @@ class StagedConfig:
     tileRows: int
     oneTileBytes: int
     tileBytes: int
+    mappedBytes: int
     pipelineDepth: int
     copyThreads: int
     copyChunkBytes: int
@@ -68,6 +69,16 @@ class SearchProfile:
     def busy(self) -> dict[str, float]: ...
     def moved(self) -> dict[str, int]: ...
     def caller(self) -> dict[str, float]: ...
+
+class PooledGpuResources:
+    def __init__(
+        self,
+        allocate: Callable[[int, int, int], int],
+        deallocate: Callable[[int, int, int, int], Any],
+    ) -> None: ...
+    def setTempMemory(self, size: int) -> None: ...
+    def setDefaultStream(self, device: int, stream: Any) -> None: ...
+    def getResources(self) -> Any: ...
 
 class DeviceArray:
     shape: tuple[int, ...]

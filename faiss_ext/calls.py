@@ -12,7 +12,7 @@ import numpy as np
 from . import families, in_flight, operands
 from . import swigfaiss_ext as native
 from .arrays import ArrayView, array_view
-from .errors import InvalidArray
+from .errors import InvalidArray, check_shape
 from .operands import Operand
 from .scratch import scratch_of
 
@@ -47,7 +47,7 @@ class Call:
         self.stream = stream
         self.device = device
         self._resources = resources
-        self._scratch = scratch_of(owner)
+        self._scratch = scratch_of(owner, resources)
         self._stock = stock
         self._inputs: list[Operand] = []
         self._outputs: list[Operand] = []
@@ -85,7 +85,7 @@ class Call:
         """
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
         view = array_view(array, name, self.stream)
-        _check_shape(name, view.shape, shape)
+        check_shape(name, view.shape, shape)
         if not view.on_gpu:
             operand = operands.host_input(name, array, view, dtypes)
         elif view.dtype in dtypes and operands.is_row_major(view, column_major):
@@ -224,16 +224,3 @@ def locked(resources: Any) -> Any:
         yield
     finally:
         lock.release()
-
-
-def _check_shape(name: str, found: tuple, wanted: tuple) -> None:
-    if len(found) == 1 and len(wanted) == 2:
-        raise InvalidArray(
-            f"{name}: one vector of shape {found}; "
-            f"give [1, {found[0]}] (such as {name}[None, :])"
-        )
-    if len(found) != len(wanted) or any(
-        want is not None and want != have for want, have in zip(wanted, found)
-    ):
-        text = ", ".join("n" if want is None else str(want) for want in wanted)
-        raise InvalidArray(f"{name}: shape {found}; needed ({text})")

@@ -23,3 +23,18 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     code raises), so code that expects one of them catches it. Nothing was read,
     written or enqueued.
     """
+
+
+def check_shape(name: str, found: tuple, wanted: tuple) -> None:
+    """Raise InvalidArray unless `name` has the wanted shape, in which None is any
+    extent; one vector, where several are wanted, with the mend."""
+    if len(found) == 1 and len(wanted) == 2:
+        raise InvalidArray(
+            f"{name}: one vector of shape {found}; "
+            f"give [1, {found[0]}] (such as {name}[None, :])"
+        )
+    if len(found) != len(wanted) or any(
+        want is not None and want != have for want, have in zip(wanted, found)
+    ):
+        text = ", ".join("n" if want is None else str(want) for want in wanted)
+        raise InvalidArray(f"{name}: shape {found}; needed ({text})")

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import dlpack, host_arrays
 from .arrays import array_view, is_on_gpu
-from .errors import InvalidArray
+from .errors import InvalidArray, check_shape
 
 #: The dtypes of outputs that a caller may give, by method and argument.
 _OUTPUTS: dict[str, dict[str, str]] = {
@@ -93,7 +93,7 @@ def takes_any_host_array(
         if current() is not function:
             return current()(*args, **options)
         given: dict[int, Any] = {}
-        if not _is_ready(args, options):
+        if not _is_ready(name, args, options):
             bound = signature.bind(*args, **options)
             subject = args[0] if method else None
             given = _prepare(
@@ -143,15 +143,19 @@ def _prepare(
         found = as_host_array(value, parameter, dtype, mend)
         if dtype and value is not None:
             given[id(found)] = value
-        elif parameter == "x" and name in _OF_MATRICES:
-            _check_matrix(found)
         bound.arguments[parameter] = found
+    if name in _OF_MATRICES:
+        _check_matrix(bound.arguments["x"])
     return given
 
 
-def _is_ready(args: tuple, options: dict) -> bool:
+def _is_ready(name: str, args: tuple, options: dict) -> bool:
     """Whether Faiss takes these as they are. (NumPy arrays are looked at where
     they may be outputs.)"""
+    if name in _OF_MATRICES and not (
+        len(args) > 1 and type(args[1]) is np.ndarray
+    ):
+        return False
     return not options.keys() & {"D", "I", "R", "x", "labels", "codes"} and all(
         type(value) in (int, float, bool, type(None))
         or (type(value) is np.ndarray and value.ndim == 2)
@@ -191,11 +195,11 @@ def as_host_array(
 
 
 def _check_matrix(x: Any) -> None:
-    if isinstance(x, np.ndarray) and x.ndim == 1:
+    if not isinstance(x, np.ndarray):
         raise InvalidArray(
-            f"x: one vector of shape {x.shape}; "
-            f"give [1, {x.shape[0]}] (such as x[None, :])"
+            f"x: {type(x).__name__}; an array of shape (n, d) is needed"
         )
+    check_shape("x", x.shape, (None, None))
 
 
 def _shapes(signature: inspect.Signature, args: tuple, options: dict) -> str:

@@ -42,7 +42,12 @@ def profile_search(
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], count(k))
     if D is None and I is None and not query.view.on_gpu:
-        D, I, _ = empty_results(*shape)
+        # As `search` does.
+        D, I, address = empty_results(*shape)
+        found = self.profile_search_packed_c(
+            shape[0], query.pointer, shape[1], address, params
+        )
+        return D, I, _as_profile(found)
     distances = call.output(D, "D", query, shape, "float32", narrow=True)
     labels = call.output(
         I, "I", query, shape, "int64", narrow=labels_fit_int32(self)

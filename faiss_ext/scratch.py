@@ -11,6 +11,8 @@ import threading
 import weakref
 from typing import Any
 
+from . import swigfaiss_ext as native
+
 #: Bytes that one index keeps between calls. Pieces beyond it are freed after
 #: their call.
 KEPT = 256 << 20
@@ -19,10 +21,14 @@ KEPT = 256 << 20
 class Scratch:
     """Pieces of GPU memory that calls of one stream lend one after another.
 
+    Where the resources have their memory from a pool of the caller's
+    (`PooledGpuResources`), nothing is kept: that pool does the same.
+
     Safe for any number of threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resources: Any) -> None:
+        self._bound = 0 if native.is_pooled_c(resources) else KEPT
         self._lock = threading.Lock()
         self._idle: list[Any] = []
 
@@ -41,23 +47,29 @@ class Scratch:
                 return piece
         # Powers of two, so that calls of about the same size share a piece.
         wanted = 1 << max(size - 1, 255).bit_length()
-        return call.make_buffer(wanted if wanted <= KEPT else size)
+        return call.make_buffer(wanted if wanted <= self._bound else size)
 
-    def take_back(self, piece: Any) -> None:
+    def take_back(self, piece: Any) -> bool:
         """Lend `piece` to others from now on: everything that uses it is
-        enqueued."""
+        enqueued. False if it is not kept; then it must live until that is
+        done."""
         with self._lock:
             kept = sum(b.bytes() for b in self._idle)
-            if piece.bytes() + kept <= KEPT:
-                self._idle.append(piece)
+            if piece.bytes() + kept > self._bound:
+                return False
+            self._idle.append(piece)
+            return True
 
 
 _of_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def scratch_of(owner: Any) -> Scratch:
+def scratch_of(owner: Any, resources: Any) -> Scratch:
     """The scratch of an index or a resources object, made when it is first
     asked for; it goes when the Python object does."""
     with _lock:
-        return _of_owners.setdefault(owner, Scratch())
+        found = _of_owners.get(owner)
+        if found is None:
+            found = _of_owners[owner] = Scratch(resources)
+        return found

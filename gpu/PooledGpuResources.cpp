@@ -369,6 +369,10 @@ std::shared_ptr<faiss::gpu::GpuResources> PooledGpuResources::getResources() {
     return impl_;
 }
 
+bool PooledGpuResources::made(const faiss::gpu::GpuResources* resources) {
+    return dynamic_cast<const Impl*>(resources) != nullptr;
+}
+
 void PooledGpuResources::setTempMemory(size_t bytes) {
     impl_->setScratch(bytes);
 }

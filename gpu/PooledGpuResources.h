@@ -46,6 +46,10 @@ class FAISS_EXT_API PooledGpuResources
 
     std::shared_ptr<faiss::gpu::GpuResources> getResources() override;
 
+    /// Whether `resources` are those of some PooledGpuResources: their memory
+    /// costs no wait to take and to give back.
+    static bool made(const faiss::gpu::GpuResources* resources);
+
     /// How many bytes of scratch Faiss may plan with on each GPU; an index that
     /// needs more at once still gets it, if the pool has it. By default what
     /// Faiss reserves: an eighth of the GPU's memory, at most 1.5 GiB. Nothing

@@ -80,8 +80,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {"distances", distances, k * sizeof(float)}},
+                resultsAt(labels, distances, k),
                 searchWork(k, params),
                 params);
     }
@@ -97,18 +96,12 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const {
-        NvtxRange range("search", n);
-        const InputRows in{"x", x, this->d * sizeof(float)};
-        const std::vector<OutputRows> out{
-                {"labels", labels, k * sizeof(idx_t)},
-                {"distances", distances, k * sizeof(float)}};
-        checkSearch(n, in, k, out, params);
-        if (n == 0) {
-            return {};
-        }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
-        DeviceGuard device(this->config_.device);
-        return pipeline_->profile(n, {in}, out, searchWork(k, params));
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                resultsAt(labels, distances, k),
+                params);
     }
 
     /// `search` into one block of memory: results is [n, k] int64 labels, then
@@ -127,9 +120,23 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"results", results, k * sizeof(idx_t)},
-                 {"results", nullptr, k * sizeof(float), true}},
+                packedAt(results, k),
                 searchWork(k, params),
+                params);
+    }
+
+    /// `search_packed`, and where its time went, as profile_search.
+    SearchProfile profile_search_packed(
+            idx_t n,
+            const float* x,
+            idx_t k,
+            void* results,
+            const faiss::SearchParameters* params = nullptr) const {
+        return profileStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                packedAt(results, k),
                 params);
     }
 
@@ -147,8 +154,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * faiss::get_numeric_type_size(type)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {"distances", distances, k * sizeof(float)}},
+                resultsAt(labels, distances, k),
                 [this, k, type, params](
                         idx_t,
                         idx_t rows,
@@ -191,8 +197,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {nullptr, nullptr, k * sizeof(float)}},
+                {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                 {nullptr, nullptr, k * sizeof(float), kByKernels}},
                 searchWork(k, nullptr),
                 nullptr);
     }
@@ -304,6 +310,21 @@ class Staged : protected LockedBothEnds, public Base {
     std::unique_ptr<StagingPipeline> pipeline_;
 
    private:
+    /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
+    static constexpr bool kByKernels = true;
+
+    static std::vector<OutputRows> resultsAt(
+            idx_t* labels, float* distances, idx_t k) {
+        return {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                {"distances", distances, k * sizeof(float), kByKernels}};
+    }
+
+    /// Labels, and the distances behind them in the same block.
+    static std::vector<OutputRows> packedAt(void* block, idx_t k) {
+        return {{"results", block, k * sizeof(idx_t), kByKernels},
+                {"results", nullptr, k * sizeof(float), kByKernels, true}};
+    }
+
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
     TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
         return [this, k, params](
@@ -357,6 +378,22 @@ class Staged : protected LockedBothEnds, public Base {
             std::lock_guard<std::recursive_mutex> guard(*lock_);
             runStaged(n, {x}, outputs, work);
         }
+    }
+
+    SearchProfile profileStaged(
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", n);
+        checkSearch(n, x, k, outputs, params);
+        if (n == 0) {
+            return {};
+        }
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        return pipeline_->profile(n, {x}, outputs, searchWork(k, params));
     }
 
     /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,

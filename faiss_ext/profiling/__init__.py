@@ -10,9 +10,10 @@ The document, which `--json` writes::
     cases        a list of
         n, k, nb, d, metric, storage
         variants    a list of
-            name        'stock', 'given', 'pooled' or 'device'
+            name        'stock', 'new', 'given', 'pooled' or 'device'
             seconds     of each search
         stock       seconds of Faiss' parts, by difference
         profiles    for 'given' and 'pooled', a list of recorded searches:
-            seconds, clock_error, tiles, spans, caller, busy, moved
+            seconds, clock_error, tiles, caller, busy, moved, and spans: those
+            of the median search, empty for the others
 """

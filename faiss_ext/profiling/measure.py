@@ -21,6 +21,7 @@ from ..devices import faiss_errors
 from ..errors import UserError
 from .cases import Case
 from .table import LABELS
+from .trace import middle
 
 __all__ = ["Database", "link_speed", "measure"]
 
@@ -123,21 +124,27 @@ def measure(
         searches.compare()
         timed = searches.timed()
         times: dict[str, list[float]] = {name: [] for name in timed}
-        profiles: dict[str, list[Any]] = {"given": [], "pooled": []}
+        profiles: dict[str, list[dict[str, Any]]] = {"given": [], "pooled": []}
         begin = time.perf_counter()
         for repetition in range(-_WARM_UP, repetitions):
             late = time.perf_counter() - begin > seconds
             if repetition >= _FEWEST and late:
                 break
-            recorded = {name: searches.profile(name) for name in profiles}
+            found = {name: searches.profile(name) for name in profiles}
             for name, search in timed.items():
                 took = _seconds(search)
                 if repetition >= 0:
                     times[name].append(took)
             if repetition >= 0:
-                for name, profile in recorded.items():
+                for name, profile in found.items():
                     profiles[name].append(_as_dict(profile))
                 advance(1)
+    for recorded in profiles.values():
+        # A search of many tiles has thousands.
+        kept = middle(recorded)
+        for profile in recorded:
+            if profile is not kept:
+                profile["spans"] = []
     return {
         **case._asdict(),
         "variants": [
@@ -171,6 +178,7 @@ class _Searches:
         x_gpu, d_gpu, i_gpu = self._on_gpu
         return {
             "stock": lambda: stock.search(self._x, self._k, D=d, I=i),
+            "new": lambda: stock.search(self._x, self._k),
             "given": lambda: ours.search(self._x, self._k, D=d, I=i),
             "pooled": lambda: ours.search(self._x, self._k),
             "device": self._complete(
@@ -227,7 +235,7 @@ class _Searches:
     def _complete(self, search: Callable[[], Any]) -> Callable[[], Any]:
         """`search`, and the wait for its results."""
         stream = native.resources_stream_c(
-            self._database.resources, self._database.device
+            self._database.resources.getResources(), self._database.device
         )
 
         def searched() -> Any:
@@ -276,7 +284,7 @@ def _random(n: int, d: int, seed: int) -> np.ndarray:
 def _on_gpu(database: Database, shape: tuple, dtype: Any) -> Any:
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = native.make_buffer_c(
-        database.resources, database.device, nbytes
+        database.resources.getResources(), database.device, nbytes
     )
     return faiss_ext.DeviceArray(buffer, shape, dtype)
 

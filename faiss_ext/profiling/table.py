@@ -15,6 +15,7 @@ __all__ = ["LABELS", "seconds_of", "table"]
 #: The variants, for people.
 LABELS = {
     "stock": "stock Faiss, given arrays",
+    "new": "stock Faiss, new arrays each time",
     "given": "faiss_ext, the same arrays",
     "pooled": "faiss_ext, pooled results",
     "device": "faiss_ext, all arrays on the GPU",

@@ -268,6 +268,20 @@ TEST_F(PooledResources, lent_buffers_wait_for_streams_that_nobody_knows) {
     check(cudaStreamDestroy(readers));
 }
 
+TEST_F(PooledResources, one_failing_request_gives_answers_or_one_exception) {
+    // Where it is for a tile, smaller tiles do; where it is Faiss', nothing.
+    auto index = makeIndex();
+    for (int nth = 1; nth <= 12; ++nth) {
+        pool_->fail(nth);
+        try {
+            expectAnswers(*index);
+        } catch (const AllocationError&) {
+        }
+        pool_->fail(0);
+        expectAnswers(*index);
+    }
+}
+
 TEST_F(PooledResources, a_pool_that_runs_out_at_any_request_is_one_exception) {
     auto index = makeIndex();
     const size_t scratch = pooled_->getTempMemoryAvailable(0);

@@ -117,6 +117,26 @@ TEST_F(Profile, has_the_stages_of_a_search_in_one_tile) {
     EXPECT_EQ(find(found, Stage::CopyBack, 0).lane, Lane::DefaultStream);
 }
 
+TEST_F(Profile, of_packed_results_has_one_copy_of_both) {
+    auto index = makeIndex(0);
+    constexpr size_t kResults = kQueries * kNearest;
+    Array<char> results(Memory::Pinned, kResults * 12);
+    index->resetTransferStats();
+    const auto found = index->profile_search_packed(
+            kQueries, queries_.data(), kNearest, results.data());
+    EXPECT_EQ(index->getTransferStats().copiesToHost, 1u);
+    EXPECT_EQ(find(found, Stage::CopyBack, 0).bytes, kResults * 12);
+    const auto* labels = reinterpret_cast<const int64_t*>(results.data());
+    const auto* distances = reinterpret_cast<const float*>(labels + kResults);
+    expectNeighbours(
+            {{distances, distances + kResults}, {labels, labels + kResults}},
+            oracle_,
+            base_,
+            queries_,
+            kDims,
+            kNearest);
+}
+
 TEST_F(Profile, has_only_the_stages_that_the_placement_needs) {
     for (int64_t tileRows : {0, 9}) {
         auto index = makeIndex(tileRows);
@@ -337,6 +357,32 @@ TEST_F(Profile, after_one_that_failed_is_right) {
             faiss_ext::gpu::CudaError);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
     EXPECT_EQ(found.spans.size(), 51u);
+}
+
+TEST_F(Profile, that_cannot_wait_ends_its_work_before_it_throws) {
+    for (int64_t tileRows : {0, 9}) {
+        for (Memory x : {Memory::Pinned, Memory::Device}) {
+            auto index = makeIndex(tileRows);
+            Array<float> xs(x, queries_);
+            Array<float> distances(Memory::Device, kQueries * kNearest);
+            Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+            const auto search = [&] {
+                index->profile_search(
+                        kQueries,
+                        xs.data(),
+                        kNearest,
+                        distances.data(),
+                        labels.data());
+            };
+            search();
+            cuda_sim_fail_call(
+                    "libfaiss_ext/cudaEventSynchronize",
+                    6,
+                    cudaErrorInvalidValue);
+            EXPECT_THROW(search(), faiss_ext::gpu::CudaError);
+            EXPECT_EQ(cuda_sim_pending(), 0u);
+        }
+    }
 }
 
 TEST_F(Profile, of_no_query_is_empty) {

@@ -2,7 +2,9 @@
 
     fuzz_array_entry.py SECONDS
 
-Arrays that say anything of themselves are searched with. Either the call raises
+Arrays that say anything of themselves are searched with, on our index and on one
+of Faiss' own; such arrays are also given as outputs, and host arrays that lie of
+everything but their size to an index on the CPU. Either the call raises
 InvalidArray, or its results are those of the memory that was described. Every
 loan is given back once, and the simulator has nothing to report. The last line
 counts; status 1 and the smallest failing case if something is found.
@@ -23,7 +25,7 @@ from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
 import faiss_ext
-from faiss_ext import in_flight
+from faiss_ext import in_flight, index_classes
 
 DIMS, N, K = 8, 40, 4
 
@@ -31,11 +33,19 @@ simulator = Simulator()
 simulator.reset()
 counts: collections.Counter = collections.Counter()
 rng = np.random.default_rng(7)
-index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
-index.add(rng.integers(-7, 8, (200, DIMS)).astype("float32"))
+resources = faiss_ext.StandardGpuResources()
+base = rng.integers(-7, 8, (200, DIMS)).astype("float32")
+index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+stock = index_classes.class_of(faiss_ext._faiss.GpuIndexFlatL2)(resources, DIMS)
+cpu = faiss_ext.IndexFlatL2(DIMS)
+for each in (index, stock, cpu):
+    each.add(base)
 values = rng.integers(-7, 8, (N, DIMS)).astype("float32")
 memory = GpuArray(simulator, values)
 ADDRESS = memory._pointer.value
+#: What outputs are described in: the labels of all queries, and no more.
+target = GpuArray(simulator, np.full((N, K), -7, "int64"))
+TARGET = target._pointer.value
 
 extents = st.one_of(
     st.sampled_from([0, 1, DIMS, N, N - 1, N + 1, -1, 2**31, 2**62, 2**63 - 1]),
@@ -135,7 +145,7 @@ def reaches_out(shape, byte_offset, byte_strides):
     return described_rows(shape, byte_offset, byte_strides) is None
 
 
-def search(x, shape, byte_offset, byte_strides, is_float32, kind):
+def search(on, x, shape, byte_offset, byte_strides, is_float32, kind, cast):
     """One execution; the labels must be those of the described rows."""
     counts[kind] += 1
     I = np.full((int(shape[0]) if shape else 0, K), -7, "int64") if (
@@ -143,7 +153,7 @@ def search(x, shape, byte_offset, byte_strides, is_float32, kind):
         and isinstance(shape[0], int) and 0 <= shape[0] <= N) else None
     D = None if I is None else np.empty(I.shape, "float32")
     try:
-        index.search(x, K, D=D, I=I)
+        on.search(x, K, D=D, I=I, cast=cast)
     except faiss_ext.InvalidArray as error:
         assert str(error).startswith("x"), error
     except RuntimeError:
@@ -183,15 +193,15 @@ def labels_of(rows):
 
 @ROUND
 @example({"version": 3, "shape": (N, DIMS), "typestr": "<f4",
-          "data": (ADDRESS, False), "stream": 1})
+          "data": (ADDRESS, False), "stream": 1}, False, False)
 @example({"version": 3, "shape": (2**62, DIMS), "typestr": "<f4",
-          "data": (ADDRESS, False)})
+          "data": (ADDRESS, False)}, False, False)
 @example({"version": 3, "shape": (N, DIMS), "typestr": "<f4",
-          "data": (ADDRESS, False), "strides": (-4 * DIMS, 4)})
+          "data": (ADDRESS, False), "strides": (-4 * DIMS, 4)}, False, False)
 @example({"version": True, "shape": (True, DIMS), "typestr": "<f4",
-          "data": (ADDRESS, False)})
-@given(often(interfaces))
-def interface(said):
+          "data": (ADDRESS, False)}, False, False)
+@given(often(interfaces), st.booleans(), st.booleans())
+def interface(said, on_stock, cast):
     x = type("Array", (), {"__cuda_array_interface__": said})()
     data = said.get("data") if isinstance(said, dict) else None
     pointer = data[0] if isinstance(data, (tuple, list)) and data else None
@@ -199,7 +209,8 @@ def interface(said):
     shape = said.get("shape") if isinstance(said, dict) else None
     is_float32 = isinstance(said, dict) and said.get("typestr") == "<f4"
     steps = said.get("strides") if isinstance(said, dict) else None
-    search(x, shape, offset, steps, is_float32, "interfaces")
+    search(stock if on_stock else index, x, shape, offset, steps, is_float32,
+           "interfaces", cast)
 
 
 class Exporter:
@@ -215,11 +226,13 @@ class Exporter:
 
 @ROUND
 @example({"shape": (N, DIMS), "offset": 0, "version": (1, 0), "flags": 0,
-          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False})
+          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False},
+         False, False)
 @example({"shape": (N, DIMS), "offset": 2**64 - 4, "version": None, "flags": 0,
-          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False})
-@given(loans)
-def dlpack(said):
+          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False},
+         False, False)
+@given(loans, st.booleans(), st.booleans())
+def dlpack(said, on_stock, cast):
     said = dict(said)
     null = said.pop("null")
     deleter = said["deleter"]
@@ -243,11 +256,138 @@ def dlpack(said):
         said["device"] = device = (2, 0)
     loan = Loan(address, **said)
     search(
+        stock if on_stock else index,
         Exporter(loan, device), said["shape"][: max(rank, 0)], said["offset"],
         None if steps is None else tuple(4 * s for s in said["strides"]),
-        said["dtype"] == (2, 32, 1), "loans")
+        said["dtype"] == (2, 32, 1), "loans", cast)
     assert loan.deleted == (1 if deleter and device[0] != 10 else 0), (
         loan.deleted)
+
+
+outputs = st.fixed_dictionaries(
+    {
+        "version": often(st.sampled_from([3, 3, 3, 2])),
+        "shape": often(st.one_of(st.just((N, K)), shapes)),
+        "typestr": often(st.sampled_from(
+            ["<i8", "<i8", "<i8", "<i4", "<i4", "<f4", "<i2", ">i8", "<u8"])),
+        "data": often(st.tuples(
+            often(offsets.map(lambda o: TARGET + o)),
+            st.sampled_from([False] * 5 + [True, None, 0, 1]))),
+    },
+    optional={"strides": often(st.one_of(
+        st.none(), st.just((8 * K, 8)), st.just((4 * K, 4)), strides))},
+)
+
+
+@ROUND
+@example({"version": 3, "shape": (N, K), "typestr": "<i8",
+          "data": (TARGET, False)}, False)
+@example({"version": 3, "shape": (N, K), "typestr": "<i4",
+          "data": (TARGET, False)}, False)
+@given(outputs, st.booleans())
+def output(said, on_stock):
+    """Labels go to the described memory, or the call is refused and the memory
+    is as it was."""
+    counts["outputs"] += 1
+    target.set(np.full((N, K), -7, "int64"))
+    on = stock if on_stock else index
+    out = type("Array", (), {"__cuda_array_interface__": said})()
+    try:
+        on.search(values, K, I=out)
+    except faiss_ext.InvalidArray as error:
+        assert str(error).startswith(("I: ", "I and ", "I is ")), error
+        simulator.synchronize()
+        assert (target.get() == -7).all()
+    else:
+        counts["outputs accepted"] += 1
+        found = target.get()
+        if said["data"][0] == TARGET:
+            counts["outputs compared"] += 1
+            found = found.ravel().view(said["typestr"])[: N * K]
+            np.testing.assert_array_equal(
+                found.reshape(N, K), labels_of(values))
+    in_flight.let_go()
+    reports = [
+        report for report in simulator.reports()
+        if "cudaPointerGetAttributes" not in report.splitlines()[0]
+    ]
+    simulator.library.cuda_sim_clear_reports()
+    assert not reports, reports
+
+
+on_host = st.fixed_dictionaries(
+    {
+        "rows": st.integers(0, N),
+        "columns": st.sampled_from([DIMS] * 6 + [0, 1, DIMS - 1, DIMS + 1]),
+        "kind": st.sampled_from(
+            ["float32"] * 3 + ["float64", "int8", "uint16", "int64", "bool",
+                               "float16", "complex64", "S4", "object"]),
+        "order": st.sampled_from(["rows", "columns", "reversed", "every other"]),
+        "as": st.sampled_from(
+            ["ndarray", "list", "memoryview", "dlpack", "interface", "masked"]),
+        "rank": st.sampled_from([2] * 6 + [0, 1, 3]),
+    }
+)
+
+
+def host_array(said):
+    """The described array, and its values."""
+    held = values[: said["rows"]]
+    held = np.resize(held, (said["rows"], said["columns"])) if held.size else (
+        np.zeros((said["rows"], said["columns"])))
+    with np.errstate(all="ignore"):
+        held = held.astype(said["kind"])
+    made = {
+        "rows": lambda: held,
+        "columns": lambda: np.asfortranarray(held),
+        "reversed": lambda: np.ascontiguousarray(held[::-1])[::-1],
+        "every other": lambda: np.repeat(held, 2, axis=1)[:, ::2],
+    }[said["order"]]()
+    made = {0: lambda: made[:1, :1].reshape(-1)[:1].reshape(()) if made.size else made,
+            1: lambda: made.reshape(-1), 2: lambda: made,
+            3: lambda: made[None]}[said["rank"]]()
+    return made
+
+
+@ROUND
+@given(on_host, st.booleans())
+def host(said, on_gpu):
+    """Arrays on the host: what an index on the CPU and one on the GPU make of
+    them is what they make of NumPy's own."""
+    counts["host arrays"] += 1
+    made = host_array(said)
+    way = said["as"]
+    x = made
+    if way == "list":
+        x = made.tolist()
+    elif way == "masked":
+        x = np.ma.masked_array(made, mask=np.arange(made.size).reshape(made.shape) == 0)
+    elif way == "memoryview" and made.dtype.kind != "O":
+        x = memoryview(made)
+    elif way == "interface" and made.dtype.kind != "O":
+        x = type("A", (), {"__array_interface__": made.__array_interface__,
+                           "keep": made})()
+    elif way == "dlpack" and made.dtype.kind in "fiu":
+        code = {"f": 2, "i": 0, "u": 1}[made.dtype.kind]
+        x = Exporter(Loan(
+            made.ctypes.data, made.shape, device=(1, 0),
+            dtype=(code, made.itemsize * 8, 1),
+            strides=tuple(s // made.itemsize for s in made.strides)), (1, 0))
+    on = index if on_gpu else cpu
+    try:
+        found = on.search(x, K)[1]
+    except faiss_ext.InvalidArray:
+        return
+    except (ValueError, TypeError) as error:
+        # NumPy's own, where what it was given is NumPy's business.
+        assert way in ("ndarray", "list", "memoryview") or (
+            made.dtype.kind in "OSc"), (said, error)
+        return
+    counts["host arrays compared"] += 1
+    assert made.ndim == 2 and made.shape[1] == DIMS
+    if len(made) and made.dtype.kind in "fiu":
+        same = np.ascontiguousarray(made, "float32")
+        np.testing.assert_array_equal(found, on.search(same, K)[1])
 
 
 def main(seconds):
@@ -255,7 +395,7 @@ def main(seconds):
     start = random.randrange(2**32)
     rounds = 0
     while time.monotonic() < end:
-        for body in (interface, dlpack):
+        for body in (interface, dlpack, output, host):
             seed(start + rounds)(body)()
         rounds += 1
     simulator.synchronize()

@@ -30,6 +30,7 @@ def case(n: int, profile: SearchProfile) -> dict[str, Any]:
         "k": 100,
         "variants": [
             {"name": "stock", "seconds": [3 * t, 3.1 * t, 3 * t]},
+            {"name": "new", "seconds": [5 * t, 5 * t, 5 * t]},
             {"name": "given", "seconds": [t, 1.1 * t, t]},
             {"name": "pooled", "seconds": [0.9 * t, 0.9 * t, 0.9 * t]},
             {"name": "device", "seconds": [0.8 * t, 0.8 * t, 0.8 * t]},

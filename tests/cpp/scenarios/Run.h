@@ -166,6 +166,10 @@ class Run {
     bool usesPool() const {
         return pooled_;
     }
+    /// Those made from now on hold temporary memory of their own.
+    void useNoPool() {
+        pooled_ = false;
+    }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) {

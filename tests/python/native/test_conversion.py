@@ -367,12 +367,15 @@ def test_scratch_memory_goes_with_the_index(
 
 
 def test_large_scratch_memory_is_not_kept(
-    faiss_ext, resources, index, queries, expected, gpu_array, simulator, monkeypatch
+    faiss_ext, resources, vectors, queries, expected, gpu_array, simulator, monkeypatch
 ):
     monkeypatch.setattr(scratch, "KEPT", 100)
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(vectors(200, DIMS, 1))
     x = gpu_array(queries.astype("float16"))
-    before = simulator.counter("live_device")
     I = np.zeros((N, K), "int64")
+    index.search(queries, K, I=I)
+    before = simulator.counter("live_device")
     index.search(x, K, I=I)
     np.testing.assert_array_equal(I, expected[1])
     simulator.synchronize()

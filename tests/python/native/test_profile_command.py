@@ -32,7 +32,7 @@ def test_it_times_every_combination_as_often_as_asked_for(document):
     ]
     for case in found["cases"]:
         assert [v["name"] for v in case["variants"]] == [
-            "stock", "given", "pooled", "device"
+            "stock", "new", "given", "pooled", "device"
         ]
         assert {len(v["seconds"]) for v in case["variants"]} == {4}
         assert {len(p) for p in case["profiles"].values()} == {4}
@@ -55,6 +55,13 @@ def test_the_parts_add_up(document):
         assert profile["moved"]["copy-back"] == 40 * 5 * 12
         assert profile["moved"]["host copy"] == 40 * 5 * 12
     assert case["profiles"]["pooled"][0]["moved"]["host copy"] == 0
+
+
+def test_the_spans_of_the_median_search_are_kept(document):
+    _, found = document("--n", "40", "--k", "5")
+    for profiles in found["cases"][0]["profiles"].values():
+        (kept,) = [p for p in profiles if p["spans"]]
+        assert kept["seconds"] == sorted(p["seconds"] for p in profiles)[1]
 
 
 def test_it_tells_the_machine_and_the_link(document):

@@ -58,10 +58,17 @@ def test_tells_the_stages_of_each_tile(index, faiss_ext):
     assert "tiles: 3" in repr(profile)
 
 
-def test_results_on_pooled_pinned_memory_need_no_host_copy(index):
+def test_results_on_pooled_pinned_memory_go_the_way_of_a_search(index):
     *_, profile = index.profile_search(vectors(90), K)
+    assert profile.tiles == 3
     assert profile.moved()["copy-back"] == 90 * K * 12
     assert profile.moved()["host copy"] == 0
+    counts = []
+    for search in index.search, index.profile_search:
+        index.reset_transfer_stats()
+        search(vectors(20), K)
+        counts.append(index.transfer_stats()["copies_to_host"])
+    assert counts == [1, 1]
 
 
 def test_of_gpu_arrays_moves_nothing(index, gpu_array):
@@ -75,5 +82,5 @@ def test_of_gpu_arrays_moves_nothing(index, gpu_array):
 def test_refuses_what_a_search_refuses(index, faiss_ext):
     with pytest.raises(faiss_ext.InvalidArray, match="x: shape"):
         index.profile_search(np.zeros((3, D + 1), "float32"), K)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="k: 0"):
         index.profile_search(vectors(3), 0)

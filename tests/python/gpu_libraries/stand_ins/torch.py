@@ -11,6 +11,9 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "native"))
 from dlpack_capsules import CUDA, Loan  # noqa: E402
 
 _CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "int64": (0, 64, 1)}
+#: Each outlives what borrows from it.
+_loans = []
+
 float32, float16, int64 = map(np.dtype, _CODES)
 
 
@@ -26,10 +29,10 @@ class Tensor(gpu.GpuMemory):
     def __dlpack__(self, stream=None):
         if stream not in (None, -1):
             gpu.order_before(stream)
-        self._loan = Loan(
-            self.address, self.shape, dtype=_CODES[self.dtype.name]
+        _loans.append(
+            Loan(self.address, self.shape, dtype=_CODES[self.dtype.name])
         )
-        return self._loan.capsule()
+        return _loans[-1].capsule()
 
     def new_empty(self, shape, dtype):
         return Tensor(shape, dtype)
