@@ -2,7 +2,8 @@
 
 A piece is lent to one call at a time and given back when the call's work is
 enqueued. The next call may write to it at once, because it works on the same
-stream, behind what still reads.
+stream, behind what still reads. (Faiss orders a new default stream behind the
+one before.)
 """
 
 from __future__ import annotations
@@ -37,9 +38,6 @@ class Scratch:
         use in the order of its stream. New memory is taken only where no idle
         piece is large enough."""
         with self._lock:
-            # Faiss' default stream may have been changed: what other streams
-            # read may not be written on this one.
-            self._idle = [b for b in self._idle if b.stream_c() == call.stream]
             fitting = [b for b in self._idle if b.bytes() >= size]
             if fitting:
                 piece = min(fitting, key=lambda b: b.bytes())

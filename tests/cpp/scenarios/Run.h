@@ -176,9 +176,11 @@ class Run {
         faissPinned_ = bytes;
     }
 
-    /// The same for Faiss' temporary memory.
+    /// The same for Faiss' temporary memory; then they are Faiss' own, which set
+    /// it aside, unless usePool is called later.
     void setFaissTemporary(size_t bytes) {
         faissTemporary_ = bytes;
+        pooled_ = false;
     }
 
     /// Called when the first resources object is there: what Faiss does when a

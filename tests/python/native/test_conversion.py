@@ -334,6 +334,15 @@ def test_calls_in_flight_do_not_share_scratch_memory(
         np.testing.assert_array_equal(I.get(), np.roll(expected[1], i, 0))
 
 
+def test_conversions_of_one_call_do_not_share_scratch_memory(
+    faiss_ext, resources, queries, gpu_array
+):
+    x, y = (gpu_array(a.astype("int8")) for a in (queries, queries[::-1]))
+    for _ in range(2):
+        I = faiss_ext.knn_gpu(resources, x, y, 1)[1].copy_to_host()
+        np.testing.assert_array_equal(queries[::-1][I[:, 0]], queries)
+
+
 def test_threads_convert_at_the_same_time(index, queries, expected, gpu_array):
     arrays = [gpu_array(np.roll(queries, i, 0).astype("float16")) for i in range(4)]
     wrong = []
@@ -373,17 +382,20 @@ def test_large_scratch_memory_is_not_kept(
     index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
     index.add(vectors(200, DIMS, 1))
     x = gpu_array(queries.astype("float16"))
-    I = np.zeros((N, K), "int64")
-    index.search(queries, K, I=I)
+    D = gpu_array(np.zeros((N, K), "float32"))
+    I = gpu_array(np.zeros((N, K), "int64"))
+    index.search(queries, K, D=D, I=I)
     before = simulator.counter("live_device")
-    index.search(x, K, I=I)
-    np.testing.assert_array_equal(I, expected[1])
-    simulator.synchronize()
+    simulator.reset_counters()
+    index.search(x, K, D=D, I=I)
+    # Freeing it now would wait for the search.
+    assert simulator.waits() == 0
+    np.testing.assert_array_equal(I.get(), expected[1])
     in_flight.let_go()
     assert simulator.counter("live_device") == before
 
 
-def test_scratch_memory_of_another_stream_is_not_lent(
+def test_scratch_memory_is_lent_behind_a_changed_default_stream(
     faiss_ext, queries, gpu_array, vectors, simulator
 ):
     resources = faiss_ext.StandardGpuResources()
@@ -393,7 +405,7 @@ def test_scratch_memory_of_another_stream_is_not_lent(
     x = gpu_array(queries.astype("float16"))
     D, I = (gpu_array(np.zeros((N, K), t)) for t in ("float32", "int64"))
     index.search(x, K, D=D, I=I)
-    # What is still read on the old stream may not be written on the new one.
+    # What the old stream still reads is written on the new one after that.
     resources.setDefaultNullStreamAllDevices()
     other = gpu_array(np.roll(queries, 1, 0).astype("float16"))
     labels = index.search(other, K)[1]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from faiss_ext import index_classes
+from faiss_ext import swigfaiss_ext as native
 
 DIMS, NB, N, K = 8, 200, 40, 4
 
@@ -191,6 +192,33 @@ def test_threads_share_the_resources(make, base, queries, expected, gpu_array):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_faiss_works_under_the_lock_of_the_resources(make, base, gpu_array):
+    index = make()
+    taken = threading.Event()
+    lock = native.ResourcesLock(index.getResources())
+
+    def take():
+        lock.acquire()
+        taken.set()
+        lock.release()
+
+    other = threading.Thread(target=take)
+    its_own = type(index).add_c
+
+    def add_c(self, n, x):
+        other.start()
+        assert not taken.wait(0.2)
+        its_own(self, n, x)
+
+    type(index).add_c = add_c
+    try:
+        index.add(gpu_array(base))
+    finally:
+        del type(index).add_c
+        other.join()
+    assert taken.is_set() and index.ntotal == NB
 
 
 def test_what_faiss_does_on_the_host_refuses_gpu_memory(

@@ -1,8 +1,8 @@
 """`faiss.contrib.torch_utils` beside us, in every order of imports.
 
 In processes of their own, because it changes Faiss' classes. With PyTorch where
-it is installed (its tensors on the host), and always with the stand-in
-`fake_torch`, which has tensors on the simulated GPU too.
+it is installed (its tensors on the host), and always with the stand-in of
+`stand_ins/`, which has tensors on the simulated GPU too.
 """
 
 from __future__ import annotations
@@ -112,20 +112,19 @@ HEADS = {
 }
 
 
-def program(head, fake, *parts):
+def program(head, *parts):
     imports, patched = HEADS[head]
-    install = "import fake_torch\nfake_torch.install()\n" if fake else ""
     return (
-        "import numpy as np\n" + install + "import torch\n" + imports
+        "import numpy as np\nimport torch\n" + imports
         + "".join(parts).replace("{patched}", str(patched))
         + "\nprint('done')\n"
     )
 
 
-def run(tmp_path, head, text):
+def run(tmp_path, head, text, *paths):
     (tmp_path / "program.py").write_text(text)
     start = ["-m", "faiss_ext", "run"] if head == "run" else []
-    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+    paths = [*map(str, paths), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *start, "program.py"],
         cwd=tmp_path, capture_output=True, text=True,
@@ -137,11 +136,12 @@ def run(tmp_path, head, text):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_with_a_stand_in_of_torch(tmp_path, head):
-    run(tmp_path, head, program(head, True, ON_HOST, ON_GPU, TENSORS_ON_GPU))
+    run(tmp_path, head, program(head, ON_HOST, ON_GPU, TENSORS_ON_GPU),
+        HERE / "stand_ins", HERE)
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("head", HEADS)
 def test_with_torch_itself(tmp_path, head):
-    run(tmp_path, head, program(head, False, ON_HOST, ON_GPU))
+    run(tmp_path, head, program(head, ON_HOST, ON_GPU))

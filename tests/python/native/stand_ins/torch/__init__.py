@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import simulated_gpu
-from dlpack_capsules import CPU, CUDA, FLOAT32, INT64, Loan
+from dlpack_capsules import CPU, CUDA, Loan
 
 from . import cuda
 
-float32, int64 = np.dtype("float32"), np.dtype("int64")
-_DLPACK = {"float32": FLOAT32, "int64": INT64}
+float32, float16, int64, int32, uint8 = (
+    np.dtype(name) for name in ("float32", "float16", "int64", "int32", "uint8"))
+_DLPACK_CODES = {"f": 2, "i": 0, "u": 1}
 
 
 class device:
@@ -58,11 +59,27 @@ class Tensor:
         return self.shape[0]
 
     def __getitem__(self, rows):
+        if isinstance(rows, int):
+            return self.cpu().numpy()[rows]
         begin, end, step = rows.indices(len(self))
         assert step == 1
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         return self._view((end - begin, *self.shape[1:]),
                           self._offset + begin * row)
+
+    def size(self):
+        return self.shape
+
+    def is_contiguous(self):
+        return True
+
+    def untyped_storage(self):
+        return _Storage(self._base.address)
+
+    storage = untyped_storage
+
+    def storage_offset(self):
+        return self._offset // self.dtype.itemsize
 
     def new_empty(self, shape, dtype=None):
         return Tensor(shape, dtype or self.dtype, self.device)
@@ -84,7 +101,8 @@ class Tensor:
         # stream of the simulator does not join by itself.
         if stream not in (None, -1, 1):
             cuda.order_after_default(stream)
-        loan = Loan(self.data_ptr(), self.shape, dtype=_DLPACK[self.dtype.name],
+        dtype = _DLPACK_CODES[self.dtype.kind], self.dtype.itemsize * 8, 1
+        loan = Loan(self.data_ptr(), self.shape, dtype=dtype,
                     device=self.__dlpack_device__(),
                     on_delete=lambda: _loans.discard(held))
         held = (self, loan)
@@ -109,6 +127,19 @@ class Tensor:
         return from_numpy(
             simulated_gpu.download(self.data_ptr(), self.shape, self.dtype))
 
+    def cuda(self):
+        made = Tensor(self.shape, self.dtype, device("cuda", cuda.current_device()))
+        simulated_gpu.upload(made.data_ptr(), self.numpy())
+        return made
+
+
+class _Storage:
+    def __init__(self, address):
+        self._address = address
+
+    def data_ptr(self):
+        return self._address
+
 
 _loans = set()
 
@@ -123,6 +154,13 @@ def _storage(nbytes, where):
     if where.type == "cpu":
         return _HostStorage(np.empty(max(nbytes, 1), "uint8"))
     return cuda.Block(max(nbytes, 1), where.index)
+
+
+def empty(*shape, device="cpu", dtype=float32):
+    if isinstance(device, str):
+        device = globals()["device"](
+            device, cuda.current_device() if device == "cuda" else None)
+    return Tensor(shape, dtype, device)
 
 
 def from_numpy(values):
