@@ -120,11 +120,14 @@ print(sys.implementation.cache_tag + "-numpy" + numpy.__version__.split(".")[0])
 done
 [ ${#tags[@]} -gt 0 ] || die "no Python of 3.11 to 3.13 is installed" "name one: PYTHONS=..."
 
-# pytest is pure Python; it is used where the host has none.
-quietly "$build/pytest.log" "$root/.cache/bundle-${tags[0]}/bin/python" -m pip install \
-    --disable-pip-version-check --no-compile --upgrade --target "$build/site" pytest
+# Pure Python, each used where the host has none.
+for package in pytest tqdm; do
+    quietly "$build/$package.log" "$root/.cache/bundle-${tags[0]}/bin/python" -m pip install \
+        --disable-pip-version-check --no-compile --upgrade \
+        --target "$build/site/$package" "$package"
+done
 cp -r "$build/site" "$stage/site"
-rm -rf "$stage/site/bin"
+rm -rf "$stage"/site/*/bin
 
 mkdir -p "$stage/tests/python/native"
 cp -r tests/python/gpu_libraries "$stage/tests/python/"

@@ -20,6 +20,7 @@ class StagedConfig:
     tileRows: int
     oneTileBytes: int
     tileBytes: int
+    mappedBytes: int
     pipelineDepth: int
     copyThreads: int
     copyChunkBytes: int

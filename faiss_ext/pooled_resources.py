@@ -15,9 +15,10 @@ class PooledGpuResources(native.PooledGpuResources):
 
     It goes wherever Faiss' resources go (indexes, `index_cpu_to_gpu`,
     `knn_gpu`). What indexes store, scratch and everything else is asked of the
-    pool and given back to it; nothing is held that is not in use, where Faiss'
-    own resources hold 1.5 GiB of scratch on each GPU. Streams and pinned memory
-    are Faiss' own, and so is managed memory. For the pools of PyTorch, CuPy and
+    pool and given back to it. Nothing is held back, where Faiss' own resources
+    hold 1.5 GiB of scratch on each GPU; what an index keeps for its next search
+    (blocks of tiles, memory of conversions) goes with the index. Streams and
+    pinned memory are Faiss' own, and so is managed memory. For the pools of PyTorch, CuPy and
     RMM, see ``faiss_ext.contrib``.
 
     Parameters

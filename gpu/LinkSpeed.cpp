@@ -15,6 +15,14 @@ namespace gpu {
 
 namespace {
 
+/// What may still be copied when something fails ends before its memory goes.
+struct EndCopies {
+    cudaStream_t stream;
+    ~EndCopies() {
+        FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+    }
+};
+
 double medianSpeed(
         void* to,
         const void* from,
@@ -24,6 +32,7 @@ double medianSpeed(
     TimingEvent begin;
     TimingEvent end;
     std::vector<double> seconds;
+    const EndCopies onReturn{stream};
     // The first copy is not counted.
     for (int i = 0; i <= repetitions; ++i) {
         begin.record(stream);

@@ -17,9 +17,10 @@ namespace gpu {
 
 /// faiss::gpu::StandardGpuResources whose device memory comes from a pool of
 /// the caller's: what indexes store, scratch, and everything else. Nothing is
-/// held that is not in use, where Faiss' own resources hold 1.5 GiB of scratch
-/// on each GPU. Streams, cuBLAS handles and pinned host memory are Faiss' own;
-/// so is managed memory (MemorySpace::Unified), which no pool is asked for.
+/// held back, where Faiss' own resources hold 1.5 GiB of scratch on each GPU
+/// (what an index keeps for its next search goes with that index). Streams,
+/// cuBLAS handles and pinned host memory are Faiss' own; so is managed memory
+/// (MemorySpace::Unified), which no pool is asked for.
 ///
 /// Order. Scratch is allocated and given back on the stream that the work runs
 /// on: the one set by setDefaultStream, or Faiss' own. What lasts longer than a

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Exceptions.h>
 
 namespace faiss_ext {
@@ -13,6 +14,13 @@ namespace {
 
 // What cudaMalloc guarantees, so all that Faiss' kernels can count on.
 constexpr size_t kAlignment = 256;
+
+/// Where the GPU has what the host has at `pinned`.
+char* mapped(void* pinned) {
+    void* address = nullptr;
+    FAISS_EXT_CUDA_TRY(cudaHostGetDevicePointer(&address, pinned, 0));
+    return static_cast<char*>(address);
+}
 
 size_t alignUp(size_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -83,7 +91,10 @@ void RowArrays::append(
     if (array.route == Route::ThroughPinned) {
         pinnedRowBytes_ += rowBytes;
     }
-    anyOnHost_ |= array.place.onHost();
+    if (array.place.onHost()) {
+        hostRowBytes_ += rowBytes;
+        anyOnHost_ = true;
+    }
     arrays_.push_back(array);
 }
 
@@ -103,6 +114,23 @@ void RowArrays::refuseOverlap(const RowArrays& other) const {
     }
 }
 
+size_t RowArrays::mapHost(char* pinned) {
+    mapped_ = true;
+    if (pinned) {
+        passage_ = mapped(pinned);
+    }
+    size_t rowBytes = pinnedRowBytes_;
+    for (Array& array : arrays_) {
+        if (array.route == Route::Copied &&
+            array.place.kind == MemoryKind::Pinned) {
+            array.data = mapped(array.data);
+            array.route = Route::InPlace;
+            rowBytes += array.rowBytes;
+        }
+    }
+    return rowBytes;
+}
+
 /// Whether the tile's rows of `array` and of the one before it are one stretch
 /// of memory, which the GPU copies: so they are if the tile is all there is.
 bool RowArrays::joinsLast(const Array& array) const {
@@ -119,7 +147,7 @@ void RowArrays::layOut(idx_t rows) {
             packedBytes_ += rows * array.rowBytes;
         }
     }
-    blockBytes_ = packedBytes_;
+    blockBytes_ = mapped_ ? 0 : packedBytes_;
     for (Array& array : arrays_) {
         if (array.route == Route::Copied || array.route == Route::Dropped) {
             array.offset =
@@ -163,7 +191,7 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
             copies.push_back({outside, place, inBlock, gpu, bytes});
         }
     };
-    if (packedBytes_ > 0) {
+    if (packedBytes_ > 0 && !mapped_) {
         add(block, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
     }
     for (const Array& array : arrays_) {
@@ -180,12 +208,16 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
 }
 
 std::vector<void*> RowArrays::devicePointers(idx_t first, char* block) const {
+    char* passage = mapped_ ? passage_ : block;
     std::vector<void*> pointers;
     for (const Array& array : arrays_) {
-        pointers.push_back(
-                array.route == Route::InPlace
-                        ? array.data + first * array.rowBytes
-                        : block + array.offset);
+        if (array.route == Route::InPlace) {
+            pointers.push_back(array.data + first * array.rowBytes);
+        } else if (array.route == Route::ThroughPinned) {
+            pointers.push_back(passage + array.offset);
+        } else {
+            pointers.push_back(block + array.offset);
+        }
     }
     return pointers;
 }

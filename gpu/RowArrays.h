@@ -42,6 +42,12 @@ class RowArrays {
     /// or with another one here if `other` is this object.
     void refuseOverlap(const RowArrays& other) const;
 
+    /// Lets the GPU's kernels write the arrays in host memory where they are,
+    /// and the pageable ones to `pinned`, from where hostCopies takes them:
+    /// these need no copy by the GPU. Outputs only; managed memory is copied as
+    /// before. Returns their bytes a row. Throws CudaError.
+    size_t mapHost(char* pinned);
+
     /// Bytes that one row needs in a staging block; 0 if every array is used
     /// where it is.
     size_t stagedRowBytes() const {
@@ -50,6 +56,10 @@ class RowArrays {
     /// Of these, the bytes that go through pinned memory.
     size_t pinnedRowBytes() const {
         return pinnedRowBytes_;
+    }
+    /// Of these, the bytes that end in host memory.
+    size_t hostRowBytes() const {
+        return hostRowBytes_;
     }
     /// Whether some array lies in host memory.
     bool anyOnHost() const {
@@ -117,6 +127,10 @@ class RowArrays {
     std::vector<Array> arrays_;
     size_t stagedRowBytes_ = 0;
     size_t pinnedRowBytes_ = 0;
+    size_t hostRowBytes_ = 0;
+    bool mapped_ = false;
+    /// Then: where the GPU has the pinned memory that pageable arrays pass.
+    char* passage_ = nullptr;
     bool anyOnHost_ = false;
 
     // Of the tile laid out last.

@@ -80,8 +80,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {"distances", distances, k * sizeof(float)}},
+                resultsAt(labels, distances, k),
                 searchWork(k, params),
                 params);
     }
@@ -101,8 +100,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {"distances", distances, k * sizeof(float)}},
+                resultsAt(labels, distances, k),
                 params);
     }
 
@@ -122,8 +120,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"results", results, k * sizeof(idx_t)},
-                 {"results", nullptr, k * sizeof(float), true}},
+                packedAt(results, k),
                 searchWork(k, params),
                 params);
     }
@@ -139,8 +136,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"results", results, k * sizeof(idx_t)},
-                 {"results", nullptr, k * sizeof(float), true}},
+                packedAt(results, k),
                 params);
     }
 
@@ -158,8 +154,7 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * faiss::get_numeric_type_size(type)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {"distances", distances, k * sizeof(float)}},
+                resultsAt(labels, distances, k),
                 [this, k, type, params](
                         idx_t,
                         idx_t rows,
@@ -202,8 +197,8 @@ class Staged : protected LockedBothEnds, public Base {
                 n,
                 {"x", x, this->d * sizeof(float)},
                 k,
-                {{"labels", labels, k * sizeof(idx_t)},
-                 {nullptr, nullptr, k * sizeof(float)}},
+                {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                 {nullptr, nullptr, k * sizeof(float), kByKernels}},
                 searchWork(k, nullptr),
                 nullptr);
     }
@@ -315,6 +310,21 @@ class Staged : protected LockedBothEnds, public Base {
     std::unique_ptr<StagingPipeline> pipeline_;
 
    private:
+    /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
+    static constexpr bool kByKernels = true;
+
+    static std::vector<OutputRows> resultsAt(
+            idx_t* labels, float* distances, idx_t k) {
+        return {{"labels", labels, k * sizeof(idx_t), kByKernels},
+                {"distances", distances, k * sizeof(float), kByKernels}};
+    }
+
+    /// Labels, and the distances behind them in the same block.
+    static std::vector<OutputRows> packedAt(void* block, idx_t k) {
+        return {{"results", block, k * sizeof(idx_t), kByKernels},
+                {"results", nullptr, k * sizeof(float), kByKernels, true}};
+    }
+
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
     TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
         return [this, k, params](

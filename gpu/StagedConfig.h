@@ -26,6 +26,10 @@ struct StagedConfig {
     /// MiB.
     size_t tileBytes = 0;
 
+    /// Bytes of results that the kernels of a search store into pinned memory
+    /// themselves, at most; then there is no copy. 0: never.
+    size_t mappedBytes = 0;
+
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
     int pipelineDepth = 0;
 

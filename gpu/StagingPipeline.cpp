@@ -20,20 +20,18 @@ namespace {
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses. `whenLost` is called if the CUDA context is lost.
+    /// computation uses.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
-            HostCopies& downloads,
-            std::function<void()> whenLost)
+            HostCopies& downloads)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
               uploads_(uploads),
-              downloads_(downloads),
-              whenLost_(std::move(whenLost)) {}
+              downloads_(downloads) {}
 
     EndWorkOnFailure(const EndWorkOnFailure&) = delete;
     EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
@@ -50,9 +48,6 @@ class EndWorkOnFailure {
         }
         uploads_.abandon();
         downloads_.abandon();
-        if (contextLost(streams_.front())) {
-            whenLost_();
-        }
     }
 
     void disarm() {
@@ -65,7 +60,6 @@ class EndWorkOnFailure {
     std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
-    std::function<void()> whenLost_;
     bool armed_ = true;
 };
 
@@ -127,8 +121,9 @@ class StagingPipeline::Call {
     char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
+    void complete(EndWorkOnFailure& onFailure);
     EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
-    void keepForEver() noexcept;
+    void runTilesOrOne();
 
     StagingPipeline& pipe_;
     const idx_t n_;
@@ -142,6 +137,9 @@ class StagingPipeline::Call {
 
     /// Whether the caller waits: some output is in host memory.
     bool blocking_ = false;
+    /// Whether the kernels are to write the host's results themselves, if this
+    /// is one tile.
+    bool mappable_ = false;
     /// Faiss' pinned buffer if results may go through it, else {nullptr, 0}.
     std::pair<void*, size_t> faissPinned_{nullptr, 0};
     cudaStream_t defaultStream_;
@@ -179,7 +177,9 @@ StagingPipeline::Call::Call(
     for (const InputRows& in : inputs) {
         inputs_.add(in.name, in.data, in.rowBytes);
     }
+    bool byKernels = true;
     for (const OutputRows& out : outputs) {
+        byKernels &= out.byKernels;
         if (out.behindLast) {
             outputs_.addBehindLast(out.name, out.rowBytes);
         } else {
@@ -196,6 +196,8 @@ StagingPipeline::Call::Call(
         faissPinned_ = faissPinned;
     }
     cut(pipe_.config_);
+    mappable_ = byKernels &&
+                n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
 
 void StagingPipeline::Call::cut(const StagedConfig& config) {
@@ -215,6 +217,19 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
 }
 
 void StagingPipeline::Call::run() {
+    try {
+        runTilesOrOne();
+    } catch (...) {
+        if (contextLost(defaultStream_)) {
+            // Faiss would abort the process when it cannot free them.
+            borrowedIn_.data = nullptr;
+            borrowedOut_.data = nullptr;
+        }
+        throw;
+    }
+}
+
+void StagingPipeline::Call::runTilesOrOne() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         runInPlace();
     } else if (plan_.tiles > 1) {
@@ -225,9 +240,6 @@ void StagingPipeline::Call::run() {
         cutInHalf();
         runTiles();
     }
-    if (recorder_ && !blocking_) {
-        waitFor(defaultStream_);
-    }
 }
 
 /// Everything is on the index's GPU: no copy, no event, no wait.
@@ -235,12 +247,13 @@ void StagingPipeline::Call::runInPlace() {
     layOut(n_);
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     compute(0, nullptr, nullptr);
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// The shortest path: all on the default stream.
 void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     if (inputs_.packedBytes() > 0) {
         pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
     }
@@ -248,7 +261,10 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    if (mappable_) {
+        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
+        layOut(n_);
+    }
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
     copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
@@ -268,7 +284,7 @@ void StagingPipeline::Call::runOneTile() {
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// Three stages on three streams. For the tile in slot s = tile % depth:
@@ -281,12 +297,17 @@ void StagingPipeline::Call::runOneTile() {
 /// for the tile that had the slot before, in this call or an earlier one;
 /// an event never recorded holds up nothing.
 void StagingPipeline::Call::runTiles() {
-    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
-    prepareSlots();
+    if (!pipe_.uploadStream_) {
+        pipe_.uploadStream_.emplace();
+    }
+    if (!pipe_.start_) {
+        pipe_.start_.emplace();
+    }
     const cudaStream_t uploadStream = pipe_.uploadStream_->get();
-
+    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
+    prepareSlots();
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -311,7 +332,7 @@ void StagingPipeline::Call::runTiles() {
         pipe_.slots_[(plan_.tiles - 1) % plan_.depth].downloaded.orderBefore(
                 defaultStream_);
     }
-    onFailure.disarm();
+    complete(onFailure);
 }
 
 /// Takes the blocks of the tile laid out last from Faiss' temporary memory;
@@ -325,7 +346,6 @@ bool StagingPipeline::Call::borrow() {
         return true;
     } catch (const faiss::FaissException&) {
         if (contextLost(defaultStream_)) {
-            keepForEver();
             throw;
         }
         noMemory_ = std::current_exception();
@@ -376,12 +396,6 @@ void StagingPipeline::Call::reserveBlocks() {
 }
 
 void StagingPipeline::Call::prepareSlots() {
-    if (!pipe_.uploadStream_) {
-        pipe_.uploadStream_.emplace();
-    }
-    if (!pipe_.start_) {
-        pipe_.start_.emplace();
-    }
     reserveBlocks();
     for (int s = 0; s < plan_.depth; ++s) {
         if (blocking_ && inputs_.packedBytes() > 0) {
@@ -487,19 +501,16 @@ void StagingPipeline::Call::copyOnDevice(
         char* block,
         char* pinned,
         cudaStream_t stream) {
-    if (arrays.stagedRowBytes() == 0) {
+    const auto copies =
+            arrays.deviceCopies(plan_.firstRow(tile), block, pinned);
+    if (copies.empty()) {
         return;
     }
     stageOnStream(
             recorder_,
             span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
             stream,
-            [&] {
-                pipe_.enqueue(
-                        arrays.deviceCopies(
-                                plan_.firstRow(tile), block, pinned),
-                        stream);
-            });
+            [&] { pipe_.enqueue(copies, stream); });
 }
 
 /// Does the host's part, between `pinned` and pageable arrays, at once.
@@ -575,13 +586,6 @@ char* StagingPipeline::Call::pinnedForResults(size_t slot) {
     return lent_.back().data();
 }
 
-/// The CUDA context is lost, and with it what Faiss would try to free.
-void StagingPipeline::Call::keepForEver() noexcept {
-    borrowedIn_.data = nullptr;
-    borrowedOut_.data = nullptr;
-    pipe_.keepForEver();
-}
-
 EndWorkOnFailure StagingPipeline::Call::endOnFailure(
         std::vector<cudaStream_t> streams) {
     return EndWorkOnFailure(
@@ -589,8 +593,15 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
-            pipe_.downloads_,
-            [this] { keepForEver(); });
+            pipe_.downloads_);
+}
+
+/// The end of a call. One that is recorded waits in any case.
+void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
+    if (recorder_ && !blocking_) {
+        waitFor(defaultStream_);
+    }
+    onFailure.disarm();
 }
 
 /// The one host wait of a blocking call.
@@ -679,9 +690,14 @@ SearchProfile StagingPipeline::profile(
     recorder_->start(
             resources_->getDefaultStream(device_),
             [this](const Event& event) { wait(event); });
-    Call call(*this, n, inputs, outputs, work, &*recorder_);
-    call.run();
-    return recorder_->finish(call.tiles());
+    idx_t tiles = 0;
+    {
+        Call call(*this, n, inputs, outputs, work, &*recorder_);
+        call.run();
+        tiles = call.tiles();
+    }
+    // Not before the call has given its memory back: this may throw.
+    return recorder_->finish(tiles);
 }
 
 void StagingPipeline::waitForDefaultStream() {

@@ -31,12 +31,14 @@ struct InputRows {
 
 /// A row-major array that a call writes and never reads, [n, rowBytes]; host or
 /// device memory. data == nullptr: computed because the work must put it
-/// somewhere, then dropped. behindLast: it begins where the output before it
-/// ends, in the same allocation, and `data` is not looked at.
+/// somewhere, then dropped. byKernels: the work writes it with kernels alone,
+/// and so can in pinned memory. behindLast: it begins where the output before
+/// it ends, in the same allocation, and `data` is not looked at.
 struct OutputRows {
     const char* name;
     void* data;
     size_t rowBytes;
+    bool byKernels = false;
     bool behindLast = false;
 };
 

@@ -36,6 +36,7 @@ StagedConfig withDefaults(const StagedConfig& config) {
     choose(complete.pinnedBytes, tuning::kPinnedBytes);
     choose(complete.oneTileBytes, tuning::kOneTileBytes);
     choose(complete.tileBytes, tuning::kTileBytes);
+    choose(complete.mappedBytes, tuning::kMappedBytes);
     choose(complete.pipelineDepth, tuning::kPipelineDepth);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());

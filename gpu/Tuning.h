@@ -30,6 +30,15 @@ constexpr size_t kOneTileBytes = size_t(16) << 20;
 /// small beside Faiss' scratch memory. Sweep: 1 to 64 MiB at n k = 10^8.
 constexpr size_t kTileBytes = size_t(16) << 20;
 
+/// StagedConfig::mappedBytes: results as small as those of a few queries could
+/// be written over the link by the kernels that make them, which saves the 6 us
+/// of a copy call and the start of the copy. But for L2, Faiss' last kernel
+/// reads the distances again to add the norms of the queries, from host memory
+/// then, some 2 us; and how fast its scattered stores are over a link is not
+/// known. So not until it is measured. Sweep: 1 KiB to 1 MiB with 1 to 100
+/// queries, L2 and inner product.
+constexpr size_t kMappedBytes = 0;
+
 /// Where the GPU has no memory for two tiles, they are halved, but not below
 /// this: 1 MiB takes 20 us on the link, no more than the launches for a tile.
 /// Then one tile at a time takes Faiss' temporary memory. Nothing to sweep: it

@@ -15,8 +15,16 @@ from measure.searches import TWICE, Searches, random_vectors
 
 NAME = "grid"
 
-#: How many contenders times runs a cell needs at the least, for the time budget.
+#: A cell whose floor takes longer is measured with the contenders that the bar
+#: needs, and few runs: its noise is small.
+LONG_S = 1.0
+LONG_CONTENDERS = (TWICE, "stock touched", "ours pooled", "ours touched",
+                   "ours GPU", "ours GPU queries, pinned")
+LONG_RUNS = 2
+
+#: Contenders times runs, checks and warm-ups, for the time budget.
 _LEAST_SEARCHES = 16 * 7
+_LEAST_LONG_SEARCHES = len(LONG_CONTENDERS) * (LONG_RUNS + 2)
 
 
 def run(session):
@@ -55,11 +63,12 @@ def measure_cells(session, name, nb, d, cells, seed=0):
         if obstacle:
             session.skip(name, _case(n, k, nb, d), obstacle)
             continue
+        contenders, options = _contenders(searches, x[:n], k), {}
+        if _floor(session, n, k, nb, d) > LONG_S:
+            contenders = [c for c in contenders if c.name in LONG_CONTENDERS]
+            options["least_runs"] = LONG_RUNS
         session.measure(
-            name,
-            _case(n, k, nb, d),
-            _contenders(searches, x[:n], k),
-            searches.floors(n, k),
+            name, _case(n, k, nb, d), contenders, searches.floors(n, k), **options
         )
 
 
@@ -69,18 +78,24 @@ def _case(n, k, nb, d):
 
 def _obstacle(session, n, k, nb, d):
     results, queries, base = BYTES_PER_RESULT * n * k, 4 * n * d, 4 * nb * d
-    bounds = floors(
-        session.ceilings, n=n, k=k, nb=nb, d=d, queries_on_host=True,
-        results_on_host=True,
-    )
+    least = _floor(session, n, k, nb, d)
+    times = _LEAST_LONG_SEARCHES if least > LONG_S else _LEAST_SEARCHES
     return session.obstacle(
         # Touched, pinned, fresh and pooled results; the database twice.
         host_bytes=4 * results + queries + 3 * base,
         # Results twice; an index each in Python and C++, and the peers' copies.
         device_bytes=3 * results + 2 * queries + 6 * base,
         # Computation, and the pages that fresh results take.
-        seconds=_LEAST_SEARCHES * (floor(bounds) or 0) + 28 * results / 1e9,
+        seconds=times * least + 28 * results / 1e9,
     )
+
+
+def _floor(session, n, k, nb, d):
+    """Seconds; 0 where the rates are not known."""
+    return floor(floors(
+        session.ceilings, n=n, k=k, nb=nb, d=d, queries_on_host=True,
+        results_on_host=True,
+    )) or 0
 
 
 def _contenders(searches, x, k):

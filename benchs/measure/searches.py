@@ -87,8 +87,6 @@ class Searches:
         out = {}
 
         def prepare():
-            # The old ones go first: there may be no room for both.
-            out.clear()
             out["D"], out["I"] = outputs()
 
         if kind.startswith("C++"):
@@ -105,7 +103,9 @@ class Searches:
             run()
             return self.oracle.check(_on_host(out["D"]), _on_host(out["I"]))
 
-        return Contender(name, run, prepare, check, self._counts(index, run))
+        return Contender(
+            name, run, prepare, check, self._counts(index, run), out.clear
+        )
 
     def returned(self, name, kind, x, k, *, wait=False, **config):
         """Search that makes its own outputs."""
@@ -121,7 +121,7 @@ class Searches:
             return self.oracle.check(*map(_on_host, out))
 
         return Contender(
-            name, run, out.clear, check, self._counts(index, run)
+            name, run, None, check, self._counts(index, run), out.clear
         )
 
     def stock_on_gpu(self, name, x, D, I):

@@ -20,7 +20,8 @@ class Contender:
     `run` does it and returns when the results are there: the seconds it took, if
     it has timed itself, or None. `prepare` comes before each run and is not
     timed. `check` looks at the results of the last run, raises WrongResult, and
-    says how it has looked.
+    says how it has looked. `release` comes after each run, and its check, so that
+    no contender keeps memory while others run.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Contender:
     check: Callable[[], str] | None = None
     #: What a run moves and waits for, if it can tell.
     counts: Callable[[], dict] | None = None
+    release: Callable[[], object] | None = None
 
 
 @dataclasses.dataclass
@@ -95,12 +97,15 @@ def measure(
     end = time.perf_counter() + budget_s
     timings = [Timing(contender.name) for contender in contenders]
 
-    def attempt(timing, action):
+    def attempt(contender, timing, action):
         try:
             return action()
         except Exception as error:  # a peer may fail in any way
             timing.error = f"{type(error).__name__}: {error}"[:300]
             return None
+        finally:
+            if contender.release:
+                contender.release()
 
     def check(contender, timing):
         timed_run(contender)
@@ -108,10 +113,11 @@ def measure(
             timing.checked = contender.check()
         if contender.counts:
             timing.counts = contender.counts()
-        timed_run(contender)
 
     for contender, timing in zip(contenders, timings):
-        attempt(timing, lambda: check(contender, timing))
+        attempt(contender, timing, lambda: check(contender, timing))
+        if timing.error is None:
+            attempt(contender, timing, lambda: timed_run(contender))
     order = list(zip(contenders, timings))
     shuffle = random.Random(seed).shuffle
     gc.collect()
@@ -123,7 +129,9 @@ def measure(
             shuffle(order)
             for contender, timing in order:
                 if timing.error is None:
-                    sample = attempt(timing, lambda: timed_run(contender))
+                    sample = attempt(
+                        contender, timing, lambda: timed_run(contender)
+                    )
                     if sample is not None:
                         timing.samples.append(sample)
     finally:

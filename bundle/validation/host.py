@@ -12,7 +12,9 @@ BUNDLE = pathlib.Path(__file__).resolve().parents[1]
 MANIFEST = json.loads((BUNDLE / "MANIFEST.json").read_text())
 
 #: What the Python parts may use besides NumPy.
-LIBRARIES = ("numpy", "cupy", "torch", "jax", "numba", "cuvs", "pytest")
+LIBRARIES = ("numpy", "cupy", "torch", "jax", "numba", "cuvs", "pytest", "tqdm")
+#: Those that the bundle has, for where they are missing.
+CARRIED = ("pytest", "tqdm")
 
 
 class Host:
@@ -59,8 +61,10 @@ class Host:
         )
         if python and self.tag:
             folders = [BUNDLE / ("python-" + self.tag)]
-            if "pytest" not in self.versions():
-                folders.append(BUNDLE / "site")
+            folders += [
+                BUNDLE / "site" / name for name in CARRIED
+                if name not in self.versions()
+            ]
             variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         return variables
 

@@ -38,9 +38,10 @@ done
 # Faiss' licence, and those of the distribution's libraries that go along. The C
 # and C++ libraries and CUDA's are expected on every machine.
 license=${FAISS_LICENSE:-}
+sources="$cache_dir/work"
 if [ -z "$license" ] && [[ $library == "$cache_dir"/faiss-* ]]; then
     version=${library#"$cache_dir"/faiss-}
-    license="$cache_dir/work/faiss-${version%%-*}/LICENSE"
+    license="$sources/faiss-${version%%-*}/LICENSE"
 fi
 [ -f "$license" ] || die "no licence text of Faiss" "set FAISS_LICENSE to its file LICENSE"
 cp "$license" "$work/licenses/faiss.txt"

@@ -29,6 +29,8 @@ class Buffers : public FlatIndexTest {
 
     static void expectAll(const DeviceBuffer& buffer, char byte) {
         std::vector<char> found(kBytes);
+        // As CUDA may: the copy alone waits for nothing.
+        cuda_sim_set_pageable_d2h(1);
         buffer.copyToHost(found.data());
         EXPECT_EQ(found, std::vector<char>(kBytes, byte));
         expectCurrent(0);
@@ -83,11 +85,12 @@ TEST_F(Buffers, are_copied_across_a_change_of_the_default_stream) {
         check(cudaSetDevice(0));
         for (cudaStream_t later : {own, cudaStreamLegacy}) {
             auto buffer = make(device);
-            fill(*buffer, 7);
             // Faiss wants the GPU to be current.
             check(cudaSetDevice(device));
             resources_->setDefaultStream(device, later);
             check(cudaSetDevice(0));
+            // On the stream of before.
+            fill(*buffer, 7);
             auto copy = buffer->copy();
             EXPECT_EQ(copy->stream(), later);
             fill(*buffer, 8);

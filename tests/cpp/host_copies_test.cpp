@@ -55,6 +55,16 @@ class Steps : public SimTest {
     cudaStream_t stream_;
 };
 
+TEST(HostCopier, keeps_its_team) {
+    auto team = std::make_shared<CopyTeam>();
+    std::weak_ptr<CopyTeam> kept = team;
+    {
+        const HostCopier copier(std::move(team), alone());
+        EXPECT_FALSE(kept.expired());
+    }
+    EXPECT_TRUE(kept.expired());
+}
+
 TEST_F(Steps, are_made_in_the_order_of_their_stream) {
     for (size_t steps : {1, 20, 5}) {
         cuda_sim_hold_stream(stream_);

@@ -31,6 +31,17 @@ TEST_F(LinkSpeed, is_that_of_the_copies_alone) {
     EXPECT_EQ(counts().copies_d2h_pinned, 4u);
 }
 
+TEST_F(LinkSpeed, that_fails_frees_no_memory_in_use) {
+    // What fails stands behind a copy that has been enqueued.
+    for (int record : {2, 4, 6, 8}) {
+        cuda_sim_fail_call(
+                "libfaiss_ext/cudaEventRecord", record, cudaErrorInvalidValue);
+        EXPECT_THROW(
+                measureLinkSpeed(resources_.getResources(), 0, 4096, 1),
+                faiss_ext::gpu::CudaError);
+    }
+}
+
 TEST_F(LinkSpeed, of_nothing_is_refused) {
     EXPECT_THROW(
             measureLinkSpeed(resources_.getResources(), 0, 0, 3),

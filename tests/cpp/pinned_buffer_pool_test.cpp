@@ -262,6 +262,7 @@ TEST_F(Pool, many_threads_may_fail_to_pin) {
         cuda_sim_fail_call("cudaHostAlloc", nth, cudaErrorMemoryAllocation);
     }
     std::vector<std::thread> threads;
+    std::atomic<int> running{4};
     for (int t = 0; t < 4; ++t) {
         threads.emplace_back([&] {
             for (int i = 0; i < 100; ++i) {
@@ -271,8 +272,15 @@ TEST_F(Pool, many_threads_may_fail_to_pin) {
                 }
                 pool.trim();
             }
+            --running;
         });
     }
+    // Without a CUDA call, whose locks would order it and the others.
+    threads.emplace_back([&] {
+        while (running > 0) {
+            EXPECT_LE(pool.pinnedBytes(), pool.capacity());
+        }
+    });
     for (auto& thread : threads) {
         thread.join();
     }

@@ -359,6 +359,32 @@ TEST_F(Profile, after_one_that_failed_is_right) {
     EXPECT_EQ(found.spans.size(), 51u);
 }
 
+TEST_F(Profile, that_cannot_wait_ends_its_work_before_it_throws) {
+    for (int64_t tileRows : {0, 9}) {
+        for (Memory x : {Memory::Pinned, Memory::Device}) {
+            auto index = makeIndex(tileRows);
+            Array<float> xs(x, queries_);
+            Array<float> distances(Memory::Device, kQueries * kNearest);
+            Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+            const auto search = [&] {
+                index->profile_search(
+                        kQueries,
+                        xs.data(),
+                        kNearest,
+                        distances.data(),
+                        labels.data());
+            };
+            search();
+            cuda_sim_fail_call(
+                    "libfaiss_ext/cudaEventSynchronize",
+                    6,
+                    cudaErrorInvalidValue);
+            EXPECT_THROW(search(), faiss_ext::gpu::CudaError);
+            EXPECT_EQ(cuda_sim_pending(), 0u);
+        }
+    }
+}
+
 TEST_F(Profile, of_no_query_is_empty) {
     auto index = makeIndex(0);
     const auto found =

@@ -77,6 +77,34 @@ TEST_F(StagingMemory, is_not_freed_in_use_when_its_index_is_destroyed) {
     }
 }
 
+TEST_F(StagingMemory, makes_room_once_nothing_uses_it) {
+    // Blocks for queries are freed for those for results, and the other way
+    // round.
+    auto index = makeIndex(15);
+    resultsOn(0);
+    Array<float> onDevice(Memory::Device, queries_);
+    Neighbours found{
+            std::vector<float>(kResults), std::vector<int64_t>(kResults)};
+    leaveInFlight(*index, 90);
+    cuda_sim_set_free_policy(kFreeingNeverWaits);
+    cuda_sim_set_device_memory(counts().live_device_bytes);
+    for (int round = 0; round < 2; ++round) {
+        index->resetTransferStats();
+        search(*index,
+               onDevice.data(),
+               found.distances.data(),
+               found.labels.data());
+        expectRight(found);
+        EXPECT_EQ(index->getTransferStats().deviceAllocations, 3u);
+        index->resetTransferStats();
+        leaveInFlight(*index, 90);
+        EXPECT_EQ(index->getTransferStats().deviceAllocations, 3u);
+    }
+    synchronize(0);
+    cuda_sim_set_free_policy(0);
+    expectRight({distances_->get(), labels_->get()});
+}
+
 TEST_F(StagingMemory, is_freed_before_it_grows) {
     StagedConfig config;
     config.tileRows = 2;

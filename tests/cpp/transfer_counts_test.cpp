@@ -221,6 +221,78 @@ TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
     }
 }
 
+TEST_F(TransferCountsOfOneTile, mapped_results_are_no_copy) {
+    const auto base = randomVectors(200, kDims, 1);
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    for (Memory memory : {Memory::Pinned, Memory::Pageable, Memory::Managed}) {
+        for (bool fits : {true, false}) {
+            SCOPED_TRACE(nameOf(memory) + std::to_string(fits));
+            StagedConfig config;
+            config.mappedBytes = kResults * 12 - !fits;
+            GpuIndexFlatL2 index(
+                    &resources_,
+                    kDims,
+                    faiss::gpu::GpuIndexFlatConfig(),
+                    config);
+            index.add(200, base.data());
+            Array<float> distances(memory, kResults);
+            Array<int64_t> labels(memory, kResults);
+            const auto search = [&] {
+                index.search(
+                        kQueries,
+                        queries.data(),
+                        kNearest,
+                        distances.data(),
+                        labels.data());
+            };
+            search();
+            cuda_sim_reset_counters();
+            index.resetTransferStats();
+            search();
+            const uint64_t down = memory == Memory::Managed  ? 2
+                                  : fits                     ? 0
+                                  : memory == Memory::Pinned ? 2
+                                                             : 1;
+            EXPECT_EQ(copies(), 1 + down);
+            EXPECT_EQ(index.getTransferStats().copiesToHost, down);
+            EXPECT_EQ(index.getTransferStats().bytesToHost, kResults * 12);
+            EXPECT_EQ(hostWaits(), 1u);
+            EXPECT_EQ(counts().event_records, 1u);
+            // What is written before the call returns is there without a wait.
+            expectNeighbours(
+                    {distances.peek(), labels.peek()},
+                    searchOnCpu(base, queries, kDims, kNearest),
+                    base,
+                    queries,
+                    kDims,
+                    kNearest);
+        }
+    }
+}
+
+TEST_F(TransferCountsOfOneTile, mapping_is_for_search_alone) {
+    StagedConfig config;
+    config.mappedBytes = size_t(1) << 20;
+    GpuIndexFlatL2 index(
+            &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    Array<float> out(Memory::Pinned, 200 * kDims);
+    index.reconstruct_n(0, 200, out.data());
+    cuda_sim_reset_counters();
+    index.reconstruct_n(0, 200, out.data());
+    EXPECT_EQ(counts().copies_d2h_pinned, 1u);
+    config.tileRows = 9;
+    GpuIndexFlatL2 tiled(
+            &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    tiled.add(200, randomVectors(200, kDims, 1).data());
+    std::vector<int64_t> labels(kResults);
+    const auto queries = randomVectors(kQueries, kDims, 2);
+    tiled.assign(kQueries, queries.data(), labels.data(), kNearest);
+    cuda_sim_reset_counters();
+    tiled.assign(kQueries, queries.data(), labels.data(), kNearest);
+    EXPECT_EQ(counts().copies_d2h_pinned, 10u);
+}
+
 TEST_F(TransferCountsOfOneTile, reconstruct_uploads_no_output) {
     GpuIndexFlatL2 index(&resources_, kDims);
     index.add(200, randomVectors(200, kDims, 1).data());

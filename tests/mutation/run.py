@@ -6,8 +6,9 @@ the tests fail.
 
 All mutants are in one build: a copy of the tree in WORK_DIR in which each can be
 switched off (find_mutants.py), compiled twice, plainly and for ThreadSanitizer.
-A first pass notes which tests come by which mutant. Each mutant is then tried on
-these alone, the fastest first, until one fails; two mutants at a time.
+Each mutant is tried on the tests that come by it, the fastest first, until one
+fails; several mutants at a time. What a test comes by is noted when it is first
+needed, in a run without a mutant.
 
 Prints a line for each mutant, `mutants killed: K/N` and the survivors; exit
 status 1 if there is one that equivalent.txt does not explain. What was found
@@ -98,8 +99,16 @@ class Test:
     environment: dict = dataclasses.field(default_factory=dict)
     #: How long it may take; a mutant may make it endless.
     limit: float = 600
-    #: The numbers of the mutants that it comes by; None: of any.
+    #: The numbers of the mutants that it comes by; None: not known yet.
     reached: set | None = None
+    #: Where to note these, and how many mutants there are.
+    notes: pathlib.Path | None = None
+    mutants: int = 0
+    #: A test that comes by the same, and takes a part of the time.
+    shorter: Test | None = None
+    #: Why it fails without a mutant, or "".
+    broken: str = ""
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def run(self, mutant=0, reached=""):
         """Why it failed, or ""."""
@@ -124,11 +133,19 @@ class Test:
             return ""
         return why(output) or f"status {process.returncode}"
 
-    def measure(self, folder, count):
-        """Notes what it comes by and how long it takes, without a mutant; why
-        it failed then, or ""."""
-        reached = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', self.name)}.reached"
-        reached.write_bytes(bytes(count + 1))
+    def comes_by(self, mutant):
+        """Whether it executes what the mutant leaves out."""
+        if self.shorter:
+            return self.shorter.comes_by(mutant)
+        with self.lock:
+            if self.reached is None:
+                self.measure()
+            return mutant in self.reached
+
+    def measure(self):
+        """Notes what it comes by and how long it takes, without a mutant."""
+        reached = self.notes / f"{re.sub(r'[^A-Za-z0-9]+', '_', self.name)}.reached"
+        reached.write_bytes(bytes(self.mutants + 1))
         begin = time.monotonic()
         failure = self.run(reached=reached)
         self.limit = 20 + 10 * (time.monotonic() - begin)
@@ -136,8 +153,8 @@ class Test:
         if failure:
             # It could tell nothing.
             self.reached = set()
-            return f"{self.name}: {failure}"
-        return ""
+            self.broken = failure
+            print(f"fails without a mutant: {self.name}: {failure}", flush=True)
 
 
 def why(output):
@@ -242,8 +259,9 @@ class Tree:
                for name in names]
         faults = [Test(f"faults of {name}", scenario(name, "--faults"), programs)
                   for name in names]
-        many = [Test(f"scenario {name}, 200 seeds", scenario(name), programs)
-                for name in names]
+        many = [Test(f"{test.name}, 200 seeds", scenario(name), programs,
+                     shorter=test)
+                for test, name in zip(few, names)]
         threads = [
             Test(f"{name} under ThreadSanitizer",
                  [self.tsan / "tests" / name, "--gtest_fail_fast",
@@ -303,7 +321,7 @@ class Verdicts:
 def judge(number, tests):
     """[test, why] of the first that fails with this mutant, or ["", ""]."""
     for test in tests:
-        if test.reached is not None and number not in test.reached:
+        if not test.comes_by(number):
             continue
         failure = test.run(number)
         if failure:
@@ -371,19 +389,10 @@ def main():
     tree = Tree(options.work, mutants)
     tree.build()
     tests = tree.tests()
-    print(f"==> the tests without a mutant ({time.monotonic() - begin:.0f} s so far)",
-          flush=True)
-    folder = options.work / "reached"
-    folder.mkdir(exist_ok=True)
-    unit, few, threads, faults, many = tests
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        failing = list(filter(None, pool.map(
-            lambda test: test.measure(folder, len(mutants)),
-            [*unit, *few, *threads, *faults],
-        )))
-    print(*(f"fails without a mutant: {one}" for one in failing), sep="\n")
-    for test, measured in zip(many, few):
-        test.limit, test.reached = 25 * measured.limit, measured.reached
+    notes = options.work / "reached"
+    notes.mkdir(exist_ok=True)
+    for test in (test for sort in tests for test in sort):
+        test.notes, test.mutants = notes, len(mutants)
     verdicts = Verdicts(options.work / "verdicts.json", tree.digest, options.again)
     chosen = [(i, m) for i, m in asked if m.name() not in known]
     print(f"==> {len(chosen)} mutants ({time.monotonic() - begin:.0f} s so far)",
@@ -402,6 +411,7 @@ def main():
         print(f"in equivalent.txt, but no mutant: {name}")
     print(f"mutants killed: {len(chosen) - len(survivors)}/{len(chosen)} "
           f"({len(excused)} equivalent) in {time.monotonic() - begin:.0f} s")
+    failing = any(test.broken for sort in tests for test in sort)
     return 1 if survivors or stale or failing else 0
 
 

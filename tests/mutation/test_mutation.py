@@ -201,11 +201,11 @@ def compiled(tmp_path_factory):
 
 def test_a_run_tells_the_killed_from_the_survivors(program):
     path, mutants = program
-    test = run.Test("program", [path], path.parent, limit=20)
-    assert test.measure(path.parent, len(mutants)) == ""
-    assert test.reached == set(range(1, len(mutants) + 1))
+    test = run.Test("program", [path], path.parent, notes=path.parent,
+                    mutants=len(mutants))
     verdicts = [run.judge(number, [test])[0]
                 for number in range(1, len(mutants) + 1)]
+    assert test.reached == set(range(1, len(mutants) + 1))
     survivors = [m for m, verdict in zip(mutants, verdicts) if not verdict]
     assert [mutant.kind for mutant in survivors] == ["swallowed error"]
 
@@ -217,15 +217,15 @@ def test_a_test_that_does_not_come_by_a_mutant_is_not_run(program):
 
 
 def test_a_test_that_a_mutant_makes_endless_has_failed(tmp_path):
-    test = run.Test("endless", ["sleep", "60"], tmp_path, limit=0.2)
+    test = run.Test("endless", ["sleep", "60"], tmp_path, limit=0.2, reached={1})
     assert "does not end" in run.judge(1, [test])[1]
 
 
 def test_a_test_that_fails_without_a_mutant_is_told(tmp_path):
-    test = run.Test("broken", ["false"], tmp_path)
-    assert test.measure(tmp_path, 3) == "broken: status 1"
+    test = run.Test("broken", ["false"], tmp_path, notes=tmp_path, mutants=3)
     # It would kill every mutant.
     assert run.judge(1, [test]) == ["", ""]
+    assert test.broken == "status 1"
 
 
 def test_verdicts_are_kept_while_the_tree_is_the_same(tmp_path):

@@ -59,6 +59,7 @@ def check_contents(wheel, folder):
         "faiss/_swigfaiss.so",
         "faiss/libfaiss.so",
         "faiss_ext/__init__.py",
+        "faiss_ext/contrib/__init__.py",
         "faiss_ext/py.typed",
         "faiss_ext/_swigfaiss_ext.so",
         "faiss_ext/swigfaiss_ext.py",

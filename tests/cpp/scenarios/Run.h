@@ -166,15 +166,21 @@ class Run {
     bool usesPool() const {
         return pooled_;
     }
+    /// Those made from now on hold temporary memory of their own.
+    void useNoPool() {
+        pooled_ = false;
+    }
     /// Faiss' own pinned buffer of the resources made from now on. By default
     /// the seed chooses among none, one too small for results, and enough.
     void setFaissPinned(size_t bytes) {
         faissPinned_ = bytes;
     }
 
-    /// The same for Faiss' temporary memory.
+    /// The same for Faiss' temporary memory; then they are Faiss' own, which set
+    /// it aside, unless usePool is called later.
     void setFaissTemporary(size_t bytes) {
         faissTemporary_ = bytes;
+        pooled_ = false;
     }
 
     /// Called when the first resources object is there: what Faiss does when a

@@ -38,6 +38,10 @@ class IndexSubject : public Subject {
             staged.copyThreads = run.oneOf({1, 2, 8});
             staged.copyChunkBytes = 64;
         }
+        if (staged.mappedBytes == 0) {
+            // None, some and all calls of one tile.
+            staged.mappedBytes = run.oneOf({0, 300, 1 << 20});
+        }
         index_ = makeIndex(config, staged);
         run.afterFault([this] { answer(); });
     }

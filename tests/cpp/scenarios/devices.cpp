@@ -34,6 +34,7 @@ SCENARIO(results_on_the_other_gpu) {
 }
 
 SCENARIO(results_go_to_the_other_gpu_from_a_full_one) {
+    run.useNoPool();
     run.setFaissTemporary(size_t(1) << 20);
     Setup setup = someTiles(run);
     setup.full = true;

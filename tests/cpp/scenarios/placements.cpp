@@ -69,6 +69,7 @@ SCENARIO(results_in_one_block) {
 }
 
 SCENARIO(any_mixture_on_a_full_gpu) {
+    run.useNoPool();
     run.setFaissTemporary(size_t(1) << 20);
     Setup setup = someTiles(run);
     setup.full = true;

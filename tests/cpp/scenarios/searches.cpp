@@ -191,7 +191,11 @@ SCENARIO(an_empty_index) {
 SCENARIO(profiled_searches) {
     auto index = Subject::make(run, tiled(run.pick(0, 3)));
     for (const Places& places :
-         {kAllPageable, kToDevice, kAllPinned, kAllDevice}) {
+         {kAllPageable,
+          kToDevice,
+          Places{Memory::Pinned, Memory::Device, Memory::Device, 0, 0},
+          kAllPinned,
+          kAllDevice}) {
         index->search(places);
         index->profileSearch(places);
     }
