@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <faiss/gpu/GpuResources.h>
+
+#include <utility>
+#include <vector>
+
+#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/HostCopies.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Armed before work is enqueued: if the call fails half-way, whatever is in
+/// flight ends before the caller gets its arrays back and before pinned
+/// buffers return to the pool. This is the one place that synchronises streams.
+class EndWorkOnFailure {
+   public:
+    /// Of the work on `streams`, and on those of `resources` that Faiss' own
+    /// computation uses.
+    EndWorkOnFailure(
+            faiss::gpu::GpuResources& resources,
+            int device,
+            std::vector<cudaStream_t> streams,
+            HostCopies& uploads,
+            HostCopies& downloads)
+            : resources_(resources),
+              device_(device),
+              streams_(std::move(streams)),
+              uploads_(uploads),
+              downloads_(downloads) {}
+
+    EndWorkOnFailure(const EndWorkOnFailure&) = delete;
+    EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
+
+    ~EndWorkOnFailure() {
+        if (!armed_) {
+            return;
+        }
+        for (cudaStream_t stream : resources_.getAlternateStreams(device_)) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+        }
+        for (cudaStream_t stream : streams_) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+        }
+        uploads_.abandon();
+        downloads_.abandon();
+    }
+
+    void disarm() {
+        armed_ = false;
+    }
+
+   private:
+    faiss::gpu::GpuResources& resources_;
+    const int device_;
+    std::vector<cudaStream_t> streams_;
+    HostCopies& uploads_;
+    HostCopies& downloads_;
+    bool armed_ = true;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,469 @@
+#include <faiss_ext/gpu/StagingCall.h>
+
+#include <algorithm>
+
+#include <faiss_ext/gpu/NvtxRange.h>
+#include <faiss_ext/gpu/Tuning.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+StagingPipeline::Call::Call(
+        StagingPipeline& pipeline,
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work,
+        StageRecorder* recorder)
+        : pipe_(pipeline),
+          n_(n),
+          work_(work),
+          recorder_(recorder),
+          inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
+          outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
+          defaultStream_(
+                  pipeline.resources_->getDefaultStream(pipeline.device_)) {
+    for (const InputRows& in : inputs) {
+        inputs_.add(in.name, in.data, in.rowBytes);
+    }
+    bool byKernels = true;
+    for (const OutputRows& out : outputs) {
+        byKernels &= out.byKernels;
+        if (out.behindLast) {
+            outputs_.addBehindLast(out.name, out.rowBytes);
+        } else {
+            outputs_.add(out.name, out.data, out.rowBytes);
+        }
+    }
+    outputs_.refuseOverlap(inputs_);
+    outputs_.refuseOverlap(outputs_);
+    blocking_ = outputs_.anyOnHost();
+
+    const auto faissPinned = pipe_.resources_->getPinnedMemory();
+    if (faissPinned.first &&
+        faissPinned.second >= tuning::kSmallestFaissBuffer) {
+        faissPinned_ = faissPinned;
+    }
+    cut(pipe_.config_);
+    mappable_ = byKernels &&
+                n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
+}
+
+void StagingPipeline::Call::cut(const StagedConfig& config) {
+    const size_t pool = pipe_.pool_.capacity();
+    const bool both = inputs_.pinnedRowBytes() > 0 &&
+                      outputs_.pinnedRowBytes() > 0 && !faissPinned_.first;
+    const size_t share = both ? pool / 2 : pool;
+    plan_ = planTiles(
+            n_,
+            {inputs_.stagedRowBytes(),
+             inputs_.pinnedRowBytes(),
+             outputs_.stagedRowBytes(),
+             outputs_.pinnedRowBytes()},
+            config,
+            share,
+            faissPinned_.first ? faissPinned_.second : share);
+}
+
+void StagingPipeline::Call::run() {
+    try {
+        runTilesOrOne();
+    } catch (...) {
+        if (contextLost(defaultStream_)) {
+            // Faiss would abort the process when it cannot free them.
+            borrowedIn_.data = nullptr;
+            borrowedOut_.data = nullptr;
+        }
+        throw;
+    }
+}
+
+void StagingPipeline::Call::runTilesOrOne() {
+    if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
+        runInPlace();
+    } else if (plan_.tiles > 1) {
+        runTiles();
+    } else if (layOut(n_); borrow()) {
+        runOneTile();
+    } else {
+        cutInHalf();
+        runTiles();
+    }
+}
+
+/// Everything is on the index's GPU: no copy, no event, no wait.
+void StagingPipeline::Call::runInPlace() {
+    layOut(n_);
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    compute(0, nullptr, nullptr);
+    complete(onFailure);
+}
+
+/// The shortest path: all on the default stream.
+void StagingPipeline::Call::runOneTile() {
+    PinnedBuffer pinnedIn;
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
+    if (inputs_.packedBytes() > 0) {
+        pinnedIn = pipe_.pool_.acquire(inputs_.packedBytes());
+    }
+    char* pinnedOut = nullptr;
+    if (outputs_.packedBytes() > 0) {
+        pinnedOut = pinnedForResults(0);
+    }
+    if (mappable_) {
+        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
+        layOut(n_);
+    }
+    auto* inBlock = static_cast<char*>(borrowedIn_.get());
+    auto* outBlock = static_cast<char*>(borrowedOut_.get());
+    copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
+    copyOnDevice(
+            Stage::Upload,
+            inputs_,
+            0,
+            inBlock,
+            pinnedIn.data(),
+            defaultStream_);
+    compute(0, inBlock, outBlock);
+    copyOnDevice(
+            Stage::CopyBack, outputs_, 0, outBlock, pinnedOut, defaultStream_);
+    if (blocking_) {
+        waitFor(defaultStream_);
+        copyOnHost(Stage::HostCopy, outputs_, 0, pinnedOut);
+    } else {
+        pinnedIn.releaseAfter(defaultStream_);
+    }
+    complete(onFailure);
+}
+
+/// Three stages on three streams. For the tile in slot s = tile % depth:
+///
+///   upload stream:   wait computed; copy in; record uploaded
+///   default stream:  wait uploaded, downloaded; compute; record computed
+///   copy stream:     wait computed; copy out; record downloaded
+///
+/// The upload's wait for `computed` and the computation's for `downloaded` are
+/// for the tile that had the slot before, in this call or an earlier one;
+/// an event never recorded holds up nothing.
+void StagingPipeline::Call::runTiles() {
+    if (!pipe_.uploadStream_) {
+        pipe_.uploadStream_.emplace();
+    }
+    if (!pipe_.start_) {
+        pipe_.start_.emplace();
+    }
+    const cudaStream_t uploadStream = pipe_.uploadStream_->get();
+    copyStream_ = pipe_.resources_->getAsyncCopyStream(pipe_.device_);
+    EndWorkOnFailure onFailure =
+            endOnFailure({uploadStream, defaultStream_, copyStream_});
+    prepareSlots();
+    if (inputs_.stagedRowBytes() > 0) {
+        // Inputs and blocks are valid in the default stream's order.
+        pipe_.start_->record(defaultStream_);
+        pipe_.start_->orderBefore(uploadStream);
+    }
+    for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
+        NvtxRange range("tile", tile);
+        Slot& slot = pipe_.slots_[tile % plan_.depth];
+        layOut(plan_.rowsOf(tile, n_));
+        if (inputs_.stagedRowBytes() > 0) {
+            uploadTile(tile, slot);
+        }
+        computeTile(tile, slot);
+        if (outputs_.stagedRowBytes() > 0) {
+            downloadTile(tile, slot);
+        }
+    }
+    if (blocking_) {
+        waitFor(copyStream_);
+    } else if (outputs_.stagedRowBytes() > 0) {
+        // Copies to another GPU come before later work of this index's stream.
+        pipe_.slots_[(plan_.tiles - 1) % plan_.depth].downloaded.orderBefore(
+                defaultStream_);
+    }
+    complete(onFailure);
+}
+
+/// Takes the blocks of the tile laid out last from Faiss' temporary memory;
+/// false if there is not enough, and not on the GPU either. They are used in
+/// the order of the default stream: other streams that use them wait for it,
+/// and it for them.
+bool StagingPipeline::Call::borrow() {
+    try {
+        borrowedIn_ = pipe_.temporary(inputs_.blockBytes());
+        borrowedOut_ = pipe_.temporary(outputs_.blockBytes());
+        return true;
+    } catch (const faiss::FaissException&) {
+        if (contextLost(defaultStream_)) {
+            throw;
+        }
+        noMemory_ = std::current_exception();
+        borrowedOut_.release();
+        borrowedIn_.release();
+        return false;
+    }
+}
+
+/// Smaller tiles, because the GPU has no memory for these. Throws what told so
+/// where there are none.
+void StagingPipeline::Call::cutInHalf() {
+    const idx_t rows = plan_.tileRows / 2;
+    if (rows == 0) {
+        std::rethrow_exception(noMemory_);
+    }
+    StagedConfig smaller = pipe_.config_;
+    smaller.tileRows = rows;
+    cut(smaller);
+}
+
+/// Device memory for the tiles, of which two at least are to be under way at
+/// once. Where it is short, the tiles become smaller, down to a size below
+/// which they are better done one after another in Faiss' temporary memory,
+/// which is set aside already.
+void StagingPipeline::Call::reserveBlocks() {
+    while (true) {
+        layOut(plan_.tileRows);
+        const size_t in = inputs_.blockBytes();
+        const size_t out = outputs_.blockBytes();
+        const int wanted = plan_.depth;
+        const int ready = pipe_.growSlots(wanted, in, out);
+        if (ready == wanted || ready >= 2) {
+            plan_.depth = ready;
+            return;
+        }
+        pipe_.freeBlocks(0);
+        if (std::max(in, out) <= tuning::kSmallestTileBytes) {
+            break;
+        }
+        cutInHalf();
+    }
+    while (!borrow()) {
+        cutInHalf();
+        layOut(plan_.tileRows);
+    }
+    plan_.depth = 1;
+}
+
+void StagingPipeline::Call::prepareSlots() {
+    reserveBlocks();
+    for (int s = 0; s < plan_.depth; ++s) {
+        if (blocking_ && inputs_.packedBytes() > 0) {
+            lent_.push_back(pipe_.pool_.acquire(inputs_.packedBytes()));
+            pinnedIn_.push_back(lent_.back().data());
+        }
+        if (outputs_.packedBytes() > 0) {
+            pinnedOut_.push_back(pinnedForResults(s));
+        }
+    }
+    pipe_.uploads_.reset(plan_.tiles);
+    pipe_.downloads_.reset(plan_.tiles);
+}
+
+void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
+    const cudaStream_t stream = pipe_.uploadStream_->get();
+    PinnedBuffer onceOnly;
+    char* pinned = nullptr;
+    if (inputs_.packedBytes() == 0) {
+        // Nothing for the host to do.
+    } else if (!blocking_) {
+        // The caller may free its array when we return: it is read here.
+        onceOnly = pipe_.pool_.acquire(inputs_.packedBytes());
+        pinned = onceOnly.data();
+        copyOnHost(Stage::HostRead, inputs_, tile, pinned);
+    } else {
+        pinned = pinnedIn_[tile % plan_.depth];
+        if (tile < plan_.depth) {
+            copyOnHost(Stage::HostRead, inputs_, tile, pinned);
+        } else {
+            // The slot's pinned memory is free in this stream's order only.
+            enqueueOnHost(
+                    Stage::HostRead,
+                    inputs_,
+                    tile,
+                    pinned,
+                    pipe_.uploads_,
+                    stream);
+        }
+    }
+    slot.computed.orderBefore(stream);
+    copyOnDevice(Stage::Upload, inputs_, tile, inBlock(slot), pinned, stream);
+    onceOnly.releaseAfter(stream);
+    slot.uploaded.record(stream);
+}
+
+void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
+    if (inputs_.stagedRowBytes() > 0) {
+        slot.uploaded.orderBefore(defaultStream_);
+    }
+    if (outputs_.stagedRowBytes() > 0) {
+        slot.downloaded.orderBefore(defaultStream_);
+    }
+    compute(tile, inBlock(slot), outBlock(slot));
+    slot.computed.record(defaultStream_);
+}
+
+void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
+    char* pinned = outputs_.packedBytes() > 0 ? pinnedOut_[tile % plan_.depth]
+                                              : nullptr;
+    slot.computed.orderBefore(copyStream_);
+    copyOnDevice(
+            Stage::CopyBack,
+            outputs_,
+            tile,
+            outBlock(slot),
+            pinned,
+            copyStream_);
+    if (pinned) {
+        enqueueOnHost(
+                Stage::HostCopy,
+                outputs_,
+                tile,
+                pinned,
+                pipe_.downloads_,
+                copyStream_);
+    }
+    slot.downloaded.record(copyStream_);
+}
+
+void StagingPipeline::Call::layOut(idx_t rows) {
+    rows_ = rows;
+    inputs_.layOut(rows);
+    outputs_.layOut(rows);
+}
+
+void StagingPipeline::Call::compute(idx_t tile, char* inBlock, char* outBlock) {
+    const idx_t first = plan_.firstRow(tile);
+    const auto in = inputs_.devicePointers(first, inBlock);
+    const auto out = outputs_.devicePointers(first, outBlock);
+    stageOnStream(
+            recorder_,
+            span(Stage::Compute, Lane::DefaultStream, tile, 0),
+            defaultStream_,
+            [&] { work_(first, rows_, in.data(), out.data()); });
+}
+
+/// Enqueues the GPU's part between `block` and what it can copy by itself.
+void StagingPipeline::Call::copyOnDevice(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* block,
+        char* pinned,
+        cudaStream_t stream) {
+    const auto copies =
+            arrays.deviceCopies(plan_.firstRow(tile), block, pinned);
+    if (copies.empty()) {
+        return;
+    }
+    stageOnStream(
+            recorder_,
+            span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
+            stream,
+            [&] { pipe_.enqueue(copies, stream); });
+}
+
+/// Does the host's part, between `pinned` and pageable arrays, at once.
+void StagingPipeline::Call::copyOnHost(
+        Stage stage, const RowArrays& arrays, idx_t tile, char* pinned) {
+    if (arrays.packedBytes() == 0) {
+        return;
+    }
+    stageOnHost(
+            recorder_,
+            span(stage, Lane::CallingThread, tile, arrays.pinnedRowBytes()),
+            [&] {
+                pipe_.copier_.copy(
+                        arrays.hostCopies(plan_.firstRow(tile), pinned));
+            });
+}
+
+/// The same in the order of `stream`.
+void StagingPipeline::Call::enqueueOnHost(
+        Stage stage,
+        const RowArrays& arrays,
+        idx_t tile,
+        char* pinned,
+        HostCopies& queue,
+        cudaStream_t stream) {
+    HostInterval* timed = nullptr;
+    if (recorder_) {
+        timed = recorder_->onHost(
+                span(stage, laneOf(stream), tile, arrays.pinnedRowBytes()));
+    }
+    queue.enqueue(
+            arrays.hostCopies(plan_.firstRow(tile), pinned), stream, timed);
+}
+
+/// Of the tile laid out last, for the recorder.
+StageSpan StagingPipeline::Call::span(
+        Stage stage, Lane lane, idx_t tile, size_t rowBytes) const {
+    StageSpan what;
+    what.stage = stage;
+    what.lane = lane;
+    what.tile = tile;
+    what.bytes = rowBytes * rows_;
+    return what;
+}
+
+Lane StagingPipeline::Call::laneOf(cudaStream_t stream) const {
+    return stream == defaultStream_ ? Lane::DefaultStream
+           : stream == copyStream_  ? Lane::CopyStream
+                                    : Lane::UploadStream;
+}
+
+char* StagingPipeline::Call::inBlock(Slot& slot) {
+    return borrowedIn_.get() ? static_cast<char*>(borrowedIn_.get())
+                             : slot.in.data();
+}
+
+char* StagingPipeline::Call::outBlock(Slot& slot) {
+    return borrowedOut_.get() ? static_cast<char*>(borrowedOut_.get())
+                              : slot.out.data();
+}
+
+/// Pinned memory for the results of one slot. Faiss' own buffer is safe here:
+/// Faiss uses it for uploads whose end its default stream and its copy stream
+/// wait for, and our copies into it are over when the call that made them
+/// returns.
+char* StagingPipeline::Call::pinnedForResults(size_t slot) {
+    const size_t bytes = outputs_.packedBytes();
+    const size_t stride = PinnedBufferPool::bucketSize(bytes);
+    if (faissPinned_.first && (slot + 1) * stride <= faissPinned_.second) {
+        return static_cast<char*>(faissPinned_.first) + slot * stride;
+    }
+    lent_.push_back(pipe_.pool_.acquire(bytes));
+    return lent_.back().data();
+}
+
+EndWorkOnFailure StagingPipeline::Call::endOnFailure(
+        std::vector<cudaStream_t> streams) {
+    return EndWorkOnFailure(
+            *pipe_.resources_,
+            pipe_.device_,
+            std::move(streams),
+            pipe_.uploads_,
+            pipe_.downloads_);
+}
+
+/// The end of a call. One that is recorded waits in any case.
+void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
+    if (recorder_ && !blocking_) {
+        waitFor(defaultStream_);
+    }
+    onFailure.disarm();
+}
+
+/// The one host wait of a blocking call.
+void StagingPipeline::Call::waitFor(cudaStream_t stream) {
+    if (!pipe_.done_) {
+        pipe_.done_.emplace();
+    }
+    pipe_.done_->record(stream);
+    stageOnHost(
+            recorder_, span(Stage::Wait, Lane::CallingThread, -1, 0), [this] {
+                pipe_.wait(*pipe_.done_);
+            });
+}
+
+} // namespace gpu
+} // namespace faiss_ext

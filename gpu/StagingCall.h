@@ -1,0 +1,110 @@
+#pragma once
+
+// Private to StagingPipeline.
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include <faiss_ext/gpu/EndWorkOnFailure.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// One call of run, from the look at its arrays to the end of its wait.
+class StagingPipeline::Call {
+   public:
+    /// `recorder`: where the times of its stages go, or nullptr.
+    Call(StagingPipeline& pipeline,
+         idx_t n,
+         const std::vector<InputRows>& inputs,
+         const std::vector<OutputRows>& outputs,
+         const TileWork& work,
+         StageRecorder* recorder);
+
+    void run();
+
+    idx_t tiles() const {
+        return plan_.tiles;
+    }
+
+   private:
+    void runInPlace();
+    void runOneTile();
+    void runTiles();
+
+    void cut(const StagedConfig& config);
+    void cutInHalf();
+    bool borrow();
+    void reserveBlocks();
+    void prepareSlots();
+    void uploadTile(idx_t tile, Slot& slot);
+    void computeTile(idx_t tile, Slot& slot);
+    void downloadTile(idx_t tile, Slot& slot);
+
+    void layOut(idx_t rows);
+    // The stages of the tile laid out last.
+    void compute(idx_t tile, char* inBlock, char* outBlock);
+    void copyOnDevice(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* block,
+            char* pinned,
+            cudaStream_t stream);
+    void copyOnHost(
+            Stage stage, const RowArrays& arrays, idx_t tile, char* pinned);
+    void enqueueOnHost(
+            Stage stage,
+            const RowArrays& arrays,
+            idx_t tile,
+            char* pinned,
+            HostCopies& queue,
+            cudaStream_t stream);
+    StageSpan span(Stage stage, Lane lane, idx_t tile, size_t bytes) const;
+    Lane laneOf(cudaStream_t stream) const;
+    char* inBlock(Slot& slot);
+    char* outBlock(Slot& slot);
+    char* pinnedForResults(size_t slot);
+    void waitFor(cudaStream_t stream);
+    void complete(EndWorkOnFailure& onFailure);
+    EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
+    void runTilesOrOne();
+
+    StagingPipeline& pipe_;
+    const idx_t n_;
+    const TileWork& work_;
+    StageRecorder* const recorder_;
+    RowArrays inputs_;
+    RowArrays outputs_;
+    /// Rows of the tile laid out last.
+    idx_t rows_ = 0;
+    TilePlan plan_;
+
+    /// Whether the caller waits: some output is in host memory.
+    bool blocking_ = false;
+    /// Whether the kernels are to write the host's results themselves, if this
+    /// is one tile.
+    bool mappable_ = false;
+    /// Faiss' pinned buffer if results may go through it, else {nullptr, 0}.
+    std::pair<void*, size_t> faissPinned_{nullptr, 0};
+    cudaStream_t defaultStream_;
+    cudaStream_t copyStream_ = nullptr;
+
+    // The blocks of a call that uses Faiss' temporary memory, a stack: given
+    // back in the order opposite to this.
+    faiss::gpu::GpuMemoryReservation borrowedIn_;
+    faiss::gpu::GpuMemoryReservation borrowedOut_;
+    // Why there is no more memory on the GPU.
+    std::exception_ptr noMemory_;
+
+    // Lent for the call; they go back after EndWorkOnFailure has done its part.
+    std::vector<PinnedBuffer> lent_;
+    // For each slot, where pageable inputs and results pass through.
+    std::vector<char*> pinnedIn_;
+    std::vector<char*> pinnedOut_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext
