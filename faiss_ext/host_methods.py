@@ -144,7 +144,7 @@ def _prepare(
         if dtype and value is not None:
             given[id(found)] = value
         bound.arguments[parameter] = found
-    if name in _OF_MATRICES:
+    if name in _OF_MATRICES and "x" in bound.arguments:
         _check_matrix(bound.arguments["x"])
     return given
 

@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 
 from . import swigfaiss_ext as native
+from .arrays import is_on_gpu
 from .calls import Call
 from .errors import InvalidArray
 from .pinned import empty_results
@@ -35,7 +36,7 @@ def call_on(index: Any) -> Call:
     )
 
 
-def replacement_add(self, x, *, cast=False):
+def replacement_add(self, x, *, cast=False, **later):
     """Add vectors to the index; they get the ids ntotal, ntotal + 1, ...
 
     Parameters
@@ -48,6 +49,9 @@ def replacement_add(self, x, *, cast=False):
     cast : bool
         Whether GPU arrays of float64 and other integers are converted there
         too, to the nearest float32.
+    **later
+        What later versions of Faiss take beside these (``numeric_type``), for
+        NumPy arrays: Faiss' own method does it.
 
     Raises
     ------
@@ -61,19 +65,19 @@ def replacement_add(self, x, *, cast=False):
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
     """
-    if is_plain(x, (None, self.d)):
-        return stock_method(self, "add")(self, x)
+    if later or is_plain(x, (None, self.d)):
+        return _by_faiss(self, "add", (x,), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.add_c(vectors.shape[0], vectors.pointer))
 
 
-def replacement_add_with_ids(self, x, ids, *, cast=False):
+def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
     """Add vectors with ids of the caller's. Faiss' flat indexes refuse it.
 
     Parameters
     ----------
-    x, cast
+    x, cast, **later
         As `add`.
     ids : array_like or GPU array, shape (n,), int64 or int32
 
@@ -84,8 +88,8 @@ def replacement_add_with_ids(self, x, ids, *, cast=False):
     RuntimeError
         With Faiss' text.
     """
-    if is_plain(x, (None, self.d)) and is_plain(ids, (len(x),)):
-        return stock_method(self, "add_with_ids")(self, x, ids)
+    if later or (is_plain(x, (None, self.d)) and is_plain(ids, (len(x),))):
+        return _by_faiss(self, "add_with_ids", (x, ids), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     labels = call.input(ids, "ids", (vectors.shape[0],), "int64")
@@ -96,12 +100,12 @@ def replacement_add_with_ids(self, x, ids, *, cast=False):
     )
 
 
-def replacement_train(self, x, *, cast=False):
+def replacement_train(self, x, *, cast=False, **later):
     """Train the index. A flat one needs none; the array is checked.
 
     Parameters
     ----------
-    x, cast
+    x, cast, **later
         As `add`.
 
     Raises
@@ -109,21 +113,21 @@ def replacement_train(self, x, *, cast=False):
     InvalidArray, RuntimeError
         As `add`.
     """
-    if is_plain(x, (None, self.d)):
-        return stock_method(self, "train")(self, x)
+    if later or is_plain(x, (None, self.d)):
+        return _by_faiss(self, "train", (x,), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.train_c(vectors.shape[0], vectors.pointer))
 
 
 def replacement_search(
-    self, x, k, *, params=None, D=None, I=None, cast=False
+    self, x, k, *, params=None, D=None, I=None, cast=False, **later
 ):
     """Find the k nearest stored vectors of each query.
 
     Parameters
     ----------
-    x, cast
+    x, cast, **later
         As `add`.
     k : int
         1 to the limit of Faiss' selection (2048; 2047 in Faiss 1.7.3).
@@ -160,6 +164,10 @@ def replacement_search(
     come after it. The arrays are kept until the work is done.
     """
     k = count(k)
+    if later:
+        return _by_faiss(
+            self, "search", (x, k), {"D": D, "I": I, **given(params), **later}
+        )
     if is_plain(x, (None, self.d)):
         if D is None and I is None and isinstance(self, _OURS):
             return _search_packed(self, x, k, params)
@@ -271,6 +279,15 @@ def labels_fit_int32(index: Any) -> bool:
     """Whether all labels of an index do: those of flat ones are positions, and
     others hold ids of the caller's."""
     return isinstance(index, _OURS) and index.ntotal < 2**31
+
+
+def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
+    """What Faiss' own method does with NumPy arrays."""
+    arrays = (*args, *options.values())
+    if options and any(map(is_on_gpu, arrays)):
+        names = ", ".join(sorted(options.keys() - {"D", "I"}))
+        raise InvalidArray(f"{names}: for NumPy arrays alone")
+    return stock_method(index, name)(index, *args, **options)
 
 
 def stock_method(index: Any, name: str) -> Any:

@@ -263,3 +263,24 @@ def test_an_array_that_dies_at_once_is_kept_until_it_was_read(
     simulator.synchronize()
     in_flight.let_go()
     assert freed
+
+
+def test_what_later_versions_of_faiss_take_goes_to_faiss(
+    faiss_ext, resources, base, queries, gpu_array
+):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    cases = (
+        ("add", (base,)), ("train", (base,)), ("search", (queries, K)),
+    )
+    for name, arguments in cases:
+        method = getattr(index, name)
+        with pytest.raises(TypeError, match="no_such_option"):
+            method(*arguments, no_such_option=1)
+        with pytest.raises(faiss_ext.InvalidArray, match="numeric_type.*: for NumPy"):
+            method(gpu_array(arguments[0]), *arguments[1:], numeric_type=0)
+        if hasattr(faiss_ext, "Float32"):
+            method(*arguments, numeric_type=faiss_ext.Float32)
+    if hasattr(faiss_ext, "Float32"):
+        assert index.ntotal == len(base)
+        found = index.search(queries, K, numeric_type=faiss_ext.Float32)
+        np.testing.assert_array_equal(found, index.search(queries, K))

@@ -163,6 +163,15 @@ def test_other_classes_take_them_too(faiss_ext, base, queries, kind):
     assert selector.is_member(4) and not selector.is_member(3)
 
 
+def test_methods_of_the_same_name_that_take_no_vectors(faiss_ext):
+    table = faiss_ext.MapLong2Long()
+    keys, values = np.array([5, 7]), np.array([50, 70])
+    table.add(keys, values)
+    assert table.search_multiple(HostTensor(np.array([7, 5, 6]))).tolist() == [70, 50, -1]
+    table.add(HostTensor(keys + 10), values)
+    assert table.search_multiple(np.array([15])).tolist() == [50]
+
+
 @pytest.mark.parametrize("kind", ["list", "memoryview", "dlpack"])
 def test_functions_take_them_too(faiss_ext, base, queries, kind):
     make = HOST[kind]
