@@ -13,7 +13,7 @@ import numpy as np
 from . import swigfaiss_ext as native
 from .arrays import is_numpy, is_on_gpu
 from .calls import Call
-from .errors import InvalidArray
+from .errors import InvalidArray, check_shape
 from .index_methods import count
 
 # Taken now: `in_place` may put ours in their place.
@@ -89,6 +89,8 @@ def knn_gpu(
             raise InvalidArray(f"{', '.join(limits)}: for NumPy arrays alone")
         if device != -1:
             limits["device"] = device
+        _check_vectors(xq, xb)
+        _check_outputs((len(xq), k), D=D, I=I)
         return _stock_knn_gpu(res, xq, xb, k, D, I, metric, **limits)
     k = count(k)
     search = _BruteForce(res, xq, xb, metric, device, cast)
@@ -133,6 +135,8 @@ def pairwise_distance_gpu(
         As `knn_gpu`, whose notes hold too.
     """
     if device == -1 and is_numpy(xq, xb, D):
+        _check_vectors(xq, xb)
+        _check_outputs((len(xq), len(xb)), D=D)
         return _stock_pairwise_distance_gpu(res, xq, xb, D, metric)
     search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], search.vectors.shape[0])
@@ -141,6 +145,19 @@ def pairwise_distance_gpu(
     )
     search.run(-1, distances)
     return distances.array
+
+
+def _check_vectors(xq, xb):
+    """Refuse NumPy arrays of which Faiss would only assert that they fit."""
+    check_shape("xq", np.shape(xq), (None, None))
+    check_shape("xb", np.shape(xb), (None, xq.shape[1]))
+
+
+def _check_outputs(shape, **outputs):
+    """The same for outputs; None is one that Faiss makes."""
+    for name, output in outputs.items():
+        if output is not None:
+            check_shape(name, output.shape, shape)
 
 
 class _BruteForce:

@@ -87,6 +87,8 @@ def pinned_empty(shape, dtype="float32"):
 
     Raises
     ------
+    ValueError
+        If the shape or the dtype has no such array.
     MemoryError
         If the bound of the pool (``FAISS_EXT_PINNED_BYTES``, by default 1 GiB)
         does not allow it.
@@ -102,6 +104,8 @@ def pinned_empty(shape, dtype="float32"):
     if dtype.hasobject:
         raise ValueError(f"dtype {dtype} holds Python objects")
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if any(extent < 0 for extent in shape):
+        raise ValueError(f"shape {shape} has a negative extent")
     nbytes = math.prod(int(extent) for extent in shape) * dtype.itemsize
     if nbytes == 0:
         return np.empty(shape, dtype)

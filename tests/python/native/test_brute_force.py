@@ -195,3 +195,18 @@ def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_ar
             faiss_ext.knn_gpu(resources, *bad(), K)
     with pytest.raises(faiss_ext.InvalidArray, match="k: 0"):
         faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb), 0)
+
+
+def test_numpy_shapes_that_do_not_fit_are_refused_by_name(faiss_ext, resources, xq, xb):
+    narrow = xb[:, :3].copy()
+    for call in (
+        lambda: faiss_ext.knn_gpu(resources, xq, narrow, K),
+        lambda: faiss_ext.pairwise_distance_gpu(resources, xq, narrow),
+    ):
+        with pytest.raises(faiss_ext.InvalidArray, match=r"xb: shape \(200, 3\)"):
+            call()
+    with pytest.raises(faiss_ext.InvalidArray, match="I: shape"):
+        faiss_ext.knn_gpu(resources, xq, xb, K, I=np.empty((NQ, K + 1), "int64"))
+    with pytest.raises(faiss_ext.InvalidArray, match="D: shape"):
+        faiss_ext.pairwise_distance_gpu(
+            resources, xq, xb, D=np.empty((NQ, NB - 1), "float32"))

@@ -160,3 +160,8 @@ def test_blocks_alive_at_exit_do_no_harm():
         capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_negative_extent_is_refused(faiss_ext):
+    with pytest.raises(ValueError, match=r"shape \(-2, 3\)"):
+        faiss_ext.pinned_empty((-2, 3))
