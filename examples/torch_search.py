@@ -5,7 +5,7 @@
 
 The tensors stay on the GPU, and so do the results. Faiss works in the current
 stream, and its storage and scratch come from PyTorch's caching allocator: where
-Faiss' own resources reserve 1.5 GiB, these hold what is in use.
+Faiss' own resources reserve up to 1.5 GiB, these hold what is in use.
 """
 
 import sys

@@ -16,10 +16,10 @@ class PooledGpuResources(native.PooledGpuResources):
     It goes wherever Faiss' resources go (indexes, `index_cpu_to_gpu`,
     `knn_gpu`). What indexes store, scratch and everything else is asked of the
     pool and given back to it. Nothing is held back, where Faiss' own resources
-    hold 1.5 GiB of scratch on each GPU; the blocks that an index keeps for the
-    tiles of its next search go with the index. Streams and pinned memory are
-    Faiss' own, and so is managed memory. For the pools of PyTorch, CuPy and
-    RMM, see ``faiss_ext.contrib``.
+    hold up to 1.5 GiB of scratch on each GPU; the blocks that an index keeps
+    for the tiles of its next search go with the index. Streams and pinned
+    memory are Faiss' own, and so is managed memory. For the pools of PyTorch,
+    CuPy and RMM, see ``faiss_ext.contrib``.
 
     Parameters
     ----------
