@@ -37,4 +37,6 @@ def check_shape(name: str, found: tuple, wanted: tuple) -> None:
         want is not None and want != have for want, have in zip(wanted, found)
     ):
         text = ", ".join("n" if want is None else str(want) for want in wanted)
+        if len(wanted) == 1:
+            text += ","
         raise InvalidArray(f"{name}: shape {found}; needed ({text})")

@@ -284,3 +284,10 @@ def test_what_later_versions_of_faiss_take_goes_to_faiss(
         assert index.ntotal == len(base)
         found = index.search(queries, K, numeric_type=faiss_ext.Float32)
         np.testing.assert_array_equal(found, index.search(queries, K))
+
+
+def test_a_needed_shape_of_one_extent_is_written_like_a_tuple(faiss_ext, resources):
+    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    index.add(np.ones((1, 8), "float32"))
+    with pytest.raises(faiss_ext.InvalidArray, match=r"shape \(3,\); needed \(8,\)"):
+        index.compute_residual(np.ones(3, "float32"), key=0)
