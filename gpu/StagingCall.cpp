@@ -217,9 +217,9 @@ void StagingPipeline::Call::cutInHalf() {
 }
 
 /// Device memory for the tiles, of which two at least are to be under way at
-/// once. Where it is short, the tiles become smaller, down to a size below
-/// which they are better done one after another in Faiss' temporary memory,
-/// which is set aside already.
+/// once. Where it is short, the tiles become smaller, down to one row or a size
+/// below which they are better done one after another in Faiss' temporary
+/// memory, which is set aside already.
 void StagingPipeline::Call::reserveBlocks() {
     while (true) {
         layOut(plan_.tileRows);
@@ -232,7 +232,8 @@ void StagingPipeline::Call::reserveBlocks() {
             return;
         }
         pipe_.freeBlocks(0);
-        if (std::max(in, out) <= tuning::kSmallestTileBytes) {
+        if (plan_.tileRows == 1 ||
+            std::max(in, out) <= tuning::kSmallestTileBytes) {
             break;
         }
         cutInHalf();
