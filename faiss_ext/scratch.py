@@ -20,7 +20,8 @@ KEPT = 256 << 20
 
 
 class Scratch:
-    """Pieces of GPU memory that calls of one stream lend one after another.
+    """Pieces of GPU memory that calls of one stream lend one after another, on
+    each GPU.
 
     Where the resources have their memory from a pool of the caller's
     (`PooledGpuResources`), nothing is kept: that pool does the same.
@@ -38,7 +39,11 @@ class Scratch:
         use in the order of its stream. New memory is taken only where no idle
         piece is large enough."""
         with self._lock:
-            fitting = [b for b in self._idle if b.bytes() >= size]
+            # Resources, for `knn_gpu`, have a stream on each GPU.
+            fitting = [
+                b for b in self._idle
+                if b.bytes() >= size and b.device() == call.device
+            ]
             if fitting:
                 piece = min(fitting, key=lambda b: b.bytes())
                 self._idle.remove(piece)
