@@ -84,6 +84,10 @@ def takes_any_host_array(
     function = current()
     signature = inspect.signature(function)
     outputs = _OUTPUTS.get(name, {})
+    first_output = min(
+        (i for i, p in enumerate(signature.parameters) if p in outputs),
+        default=len(signature.parameters),
+    )
     takes_cast = method and name in _WITH_CAST
 
     @functools.wraps(function)
@@ -93,7 +97,11 @@ def takes_any_host_array(
         if current() is not function:
             return current()(*args, **options)
         given: dict[int, Any] = {}
-        if not _is_ready(name, args, options):
+        if (
+            len(args) > first_output
+            or not outputs.keys().isdisjoint(options)
+            or not _is_ready(name, args, options)
+        ):
             bound = signature.bind(*args, **options)
             subject = args[0] if method else None
             given = _prepare(
@@ -150,13 +158,12 @@ def _prepare(
 
 
 def _is_ready(name: str, args: tuple, options: dict) -> bool:
-    """Whether Faiss takes these as they are. (NumPy arrays are looked at where
-    they may be outputs.)"""
+    """Whether Faiss takes these, which are no outputs, as they are."""
     if name in _OF_MATRICES and not (
         len(args) > 1 and type(args[1]) is np.ndarray
     ):
         return False
-    return not options.keys() & {"D", "I", "R", "x", "labels", "codes"} and all(
+    return all(
         type(value) in (int, float, bool, type(None))
         or (type(value) is np.ndarray and value.ndim == 2)
         or hasattr(value, "this")

@@ -8,6 +8,7 @@ one of ours too (`returns_ours`); an index that another one holds
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 from collections.abc import Callable
@@ -26,7 +27,8 @@ _MAKERS = (
     "extract_index_ivf", "index_binary_cpu_to_gpu",
     "index_binary_cpu_to_gpu_multiple", "index_binary_factory",
     "index_binary_gpu_to_cpu", "index_factory", "index_gpu_to_cpu",
-    "read_VectorTransform", "read_index", "read_index_binary",
+    "read_ProductQuantizer", "read_VectorTransform", "read_index",
+    "read_index_binary",
     "try_extract_index_ivf",
 )
 #: Functions of Faiss that take arrays; for those that exist on the GPU too, its
@@ -48,9 +50,12 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
-class _StandsFor(type):
+
+
+class _StandsFor(abc.ABCMeta):
     """The class of our classes: an object of Faiss' class counts as one of
-    ours, as where no class of ours is."""
+    ours, as where no class of ours is. (Of `ABCMeta`, so that a user's class may
+    derive from one of ours and from an abstract one.)"""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         stock = vars(cls).get("_faiss_class")

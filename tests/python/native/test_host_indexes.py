@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import array
 import inspect
 
@@ -234,6 +235,26 @@ def test_outputs_that_cannot_take_results_are_refused(
         index.search(queries, K, I=output())
 
 
+def test_read_only_outputs_are_refused_by_position_too(
+    faiss_ext, index, queries, base
+):
+    def read_only(shape, dtype="float32"):
+        made = np.zeros(shape, dtype)
+        made.flags.writeable = False
+        return made
+
+    codes = index.sa_encode(base)
+    for name, call, output in (
+        ("x", lambda x: index.reconstruct_n(0, 5, x), read_only((5, DIMS))),
+        ("labels", lambda x: index.assign(queries, K, x), read_only((N, K), "int64")),
+        ("x", lambda x: index.sa_decode(codes, x), read_only(base.shape)),
+        ("x", faiss_ext.normalize_L2, read_only(base.shape)),
+    ):
+        with pytest.raises(faiss_ext.InvalidArray, match=f"^{name}: read-only"):
+            call(output)
+        assert not output.any()
+
+
 def test_what_faiss_asserts_is_said(faiss_ext, index, queries):
     for call, text in (
         (lambda: index.search(queries[:, :4], K), r"x: float32 of shape \(20, 4\)"),
@@ -365,12 +386,24 @@ def test_our_classes_and_faiss_own_count_as_each_other(faiss_ext):
     assert isinstance(Mine(8), Mine) and not isinstance(ours, Mine)
     assert isinstance(Mine(8), stock.IndexFlatL2)
 
+    class Abstract(abc.ABC):
+        pass
+
+    class Both(faiss_ext.IndexFlatL2, Abstract):
+        pass
+
+    assert isinstance(Both(8), Abstract) and isinstance(Both(8), faiss_ext.IndexFlatL2)
+    assert not isinstance(ours, Both)
+
 
 def test_what_functions_return_is_ours(faiss_ext, index, tmp_path):
     file = str(tmp_path / "index")
     faiss_ext.write_index(index, file)
+    quantizer = str(tmp_path / "quantizer")
+    faiss_ext.write_ProductQuantizer(faiss_ext.ProductQuantizer(DIMS, 4, 4), quantizer)
     ivf = faiss_ext.index_factory(DIMS, "PCA8,IVF4,Flat")
     for made in (
+        faiss_ext.read_ProductQuantizer(quantizer),
         faiss_ext.index_factory(DIMS, "Flat"),
         faiss_ext.read_index(file),
         faiss_ext.clone_index(index),
