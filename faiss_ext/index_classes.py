@@ -50,6 +50,8 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
+#: Attributes that Faiss' Python code sets to indexes, by class.
+_HELD = {"Kmeans": ("index",)}
 
 
 class _StandsFor(abc.ABCMeta):
@@ -136,7 +138,26 @@ def _derive(stock: type) -> type:
     _set_host_methods(derived, stock)
     if issubclass(stock, faiss.GpuIndex):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    for name in _HELD.get(stock.__name__, ()):
+        setattr(derived, name, _held(name))
     return derived
+
+
+def _held(name: str) -> property:
+    """An attribute of Faiss' Python code whose value becomes one of ours."""
+
+    def get(self: Any) -> Any:
+        try:
+            return vars(self)[name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
+
+    def put(self: Any, value: Any) -> None:
+        vars(self)[name] = ours(value)
+
+    return property(get, put)
 
 
 def _set_host_methods(the_class: type, stock: type) -> None:

@@ -270,6 +270,16 @@ def test_what_faiss_asserts_is_said(faiss_ext, index, queries):
             index.search(x, K)
 
 
+def test_the_index_of_a_clustering_takes_them_too(faiss_ext, base, queries):
+    means = faiss_ext.Kmeans(DIMS, 5, niter=2, seed=1)
+    assert not hasattr(means, "index")
+    means.train(base)
+    assert type(means.index) is faiss_ext.IndexFlatL2
+    np.testing.assert_array_equal(
+        means.index.search(HostTensor(queries), 1)[1][:, 0],
+        means.assign(queries)[1])
+
+
 def test_masked_arrays_are_refused(faiss_ext, resources, index, queries):
     masked = np.ma.masked_less(queries, 0)
     gpu = faiss_ext.GpuIndexFlatL2(resources, DIMS)
