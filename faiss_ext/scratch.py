@@ -9,7 +9,6 @@ one before.)
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Any
 
 from . import swigfaiss_ext as native
@@ -64,15 +63,12 @@ class Scratch:
             return True
 
 
-_of_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def scratch_of(owner: Any, resources: Any) -> Scratch:
     """The scratch of an index or a resources object, made when it is first
     asked for; it goes when the Python object does."""
-    with _lock:
-        found = _of_owners.get(owner)
-        if found is None:
-            found = _of_owners[owner] = Scratch(resources)
-        return found
+    attributes = vars(owner)
+    found = attributes.get("_scratch_of_calls")
+    if found is None:
+        # One of several threads' is kept.
+        found = attributes.setdefault("_scratch_of_calls", Scratch(resources))
+    return found
