@@ -103,6 +103,7 @@ def takes_any_host_array(
             or not _is_ready(name, args, options)
         ):
             bound = signature.bind(*args, **options)
+            args = bound.args
             subject = args[0] if method else None
             given = _prepare(
                 bound, name, outputs,

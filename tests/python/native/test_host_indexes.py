@@ -280,6 +280,11 @@ def test_the_index_of_a_clustering_takes_them_too(faiss_ext, base, queries):
         means.assign(queries)[1])
 
 
+def test_every_argument_may_be_named(faiss_ext, index, queries):
+    found = faiss_ext.Index.search(self=index, x=queries, k=K)
+    np.testing.assert_array_equal(found[1], index.search(queries, K)[1])
+
+
 def test_masked_arrays_are_refused(faiss_ext, resources, index, queries):
     masked = np.ma.masked_less(queries, 0)
     gpu = faiss_ext.GpuIndexFlatL2(resources, DIMS)
