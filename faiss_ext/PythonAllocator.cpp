@@ -30,14 +30,16 @@ int raiseNow(void* exception) {
 
 /// The interpreter's lock, and a thread on which Python code can be called in
 /// the midst of a C++ call. An exception on its way waits. The garbage
-/// collector does not run: what it destroys may need the lock of other
-/// resources, whose holder may be waiting for ours. What a signal raises is
-/// raised later.
+/// collector does not run while any thread has one of these: what it destroys
+/// may need the lock of other resources, whose holder may be waiting for ours.
+/// What a signal raises is raised later.
 class PythonCall {
    public:
     PythonCall() : state_(PyGILState_Ensure()) {
         PyErr_Fetch(&type_, &value_, &traceback_);
-        collecting_ = PyGC_Disable();
+        if (calls_++ == 0) {
+            collecting_ = PyGC_Disable();
+        }
         // A signal that is there already must not keep the call from being
         // made.
         if (Py_MakePendingCalls() < 0) {
@@ -51,7 +53,7 @@ class PythonCall {
             PyErr_WriteUnraisable(nullptr);
             Py_DECREF(later_);
         }
-        if (collecting_) {
+        if (--calls_ == 0 && collecting_) {
             PyGC_Enable();
         }
         PyErr_Restore(type_, value_, traceback_);
@@ -108,8 +110,12 @@ class PythonCall {
 
     PyGILState_STATE state_;
     PyObject *type_, *value_, *traceback_;
-    int collecting_;
     PyObject* later_ = nullptr;
+
+    // Under the interpreter's lock: how many there are, and whether the
+    // collector was on before the first of them.
+    static inline int calls_ = 0;
+    static inline int collecting_ = 0;
 };
 
 } // namespace

@@ -21,10 +21,14 @@ class CopyTeam::Job {
    public:
     Job(const std::vector<HostCopy>& copies, int threads, size_t chunkBytes)
             : copies_(copies), chunkBytes_(chunkBytes) {
+        size_t bytes = 0;
         for (const HostCopy& copy : copies_) {
             chunks_ += chunksOf(copy);
+            bytes += copy.bytes;
         }
-        threads_ = std::clamp<size_t>(threads, 1, std::max<size_t>(1, chunks_));
+        // By bytes: many small arrays have a chunk each.
+        const size_t useful = std::max<size_t>(1, bytes / chunkBytes_);
+        threads_ = std::clamp<size_t>(threads, 1, useful);
         span_ = (chunks_ + threads_ - 1) / threads_;
     }
 

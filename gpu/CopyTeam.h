@@ -38,8 +38,9 @@ class FAISS_EXT_API CopyTeam {
     /// Makes the copies, and returns when all are made. They are cut where the
     /// address of the destination is a multiple of chunkBytes >= 1, so that no
     /// two threads touch a page first, if that is a multiple of the page size;
-    /// as many threads take part as there are chunks, and `threads` at most,
-    /// the calling one among them. Fewer, if no more can be started.
+    /// as many threads take part as there are chunkBytes in all the copies, and
+    /// `threads` at most, the calling one among them. Fewer, if no more can be
+    /// started.
     ///
     /// Any number of threads may call at once; the team has the greatest
     /// `threads` less one that were ever asked for.

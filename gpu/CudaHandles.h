@@ -25,8 +25,8 @@ class FAISS_EXT_API DeviceGuard {
 };
 
 /// Whether the CUDA context of `stream` is lost, so that every call fails from
-/// now on. Asks twice: an error that goes away is
-/// another one. Does not wait, does not throw.
+/// now on. Asks twice: an error that goes away is another one. Does not wait,
+/// does not throw.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// Waits until `device` has done all work of all streams, or its CUDA context

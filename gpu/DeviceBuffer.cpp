@@ -33,7 +33,8 @@ DeviceBuffer::DeviceBuffer(
 
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<std::recursive_mutex> guard(*lock_);
-    if (!contextLost(resources_->getDefaultStream(device_))) {
+    // As in ~StagingPipeline.
+    if (!contextLost(resources_->getAsyncCopyStream(device_))) {
         if (lent_) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);

@@ -40,7 +40,8 @@ class FAISS_EXT_API DeviceBuffer {
         return device_;
     }
     /// The stream that the content is ordered on: the resources' default one
-    /// when the buffer was made. It lives as long as this buffer.
+    /// when the buffer was made. Faiss' own lives as long as this buffer; one
+    /// of the caller's must be there still when the content is copied.
     cudaStream_t stream() const noexcept {
         return stream_;
     }

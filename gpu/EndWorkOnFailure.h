@@ -14,7 +14,7 @@ namespace gpu {
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
-/// buffers return to the pool. This is the one place that synchronises streams.
+/// buffers are lent again. The one place where a search synchronises streams.
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own

@@ -81,9 +81,10 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
             devices.push_back(device);
             waitForDevice(device);
             // Of whoever used the resources without owning them.
+            KeepDevice current;
+            FAISS_EXT_CUDA_NOTHROW(cudaSetDevice(device));
             for (const auto& [memory, block] : gpu.blocks) {
-                impl->allocator_->deallocate(
-                        memory, block.bytes, device, block.stream);
+                impl->giveBack(memory, block, device);
             }
         }
         impl->gpus_.clear();

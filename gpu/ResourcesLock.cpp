@@ -23,10 +23,14 @@ std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
 
     // Uses are counted under the registry's lock, so that who makes a lock anew
     // comes after all who held the one before.
-    std::lock_guard<std::mutex> guard(registryLock);
-    Common& common = registry[resources];
-    ++common.uses;
-    return {&common, [resources](Common* used) {
+    Common* common;
+    {
+        std::lock_guard<std::mutex> guard(registryLock);
+        common = &registry[resources];
+        ++common->uses;
+    }
+    // Where there is no memory for the pointer, this calls the deleter.
+    return {common, [resources](Common* used) {
                 std::lock_guard<std::mutex> guard(registryLock);
                 if (--used->uses == 0) {
                     registry.erase(resources);

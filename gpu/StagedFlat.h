@@ -23,8 +23,9 @@ class StagedFlat : public Staged<Base> {
     ~StagedFlat() override {
         std::lock_guard<std::recursive_mutex> guard(*this->lock_);
         this->pipeline_.reset();
-        // Asked after the last CUDA call of ours.
-        if (contextLost(this->defaultStream())) {
+        // Asked after the last CUDA call of ours; as in ~StagingPipeline.
+        if (contextLost(this->resources_->getAsyncCopyStream(
+                    this->config_.device))) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
             this->data_.release();

@@ -217,9 +217,9 @@ void StagingPipeline::Call::cutInHalf() {
 }
 
 /// Device memory for the tiles, of which two at least are to be under way at
-/// once. Where it is short, the tiles become smaller, down to a size below
-/// which they are better done one after another in Faiss' temporary memory,
-/// which is set aside already.
+/// once. Where it is short, the tiles become smaller, down to one row or a size
+/// below which they are better done one after another in Faiss' temporary
+/// memory, which is set aside already.
 void StagingPipeline::Call::reserveBlocks() {
     while (true) {
         layOut(plan_.tileRows);
@@ -232,7 +232,8 @@ void StagingPipeline::Call::reserveBlocks() {
             return;
         }
         pipe_.freeBlocks(0);
-        if (std::max(in, out) <= tuning::kSmallestTileBytes) {
+        if (plan_.tileRows == 1 ||
+            std::max(in, out) <= tuning::kSmallestTileBytes) {
             break;
         }
         cutInHalf();
@@ -355,11 +356,14 @@ void StagingPipeline::Call::copyOnDevice(
     if (copies.empty()) {
         return;
     }
+    size_t bytes = 0;
+    for (const DeviceCopy& copy : copies) {
+        bytes += copy.bytes;
+    }
     stageOnStream(
-            recorder_,
-            span(stage, laneOf(stream), tile, arrays.stagedRowBytes()),
-            stream,
-            [&] { pipe_.enqueue(copies, stream); });
+            recorder_, span(stage, laneOf(stream), tile, bytes), stream, [&] {
+                pipe_.enqueue(copies, stream);
+            });
 }
 
 /// Does the host's part, between `pinned` and pageable arrays, at once.
@@ -370,7 +374,7 @@ void StagingPipeline::Call::copyOnHost(
     }
     stageOnHost(
             recorder_,
-            span(stage, Lane::CallingThread, tile, arrays.pinnedRowBytes()),
+            span(stage, Lane::CallingThread, tile, arrays.packedBytes()),
             [&] {
                 pipe_.copier_.copy(
                         arrays.hostCopies(plan_.firstRow(tile), pinned));
@@ -388,20 +392,20 @@ void StagingPipeline::Call::enqueueOnHost(
     HostInterval* timed = nullptr;
     if (recorder_) {
         timed = recorder_->onHost(
-                span(stage, laneOf(stream), tile, arrays.pinnedRowBytes()));
+                span(stage, laneOf(stream), tile, arrays.packedBytes()));
     }
     queue.enqueue(
             arrays.hostCopies(plan_.firstRow(tile), pinned), stream, timed);
 }
 
-/// Of the tile laid out last, for the recorder.
+/// For the recorder.
 StageSpan StagingPipeline::Call::span(
-        Stage stage, Lane lane, idx_t tile, size_t rowBytes) const {
+        Stage stage, Lane lane, idx_t tile, size_t bytes) const {
     StageSpan what;
     what.stage = stage;
     what.lane = lane;
     what.tile = tile;
-    what.bytes = rowBytes * rows_;
+    what.bytes = bytes;
     return what;
 }
 

@@ -28,7 +28,9 @@ StagingPipeline::~StagingPipeline() {
     } catch (const std::exception&) {
         // Whether that is the end shows below.
     }
-    if (contextLost(resources_->getDefaultStream(device_))) {
+    // Of a stream that is Faiss' own: the default one may be a caller's, who
+    // has destroyed it by now.
+    if (contextLost(resources_->getAsyncCopyStream(device_))) {
         keepForEver();
     }
     // Right after the question, before any other CUDA call.

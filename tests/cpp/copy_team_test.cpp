@@ -174,6 +174,8 @@ TEST(CopyTeam, a_small_copy_starts_no_thread) {
     CopyTeam team;
     copyAndCheck(team, {kPage - 1}, 8, 1 << 30, 0);
     copyAndCheck(team, {64 * kPage}, 1, kPage, 0);
+    // The results of one query: small, whatever the number of arrays.
+    copyAndCheck(team, {80, 40, 80, 40}, 8, kPage, 0);
     // Had one of these started threads, there would be more now.
     copyPages(team, 2);
     EXPECT_TRUE(thereAreThreads(1));

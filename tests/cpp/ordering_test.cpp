@@ -1,5 +1,7 @@
 // The ordering contract, line by line, proven by holding streams.
 
+#include <faiss_ext/gpu/DeviceBuffer.h>
+
 #include <atomic>
 #include <thread>
 
@@ -139,6 +141,27 @@ TEST_F(Ordering, a_new_default_stream_is_followed) {
     resources_->revertDefaultStream(0);
     searchAndExpectRight(*index);
     check(cudaStreamDestroy(mine));
+}
+
+TEST_F(Ordering, an_index_may_outlive_the_default_stream_that_was_set) {
+    for (int device : {0, 1}) {
+        const auto before = counts().live_device_bytes;
+        resources_ = std::make_unique<faiss::gpu::StandardGpuResources>();
+        check(cudaSetDevice(device));
+        cudaStream_t mine;
+        check(cudaStreamCreateWithFlags(&mine, cudaStreamNonBlocking));
+        resources_->setDefaultStream(device, mine);
+        check(cudaSetDevice(0));
+        {
+            auto index = makeIndex(9, device);
+            searchAndExpectRight(*index);
+            faiss_ext::gpu::DeviceBuffer buffer(
+                    resources_->getResources(), device, 100);
+            check(cudaStreamDestroy(mine));
+        }
+        resources_.reset();
+        EXPECT_EQ(counts().live_device_bytes, before);
+    }
 }
 
 TEST_F(Ordering, destroying_an_index_waits_for_its_searches) {

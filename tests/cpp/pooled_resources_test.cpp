@@ -449,6 +449,39 @@ TEST_F(PooledResources, the_pool_lives_until_the_last_index_is_gone) {
     pool_ = std::make_shared<CachingPool>();
 }
 
+/// Looks which GPU is current where memory comes back.
+class WatchingPool : public CachingPool {
+   public:
+    void deallocate(
+            void* memory,
+            size_t bytes,
+            int device,
+            cudaStream_t stream) noexcept override {
+        int current = -1;
+        check(cudaGetDevice(&current));
+        EXPECT_EQ(current, device);
+        CachingPool::deallocate(memory, bytes, device, stream);
+    }
+};
+
+TEST_F(PooledResources, what_nobody_gave_back_ends_with_its_gpu_current) {
+    const auto pool = std::make_shared<WatchingPool>();
+    {
+        PooledGpuResources resources(pool);
+        for (int device : {0, 1}) {
+            resources.getResources()->allocMemory(
+                    request(MemorySpace::Device,
+                            4096,
+                            resources.getDefaultStream(device),
+                            device));
+        }
+    }
+    EXPECT_EQ(pool->bytesInUse(), 0u);
+    int current = -1;
+    check(cudaGetDevice(&current));
+    EXPECT_EQ(current, 0);
+}
+
 TEST_F(PooledResources, end_after_the_work_of_their_streams) {
     // Their handles may be given to new streams, to which the pool would lend
     // what they gave back. (Freeing pinned memory waits, too.)

@@ -216,6 +216,29 @@ TEST_F(ScarceGpuMemory, no_memory_at_all_is_said_and_survived) {
     }
 }
 
+TEST_F(ScarceGpuMemory, a_row_larger_than_the_smallest_tile_is_a_tile) {
+    constexpr int kManyDims = 300000; // 1.2 MB a row
+    constexpr int64_t kRows = 12;
+    const auto vectors = randomVectors(kRows, kManyDims, 3);
+    StagedConfig config;
+    config.oneTileBytes = config.tileBytes = 4 * MiB;
+    GpuIndexFlatL2 index(
+            &resources_, kManyDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index.add(kRows, vectors.data());
+    std::vector<float> found(vectors.size());
+    leave(0);
+    index.reconstruct_n(0, kRows, found.data());
+    EXPECT_TRUE(found == vectors);
+    // Nor in Faiss' temporary memory.
+    resources_.noTempMemory();
+    leave(0);
+    EXPECT_THROW(
+            index.reconstruct_n(0, kRows, found.data()), faiss::FaissException);
+    leaveEnough();
+    index.reconstruct_n(0, kRows, found.data());
+    EXPECT_TRUE(found == vectors);
+}
+
 TEST_F(ScarceGpuMemory, one_allocation_that_fails_is_evaded) {
     for (uint64_t nth = 1; nth <= 7; ++nth) {
         SCOPED_TRACE(nth);

@@ -152,6 +152,26 @@ TEST_F(Profile, has_only_the_stages_that_the_placement_needs) {
     }
 }
 
+TEST_F(Profile, counts_no_bytes_that_the_kernels_wrote_to_the_host) {
+    StagedConfig config;
+    config.mappedBytes = 1 << 20;
+    GpuIndexFlatL2 index(
+            &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index.add(400, base_.data());
+    // Managed memory is copied to in any case.
+    Array<float> distances(Memory::Managed, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Pinned, kQueries * kNearest);
+    const auto found = index.profile_search(
+            kQueries,
+            queries_.data(),
+            kNearest,
+            distances.data(),
+            labels.data());
+    EXPECT_EQ(
+            find(found, Stage::CopyBack, 0).bytes,
+            kQueries * kNearest * sizeof(float));
+}
+
 TEST_F(Profile, of_results_on_the_gpu_waits_for_them) {
     for (int64_t tileRows : {0, 9}) {
         auto index = makeIndex(tileRows);

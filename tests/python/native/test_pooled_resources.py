@@ -422,6 +422,37 @@ def test_the_garbage_collector_waits(faiss_ext, pool, vectors, queries):
         gc.enable()
 
 
+def test_the_garbage_collector_waits_for_all_threads(faiss_ext, pool, vectors):
+    first_in, second_in, first_done = (threading.Event() for _ in range(3))
+    collecting = []
+
+    def give_first(*arguments):
+        first_in.set()
+        assert second_in.wait(60)
+        return pool.give(*arguments)
+
+    def give_second(*arguments):
+        second_in.set()
+        assert first_done.wait(60)
+        collecting.append(gc.isenabled())
+        return pool.give(*arguments)
+
+    def add(give):
+        resources = faiss_ext.PooledGpuResources(give, pool.take_back)
+        faiss_ext.GpuIndexFlatL2(resources, DIMS).add(vectors(200, DIMS, 1))
+
+    first = threading.Thread(target=add, args=(give_first,))
+    second = threading.Thread(target=add, args=(give_second,))
+    first.start()
+    assert first_in.wait(60)
+    second.start()
+    first.join(60)
+    first_done.set()
+    second.join(60)
+    assert collecting and not any(collecting)
+    assert gc.isenabled()
+
+
 @pytest.mark.parametrize("where", ["give", "take_back"])
 def test_a_signal_is_raised_after_the_call(
     faiss_ext, pool, vectors, queries, expected, where
