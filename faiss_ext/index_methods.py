@@ -291,7 +291,7 @@ def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
     """What Faiss' own method does with NumPy arrays."""
     arrays = (*args, *options.values())
     if options and any(map(is_on_gpu, arrays)):
-        names = ", ".join(sorted(options.keys() - {"D", "I"}))
+        names = ", ".join(sorted(options.keys() - {"D", "I", "params"}))
         raise InvalidArray(f"{names}: for NumPy arrays alone")
     return stock_method(index, name)(index, *args, **options)
 
