@@ -84,10 +84,11 @@ def takes_any_host_array(
     function = current()
     signature = inspect.signature(function)
     outputs = _OUTPUTS.get(name, {})
-    first_output = min(
-        (i for i, p in enumerate(signature.parameters) if p in outputs),
-        default=len(signature.parameters),
-    )
+    places = [
+        (place, parameter, np.dtype(outputs[parameter]))
+        for place, parameter in enumerate(signature.parameters)
+        if parameter in outputs
+    ]
     takes_cast = method and name in _WITH_CAST
 
     @functools.wraps(function)
@@ -97,10 +98,9 @@ def takes_any_host_array(
         if current() is not function:
             return current()(*args, **options)
         given: dict[int, Any] = {}
-        if (
-            len(args) > first_output
-            or not outputs.keys().isdisjoint(options)
-            or not _is_ready(name, args, options)
+        if not (
+            _is_ready(name, args, options)
+            and _are_outputs_ready(places, args, options)
         ):
             bound = signature.bind(*args, **options)
             args = bound.args
@@ -159,7 +159,7 @@ def _prepare(
 
 
 def _is_ready(name: str, args: tuple, options: dict) -> bool:
-    """Whether Faiss takes these, which are no outputs, as they are."""
+    """Whether Faiss takes these as they are, where they are inputs."""
     if name in _OF_MATRICES and not (
         len(args) > 1 and type(args[1]) is np.ndarray
     ):
@@ -170,6 +170,22 @@ def _is_ready(name: str, args: tuple, options: dict) -> bool:
         or hasattr(value, "this")
         for value in (*args, *options.values())
     )
+
+
+def _are_outputs_ready(
+    places: list[tuple[int, str, np.dtype]], args: tuple, options: dict
+) -> bool:
+    """Whether those that are given are what Faiss writes to as it is."""
+    for place, parameter, dtype in places:
+        value = args[place] if place < len(args) else options.get(parameter)
+        # `is`: C has two types of 64 bits, which NumPy takes for equal.
+        if value is not None and not (
+            type(value) is np.ndarray
+            and value.dtype is dtype
+            and value.flags.carray
+        ):
+            return False
+    return True
 
 
 def as_host_array(

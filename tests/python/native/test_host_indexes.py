@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dlpack_capsules import CPU, INT64, Loan
 
-from faiss_ext import index_classes
+from faiss_ext import host_methods, index_classes
 
 DIMS, NB, N, K = 16, 700, 20, 4
 
@@ -278,6 +278,19 @@ def test_the_index_of_a_clustering_takes_them_too(faiss_ext, base, queries):
     np.testing.assert_array_equal(
         means.index.search(HostTensor(queries), 1)[1][:, 0],
         means.assign(queries)[1])
+
+
+def test_arrays_as_faiss_wants_them_go_to_it_at_once(index, queries, monkeypatch):
+    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
+
+    def fail(*args):
+        raise AssertionError("looked at one by one")
+
+    monkeypatch.setattr(host_methods, "as_host_array", fail)
+    found = index.search(queries, K, D=D, I=I)
+    assert found[0] is D and found[1] is I and D.any()
+    labels = np.zeros((N, K), "int64")
+    assert index.assign(queries, K, labels) is labels and (labels == I).all()
 
 
 def test_every_argument_may_be_named(faiss_ext, index, queries):
