@@ -68,11 +68,6 @@ def attribute(array: Any, name: str) -> Any:
         return None
 
 
-def is_numpy(*arrays: Any) -> bool:
-    """Whether all that is given (is not None) are NumPy arrays."""
-    return all(a is None or isinstance(a, np.ndarray) for a in arrays)
-
-
 def array_view(
     array: Any, name: str, stream: int, *, writable: bool = False
 ) -> ArrayView:

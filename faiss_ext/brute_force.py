@@ -10,8 +10,9 @@ from typing import Any
 import faiss
 import numpy as np
 
+from . import dlpack, gpu_memory
 from . import swigfaiss_ext as native
-from .arrays import is_numpy, is_on_gpu
+from .arrays import array_view, is_on_gpu
 from .calls import Call
 from .errors import InvalidArray, check_shape
 from .index_methods import count
@@ -28,6 +29,9 @@ _LABEL_TYPES = {
     "int64": faiss.IndicesDataType_I64,
     "int32": faiss.IndicesDataType_I32,
 }
+#: GPU_MAX_SELECTION_K of Faiss, which only asserts it here: a larger k would end
+#: the process.
+_LARGEST_K = 2048
 
 
 def knn_gpu(
@@ -52,6 +56,7 @@ def knn_gpu(
         Both float32, or both float16 on the GPU. Row- or column-major; others
         are converted on the GPU, as by the indexes.
     k : int
+        1 to 2048.
     D, I : array, optional
         Outputs of shape (nq, k), float32 and int64 or int32, C-contiguous, in
         host or GPU memory.
@@ -84,15 +89,21 @@ def knn_gpu(
     arrays' streams hold, and these come after it. The host waits only for
     outputs in its memory.
     """
-    if limits or (device == -1 and is_numpy(xq, xb, D, I)):
-        if not is_numpy(xq, xb, D, I):
-            raise InvalidArray(f"{', '.join(limits)}: for NumPy arrays alone")
+    k = count(k)
+    if k > _LARGEST_K and not limits.get("use_cuvs"):
+        raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
+    plain = _are_plain((xq, xb), (D, I))
+    if limits and not plain:
+        raise InvalidArray(
+            f"{', '.join(limits)}: for NumPy arrays alone, unmasked, and outputs "
+            "that are C-contiguous and writable"
+        )
+    if limits or (device == -1 and plain):
         if device != -1:
             limits["device"] = device
         _check_vectors(xq, xb)
         _check_outputs((len(xq), k), D=D, I=I)
         return _stock_knn_gpu(res, xq, xb, k, D, I, metric, **limits)
-    k = count(k)
     search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], k)
     distances = search.call.output(
@@ -134,7 +145,7 @@ def pairwise_distance_gpu(
     InvalidArray, RuntimeError
         As `knn_gpu`, whose notes hold too.
     """
-    if device == -1 and is_numpy(xq, xb, D):
+    if device == -1 and _are_plain((xq, xb), (D,)):
         _check_vectors(xq, xb)
         _check_outputs((len(xq), len(xb)), D=D)
         return _stock_pairwise_distance_gpu(res, xq, xb, D, metric)
@@ -166,7 +177,7 @@ class _BruteForce:
     def __init__(self, res, xq, xb, metric, device, cast):
         self.provider, self.metric, self.cast = res, metric, cast
         if device == -1:
-            device = _gpu_of(xq, xb)
+            device = _gpu_of(xq=xq, xb=xb)
         self.device = device
         resources = res.getResources()
         self.call = Call(
@@ -218,21 +229,26 @@ class _BruteForce:
         return made
 
 
-def _gpu_of(*arrays):
+def _are_plain(inputs, outputs):
+    """Whether all are NumPy's, and as Faiss' own functions want them."""
+    return all(type(x) is np.ndarray for x in inputs) and all(
+        x is None or (type(x) is np.ndarray and x.flags.carray)
+        for x in outputs
+    )
+
+
+def _gpu_of(**arrays):
     """The GPU that the first of `arrays` in GPU memory lies on, as it says or as
     the runtime does; the current one if none does."""
-    for array in arrays:
+    for name, array in arrays.items():
         if is_on_gpu(array):
-            device = _device_of(array)
+            device = _device_of(array, name)
             if device >= 0:
                 return device
     return native.current_device_c()
 
 
-def _device_of(array):
-    from . import dlpack, gpu_memory
-    from .arrays import array_view
-
+def _device_of(array, name):
     if dlpack.is_offered(array):
-        return dlpack.device_of(array, "xq")[1]
-    return gpu_memory.locate(array_view(array, "xq", -1), "xq").device
+        return dlpack.device_of(array, name)[1]
+    return gpu_memory.locate(array_view(array, name, -1), name).device

@@ -182,13 +182,13 @@ class Call:
         if self._stock:
             with locked(self._resources):
                 work()
+            if not all(view.on_gpu for view in self._views()):
+                native.wait_for_work_c(self.stream, self.device)
         else:
             work()
         for operand in self._outputs:
             if operand.finish:
                 operand.finish(self, operand.address)
-        if self._stock and not all(view.on_gpu for view in self._views()):
-            native.wait_for_work_c(self.stream, self.device)
 
     def _hand_on(self, after: set[tuple[int, int]]) -> None:
         """Let streams go on, and keep what was lent until the work is done."""

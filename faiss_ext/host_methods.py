@@ -84,6 +84,11 @@ def takes_any_host_array(
     function = current()
     signature = inspect.signature(function)
     outputs = _OUTPUTS.get(name, {})
+    places = [
+        (place, parameter, np.dtype(outputs[parameter]))
+        for place, parameter in enumerate(signature.parameters)
+        if parameter in outputs
+    ]
     takes_cast = method and name in _WITH_CAST
 
     @functools.wraps(function)
@@ -93,8 +98,12 @@ def takes_any_host_array(
         if current() is not function:
             return current()(*args, **options)
         given: dict[int, Any] = {}
-        if not _is_ready(name, args, options):
+        if not (
+            _is_ready(name, args, options)
+            and _are_outputs_ready(places, args, options)
+        ):
             bound = signature.bind(*args, **options)
+            args = bound.args
             subject = args[0] if method else None
             given = _prepare(
                 bound, name, outputs,
@@ -150,18 +159,33 @@ def _prepare(
 
 
 def _is_ready(name: str, args: tuple, options: dict) -> bool:
-    """Whether Faiss takes these as they are. (NumPy arrays are looked at where
-    they may be outputs.)"""
+    """Whether Faiss takes these as they are, where they are inputs."""
     if name in _OF_MATRICES and not (
         len(args) > 1 and type(args[1]) is np.ndarray
     ):
         return False
-    return not options.keys() & {"D", "I", "R", "x", "labels", "codes"} and all(
+    return all(
         type(value) in (int, float, bool, type(None))
         or (type(value) is np.ndarray and value.ndim == 2)
         or hasattr(value, "this")
         for value in (*args, *options.values())
     )
+
+
+def _are_outputs_ready(
+    places: list[tuple[int, str, np.dtype]], args: tuple, options: dict
+) -> bool:
+    """Whether those that are given are what Faiss writes to as it is."""
+    for place, parameter, dtype in places:
+        value = args[place] if place < len(args) else options.get(parameter)
+        # `is`: C has two types of 64 bits, which NumPy takes for equal.
+        if value is not None and not (
+            type(value) is np.ndarray
+            and value.dtype is dtype
+            and value.flags.carray
+        ):
+            return False
+    return True
 
 
 def as_host_array(

@@ -15,7 +15,9 @@ from typing import Any
 from . import swigfaiss_ext as native
 
 _lock = threading.Lock()
-_kept: collections.deque = collections.deque()
+#: By stream and GPU: what was kept, and the marks behind it, in the order in
+#: which they are reached.
+_kept: dict[tuple[int, int], collections.deque] = {}
 
 
 def keep(stream: int, device: int, owners: list[Any]) -> None:
@@ -23,34 +25,38 @@ def keep(stream: int, device: int, owners: list[Any]) -> None:
     Does not wait."""
     mark = native.mark_work_c(stream, device)
     with _lock:
-        _kept.append((mark, owners))
+        line = _kept.setdefault((stream, device), collections.deque())
+        line.append((mark, owners))
 
 
 def let_go() -> None:
-    """Give up what is no longer in use. Does not wait."""
+    """Give up what is no longer in use. Does not wait, and asks for one mark of
+    a stream more than there are to give up, however many are left."""
     done = []
     with _lock:
-        for _ in range(len(_kept)):
-            mark, owners = _kept.popleft()
-            try:
-                reached = mark.reached()
-            except RuntimeError:
-                # The work failed: nothing uses the arrays any more, and the
-                # call whose work it was tells of the failure.
-                reached = True
-            if reached:
-                done.append(owners)
-            else:
-                _kept.append((mark, owners))
+        for key, line in list(_kept.items()):
+            while line and _is_reached(line[0][0]):
+                done.append(line.popleft())
+            if not line:
+                del _kept[key]
     # Their owners may be code of others, which is not run under the lock.
     done.clear()
+
+
+def _is_reached(mark: Any) -> bool:
+    try:
+        return mark.reached()
+    except RuntimeError:
+        # The work failed: nothing uses the arrays any more, and the call whose
+        # work it was tells of the failure.
+        return True
 
 
 @atexit.register
 def finish() -> None:
     """Wait for all work that something is kept for, and give that up."""
     with _lock:
-        kept = list(_kept)
+        kept = [pair for line in _kept.values() for pair in line]
         _kept.clear()
     for mark, _ in kept:
         try:

@@ -8,6 +8,7 @@ one of ours too (`returns_ours`); an index that another one holds
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 from collections.abc import Callable
@@ -26,7 +27,8 @@ _MAKERS = (
     "extract_index_ivf", "index_binary_cpu_to_gpu",
     "index_binary_cpu_to_gpu_multiple", "index_binary_factory",
     "index_binary_gpu_to_cpu", "index_factory", "index_gpu_to_cpu",
-    "read_VectorTransform", "read_index", "read_index_binary",
+    "read_ProductQuantizer", "read_VectorTransform", "read_index",
+    "read_index_binary",
     "try_extract_index_ivf",
 )
 #: Functions of Faiss that take arrays; for those that exist on the GPU too, its
@@ -48,9 +50,14 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
-class _StandsFor(type):
+#: Attributes that Faiss' Python code sets to indexes, by class.
+_HELD = {"Kmeans": ("index",)}
+
+
+class _StandsFor(abc.ABCMeta):
     """The class of our classes: an object of Faiss' class counts as one of
-    ours, as where no class of ours is."""
+    ours, as where no class of ours is. (Of `ABCMeta`, so that a user's class may
+    derive from one of ours and from an abstract one.)"""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         stock = vars(cls).get("_faiss_class")
@@ -131,7 +138,26 @@ def _derive(stock: type) -> type:
     _set_host_methods(derived, stock)
     if issubclass(stock, faiss.GpuIndex):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    for name in _HELD.get(stock.__name__, ()):
+        setattr(derived, name, _held(name))
     return derived
+
+
+def _held(name: str) -> property:
+    """An attribute of Faiss' Python code whose value becomes one of ours."""
+
+    def get(self: Any) -> Any:
+        try:
+            return vars(self)[name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
+
+    def put(self: Any, value: Any) -> None:
+        vars(self)[name] = ours(value)
+
+    return property(get, put)
 
 
 def _set_host_methods(the_class: type, stock: type) -> None:

@@ -23,6 +23,10 @@ from .calls import Call
 from .errors import InvalidArray
 from .pinned import empty_results
 
+#: More neighbours than any selection gives. For these no results are allocated,
+#: only to be told so by Faiss.
+_TOO_MANY = 1 << 20
+
 _OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
 
@@ -254,6 +258,8 @@ def count(k: Any) -> int:
     k = operator.index(k)
     if k < 1:
         raise InvalidArray(f"k: {k}; 1 or more is needed")
+    if k >= _TOO_MANY:
+        raise InvalidArray(f"k: {k}; Faiss selects far fewer on a GPU")
     return k
 
 
@@ -285,7 +291,7 @@ def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
     """What Faiss' own method does with NumPy arrays."""
     arrays = (*args, *options.values())
     if options and any(map(is_on_gpu, arrays)):
-        names = ", ".join(sorted(options.keys() - {"D", "I"}))
+        names = ", ".join(sorted(options.keys() - {"D", "I", "params"}))
         raise InvalidArray(f"{names}: for NumPy arrays alone")
     return stock_method(index, name)(index, *args, **options)
 

@@ -8,7 +8,9 @@ views on blocks of this pool. A block returns when the last view of it dies.
 from __future__ import annotations
 
 import math
+import operator
 import os
+import sys
 import threading
 
 import numpy as np
@@ -21,6 +23,10 @@ from . import swigfaiss_ext as native
 _DEFAULT_BOUND = 1 << 30
 
 _BOUND_VARIABLE = "FAISS_EXT_PINNED_BYTES"
+
+
+#: More bytes than this no array has.
+_MOST = sys.maxsize
 
 
 class _Block:
@@ -87,8 +93,8 @@ def pinned_empty(shape, dtype="float32"):
 
     Raises
     ------
-    ValueError
-        If the shape or the dtype has no such array.
+    TypeError, ValueError
+        If `shape` is none, or the dtype has Python objects.
     MemoryError
         If the bound of the pool (``FAISS_EXT_PINNED_BYTES``, by default 1 GiB)
         does not allow it.
@@ -103,13 +109,11 @@ def pinned_empty(shape, dtype="float32"):
     dtype = np.dtype(dtype)
     if dtype.hasobject:
         raise ValueError(f"dtype {dtype} holds Python objects")
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if any(extent < 0 for extent in shape):
-        raise ValueError(f"shape {shape} has a negative extent")
-    nbytes = math.prod(int(extent) for extent in shape) * dtype.itemsize
+    shape = _extents(shape)
+    nbytes = math.prod(shape) * dtype.itemsize
     if nbytes == 0:
         return np.empty(shape, dtype)
-    block = _the_pool.block(nbytes)
+    block = _the_pool.block(nbytes) if nbytes <= _MOST else None
     if block is None:
         stats = pinned_pool_stats()
         raise MemoryError(
@@ -118,6 +122,20 @@ def pinned_empty(shape, dtype="float32"):
             f"({_BOUND_VARIABLE})"
         )
     return np.asarray(block).view(dtype).reshape(shape)
+
+
+def _extents(shape):
+    try:
+        extents = tuple(map(operator.index, (
+            (shape,) if isinstance(shape, (int, np.integer)) else shape
+        )))
+    except TypeError:
+        raise TypeError(
+            f"shape is {shape!r}; an int or several are needed"
+        ) from None
+    if any(extent < 0 for extent in extents):
+        raise ValueError(f"shape is {shape!r}; an extent is negative")
+    return extents
 
 
 def pinned_pool_stats():
@@ -149,12 +167,13 @@ def empty_results(n, k):
     -------
     distances, labels : numpy.ndarray
         float32 and int64, shape [n, k]: views on one block, labels first; it is
-        pinned, beyond the bound of the pool ordinary memory.
+        pinned; ordinary memory beyond the bound of the pool, or where CUDA pins
+        no more.
     address : int
         Of the block.
     """
     count = n * k
-    block = _the_pool.block(count * 12) if count else None
+    block = _results_block(count * 12) if count else None
     if block is None:
         both = np.empty(count * 12, "uint8")
         address = both.ctypes.data
@@ -164,3 +183,12 @@ def empty_results(n, k):
     labels = both[: count * 8].view("int64").reshape(n, k)
     distances = both[count * 8 :].view("float32").reshape(n, k)
     return distances, labels, address
+
+
+def _results_block(nbytes):
+    """Pinned memory, or None where there is none."""
+    try:
+        return _the_pool.block(nbytes)
+    except RuntimeError:
+        # Pinned memory is only faster. A GPU that has failed says so again.
+        return None

@@ -9,7 +9,6 @@ one before.)
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Any
 
 from . import swigfaiss_ext as native
@@ -20,7 +19,8 @@ KEPT = 256 << 20
 
 
 class Scratch:
-    """Pieces of GPU memory that calls of one stream lend one after another.
+    """Pieces of GPU memory that calls of one stream lend one after another, on
+    each GPU.
 
     Where the resources have their memory from a pool of the caller's
     (`PooledGpuResources`), nothing is kept: that pool does the same.
@@ -38,7 +38,11 @@ class Scratch:
         use in the order of its stream. New memory is taken only where no idle
         piece is large enough."""
         with self._lock:
-            fitting = [b for b in self._idle if b.bytes() >= size]
+            # Resources, for `knn_gpu`, have a stream on each GPU.
+            fitting = [
+                b for b in self._idle
+                if b.bytes() >= size and b.device() == call.device
+            ]
             if fitting:
                 piece = min(fitting, key=lambda b: b.bytes())
                 self._idle.remove(piece)
@@ -59,15 +63,12 @@ class Scratch:
             return True
 
 
-_of_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def scratch_of(owner: Any, resources: Any) -> Scratch:
     """The scratch of an index or a resources object, made when it is first
     asked for; it goes when the Python object does."""
-    with _lock:
-        found = _of_owners.get(owner)
-        if found is None:
-            found = _of_owners[owner] = Scratch(resources)
-        return found
+    attributes = vars(owner)
+    found = attributes.get("_scratch_of_calls")
+    if found is None:
+        # One of several threads' is kept.
+        found = attributes.setdefault("_scratch_of_calls", Scratch(resources))
+    return found

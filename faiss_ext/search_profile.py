@@ -106,10 +106,8 @@ class SearchProfile:
             for name, seconds in self.busy().items()
             if seconds
         )
-        return (
-            f"SearchProfile({self.seconds * 1e3:.3g} ms, tiles: {self.tiles}; "
-            f"{parts})"
-        )
+        whole = f"{self.seconds * 1e3:.3g} ms, tiles: {self.tiles}"
+        return f"SearchProfile({'; '.join(filter(None, (whole, parts)))})"
 
     def busy(self) -> dict[str, float]:
         """Seconds that each stage was under way, waiting not counted.

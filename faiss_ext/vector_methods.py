@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 
+from .errors import InvalidArray
 from .host_methods import is_pointer
 from .index_methods import (
     call_on,
@@ -112,11 +113,18 @@ def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
 
     Raises
     ------
+    InvalidArray
+        If `n0` lies behind the last vector, or `ni` is negative.
     RuntimeError
         If a vector is out of bounds.
     """
+    n0, ni = operator.index(n0), operator.index(ni)
     if ni == -1:
         ni = self.ntotal - n0
+    if ni < 0:
+        raise InvalidArray(
+            f"n0: {n0}, ni: {ni}; of {self.ntotal} vectors none or more are needed"
+        )
     call = call_on(self)
     out = call.output(x, "x", None, (ni, self.d), "float32")
     call.run(lambda: self.reconstruct_n_c(n0, ni, out.pointer))

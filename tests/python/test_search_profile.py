@@ -114,3 +114,7 @@ def test_an_empty_profile_is_all_zero():
 def test_shows_its_figures():
     assert repr(ONE_TILE).startswith("SearchProfile(2e+04 ms, tiles: 1; ")
     assert "compute 6e+03 ms" in repr(ONE_TILE)
+
+
+def test_what_took_no_time_is_not_shown():
+    assert repr(SearchProfile([], 0.0, 0.0, 0)) == "SearchProfile(0 ms, tiles: 0)"

@@ -265,6 +265,22 @@ def test_an_array_that_dies_at_once_is_kept_until_it_was_read(
     assert freed
 
 
+def test_a_call_asks_for_few_of_the_calls_in_flight(
+    index, queries, gpu_array, simulator
+):
+    x = gpu_array(queries)
+    stream = index.default_stream_c()
+    simulator.hold(stream)
+    kept = [index.search(x, K) for _ in range(30)]
+    simulator.reset_counters()
+    index.search(x, K)
+    asked = simulator.calls("cudaEventQuery")
+    assert asked < 10
+    simulator.release(stream)
+    simulator.synchronize()
+    del kept
+
+
 def test_what_later_versions_of_faiss_take_goes_to_faiss(
     faiss_ext, resources, base, queries, gpu_array
 ):
@@ -278,6 +294,10 @@ def test_what_later_versions_of_faiss_take_goes_to_faiss(
             method(*arguments, no_such_option=1)
         with pytest.raises(faiss_ext.InvalidArray, match="numeric_type.*: for NumPy"):
             method(gpu_array(arguments[0]), *arguments[1:], numeric_type=0)
+        with pytest.raises(faiss_ext.InvalidArray, match="^numeric_type: "):
+            index.search(
+                gpu_array(queries), K, params=faiss_ext.SearchParameters(),
+                numeric_type=0)
         if hasattr(faiss_ext, "Float32"):
             method(*arguments, numeric_type=faiss_ext.Float32)
     if hasattr(faiss_ext, "Float32"):
@@ -291,3 +311,21 @@ def test_a_needed_shape_of_one_extent_is_written_like_a_tuple(faiss_ext, resourc
     index.add(np.ones((1, 8), "float32"))
     with pytest.raises(faiss_ext.InvalidArray, match=r"shape \(3,\); needed \(8,\)"):
         index.compute_residual(np.ones(3, "float32"), key=0)
+
+
+@pytest.mark.parametrize("k", [1 << 20, 10**12, 2**62, 2**70])
+def test_an_impossible_k_is_refused_before_memory_is_asked_for(
+    faiss_ext, index, queries, gpu_array, k
+):
+    for x in (queries, gpu_array(queries)):
+        with pytest.raises(faiss_ext.InvalidArray, match=f"^k: {k}; "):
+            index.search(x, k)
+
+
+def test_rows_that_are_not_there_are_refused(faiss_ext, index):
+    for arguments in ((index.ntotal + 1,), (0, -2)):
+        with pytest.raises(faiss_ext.InvalidArray, match="^n0: .*, ni: -"):
+            index.reconstruct_n(*arguments)
+    # Numbers of NumPy are numbers.
+    np.testing.assert_array_equal(
+        index.reconstruct_n(np.int64(1), np.int32(2)), index.reconstruct_n(1, 2))

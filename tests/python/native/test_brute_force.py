@@ -8,6 +8,8 @@ import faiss as stock
 import numpy as np
 import pytest
 
+from faiss_ext import swigfaiss_ext as native
+
 DIMS, NB, NQ, K = 8, 200, 40, 4
 
 
@@ -163,6 +165,66 @@ def test_the_gpu_that_is_asked_for_does_the_work(
         resources, x, xb, np.zeros((NQ, NB), "float32"), device=1)
     np.testing.assert_array_equal(
         all_distances, ((xq[:, None] - xb[None]) ** 2).sum(axis=2))
+
+
+def test_gpus_do_not_share_the_memory_of_conversions(
+    faiss_ext, xq, xb, gpu_array, simulator
+):
+    expected = stock.knn_gpu(faiss_ext.StandardGpuResources(), xq, xb, K)[1]
+    simulator.library.cuda_sim_set_device_count(2)
+    resources = faiss_ext.StandardGpuResources()
+    arrays = {}
+    for device in (0, 1):
+        assert simulator.library.cudaSetDevice(device) == 0
+        arrays[device] = [gpu_array(a.astype("int8"), stream=1) for a in (
+            xq if device == 0 else xq[::-1], xb)]
+    assert simulator.library.cudaSetDevice(0) == 0
+    stream = native.resources_stream_c(resources.getResources(), 0)
+    simulator.hold(stream)
+    first = faiss_ext.knn_gpu(resources, *arrays[0], K)[1]
+    second = faiss_ext.knn_gpu(resources, *arrays[1], K)[1].copy_to_host()
+    simulator.release(stream)
+    np.testing.assert_array_equal(second, expected[::-1])
+    np.testing.assert_array_equal(first.copy_to_host(), expected)
+
+
+def test_neighbours_beyond_the_limit_of_faiss_are_refused(
+    faiss_ext, resources, xq, xb, gpu_array
+):
+    # Faiss would end the process.
+    for convert in (gpu_array, np.copy):
+        with pytest.raises(faiss_ext.InvalidArray, match="k: 2049; 1 to 2048"):
+            faiss_ext.knn_gpu(resources, convert(xq), convert(xb), 2049)
+    assert faiss_ext.knn_gpu(resources, xq, xb, 2048)[1].shape == (NQ, 2048)
+
+
+def test_numpy_arrays_that_faiss_would_misread_are_refused(
+    faiss_ext, resources, xq, xb
+):
+    masked = np.ma.masked_less(xq, 0)
+    D = np.zeros((NQ, K), "float32")
+    D.flags.writeable = False
+    every = np.zeros((NQ, NB), "float32")
+    every.flags.writeable = False
+    for call, text in (
+        (lambda: faiss_ext.knn_gpu(resources, masked, xb, K), "xq: masked"),
+        (lambda: faiss_ext.knn_gpu(resources, xq, xb, K, D), "D: read-only"),
+        (lambda: faiss_ext.knn_gpu(resources, xq, xb, K, D.T), "D: "),
+        (lambda: faiss_ext.pairwise_distance_gpu(resources, masked, xb), "xq: masked"),
+        (lambda: faiss_ext.pairwise_distance_gpu(resources, xq, xb, every),
+         "D: read-only"),
+    ):
+        with pytest.raises(faiss_ext.InvalidArray, match=text):
+            call()
+    assert not D.any() and not every.any()
+
+
+def test_a_refusal_names_the_array_that_decides_on_the_gpu(
+    faiss_ext, resources, xq, gpu_array, xb
+):
+    lies = gpu_array(xb, data=(16, False))
+    with pytest.raises(faiss_ext.InvalidArray, match="^xb: "):
+        faiss_ext.knn_gpu(resources, xq, lies, K)
 
 
 @pytest.mark.parametrize("kind", ["int8", "float64", "int64"])

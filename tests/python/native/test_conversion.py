@@ -433,3 +433,18 @@ def test_a_launch_that_fails_is_an_error_and_passes(
         index.search(x, K)
     I = index.search(x, K)[1]
     np.testing.assert_array_equal(I.copy_to_host(), expected[1])
+
+
+def test_an_index_may_compare_as_its_user_likes(
+    faiss_ext, resources, vectors, queries, expected, gpu_array
+):
+    class Mine(faiss_ext.GpuIndexFlatL2):
+        def __eq__(self, other):
+            return True
+
+    mine = [Mine(resources, DIMS) for _ in range(2)]
+    mine[0].add(vectors(200, DIMS, 1))
+    I = mine[0].search(gpu_array(queries.astype("float16")), K)[1].copy_to_host()
+    np.testing.assert_array_equal(I, expected[1])
+    assert scratch.scratch_of(mine[0], None) is not scratch.scratch_of(
+        mine[1], resources.getResources())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import array
 import inspect
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from dlpack_capsules import CPU, INT64, Loan
 
-from faiss_ext import index_classes
+from faiss_ext import host_methods, index_classes
 
 DIMS, NB, N, K = 16, 700, 20, 4
 
@@ -234,6 +235,26 @@ def test_outputs_that_cannot_take_results_are_refused(
         index.search(queries, K, I=output())
 
 
+def test_read_only_outputs_are_refused_by_position_too(
+    faiss_ext, index, queries, base
+):
+    def read_only(shape, dtype="float32"):
+        made = np.zeros(shape, dtype)
+        made.flags.writeable = False
+        return made
+
+    codes = index.sa_encode(base)
+    for name, call, output in (
+        ("x", lambda x: index.reconstruct_n(0, 5, x), read_only((5, DIMS))),
+        ("labels", lambda x: index.assign(queries, K, x), read_only((N, K), "int64")),
+        ("x", lambda x: index.sa_decode(codes, x), read_only(base.shape)),
+        ("x", faiss_ext.normalize_L2, read_only(base.shape)),
+    ):
+        with pytest.raises(faiss_ext.InvalidArray, match=f"^{name}: read-only"):
+            call(output)
+        assert not output.any()
+
+
 def test_what_faiss_asserts_is_said(faiss_ext, index, queries):
     for call, text in (
         (lambda: index.search(queries[:, :4], K), r"x: float32 of shape \(20, 4\)"),
@@ -247,6 +268,34 @@ def test_what_faiss_asserts_is_said(faiss_ext, index, queries):
     for x in (queries[0], queries[0].tolist(), HostTensor(queries[0])):
         with pytest.raises(faiss_ext.InvalidArray, match=r"x\[None, :\]"):
             index.search(x, K)
+
+
+def test_the_index_of_a_clustering_takes_them_too(faiss_ext, base, queries):
+    means = faiss_ext.Kmeans(DIMS, 5, niter=2, seed=1)
+    assert not hasattr(means, "index")
+    means.train(base)
+    assert type(means.index) is faiss_ext.IndexFlatL2
+    np.testing.assert_array_equal(
+        means.index.search(HostTensor(queries), 1)[1][:, 0],
+        means.assign(queries)[1])
+
+
+def test_arrays_as_faiss_wants_them_go_to_it_at_once(index, queries, monkeypatch):
+    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
+
+    def fail(*args):
+        raise AssertionError("looked at one by one")
+
+    monkeypatch.setattr(host_methods, "as_host_array", fail)
+    found = index.search(queries, K, D=D, I=I)
+    assert found[0] is D and found[1] is I and D.any()
+    labels = np.zeros((N, K), "int64")
+    assert index.assign(queries, K, labels) is labels and (labels == I).all()
+
+
+def test_every_argument_may_be_named(faiss_ext, index, queries):
+    found = faiss_ext.Index.search(self=index, x=queries, k=K)
+    np.testing.assert_array_equal(found[1], index.search(queries, K)[1])
 
 
 def test_masked_arrays_are_refused(faiss_ext, resources, index, queries):
@@ -365,12 +414,24 @@ def test_our_classes_and_faiss_own_count_as_each_other(faiss_ext):
     assert isinstance(Mine(8), Mine) and not isinstance(ours, Mine)
     assert isinstance(Mine(8), stock.IndexFlatL2)
 
+    class Abstract(abc.ABC):
+        pass
+
+    class Both(faiss_ext.IndexFlatL2, Abstract):
+        pass
+
+    assert isinstance(Both(8), Abstract) and isinstance(Both(8), faiss_ext.IndexFlatL2)
+    assert not isinstance(ours, Both)
+
 
 def test_what_functions_return_is_ours(faiss_ext, index, tmp_path):
     file = str(tmp_path / "index")
     faiss_ext.write_index(index, file)
+    quantizer = str(tmp_path / "quantizer")
+    faiss_ext.write_ProductQuantizer(faiss_ext.ProductQuantizer(DIMS, 4, 4), quantizer)
     ivf = faiss_ext.index_factory(DIMS, "PCA8,IVF4,Flat")
     for made in (
+        faiss_ext.read_ProductQuantizer(quantizer),
         faiss_ext.index_factory(DIMS, "Flat"),
         faiss_ext.read_index(file),
         faiss_ext.clone_index(index),

@@ -162,6 +162,28 @@ def test_blocks_alive_at_exit_do_no_harm():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_negative_extent_is_refused(faiss_ext):
-    with pytest.raises(ValueError, match=r"shape \(-2, 3\)"):
-        faiss_ext.pinned_empty((-2, 3))
+@pytest.mark.parametrize("shape, error, text", [
+    ((-1, 3), ValueError, "negative"),
+    ((-1, -3), ValueError, "negative"),
+    (2**70, MemoryError, "bound"),
+    (3.5, TypeError, "shape is 3.5"),
+    ((2, "3"), TypeError, r"shape is \(2, '3'\)"),
+])
+def test_shapes_that_are_none_are_refused(faiss_ext, shape, error, text):
+    before = faiss_ext.pinned_pool_stats()["pinned_bytes"]
+    with pytest.raises(error, match=text):
+        faiss_ext.pinned_empty(shape)
+    assert faiss_ext.pinned_pool_stats()["pinned_bytes"] == before
+
+
+def test_where_nothing_can_be_pinned_results_lie_in_ordinary_memory(
+    faiss_ext, index, vectors, simulator
+):
+    queries = vectors(33, 8, 2)
+    expected = index.search(queries, 4)
+    faiss_ext.trim()
+    simulator.fail_call("libfaiss_ext/cudaHostAlloc", 1, 2)
+    # More than any block that is idle.
+    found = index.search(np.tile(queries, (100, 1)), 40)
+    np.testing.assert_array_equal(found[1][:33, :4], expected[1])
+    np.testing.assert_array_equal(found[0][:33, :4], expected[0])
