@@ -57,7 +57,7 @@ bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
 	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
 
 bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
-	@bundle/make_bundle.sh
+	@benchs/bundle/make_bundle.sh
 
 mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fail
 	@. build/setup.env && tests/mutation/run.py build/mutation

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-BUNDLE = pathlib.Path(__file__).resolve().parents[2] / "bundle"
+BUNDLE = pathlib.Path(__file__).resolve().parents[2] / "benchs/bundle"
 
 PASSES = "echo '[       OK ] Search.one (0 ms)'; echo '[       OK ] Search.two (0 ms)'"
 FAILS = "echo '[  FAILED  ] Search.one (0 ms)'; exit 1"

@@ -3,7 +3,7 @@
 # GPU, and without a network or compilers, needs to test and to measure this
 # project. README.md beside this script tells what is in it.
 #
-#   bundle/make_bundle.sh
+#   benchs/bundle/make_bundle.sh
 #
 # Environment: PYTHONS, one or more interpreters (default: PYTHON, or those of
 # 3.11 to 3.13 that are installed), each of which gets its modules in the archive;
@@ -13,7 +13,7 @@
 # Read as a whole before it runs, so that an edit meanwhile does no harm.
 {
 
-. "$(dirname "${BASH_SOURCE[0]}")/../cmake/setup/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../../cmake/setup/common.sh"
 cd "$root"
 . build/setup.env
 jobs=${JOBS:-$(nproc)}
@@ -133,8 +133,8 @@ mkdir -p "$stage/tests/python/native"
 cp -r tests/python/gpu_libraries "$stage/tests/python/"
 cp tests/python/native/dlpack_capsules.py "$stage/tests/python/native/"
 cp -r benchs/{run.py,measure,cases} "$stage/benchs/"
-cp bundle/validate.sh bundle/README.md "$stage/"
-cp -r bundle/validation "$stage/"
+cp benchs/bundle/{validate.sh,README.md} "$stage/"
+cp -r benchs/bundle/validation "$stage/"
 find "$stage" -name __pycache__ -prune -exec rm -rf {} +
 find "$stage" -type f \( -name '*.so*' -o -path '*/tests/bin/*' \) \
     -exec sh -c 'case $(head -c4 "$1") in *ELF) strip --strip-unneeded "$1" ;; esac' sh {} \;
