@@ -464,6 +464,25 @@ class WatchingPool : public CachingPool {
     }
 };
 
+TEST_F(PooledResources, give_and_take_memory_of_a_gpu_that_is_not_current) {
+    const auto pool = std::make_shared<WatchingPool>();
+    PooledGpuResources pooled(pool);
+    // A stream that belongs to whichever GPU is current.
+    pooled.setDefaultStream(1, cudaStreamLegacy);
+    const auto resources = pooled.getResources();
+    for (MemorySpace space : {MemorySpace::Temporary, MemorySpace::Device}) {
+        const auto before = hostWaits();
+        void* memory = resources->allocMemory(
+                request(space, 256, resources->getDefaultStream(1), 1));
+        resources->deallocMemory(1, memory);
+        // Streams of two GPUs are not joined by one event: the host would wait.
+        EXPECT_EQ(hostWaits(), before);
+        int current = -1;
+        check(cudaGetDevice(&current));
+        EXPECT_EQ(current, 0);
+    }
+}
+
 TEST_F(PooledResources, what_nobody_gave_back_ends_with_its_gpu_current) {
     const auto pool = std::make_shared<WatchingPool>();
     {
