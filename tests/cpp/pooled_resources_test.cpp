@@ -501,6 +501,21 @@ TEST_F(PooledResources, what_nobody_gave_back_ends_with_its_gpu_current) {
     EXPECT_EQ(current, 0);
 }
 
+TEST_F(PooledResources, of_a_lost_gpu_that_is_not_current_are_kept) {
+    const auto pool = std::make_shared<CachingPool>();
+    auto pooled = std::make_unique<PooledGpuResources>(pool);
+    const auto resources = pooled->getResources();
+    const auto stream = resources->getDefaultStream(1);
+    void* memory = resources->allocMemory(
+            request(MemorySpace::Device, 256, stream, 1));
+    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+    cudaMemsetAsync(memory, 0, 256, stream);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+    // It is the pool's, whatever became of the GPU.
+    resources->deallocMemory(1, memory);
+    EXPECT_EQ(pool->bytesInUse(), 0u);
+}
+
 TEST_F(PooledResources, end_after_the_work_of_their_streams) {
     // Their handles may be given to new streams, to which the pool would lend
     // what they gave back. (Freeing pinned memory waits, too.)
