@@ -13,6 +13,7 @@
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -91,6 +92,8 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         // Asked after the last CUDA call of ours.
         if (std::none_of(devices.begin(), devices.end(), isLost)) {
             delete impl;
+        } else {
+            keepForEver({impl, [](Impl*) {}});
         }
     }
 

@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/ResourcesLock.h>
 
 #include <unordered_map>
+#include <vector>
 
 namespace faiss_ext {
 namespace gpu {
@@ -53,7 +54,11 @@ std::shared_ptr<CopyTeam> copyTeamOf(
 }
 
 void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {
-    new std::shared_ptr<faiss::gpu::GpuResources>(resources);
+    static auto& lock = *new std::mutex;
+    static auto& kept =
+            *new std::vector<std::shared_ptr<faiss::gpu::GpuResources>>;
+    std::lock_guard<std::mutex> guard(lock);
+    kept.push_back(resources);
 }
 
 } // namespace gpu
