@@ -176,8 +176,8 @@ class Run {
         faissPinned_ = bytes;
     }
 
-    /// The same for Faiss' temporary memory; then they are Faiss' own, which set
-    /// it aside, unless usePool is called later.
+    /// The same for Faiss' temporary memory; then they are Faiss' own, which
+    /// set it aside, unless usePool is called later.
     void setFaissTemporary(size_t bytes) {
         faissTemporary_ = bytes;
         pooled_ = false;

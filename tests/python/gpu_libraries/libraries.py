@@ -10,6 +10,7 @@ stream()            a context in which the library uses a stream of its own, or
                     None where it has no current stream
 overwrite(a, b)     enqueue, on the current stream: a takes the values of b
 halves              whether its arrays may be float16
+immutable           whether its arrays cannot be written
 pooled_resources()  resources on its memory pool, or None
 """
 
@@ -32,6 +33,7 @@ class Cupy:
     """Results by ``cupy.empty``; ordered by the interface's stream."""
 
     halves = True
+    immutable = False
 
     def __init__(self):
         self._cupy = _import("cupy")
@@ -65,6 +67,7 @@ class Torch:
     """Results by ``new_empty``; ordered by ``__dlpack__``."""
 
     halves = True
+    immutable = False
 
     def __init__(self):
         self._torch = _import("torch")
@@ -99,6 +102,7 @@ class Jax:
     ``from_dlpack``."""
 
     halves = True
+    immutable = True
     stream = None
     pooled_resources = None
 
@@ -134,6 +138,7 @@ class Numba:
     array was made on one."""
 
     halves = False
+    immutable = False
     stream = None
     pooled_resources = None
 

@@ -30,22 +30,18 @@ def test_an_index_filled_with_gpu_arrays(
     expect_neighbours(*index.search(queries, K), queries)
 
 
-def test_given_outputs_are_filled(library, index, queries, expect_neighbours):
-    try:
-        D = library.to_gpu(np.full((QUERIES, K), np.nan, "float32"))
-        I = library.to_gpu(np.full((QUERIES, K), -7, "int64"))
-    except TypeError as error:
-        pytest.skip(str(error))
-    if not _writable(D):
-        pytest.skip("arrays of this library are immutable")
+def test_given_outputs_are_filled_or_refused_where_immutable(
+    library, faiss_ext, index, queries, expect_neighbours
+):
+    D = library.to_gpu(np.full((QUERIES, K), np.nan, "float32"))
+    if library.immutable:
+        with pytest.raises(faiss_ext.InvalidArray, match="^D: "):
+            index.search(library.to_gpu(queries), K, D=D)
+        return
+    I = library.to_gpu(np.full((QUERIES, K), -7, "int64"))
     found = index.search(library.to_gpu(queries), K, D=D, I=I)
     assert found[0] is D and found[1] is I
     expect_neighbours(library.to_host(D), library.to_host(I), queries)
-
-
-def _writable(array):
-    interface = getattr(array, "__cuda_array_interface__", None)
-    return interface is None or not interface["data"][1]
 
 
 def test_host_outputs_for_gpu_queries(

@@ -495,8 +495,11 @@ def test_a_signal_that_comes_while_the_gpu_works_leaves_no_scratch(
     stream = stock.cast_cudastream_t_to_integer(pooled.getDefaultStream(0))
     simulator.hold(stream)
 
+    waited = simulator.waits()
+
     def interrupt():
-        time.sleep(0.2)
+        while simulator.waits() == waited:
+            time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
         simulator.release(stream)
 
