@@ -1,5 +1,5 @@
-// PooledGpuResources: all device memory comes from the pool, is given back in
-// the order of its stream, and a pool that fails is one clear exception.
+// PooledGpuResources: all device memory comes from the pool, and is given back
+// in the order of its stream.
 
 #include <faiss_ext/gpu/DeviceBuffer.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
@@ -14,107 +14,14 @@
 #include <set>
 #include <thread>
 
-#include "support/Arrays.h"
-#include "support/CachingPool.h"
-#include "support/Neighbours.h"
-#include "support/SimTest.h"
+#include "support/PooledTest.h"
 
 namespace {
 
-using faiss::gpu::AllocRequest;
-using faiss::gpu::AllocType;
-using faiss::gpu::MemorySpace;
-using faiss_ext::gpu::AllocationError;
-using faiss_ext::gpu::DeviceAllocator;
 using faiss_ext::gpu::DeviceBuffer;
-using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::PooledGpuResources;
 using namespace test;
 
-constexpr int kDims = 8;
-constexpr int kNearest = 4;
-constexpr size_t kQueries = 60;
-constexpr size_t kResults = kQueries * kNearest;
-
-class PooledResources : public SimTest {
-   protected:
-    void SetUp() override {
-        SimTest::SetUp();
-        cuda_sim_set_device_count(2);
-        check(cudaSetDevice(0));
-        pool_ = std::make_shared<CachingPool>();
-        pooled_ = std::make_unique<PooledGpuResources>(pool_);
-        pooled_->setPinnedMemory(1 << 16);
-    }
-
-    void TearDown() override {
-        pooled_.reset();
-        EXPECT_EQ(pool_->bytesInUse(), 0u);
-        EXPECT_EQ(pool_->wronglyGivenBack(), 0);
-        EXPECT_EQ(pool_.use_count(), 1) << "somebody holds the pool";
-        pool_.reset();
-        SimTest::TearDown();
-    }
-
-    std::unique_ptr<GpuIndexFlatL2> makeIndex(int device = 0) {
-        faiss::gpu::GpuIndexFlatConfig config;
-        config.device = device;
-        auto index =
-                std::make_unique<GpuIndexFlatL2>(pooled_.get(), kDims, config);
-        index->add(base_.size() / kDims, base_.data());
-        return index;
-    }
-
-    void expectAnswers(const faiss::gpu::GpuIndexFlatL2& index) {
-        Neighbours found{
-                std::vector<float>(kResults), std::vector<int64_t>(kResults)};
-        index.search(
-                kQueries,
-                queries_.data(),
-                kNearest,
-                found.distances.data(),
-                found.labels.data());
-        check(cudaDeviceSynchronize());
-        expectNeighbours(found, oracle_, base_, queries_, kDims, kNearest);
-    }
-
-    /// Bytes in use on the GPU, as the resources tell.
-    size_t told(int device = 0) const {
-        auto info = pooled_->getMemoryInfo();
-        size_t sum = 0;
-        for (const auto& [type, use] : info[device]) {
-            sum += use.second;
-        }
-        return sum;
-    }
-
-    AllocRequest request(
-            MemorySpace space,
-            size_t bytes,
-            cudaStream_t stream,
-            int device = 0) {
-        return {AllocType::Other, device, space, stream, bytes};
-    }
-
-    void* allocate(MemorySpace space, size_t bytes, cudaStream_t stream) {
-        return pooled_->getResources()->allocMemory(
-                request(space, bytes, stream));
-    }
-
-    void giveBack(void* memory, int device = 0) {
-        pooled_->getResources()->deallocMemory(device, memory);
-    }
-
-    cudaStream_t defaultStream() {
-        return pooled_->getDefaultStream(0);
-    }
-
-    std::shared_ptr<CachingPool> pool_;
-    std::unique_ptr<PooledGpuResources> pooled_;
-    const std::vector<float> base_ = randomVectors(300, kDims, 1);
-    const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);
-    const Neighbours oracle_ = searchOnCpu(base_, queries_, kDims, kNearest);
-};
+using PooledResources = PooledTest;
 
 TEST_F(PooledResources, all_device_memory_comes_from_the_pool_and_returns) {
     const auto before = counts();
@@ -268,116 +175,6 @@ TEST_F(PooledResources, lent_buffers_wait_for_streams_that_nobody_knows) {
     check(cudaStreamDestroy(readers));
 }
 
-TEST_F(PooledResources, one_failing_request_gives_answers_or_one_exception) {
-    // Where it is for a tile, smaller tiles do; where it is Faiss', nothing.
-    auto index = makeIndex();
-    for (int nth = 1; nth <= 12; ++nth) {
-        pool_->fail(nth);
-        try {
-            expectAnswers(*index);
-        } catch (const AllocationError&) {
-        }
-        pool_->fail(0);
-        expectAnswers(*index);
-    }
-}
-
-TEST_F(PooledResources, a_pool_that_runs_out_at_any_request_is_one_exception) {
-    auto index = makeIndex();
-    const size_t scratch = pooled_->getTempMemoryAvailable(0);
-    std::vector<float> distances(kResults);
-    std::vector<int64_t> labels(kResults);
-    int enough = 0;
-    for (bool failed = true; failed; enough += failed) {
-        pool_->failAllAfter(enough);
-        failed = false;
-        try {
-            index->search(
-                    kQueries,
-                    queries_.data(),
-                    kNearest,
-                    distances.data(),
-                    labels.data());
-        } catch (const AllocationError& e) {
-            failed = true;
-            const std::string text = e.what();
-            EXPECT_NE(text.find("the pool is exhausted"), text.npos) << text;
-            EXPECT_NE(text.find("bytes on GPU 0"), text.npos) << text;
-        }
-        pool_->fail(0);
-        EXPECT_EQ(pooled_->getTempMemoryAvailable(0), scratch);
-        EXPECT_EQ(told(), pool_->bytesInUse());
-        expectAnswers(*index);
-    }
-    EXPECT_GE(enough, 1);
-}
-
-TEST_F(PooledResources, a_failing_request_orders_what_the_call_gives_back) {
-    // As in Faiss' distance computation: scratch of the default stream, used by
-    // an alternate one, then a request that fails.
-    auto resources = pooled_->getResources();
-    const cudaStream_t alternate = resources->getAlternateStreams(0)[0];
-    void* scratch = allocate(MemorySpace::Temporary, 4096, defaultStream());
-    check(cudaMemsetAsync(scratch, 1, 4096, alternate));
-    pool_->fail(1);
-    EXPECT_THROW(
-            allocate(MemorySpace::Temporary, 512, defaultStream()),
-            AllocationError);
-    giveBack(scratch);
-    void* again = allocate(MemorySpace::Temporary, 4096, defaultStream());
-    EXPECT_EQ(again, scratch);
-    check(cudaMemsetAsync(again, 2, 4096, defaultStream()));
-    giveBack(again);
-}
-
-TEST_F(PooledResources, an_index_that_cannot_be_stored_is_one_exception) {
-    GpuIndexFlatL2 index(pooled_.get(), kDims);
-    pool_->fail(1);
-    EXPECT_THROW(
-            index.add(base_.size() / kDims, base_.data()), AllocationError);
-    EXPECT_EQ(index.ntotal, 0);
-    index.add(base_.size() / kDims, base_.data());
-    expectAnswers(index);
-}
-
-TEST_F(PooledResources, an_add_that_fails_anywhere_leaves_the_former_vectors) {
-    const std::vector<float> more = randomVectors(500, kDims, 3);
-    for (bool float16 : {false, true}) {
-        faiss::gpu::GpuIndexFlatConfig config;
-        config.useFloat16 = float16;
-        GpuIndexFlatL2 index(pooled_.get(), kDims, config);
-        index.add(base_.size() / kDims, base_.data());
-        int failures = 0;
-        for (bool failed = true; failed; failures += failed) {
-            pool_->fail(failures + 1);
-            failed = false;
-            try {
-                index.add(500, more.data());
-            } catch (const AllocationError&) {
-                failed = true;
-                EXPECT_EQ(index.ntotal, 300);
-                expectAnswers(index);
-            }
-        }
-        pool_->fail(0);
-        EXPECT_EQ(index.ntotal, 800);
-        // The vectors, and their norms.
-        EXPECT_GE(failures, 2);
-    }
-}
-
-TEST_F(PooledResources, an_add_that_cannot_be_mended_leaves_an_empty_index) {
-    auto index = makeIndex();
-    const std::vector<float> more = randomVectors(500, kDims, 3);
-    // Room for the new vectors, then these, and nothing more.
-    pool_->failAllAfter(2);
-    EXPECT_THROW(index->add(500, more.data()), AllocationError);
-    pool_->fail(0);
-    EXPECT_EQ(index->ntotal, 0);
-    index->add(base_.size() / kDims, base_.data());
-    expectAnswers(*index);
-}
-
 TEST_F(PooledResources, the_bound_is_what_faiss_is_told) {
     pooled_->setTempMemory(1 << 20);
     EXPECT_EQ(pooled_->getTempMemoryAvailable(0), size_t(1) << 20);
@@ -501,21 +298,6 @@ TEST_F(PooledResources, what_nobody_gave_back_ends_with_its_gpu_current) {
     EXPECT_EQ(current, 0);
 }
 
-TEST_F(PooledResources, of_a_lost_gpu_that_is_not_current_are_kept) {
-    const auto pool = std::make_shared<CachingPool>();
-    auto pooled = std::make_unique<PooledGpuResources>(pool);
-    const auto resources = pooled->getResources();
-    const auto stream = resources->getDefaultStream(1);
-    void* memory = resources->allocMemory(
-            request(MemorySpace::Device, 256, stream, 1));
-    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
-    cudaMemsetAsync(memory, 0, 256, stream);
-    EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
-    // It is the pool's, whatever became of the GPU.
-    resources->deallocMemory(1, memory);
-    EXPECT_EQ(pool->bytesInUse(), 0u);
-}
-
 TEST_F(PooledResources, end_after_the_work_of_their_streams) {
     // Their handles may be given to new streams, to which the pool would lend
     // what they gave back. (Freeing pinned memory waits, too.)
@@ -564,76 +346,6 @@ TEST_F(PooledResources, may_be_asked_by_other_threads_while_one_uses_them) {
 
 TEST_F(PooledResources, need_an_allocator) {
     EXPECT_THROW(PooledGpuResources(nullptr), faiss::FaissException);
-}
-
-/// Gives what it is told to, whatever is asked for.
-class WrongPool : public DeviceAllocator {
-   public:
-    void* allocate(size_t bytes, int device, cudaStream_t stream) override {
-        ++lent;
-        return give(bytes, device, stream);
-    }
-    void deallocate(void*, size_t, int, cudaStream_t) noexcept override {
-        --lent;
-    }
-
-    std::function<void*(size_t, int, cudaStream_t)> give;
-    int lent = 0;
-};
-
-TEST_F(PooledResources, memory_of_another_kind_or_place_is_refused) {
-    auto wrong = std::make_shared<WrongPool>();
-    PooledGpuResources resources(wrong);
-    resources.setPinnedMemory(0);
-    Array<char> here(Memory::Device, 8192);
-    Array<char> pageable(Memory::Pageable, 8192);
-    check(cudaSetDevice(1));
-    Array<char> there(Memory::Device, 8192);
-    check(cudaSetDevice(0));
-    const std::pair<void*, const char*> cases[] = {
-            {there.data(), "memory of GPU 1"},
-            {pageable.data(), "host memory"},
-            {here.data() + 8, "not aligned"},
-            {here.data() + 8192 - 16, "shorter"},
-            {nullptr, "address 0"},
-    };
-    for (const auto& [memory, text] : cases) {
-        wrong->lent = 0;
-        wrong->give = [memory = memory](size_t, int, cudaStream_t) {
-            return memory;
-        };
-        try {
-            resources.getResources()->allocMemory(
-                    request(MemorySpace::Device, 4096, nullptr));
-            ADD_FAILURE() << text << ": taken";
-        } catch (const faiss::FaissException& e) {
-            EXPECT_NE(std::string(e.what()).find(text), std::string::npos)
-                    << e.what();
-        }
-        EXPECT_EQ(wrong->lent, memory ? 0 : 1);
-    }
-}
-
-TEST_F(PooledResources, what_a_pool_leaves_behind_is_cleared) {
-    // Another current GPU; an error that Faiss would take for its kernel's.
-    auto wrong = std::make_shared<WrongPool>();
-    PooledGpuResources resources(wrong);
-    resources.setPinnedMemory(0);
-    Array<char> memory(Memory::Device, 4096);
-    wrong->give = [&](size_t, int, cudaStream_t) {
-        void* huge = nullptr;
-        EXPECT_NE(cudaMalloc(&huge, size_t(1) << 60), cudaSuccess);
-        cudaSetDevice(1);
-        return memory.data();
-    };
-    auto shared = resources.getResources();
-    void* given = shared->allocMemory(
-            request(MemorySpace::Device, 4096, shared->getDefaultStream(0)));
-    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
-    int current = -1;
-    check(cudaGetDevice(&current));
-    EXPECT_EQ(current, 0);
-    shared->deallocMemory(0, given);
 }
 
 } // namespace

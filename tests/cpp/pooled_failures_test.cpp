@@ -1,0 +1,214 @@
+// PooledGpuResources on a pool that fails, gives what was not asked for, or is
+// of a lost GPU: one clear exception, and nothing is lost.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/PooledGpuResources.h>
+
+#include <memory>
+
+#include "support/PooledTest.h"
+
+namespace {
+
+using faiss_ext::gpu::AllocationError;
+using faiss_ext::gpu::DeviceAllocator;
+using namespace test;
+
+using PooledFailures = PooledTest;
+
+TEST_F(PooledFailures, one_failing_request_gives_answers_or_one_exception) {
+    // Where it is for a tile, smaller tiles do; where it is Faiss', nothing.
+    auto index = makeIndex();
+    for (int nth = 1; nth <= 12; ++nth) {
+        pool_->fail(nth);
+        try {
+            expectAnswers(*index);
+        } catch (const AllocationError&) {
+        }
+        pool_->fail(0);
+        expectAnswers(*index);
+    }
+}
+
+TEST_F(PooledFailures, a_pool_that_runs_out_at_any_request_is_one_exception) {
+    auto index = makeIndex();
+    const size_t scratch = pooled_->getTempMemoryAvailable(0);
+    std::vector<float> distances(kResults);
+    std::vector<int64_t> labels(kResults);
+    int enough = 0;
+    for (bool failed = true; failed; enough += failed) {
+        pool_->failAllAfter(enough);
+        failed = false;
+        try {
+            index->search(
+                    kQueries,
+                    queries_.data(),
+                    kNearest,
+                    distances.data(),
+                    labels.data());
+        } catch (const AllocationError& e) {
+            failed = true;
+            const std::string text = e.what();
+            EXPECT_NE(text.find("the pool is exhausted"), text.npos) << text;
+            EXPECT_NE(text.find("bytes on GPU 0"), text.npos) << text;
+        }
+        pool_->fail(0);
+        EXPECT_EQ(pooled_->getTempMemoryAvailable(0), scratch);
+        EXPECT_EQ(told(), pool_->bytesInUse());
+        expectAnswers(*index);
+    }
+    EXPECT_GE(enough, 1);
+}
+
+TEST_F(PooledFailures, a_failing_request_orders_what_the_call_gives_back) {
+    // As in Faiss' distance computation: scratch of the default stream, used by
+    // an alternate one, then a request that fails.
+    auto resources = pooled_->getResources();
+    const cudaStream_t alternate = resources->getAlternateStreams(0)[0];
+    void* scratch = allocate(MemorySpace::Temporary, 4096, defaultStream());
+    check(cudaMemsetAsync(scratch, 1, 4096, alternate));
+    pool_->fail(1);
+    EXPECT_THROW(
+            allocate(MemorySpace::Temporary, 512, defaultStream()),
+            AllocationError);
+    giveBack(scratch);
+    void* again = allocate(MemorySpace::Temporary, 4096, defaultStream());
+    EXPECT_EQ(again, scratch);
+    check(cudaMemsetAsync(again, 2, 4096, defaultStream()));
+    giveBack(again);
+}
+
+TEST_F(PooledFailures, an_index_that_cannot_be_stored_is_one_exception) {
+    GpuIndexFlatL2 index(pooled_.get(), kDims);
+    pool_->fail(1);
+    EXPECT_THROW(
+            index.add(base_.size() / kDims, base_.data()), AllocationError);
+    EXPECT_EQ(index.ntotal, 0);
+    index.add(base_.size() / kDims, base_.data());
+    expectAnswers(index);
+}
+
+TEST_F(PooledFailures, an_add_that_fails_anywhere_leaves_the_former_vectors) {
+    const std::vector<float> more = randomVectors(500, kDims, 3);
+    for (bool float16 : {false, true}) {
+        faiss::gpu::GpuIndexFlatConfig config;
+        config.useFloat16 = float16;
+        GpuIndexFlatL2 index(pooled_.get(), kDims, config);
+        index.add(base_.size() / kDims, base_.data());
+        int failures = 0;
+        for (bool failed = true; failed; failures += failed) {
+            pool_->fail(failures + 1);
+            failed = false;
+            try {
+                index.add(500, more.data());
+            } catch (const AllocationError&) {
+                failed = true;
+                EXPECT_EQ(index.ntotal, 300);
+                expectAnswers(index);
+            }
+        }
+        pool_->fail(0);
+        EXPECT_EQ(index.ntotal, 800);
+        // The vectors, and their norms.
+        EXPECT_GE(failures, 2);
+    }
+}
+
+TEST_F(PooledFailures, an_add_that_cannot_be_mended_leaves_an_empty_index) {
+    auto index = makeIndex();
+    const std::vector<float> more = randomVectors(500, kDims, 3);
+    // Room for the new vectors, then these, and nothing more.
+    pool_->failAllAfter(2);
+    EXPECT_THROW(index->add(500, more.data()), AllocationError);
+    pool_->fail(0);
+    EXPECT_EQ(index->ntotal, 0);
+    index->add(base_.size() / kDims, base_.data());
+    expectAnswers(*index);
+}
+
+TEST_F(PooledFailures, of_a_lost_gpu_that_is_not_current_are_kept) {
+    const auto pool = std::make_shared<CachingPool>();
+    auto pooled = std::make_unique<PooledGpuResources>(pool);
+    const auto resources = pooled->getResources();
+    const auto stream = resources->getDefaultStream(1);
+    void* memory = resources->allocMemory(
+            request(MemorySpace::Device, 256, stream, 1));
+    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+    cudaMemsetAsync(memory, 0, 256, stream);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+    // It is the pool's, whatever became of the GPU.
+    resources->deallocMemory(1, memory);
+    EXPECT_EQ(pool->bytesInUse(), 0u);
+}
+
+/// Gives what it is told to, whatever is asked for.
+class WrongPool : public DeviceAllocator {
+   public:
+    void* allocate(size_t bytes, int device, cudaStream_t stream) override {
+        ++lent;
+        return give(bytes, device, stream);
+    }
+    void deallocate(void*, size_t, int, cudaStream_t) noexcept override {
+        --lent;
+    }
+
+    std::function<void*(size_t, int, cudaStream_t)> give;
+    int lent = 0;
+};
+
+TEST_F(PooledFailures, memory_of_another_kind_or_place_is_refused) {
+    auto wrong = std::make_shared<WrongPool>();
+    PooledGpuResources resources(wrong);
+    resources.setPinnedMemory(0);
+    Array<char> here(Memory::Device, 8192);
+    Array<char> pageable(Memory::Pageable, 8192);
+    check(cudaSetDevice(1));
+    Array<char> there(Memory::Device, 8192);
+    check(cudaSetDevice(0));
+    const std::pair<void*, const char*> cases[] = {
+            {there.data(), "memory of GPU 1"},
+            {pageable.data(), "host memory"},
+            {here.data() + 8, "not aligned"},
+            {here.data() + 8192 - 16, "shorter"},
+            {nullptr, "address 0"},
+    };
+    for (const auto& [memory, text] : cases) {
+        wrong->lent = 0;
+        wrong->give = [memory = memory](size_t, int, cudaStream_t) {
+            return memory;
+        };
+        try {
+            resources.getResources()->allocMemory(
+                    request(MemorySpace::Device, 4096, nullptr));
+            ADD_FAILURE() << text << ": taken";
+        } catch (const faiss::FaissException& e) {
+            EXPECT_NE(std::string(e.what()).find(text), std::string::npos)
+                    << e.what();
+        }
+        EXPECT_EQ(wrong->lent, memory ? 0 : 1);
+    }
+}
+
+TEST_F(PooledFailures, what_a_pool_leaves_behind_is_cleared) {
+    // Another current GPU; an error that Faiss would take for its kernel's.
+    auto wrong = std::make_shared<WrongPool>();
+    PooledGpuResources resources(wrong);
+    resources.setPinnedMemory(0);
+    Array<char> memory(Memory::Device, 4096);
+    wrong->give = [&](size_t, int, cudaStream_t) {
+        void* huge = nullptr;
+        EXPECT_NE(cudaMalloc(&huge, size_t(1) << 60), cudaSuccess);
+        cudaSetDevice(1);
+        return memory.data();
+    };
+    auto shared = resources.getResources();
+    void* given = shared->allocMemory(
+            request(MemorySpace::Device, 4096, shared->getDefaultStream(0)));
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    int current = -1;
+    check(cudaGetDevice(&current));
+    EXPECT_EQ(current, 0);
+    shared->deallocMemory(0, given);
+}
+
+} // namespace
