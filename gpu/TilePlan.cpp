@@ -24,18 +24,37 @@ idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
     return static_cast<idx_t>(buffer / bytes);
 }
 
-/// What the rows of a tile are to be a multiple of, where it may have `rows`.
-idx_t grainOf(idx_t rows) {
-    for (const idx_t grain : tuning::kComputeRows) {
-        if (rows >= grain) {
-            return grain;
-        }
-    }
-    return 1;
-}
-
 idx_t divideUp(idx_t a, idx_t b) {
     return (a + b - 1) / b;
+}
+
+/// Tiles of up to `rows` rows, all equal: a short last one would compute at a
+/// worse rate.
+void cutEvenly(TilePlan& plan, idx_t rows) {
+    plan.tileRows = divideUp(plan.n, divideUp(plan.n, rows));
+    plan.tiles = divideUp(plan.n, plan.tileRows);
+}
+
+/// Tiles of up to `rows` rows of `rowBytes`, rows >= tuning::kComputeRows.
+void cutWithRamps(TilePlan& plan, idx_t rows, size_t rowBytes) {
+    plan.step = tuning::kComputeRows;
+    while (plan.step * rowBytes < tuning::kSmallestTileBytes &&
+           2 * plan.step <= rows) {
+        plan.step *= 2;
+    }
+    // What is left for the tiles between the ramps to the largest one.
+    const auto between = [&](int ramp) {
+        return plan.n - 2 * plan.step * ((idx_t(1) << ramp) - 1);
+    };
+    while (plan.step << (plan.ramp + 1) <= rows &&
+           between(plan.ramp + 1) >= plan.step << plan.ramp) {
+        ++plan.ramp;
+    }
+    const idx_t middle = between(plan.ramp);
+    const idx_t count = divideUp(middle, plan.step << plan.ramp);
+    plan.tileRows = divideUp(divideUp(middle, count), tuning::kComputeRows) *
+                    tuning::kComputeRows;
+    plan.tiles = 2 * plan.ramp + divideUp(middle, plan.tileRows);
 }
 
 } // namespace
@@ -46,7 +65,9 @@ TilePlan planTiles(
         const StagedConfig& config,
         size_t poolBytes,
         size_t outBytes) {
-    TilePlan plan{n, 1, 1};
+    TilePlan plan;
+    plan.n = plan.tileRows = n;
+    plan.tiles = 1;
     const size_t widest = std::max(row.stagedIn, row.stagedOut);
     if (widest == 0) {
         return plan;
@@ -74,11 +95,11 @@ TilePlan planTiles(
     }
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
-    const idx_t grain = config.tileRows == 0 ? grainOf(rows) : 1;
-    // Equal tiles: a short last one would compute at a worse rate.
-    plan.tiles = divideUp(n, rows / grain * grain);
-    plan.tileRows = divideUp(divideUp(n, plan.tiles), grain) * grain;
-    plan.tiles = divideUp(n, plan.tileRows);
+    if (config.tileRows == 0 && rows >= tuning::kComputeRows) {
+        cutWithRamps(plan, rows, widest);
+    } else {
+        cutEvenly(plan, rows);
+    }
     plan.depth = static_cast<int>(std::min<idx_t>(depth, plan.tiles));
     return plan;
 }
