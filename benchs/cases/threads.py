@@ -2,15 +2,20 @@
 
 Stock Faiss needs a mutex around its search, because its resources are for one
 thread; faiss_ext's index takes any number of threads. In C++ and in Python,
-whose interpreter lock both give up while they search.
+whose interpreter lock both give up while they search. Beside them, what the
+computation alone takes: the same searches by stock Faiss in C++, one after the
+other, with all arrays on the GPU.
 """
 
 from __future__ import annotations
 
 import threading
 
+import numpy as np
+
 from measure import memory
-from measure.searches import Searches, random_vectors
+from measure.floors import COMPUTE
+from measure.searches import Searches, database, random_vectors
 from measure.timing import Contender
 
 NAME = "threads"
@@ -19,9 +24,9 @@ NAME = "threads"
 def run(session):
     """Both databases."""
     shapes = session.shapes
-    threads, calls, k = shapes.threads, shapes.calls, shapes.small_k
+    threads, k = shapes.threads, shapes.small_k
     session.expect(len(shapes.small_databases))
-    for nb, d in shapes.small_databases:
+    for (nb, d), calls in zip(shapes.small_databases, shapes.calls):
         case = {"threads": threads, "calls": calls, "k": k, "nb": nb, "d": d}
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
@@ -29,7 +34,7 @@ def run(session):
             session.skip(NAME, case, obstacle)
             continue
         x = random_vectors(threads, d, 42)
-        searches = Searches(session, random_vectors(nb, d, 41), x, k)
+        searches = Searches(session, database(nb, d), x, k)
         D = memory.touched((threads, k), "float32")
         I = memory.touched((threads, k), "int64")
         session.measure(
@@ -38,21 +43,60 @@ def run(session):
             [
                 _in_cpp(searches, "C++ stock, mutex", "C++ stock", x, D, I, calls),
                 _in_cpp(searches, "C++ ours", "C++ ours", x, D, I, calls),
+                _on_gpu(searches, COMPUTE, "C++ stock", x, k, calls),
                 _in_python(searches, "stock, mutex", "stock", x, D, I, calls),
                 _in_python(
                     searches, "stock, mutex again", "stock", x, D, I, calls),
                 _in_python(searches, "ours", "ours", x, D, I, calls),
             ],
+            _floors(searches, threads * calls, k),
         )
 
 
-def _checked(searches, name, run, D, I):
-    def check():
-        memory.poison(D, I)
-        run()
-        return searches.oracle.check(D, I)
+def _floors(searches, count, k):
+    """Each search alone: it reads the whole database."""
+    def bounds(name):
+        one = searches.floors(1, k)(name)
+        return {key: bound and count * bound for key, bound in one.items()
+                # Their latencies overlap, and their bytes are few.
+                if key == "compute"}
 
-    return Contender(name, run, None, check)
+    return bounds
+
+
+def _on_gpu(searches, name, kind, x, k, calls):
+    index, native = searches.index(kind), searches.native
+    rows = [
+        (memory.OnGpu.of(native, x[row : row + 1]),
+         memory.OnGpu(native, (1, k), "float32"),
+         memory.OnGpu(native, (1, k), "int64"))
+        for row in range(len(x))
+    ]
+
+    def run():
+        return sum(
+            index.search(*arrays, wait=True)
+            for arrays in rows for _ in range(calls)
+        )
+
+    def check():
+        return searches.oracle.check(*(
+            np.concatenate([arrays[place].get() for arrays in rows])
+            for place in (1, 2)
+        ))
+
+    def spoil():
+        for _, D, I in rows:
+            memory.poison(D, I)
+
+    return Contender(name, run, None, check, spoil)
+
+
+def _checked(searches, name, run, D, I):
+    return Contender(
+        name, run, None, lambda: searches.oracle.check(D, I),
+        lambda: memory.poison(D, I),
+    )
 
 
 def _in_cpp(searches, name, kind, x, D, I, calls):
