@@ -76,7 +76,7 @@ def _measure(session, name, case, searches, effort, names):
     for left_out in names:
         if not effort.takes(left_out):
             session.leave_out(
-                name, case, left_out, f"time: a long case, {effort.what}")
+                name, case, left_out, f"long case: {effort.what}")
     return session.measure(
         name, case, _contenders(searches, searches.queries[:n], k, effort),
         searches.floors(n, k), least_runs=effort.least_runs,
