@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -21,6 +22,20 @@ idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
         buffer *= 2;
     }
     return static_cast<idx_t>(buffer / bytes);
+}
+
+/// What the rows of a tile are to be a multiple of, where it may have `rows`.
+idx_t grainOf(idx_t rows) {
+    for (const idx_t grain : tuning::kComputeRows) {
+        if (rows >= grain) {
+            return grain;
+        }
+    }
+    return 1;
+}
+
+idx_t divideUp(idx_t a, idx_t b) {
+    return (a + b - 1) / b;
 }
 
 } // namespace
@@ -59,10 +74,11 @@ TilePlan planTiles(
     }
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
-    plan.tiles = (n + rows - 1) / rows;
+    const idx_t grain = config.tileRows == 0 ? grainOf(rows) : 1;
     // Equal tiles: a short last one would compute at a worse rate.
-    plan.tileRows = (n + plan.tiles - 1) / plan.tiles;
-    plan.tiles = (n + plan.tileRows - 1) / plan.tileRows;
+    plan.tiles = divideUp(n, rows / grain * grain);
+    plan.tileRows = divideUp(divideUp(n, plan.tiles), grain) * grain;
+    plan.tiles = divideUp(n, plan.tileRows);
     plan.depth = static_cast<int>(std::min<idx_t>(depth, plan.tiles));
     return plan;
 }

@@ -30,6 +30,12 @@ constexpr size_t kOneTileBytes = size_t(16) << 20;
 /// small beside Faiss' scratch memory. Sweep: 1 to 64 MiB at n k = 10^8.
 constexpr size_t kTileBytes = size_t(16) << 20;
 
+/// What the rows of a tile are a multiple of, the first one that it holds:
+/// Faiss computes 512 queries at a time, on two streams in turns, and 1024 for
+/// up to 32 dimensions (chooseTileSize in its Distance.cu). 1250 rows take it
+/// as long as 1536.
+constexpr int64_t kComputeRows[] = {1024, 512};
+
 /// StagedConfig::mappedBytes: results as small as those of a few queries could
 /// be written over the link by the kernels that make them, which saves the 6 us
 /// of a copy call and the start of the copy. But for L2, Faiss' last kernel

@@ -68,6 +68,28 @@ TEST(TilePlan, where_a_call_is_cut_and_how_large_tiles_are_are_two_settings) {
     EXPECT_EQ(cut(2000, {10, 0, 4, 0}, config, 0, 0).tiles, 1);
 }
 
+TEST(TilePlan, tiles_end_where_faiss_begins_to_compute_anew) {
+    // 1000 neighbours: 1398 rows in 16 MiB.
+    auto plan = cut(10000, {512, 512, 12000, 12000}, {}, kPlenty, kPlenty);
+    EXPECT_EQ(plan.tileRows, 1024);
+    EXPECT_EQ(plan.tiles, 10);
+    // 100 neighbours: 13981 rows.
+    plan = cut(30000, {512, 512, 1200, 1200}, {}, kPlenty, kPlenty);
+    EXPECT_EQ(plan.tileRows, 10 * 1024);
+    EXPECT_EQ(plan.tiles, 3);
+    // 2000 neighbours: 699 rows.
+    plan = cut(2000, {512, 512, 24000, 24000}, {}, kPlenty, kPlenty);
+    EXPECT_EQ(plan.tileRows, 512);
+    // Less than what Faiss computes at a time: equal tiles.
+    plan = cut(700, {512, 512, 120000, 120000}, {}, kPlenty, kPlenty);
+    EXPECT_EQ(plan.tileRows, 117); // 139 rows would fit
+    // Asked for.
+    StagedConfig config;
+    config.tileRows = 1250;
+    plan = cut(10000, {512, 512, 12000, 12000}, config, kPlenty, kPlenty);
+    EXPECT_EQ(plan.tileRows, 1250);
+}
+
 TEST(TilePlan, tiles_fit_the_pinned_memory_depth_times) {
     for (size_t pinned : {size_t(4096), size_t(100000), size_t(1) << 24}) {
         for (int depth : {2, 3, 5}) {
