@@ -117,6 +117,7 @@ class Searches:
                     self.native.synchronize()
 
         def check():
+            self.native.synchronize()
             return self.oracle.check(on_host(out["D"]), on_host(out["I"]))
 
         reset, counts = _counts(index)
@@ -139,6 +140,7 @@ class Searches:
                 self.native.synchronize()
 
         def check():
+            self.native.synchronize()
             return self.oracle.check(*map(on_host, out))
 
         reset, counts = _counts(index)
