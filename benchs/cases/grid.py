@@ -35,7 +35,7 @@ def run(session):
 
 def measure_cells(session, name, cells, important=frozenset()):
     """Measure cells (n, k, nb, d), the `important` ones first."""
-    plan = Plan(session.left_s())
+    plan = Plan(session.left_s(), len(cells))
     left = sorted(cells, key=lambda cell: (
         cell not in important, plan.compute_s(*cell) * (1 + cell[1] / 1000)))
     session.expect(len(left))

@@ -28,38 +28,42 @@ _RATES = (("GPU queries", 50e9), ("GPU", None), ("pinned", 50e9),
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How a case is measured: by whom, how often at least, and for how long.
+    """How a case is measured: by whom, and how often at least.
 
-    `names` None: by all contenders. `seconds`: what it may take at most, for each
-    second of the budget of the benchmark.
+    `names` None: by all contenders, but those in `without`. `parts`: how much of
+    the budget it may take at most, in equal parts for each case.
     """
 
     what: str
     names: tuple | None
     least_runs: int
-    share: float
+    parts: float
+    without: tuple = ()
 
     def takes(self, name) -> bool:
-        return self.names is None or name in self.names
+        return name not in self.without and (
+            self.names is None or name in self.names)
 
 
 #: The first that fits is taken.
 EFFORTS = (
-    Effort("all contenders", None, 5, 0.02),
+    Effort("all contenders", None, 5, 1.5),
+    Effort("all contenders but CuPy", None, 5, 1.5, ("CuPy",)),
     Effort("what the tables and the bar need", (
         "stock", "stock again", "stock touched", COMPUTE, "ours pooled",
         "ours touched", "ours GPU", "ours GPU queries, pinned", "torch",
-    ), 2, 0.06),
+    ), 2, 4.5),
     Effort("stock Faiss and ours, no output arrays given", (
-        "stock", COMPUTE, "ours pooled"), 1, 0.12),
+        "stock", COMPUTE, "ours pooled"), 1, 9),
 )
 
 
 class Plan:
     """Of one benchmark; learns from what it has measured."""
 
-    def __init__(self, budget_s):
-        self._budget_s = budget_s
+    def __init__(self, budget_s, cases):
+        """`cases`: how many there are."""
+        self._part_s = budget_s / max(cases, 1)
         self._measured = {}
 
     def compute_s(self, n, k, nb, d) -> float:
@@ -117,8 +121,8 @@ class Plan:
             # The arrays, and the look at each contender's results.
             needed = sum(runs) + BYTES_PER_RESULT * n * k * (
                 2 + 0.3 * len(runs)) / 1e9
-            share = effort.share * (2 if important else 1)
-            allowed = min(self._budget_s * share, left_s)
+            parts = effort.parts * (2 if important else 1)
+            allowed = min(self._part_s * parts, left_s)
             if needed <= allowed:
                 return effort, None
         return None, (

@@ -37,9 +37,9 @@ class Shapes:
     #: Of each thread, by database: one on a million vectors takes 4 ms.
     calls: tuple = (20, 3)
 
-    #: (n, k) of 0.1 to 2.4 GB of results; a tile is 16 MiB.
+    #: (n, k) of 0.1 to 1.2 GB of results; a tile is 16 MiB.
     large_database: tuple = (10_000, 64)
-    large_cells: tuple = ((100_000, 100), (100_000, 1000), (200_000, 1000))
+    large_cells: tuple = ((100_000, 100), (20_000, 1000), (100_000, 1000))
 
     #: The script of Faiss' issue #4118: nb, d, n, k.
     cupy_script: tuple = (1_000_000, 512, 500, 1)

@@ -13,7 +13,7 @@ from measure.plan import EFFORTS, Plan
 from measure.shapes import WHOLE
 from measure.timing import Contender, measure
 
-NAMES = [*EFFORTS[1].names, "ours fresh", "stock fresh", "C++ ours GPU", "CuPy"]
+NAMES = [*EFFORTS[2].names, "ours fresh", "stock fresh", "C++ ours GPU", "CuPy"]
 
 
 def test_a_rate_whose_time_does_not_grow_with_the_work_is_refused():
@@ -66,7 +66,7 @@ def cells():
 
 def test_every_cell_that_the_bar_names_is_measured_in_a_whole_run():
     assert len(WHOLE.bar_cells) == len(set(WHOLE.bar_cells))
-    plan = Plan(270)
+    plan = Plan(270, 72)
     for n, k, nb, d in WHOLE.bar_cells:
         case = {"n": n, "k": k, "nb": nb, "d": d}
         assert case in list(cells())
@@ -75,14 +75,14 @@ def test_every_cell_that_the_bar_names_is_measured_in_a_whole_run():
 
 
 def test_a_cell_that_would_eat_the_others_time_says_so():
-    plan = Plan(270)
+    plan = Plan(270, 72)
     case = {"n": 1_000_000, "k": 1000, "nb": 1_000_000, "d": 512}
     effort, why = plan.effort(case, NAMES, 270)
     assert effort is None and why.startswith("time budget: a search takes about 4")
 
 
 def test_an_estimate_follows_what_was_measured():
-    plan = Plan(270)
+    plan = Plan(270, 72)
     before = plan.compute_s(100_000, 100, 1_000_000, 128)
     case = {"n": 10_000, "k": 100, "nb": 1_000_000, "d": 128}
     twice = 2 * plan.compute_s(*case.values())
@@ -90,7 +90,7 @@ def test_an_estimate_follows_what_was_measured():
     after = plan.compute_s(100_000, 100, 1_000_000, 128)
     assert after == pytest.approx(2 * before)
     # Of another database nothing is known.
-    assert plan.compute_s(1, 1, 10_000, 128) == Plan(1).compute_s(1, 1, 10_000, 128)
+    assert plan.compute_s(1, 1, 10_000, 128) == Plan(1, 1).compute_s(1, 1, 10_000, 128)
 
 
 def test_floors_are_of_computation_with_its_traffic_or_of_the_link():
