@@ -65,7 +65,8 @@ def run(session):
 
 
 def _on_gpu(session, searches, case):
-    """Times searches whose results stay on the GPU; seconds of stock Faiss'."""
+    """Times searches whose results stay on the GPU; the least of their
+    medians."""
     n, k = case["n"], case["k"]
     x = memory.OnGpu.of(session.native, searches.queries)
     outputs = tuple(
@@ -83,4 +84,6 @@ def _on_gpu(session, searches, case):
     )
     # No further index than ours while memory is short.
     searches.forget("C++ stock")
-    return entries[COMPUTE].get("median_s")
+    return min(
+        (entry["median_s"] for entry in entries.values() if "median_s" in entry),
+        default=None)

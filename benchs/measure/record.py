@@ -19,8 +19,8 @@
           "floors_s": {...},          floors.py; null: rate not measured
           "floor_s": ..., "gap": ..., the greatest; median over it
           "measured_floor_s": ..., "measured_gap": ...   the same, with the
-                                      computation as stock Faiss was measured to
-                                      do it (null: was not measured)
+                                      computation as it was measured with all
+                                      arrays on the GPU (null: was not)
         },
         {"bench": ..., "case": ..., "contender": ..., "error": "..."},
         {"bench": ..., "case": ..., "skipped": "why"}    the whole case, or,

@@ -8,7 +8,7 @@ import time
 from . import memory
 from .ceilings import ceilings
 from .environment import environment
-from .floors import COMPUTE, floor, measured_floor
+from .floors import ON_GPU, floor, measured_floor
 from .record import SCHEMA
 from .shapes import SMOKE, WHOLE
 from .timing import measure
@@ -108,8 +108,8 @@ class Session:
 
         `bounds`: of each contender's name, its floors in seconds. `most_s`: of the
         budget, as far as the least runs need no more. `compute_s`:
-        what the computation takes, measured; by default the median of the
-        contender COMPUTE, if it is there. Returns the entries of the record by
+        what the computation takes, measured; by default the least median of
+        the contenders ON_GPU, if one is there. Returns the entries of the record by
         contender.
         """
         budget = min(
@@ -125,14 +125,17 @@ class Session:
             timing.contender: {"bench": bench, "case": case, **timing.summary()}
             for timing in timings
         }
-        compute_s = compute_s or entries.get(COMPUTE, {}).get("median_s")
+        compute_s = compute_s or min(
+            (entries[name]["median_s"] for name in ON_GPU
+             if "median_s" in entries.get(name, {})), default=None)
         for timing in timings:
             entry = entries[timing.contender]
             if timing.error is None:
                 entry["floors_s"] = bounds(timing.contender) if bounds else {}
                 for name, least in (
                     ("", floor(entry["floors_s"])),
-                    ("measured_", measured_floor(entry["floors_s"], compute_s)),
+                    ("measured_", measured_floor(entry["floors_s"], compute_s)
+                     if bounds else None),
                 ):
                     entry[f"{name}floor_s"] = least
                     entry[f"{name}gap"] = (

@@ -52,7 +52,7 @@ def _why(results, nb, d, cells):
         f"With nb = {nb:,} and d = {d}, stock Faiss' computation alone, its arrays "
         f"on the GPU, takes {100 * low:.0f} to {100 * high:.0f} % of its whole "
         f"search in the {len(shares)} cells without a gain, and only the rest can be "
-        "saved."
+        "saved by copying less."
     ) + (f" In {launches} of them calls and launches decide." if launches else "")
 
 
