@@ -41,11 +41,11 @@ struct TilePlan {
 /// Cuts n >= 1 rows by `config`, which is one without zeros (withDefaults). One
 /// tile where nothing is staged or all of it is no more than
 /// config.oneTileBytes and fits into pinned memory; otherwise equal tiles of
-/// config.tileBytes at most, a multiple of tuning::kComputeRows, and never more than the pinned memory holds
-/// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
-/// config.tileRows, if not 0, takes the place of both sizes. Fewer tiles are
-/// under way at once, down to one, where pinned memory has no room for a row of
-/// each.
+/// config.tileBytes at most, a multiple of tuning::kComputeRows, and never more
+/// than the pinned memory holds `depth` times: poolBytes for rows coming in,
+/// outBytes for rows going out. config.tileRows, if not 0, takes the place of
+/// both sizes. Fewer tiles are under way at once, down to one, where pinned
+/// memory has no room for a row of each.
 FAISS_EXT_API TilePlan planTiles(
         idx_t n,
         const RowBytes& row,

@@ -56,6 +56,11 @@ constexpr size_t kSmallestTileBytes = size_t(1) << 20;
 /// kTileBytes.
 constexpr int kPipelineDepth = 3;
 
+/// StagedConfig::batchedQueries: what Faiss computes at a time. On an H200,
+/// with 10,000 or a million vectors of 128 dimensions and k = 100, 64 queries
+/// take 1.1 to 1.6 times as long as one.
+constexpr int64_t kBatchedQueries = 512;
+
 /// StagedConfig::copyThreads: at most so many, and no more than half of what
 /// the machine has, the other half being the second threads of the same cores,
 /// or needed elsewhere. Eight threads at 10 GB/s are faster than the link. On
