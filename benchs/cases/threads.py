@@ -1,10 +1,11 @@
 """16 threads, one query each at a time, on one index: queries a second.
 
 Stock Faiss needs a mutex around its search, because its resources are for one
-thread; faiss_ext's index takes any number of threads. In C++ and in Python,
-whose interpreter lock both give up while they search. Beside them, what the
-computation alone takes: the same searches by stock Faiss in C++, one after the
-other, with all arrays on the GPU.
+thread; faiss_ext's index takes any number of threads, and makes one search of
+those that wait for each other. In C++ and in Python, whose interpreter lock both
+give up while they search. Beside them, what the computation alone takes, by stock
+Faiss in C++ with all arrays on the GPU: the queries of all threads in one search,
+and each by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from measure.timing import Contender
 
 NAME = "threads"
 
+#: Contender: no two queries in one search.
+ONE_BY_ONE = f"{COMPUTE}, one by one"
+
 
 def run(session):
     """Both databases."""
@@ -34,7 +38,8 @@ def run(session):
             session.skip(NAME, case, obstacle)
             continue
         x = random_vectors(threads, d, 42)
-        searches = Searches(session, database(nb, d), x, k)
+        searches = Searches(
+            session, database(nb, d), x, k, rows=range(threads))
         D = memory.touched((threads, k), "float32")
         I = memory.touched((threads, k), "int64")
         session.measure(
@@ -43,34 +48,34 @@ def run(session):
             [
                 _in_cpp(searches, "C++ stock, mutex", "C++ stock", x, D, I, calls),
                 _in_cpp(searches, "C++ ours", "C++ ours", x, D, I, calls),
-                _on_gpu(searches, COMPUTE, "C++ stock", x, k, calls),
+                _on_gpu(searches, COMPUTE, [x], k, calls),
+                _on_gpu(searches, ONE_BY_ONE, np.split(x, threads), k, calls),
                 _in_python(searches, "stock, mutex", "stock", x, D, I, calls),
                 _in_python(
                     searches, "stock, mutex again", "stock", x, D, I, calls),
                 _in_python(searches, "ours", "ours", x, D, I, calls),
+                _in_python(searches, "ours, no batches", "ours", x, D, I, calls,
+                           batchedQueries=1),
             ],
-            _floors(searches, threads * calls, k),
+            _floors(searches, threads, calls, k),
         )
 
 
-def _floors(searches, count, k):
-    """Each search alone: it reads the whole database."""
-    def bounds(name):
-        one = searches.floors(1, k)(name)
-        return {key: bound and count * bound for key, bound in one.items()
-                # Their latencies overlap, and their bytes are few.
-                if key == "compute"}
-
-    return bounds
+def _floors(searches, threads, calls, k):
+    """The queries of all threads at once, as often as each of them calls. The
+    bytes of the results are few, and their latencies overlap."""
+    compute = searches.floors(threads, k)(COMPUTE)["compute"]
+    return lambda name: {"compute": compute and calls * compute}
 
 
-def _on_gpu(searches, name, kind, x, k, calls):
-    index, native = searches.index(kind), searches.native
+def _on_gpu(searches, name, parts, k, calls):
+    """One search after another, for each part of the queries."""
+    index, native = searches.index("C++ stock"), searches.native
     rows = [
-        (memory.OnGpu.of(native, x[row : row + 1]),
-         memory.OnGpu(native, (1, k), "float32"),
-         memory.OnGpu(native, (1, k), "int64"))
-        for row in range(len(x))
+        (memory.OnGpu.of(native, part),
+         memory.OnGpu(native, (len(part), k), "float32"),
+         memory.OnGpu(native, (len(part), k), "int64"))
+        for part in parts
     ]
 
     def run():
@@ -111,8 +116,8 @@ def _in_cpp(searches, name, kind, x, D, I, calls):
     )
 
 
-def _in_python(searches, name, kind, x, D, I, calls):
-    index = searches.index(kind)
+def _in_python(searches, name, kind, x, D, I, calls, **config):
+    index = searches.index(kind, **config)
     mutex = threading.Lock()
 
     def work(row, failures):

@@ -195,7 +195,8 @@ def threads(results):
     return _times(
         results, "threads", "database",
         [(f"nb = {case['nb']:,}, d = {case['d']}", case) for case in cases],
-        ("C++ stock, mutex", "C++ ours", COMPUTE, "stock, mutex", "ours"),
+        ("C++ stock, mutex", "C++ ours", COMPUTE, f"{COMPUTE}, one by one",
+         "stock, mutex", "ours", "ours, no batches"),
         per_second,
     )
 
