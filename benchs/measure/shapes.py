@@ -70,12 +70,12 @@ class Shapes:
           for n in (1, 10, 100)),
     )
     #: (nb, d, k), bytes of results, rows of a tile: multiples of the rows that
-    #: Faiss computes at once, what lies between, and one tile for all.
-    tile_rows: tuple = (
-        ((10_000, 128, 1000), 120_000_000,
-         (0, 512, 1024, 1398, 1536, 2048, 3072, 4096, 5120, 10_000)),
-        ((1_000_000, 128, 1000), 120_000_000,
-         (0, 512, 1024, 1398, 1536, 2048, 3072, 5120, 10_000)),
+    #: Faiss computes at once, what lies between, and one tile for all. All
+    #: divide the number of queries, 10,240: tiles are made equal.
+    tile_rows: tuple = tuple(
+        ((nb, 128, 1000), 12_000 * 10_240,
+         (0, 512, 640, 1024, 1280, 2048, 2560, 5120, 10_240))
+        for nb in (10_000, 1_000_000)
     )
     #: Bytes of results around the limit of one tile, and into how many tiles.
     one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
