@@ -191,6 +191,17 @@ def test_a_part_of_the_grid_reaches_no_more_than_that_part(results):
     assert verdicts[:5] == ["reached where measured"] * 5
 
 
+def test_a_cell_timed_once_has_the_noise_of_its_database(results):
+    case = {"n": 100_000, "k": 1, "nb": 1_000_000, "d": 128}
+    other = {**case, "k": 10}
+    found = results(*(
+        made_up.timed("grid", where, name, median)
+        for where, name, median in (
+            (case, "stock", 1.0), (other, "stock", 1.0), (other, "stock again", 1.2))))
+    assert bar.noise_of(found, case) == bar.noise_of(found, other) > 0.15
+    assert bar.noise_of(found, {**case, "d": 512}) == bar.LEAST_NOISE
+
+
 def test_words_name_what_gains_nothing_and_what_loses(results):
     case = {"n": 500, "k": 10, "nb": 10_000, "d": 128}
     text = words.where_it_does_not_help(
