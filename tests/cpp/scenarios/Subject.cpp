@@ -40,7 +40,7 @@ class IndexSubject : public Subject {
         }
         if (staged.mappedBytes == 0) {
             // None, some and all calls of one tile.
-            staged.mappedBytes = run.oneOf({0, 300, 1 << 20});
+            staged.mappedBytes = run.oneOf({1, 300, 1 << 20});
         }
         index_ = makeIndex(config, staged);
         run.afterFault([this] { answer(); });

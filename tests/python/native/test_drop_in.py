@@ -114,7 +114,11 @@ def test_staged_config_cuts_into_tiles(faiss_ext, resources, vectors, simulator)
 def test_transfer_stats_tell_what_the_simulator_saw(
     faiss_ext, resources, vectors, simulator
 ):
-    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    config = faiss_ext.StagedConfig()
+    config.mappedBytes = 1  # few results, but copied
+    index = faiss_ext.GpuIndexFlatL2(
+        resources, 8, faiss_ext.GpuIndexFlatConfig(), config
+    )
     index.add(vectors(50, 8, 1))
     queries = vectors(33, 8, 2)
     index.search(queries, 4)

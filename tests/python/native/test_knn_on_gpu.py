@@ -52,15 +52,15 @@ def test_a_vector_is_not_its_own_neighbour(run):
 
 
 def test_queries_go_up_once_and_results_come_back_once(run, simulator):
-    np.save("q.npy", np.zeros((1000, D), np.float32))
+    np.save("q.npy", np.zeros((3000, D), np.float32))
     simulator.reset_counters()
     outcome, _ = run()
-    up, down = 1000 * D * 4 / 1000, 1000 * K * 12 / 1000
+    up, down = 3000 * D * 4 / 1000, 3000 * K * 12 / 1000
     assert (
         f"transfers  {up:.3g} kB to the device and {down:.3g} kB back"
         in outcome.out
     )
-    assert simulator.bytes_down() == 1000 * K * 12
+    assert simulator.bytes_down() == 3000 * K * 12
 
 
 def test_more_neighbours_than_vectors_get_the_label_minus_one(run):

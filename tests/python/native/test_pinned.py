@@ -11,7 +11,11 @@ import pytest
 
 @pytest.fixture
 def index(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, 8)
+    config = faiss_ext.StagedConfig()
+    config.mappedBytes = 1  # few results, but copied
+    index = faiss_ext.GpuIndexFlatL2(
+        resources, 8, faiss_ext.GpuIndexFlatConfig(), config
+    )
     index.add(vectors(200, 8, 1))
     return index
 

@@ -41,7 +41,7 @@ def test_it_times_every_combination_as_often_as_asked_for(document):
 
 
 def test_the_parts_add_up(document):
-    _, found = document("--n", "40", "--k", "5")
+    _, found = document("--n", "4000", "--k", "5")
     (case,) = found["cases"]
     seconds = {v["name"]: v["seconds"] for v in case["variants"]}
     assert sum(case["stock"].values()) == pytest.approx(
@@ -51,9 +51,9 @@ def test_the_parts_add_up(document):
         assert sum(profile["caller"].values()) == pytest.approx(
             profile["seconds"]
         )
-        assert profile["moved"]["upload"] == 40 * 16 * 4
-        assert profile["moved"]["copy-back"] == 40 * 5 * 12
-        assert profile["moved"]["host copy"] == 40 * 5 * 12
+        assert profile["moved"]["upload"] == 4000 * 16 * 4
+        assert profile["moved"]["copy-back"] == 4000 * 5 * 12
+        assert profile["moved"]["host copy"] == 4000 * 5 * 12
     assert case["profiles"]["pooled"][0]["moved"]["host copy"] == 0
 
 
@@ -91,7 +91,7 @@ def test_time_that_is_over_ends_a_case_after_three_repetitions(document):
 def test_it_writes_trace_and_picture(cli):
     pytest.importorskip("matplotlib")
     outcome = cli(
-        "profile", *SMALL, "--n", "3", "--k", "2", "--trace", "t.json",
+        "profile", *SMALL, "--n", "4000", "--k", "5", "--trace", "t.json",
         "--picture", "p.png",
     )
     assert outcome.status == 0, outcome.err

@@ -11,6 +11,7 @@ K = 5
 def index(faiss_ext):
     config = faiss_ext.StagedConfig()
     config.tileRows = 30
+    config.mappedBytes = 1  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         faiss_ext.StandardGpuResources(), D, faiss_ext.GpuIndexFlatConfig(), config
     )
