@@ -11,66 +11,13 @@
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
+#include "PythonObjects.h"
+
 namespace faiss_ext {
 
 namespace {
 
 constexpr const char* kOwnerName = "faiss_ext.dlpack_array";
-
-/// Thrown where a Python exception is set already.
-struct PythonError {};
-
-/// A reference that is given up at the end of its life.
-class Reference {
-   public:
-    explicit Reference(PyObject* object) : object_(object) {
-        if (!object) {
-            throw PythonError{};
-        }
-    }
-    ~Reference() {
-        Py_XDECREF(object_);
-    }
-    Reference(const Reference&) = delete;
-    Reference& operator=(const Reference&) = delete;
-
-    PyObject* get() const {
-        return object_;
-    }
-    PyObject* release() {
-        return std::exchange(object_, nullptr);
-    }
-
-   private:
-    PyObject* object_;
-};
-
-void raiseInvalidArray(const char* message) {
-    PyObject* errors = PyImport_ImportModule("faiss_ext.errors");
-    PyObject* type =
-            errors ? PyObject_GetAttrString(errors, "InvalidArray") : nullptr;
-    if (type) {
-        PyErr_SetString(type, message);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(errors);
-}
-
-/// Runs `body`; C++ exceptions become Python's.
-template <typename Body>
-PyObject* guarded(const Body& body) {
-    try {
-        return body();
-    } catch (const PythonError&) {
-    } catch (const gpu::InvalidArray& e) {
-        raiseInvalidArray(e.what());
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& e) {
-        PyErr_SetString(PyExc_RuntimeError, e.what());
-    }
-    return nullptr;
-}
 
 int64_t toInt64(const std::string& name, PyObject* number, const char* what) {
     const long long value = PyLong_AsLongLong(number);
@@ -185,17 +132,6 @@ void giveBack(PyObject* owner) {
     }
     PyErr_Restore(type, value, traceback);
 }
-
-/// The interpreter's lock released for one scope.
-class Unlocked {
-   public:
-    ~Unlocked() {
-        PyEval_RestoreThread(state_);
-    }
-
-   private:
-    PyThreadState* state_ = PyEval_SaveThread();
-};
 
 /// What keeps a lent buffer. Its end takes the resources' lock, and a thread
 /// that holds this may be waiting for the interpreter's (PythonAllocator), so

@@ -18,9 +18,11 @@ import faiss
 import numpy as np
 
 from . import swigfaiss_ext as native
+from ._swigfaiss_ext import search_plain_c
 from .arrays import is_on_gpu
 from .calls import Call
 from .errors import InvalidArray
+from .families import results_like
 from .pinned import empty_results
 
 #: More neighbours than any selection gives. For these no results are allocated,
@@ -167,6 +169,10 @@ def replacement_search(
     is enqueued: it comes after what the arrays' streams hold, and these streams
     come after it. The arrays are kept until the work is done.
     """
+    if params is None and not later:
+        found = search_plain_c(self, x, k, D, I, results_like)
+        if found is not None:
+            return found
     k = count(k)
     if later:
         return _by_faiss(

@@ -1,0 +1,197 @@
+#include "PlainArray.h"
+
+#include <cstring>
+#include <utility>
+
+#include "PythonObjects.h"
+
+namespace faiss_ext {
+
+namespace {
+
+/// An attribute, or nullptr without an exception. One that raises is no offer.
+PyObject* attribute(PyObject* object, PyObject* name) {
+    PyObject* found = PyObject_GetAttr(object, name);
+    if (!found) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw PythonError{};
+        }
+        PyErr_Clear();
+    }
+    return found;
+}
+
+/// Whether `number` is an int of at least `least`; of those no larger than the
+/// largest int64_t, which is what extents, strides and addresses are.
+bool isInt(PyObject* number, int64_t least, int64_t* value) {
+    if (!number || !PyLong_CheckExact(number)) {
+        return false;
+    }
+    int overflow = 0;
+    *value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    return !overflow && *value >= least;
+}
+
+/// Whether `pair` is a tuple of two such ints.
+bool areInts(PyObject* pair, int64_t least, int64_t* first, int64_t* second) {
+    return pair && PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+           isInt(PyTuple_GET_ITEM(pair, 0), least, first) &&
+           isInt(PyTuple_GET_ITEM(pair, 1), least, second);
+}
+
+/// The values of a CUDA Array Interface that this reads, by key. Strings made
+/// once, and never given up.
+struct Keys {
+    static const Keys& get() {
+        static const Keys keys;
+        return keys;
+    }
+
+    PyObject* const interface =
+            PyUnicode_InternFromString("__cuda_array_interface__");
+    PyObject* const dlpack = PyUnicode_InternFromString("__dlpack__");
+    PyObject* const version = PyUnicode_InternFromString("version");
+    PyObject* const mask = PyUnicode_InternFromString("mask");
+    PyObject* const typestr = PyUnicode_InternFromString("typestr");
+    PyObject* const shape = PyUnicode_InternFromString("shape");
+    PyObject* const strides = PyUnicode_InternFromString("strides");
+    PyObject* const data = PyUnicode_InternFromString("data");
+    PyObject* const stream = PyUnicode_InternFromString("stream");
+};
+
+/// The value of a key, borrowed; nullptr where it is missing or None.
+PyObject* entry(PyObject* interface, PyObject* key) {
+    PyObject* found = PyDict_GetItemWithError(interface, key);
+    if (!found && PyErr_Occurred()) {
+        throw PythonError{};
+    }
+    return found == Py_None ? nullptr : found;
+}
+
+} // namespace
+
+PyTypeObject* numpyArrayType() {
+    static PyTypeObject* const type = [] {
+        Reference numpy(PyImport_ImportModule("numpy"));
+        Reference found(PyObject_GetAttrString(numpy.get(), "ndarray"));
+        return reinterpret_cast<PyTypeObject*>(found.release());
+    }();
+    return type;
+}
+
+std::optional<PlainArray> PlainArray::of(
+        PyObject* array, const Wanted& wanted) {
+    PlainArray made;
+    // Classes derived from NumPy's may mean something else, such as a mask.
+    const bool isPlain =
+            Py_TYPE(array) == numpyArrayType()
+                    ? made.takeBuffer(array, wanted)
+                    : !PyObject_TypeCheck(array, numpyArrayType()) &&
+                              made.takeInterface(array, wanted);
+    if (!isPlain) {
+        return std::nullopt;
+    }
+    return made;
+}
+
+PlainArray::PlainArray(PlainArray&& other) noexcept
+        : data_(other.data_),
+          rows_(other.rows_),
+          bytes_(other.bytes_),
+          stream_(other.stream_),
+          buffer_(std::exchange(other.buffer_, Py_buffer{})) {}
+
+PlainArray::~PlainArray() {
+    PyBuffer_Release(&buffer_);
+}
+
+bool PlainArray::overlaps(const PlainArray& other) const {
+    const auto begin = reinterpret_cast<uintptr_t>(data_);
+    const auto otherBegin = reinterpret_cast<uintptr_t>(other.data_);
+    return begin < otherBegin + other.bytes_ && otherBegin < begin + bytes_;
+}
+
+bool PlainArray::takeBuffer(PyObject* array, const Wanted& wanted) {
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT |
+                      (wanted.writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(array, &buffer_, flags) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw PythonError{};
+        }
+        PyErr_Clear();
+        return false;
+    }
+    data_ = buffer_.buf;
+    // A native type has one letter.
+    return buffer_.ndim == 2 && buffer_.format[0] &&
+           std::strchr(wanted.formats, buffer_.format[0]) &&
+           !buffer_.format[1] && buffer_.itemsize == wanted.itemSize &&
+           measure(buffer_.shape[0], buffer_.shape[1], wanted);
+}
+
+bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
+    const Keys& keys = Keys::get();
+    PyObject* found = attribute(array, keys.interface);
+    if (!found) {
+        return false;
+    }
+    const Reference owned(found);
+    int64_t version, rows, columns, address, number;
+    if (!PyDict_CheckExact(found) ||
+        !isInt(entry(found, keys.version), 3, &version) || version != 3 ||
+        entry(found, keys.mask)) {
+        return false;
+    }
+    PyObject* typestr = entry(found, keys.typestr);
+    if (!typestr || !PyUnicode_CheckExact(typestr) ||
+        PyUnicode_CompareWithASCIIString(typestr, wanted.typestr) != 0 ||
+        !areInts(entry(found, keys.shape), 1, &rows, &columns)) {
+        return false;
+    }
+    PyObject* data = entry(found, keys.data);
+    if (!data || !PyTuple_CheckExact(data) || PyTuple_GET_SIZE(data) != 2 ||
+        !isInt(PyTuple_GET_ITEM(data, 0), 1, &address) ||
+        !PyBool_Check(PyTuple_GET_ITEM(data, 1)) ||
+        (wanted.writable && PyTuple_GET_ITEM(data, 1) == Py_True)) {
+        return false;
+    }
+    data_ = reinterpret_cast<void*>(address);
+    if (!measure(rows, columns, wanted)) {
+        return false;
+    }
+    if (PyObject* strides = entry(found, keys.strides)) {
+        int64_t row, column;
+        if (!areInts(strides, 1, &row, &column) ||
+            row != columns * wanted.itemSize || column != wanted.itemSize) {
+            return false;
+        }
+    }
+    if (PyObject* stream = entry(found, keys.stream)) {
+        if (!isInt(stream, 1, &number)) {
+            return false;
+        }
+        stream_ = reinterpret_cast<cudaStream_t>(number);
+        return true;
+    }
+    // Without a stream, DLPack is what makes the order right.
+    return !PyObject_HasAttr(array, keys.dlpack);
+}
+
+/// Whether it has the wanted shape and lies at addresses that exist.
+bool PlainArray::measure(int64_t rows, int64_t columns, const Wanted& wanted) {
+    const auto address = reinterpret_cast<intptr_t>(data_);
+    int64_t bytes;
+    intptr_t end;
+    if (rows < 1 || columns != wanted.columns ||
+        (wanted.rows >= 0 && rows != wanted.rows) ||
+        __builtin_mul_overflow(rows, columns * wanted.itemSize, &bytes) ||
+        __builtin_add_overflow(address, bytes, &end) ||
+        address % wanted.itemSize != 0) {
+        return false;
+    }
+    rows_ = rows;
+    bytes_ = static_cast<size_t>(bytes);
+    return true;
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <Python.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace faiss_ext {
+
+/// What a matrix must be for C++ to use it as it is.
+struct Wanted {
+    /// Of the elements, in the words of array interfaces ("<f4") and of the
+    /// buffer protocol (any of "f"); and their size.
+    const char* typestr;
+    const char* formats;
+    int64_t itemSize;
+    /// -1: any number but zero.
+    int64_t rows;
+    int64_t columns;
+    bool writable;
+};
+
+/// A row-major matrix that needs nothing done to it, as it says of itself: a
+/// NumPy array, or GPU memory by the CUDA Array Interface, version 3.
+///
+/// It is stricter than the array entry in Python (`arrays.py`), which takes
+/// whatever is not plain, and tells what is wrong with it. So the two can only
+/// differ in what they do with a plain array.
+class PlainArray {
+   public:
+    /// Nothing where `array` is not plain. With the interpreter's lock, here
+    /// and at the end. Throws PythonError where an attribute raised what is no
+    /// Exception.
+    static std::optional<PlainArray> of(PyObject* array, const Wanted& wanted);
+
+    PlainArray(PlainArray&& other) noexcept;
+    PlainArray& operator=(PlainArray&&) = delete;
+    ~PlainArray();
+
+    void* data() const {
+        return data_;
+    }
+    int64_t rows() const {
+        return rows_;
+    }
+    size_t bytes() const {
+        return bytes_;
+    }
+    /// Whether it was offered as memory of a GPU. Whether that is true, the
+    /// CUDA runtime knows.
+    bool onGpu() const {
+        return !buffer_.obj;
+    }
+    /// The stream of the producer's work, before and after ours, if it has one.
+    std::optional<cudaStream_t> stream() const {
+        return stream_;
+    }
+    bool overlaps(const PlainArray& other) const;
+
+   private:
+    PlainArray() = default;
+
+    bool takeBuffer(PyObject* array, const Wanted& wanted);
+    bool takeInterface(PyObject* array, const Wanted& wanted);
+    bool measure(int64_t rows, int64_t columns, const Wanted& wanted);
+
+    void* data_ = nullptr;
+    int64_t rows_ = 0;
+    size_t bytes_ = 0;
+    std::optional<cudaStream_t> stream_;
+    /// Of a NumPy array, which is not resized meanwhile.
+    Py_buffer buffer_{};
+};
+
+/// NumPy's class of arrays. Throws PythonError.
+PyTypeObject* numpyArrayType();
+
+} // namespace faiss_ext
