@@ -23,28 +23,26 @@ void destroy(PyObject* self) {
     Py_TYPE(self)->tp_free(self);
 }
 
-PyTypeObject* makeType() {
-    static PyBufferProcs buffer{};
-    buffer.bf_getbuffer = offer;
-    static PyTypeObject type{PyVarObject_HEAD_INIT(nullptr, 0)};
+PyBufferProcs bufferProtocol{offer, nullptr};
+PyTypeObject type{PyVarObject_HEAD_INIT(nullptr, 0)};
+
+} // namespace
+
+void preparePinnedMemory() {
     type.tp_name = "faiss_ext.PinnedMemory";
     type.tp_doc = "Memory of the pinned pool.";
     type.tp_basicsize = sizeof(PinnedMemory);
     type.tp_flags = Py_TPFLAGS_DEFAULT;
-    type.tp_as_buffer = &buffer;
+    type.tp_as_buffer = &bufferProtocol;
     type.tp_dealloc = destroy;
     if (PyType_Ready(&type) < 0) {
         throw PythonError{};
     }
-    return &type;
 }
-
-} // namespace
 
 Reference pinnedMemory(
         std::unique_ptr<gpu::PinnedBlock> block, Py_ssize_t bytes) {
-    static PyTypeObject* const type = makeType();
-    Reference made(type->tp_alloc(type, 0));
+    Reference made(type.tp_alloc(&type, 0));
     auto* memory = reinterpret_cast<PinnedMemory*>(made.get());
     memory->block = block.release();
     memory->bytes = bytes;

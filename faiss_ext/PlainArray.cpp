@@ -39,25 +39,22 @@ bool areInts(PyObject* pair, int64_t least, int64_t* first, int64_t* second) {
            isInt(PyTuple_GET_ITEM(pair, 1), least, second);
 }
 
-/// The values of a CUDA Array Interface that this reads, by key. Strings made
-/// once, and never given up.
-struct Keys {
-    static const Keys& get() {
-        static const Keys keys;
-        return keys;
-    }
+/// The names that this reads. Made once, and never given up.
+struct Names {
+    PyObject* interface;
+    PyObject* dlpack;
+    PyObject* version;
+    PyObject* mask;
+    PyObject* typestr;
+    PyObject* shape;
+    PyObject* strides;
+    PyObject* data;
+    PyObject* stream;
+} names;
 
-    PyObject* const interface =
-            PyUnicode_InternFromString("__cuda_array_interface__");
-    PyObject* const dlpack = PyUnicode_InternFromString("__dlpack__");
-    PyObject* const version = PyUnicode_InternFromString("version");
-    PyObject* const mask = PyUnicode_InternFromString("mask");
-    PyObject* const typestr = PyUnicode_InternFromString("typestr");
-    PyObject* const shape = PyUnicode_InternFromString("shape");
-    PyObject* const strides = PyUnicode_InternFromString("strides");
-    PyObject* const data = PyUnicode_InternFromString("data");
-    PyObject* const stream = PyUnicode_InternFromString("stream");
-};
+PyObject* interned(const char* text) {
+    return Reference(PyUnicode_InternFromString(text)).release();
+}
 
 /// The value of a key, borrowed; nullptr where it is missing or None.
 PyObject* entry(PyObject* interface, PyObject* key) {
@@ -70,24 +67,32 @@ PyObject* entry(PyObject* interface, PyObject* key) {
 
 } // namespace
 
-PyTypeObject* numpyArrayType() {
-    static PyTypeObject* const type = [] {
-        Reference numpy(PyImport_ImportModule("numpy"));
-        Reference found(PyObject_GetAttrString(numpy.get(), "ndarray"));
-        return reinterpret_cast<PyTypeObject*>(found.release());
-    }();
-    return type;
+PyTypeObject* numpyArray = nullptr;
+
+void PlainArray::prepare() {
+    const Reference numpy(PyImport_ImportModule("numpy"));
+    Reference type(PyObject_GetAttrString(numpy.get(), "ndarray"));
+    numpyArray = reinterpret_cast<PyTypeObject*>(type.release());
+    names = {
+            interned("__cuda_array_interface__"),
+            interned("__dlpack__"),
+            interned("version"),
+            interned("mask"),
+            interned("typestr"),
+            interned("shape"),
+            interned("strides"),
+            interned("data"),
+            interned("stream")};
 }
 
 std::optional<PlainArray> PlainArray::of(
         PyObject* array, const Wanted& wanted) {
     PlainArray made;
     // Classes derived from NumPy's may mean something else, such as a mask.
-    const bool isPlain =
-            Py_TYPE(array) == numpyArrayType()
-                    ? made.takeBuffer(array, wanted)
-                    : !PyObject_TypeCheck(array, numpyArrayType()) &&
-                              made.takeInterface(array, wanted);
+    const bool isPlain = Py_TYPE(array) == numpyArray
+                                 ? made.takeBuffer(array, wanted)
+                                 : !PyObject_TypeCheck(array, numpyArray) &&
+                                           made.takeInterface(array, wanted);
     if (!isPlain) {
         return std::nullopt;
     }
@@ -130,25 +135,24 @@ bool PlainArray::takeBuffer(PyObject* array, const Wanted& wanted) {
 }
 
 bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
-    const Keys& keys = Keys::get();
-    PyObject* found = attribute(array, keys.interface);
+    PyObject* found = attribute(array, names.interface);
     if (!found) {
         return false;
     }
     const Reference owned(found);
     int64_t version, rows, columns, address, number;
     if (!PyDict_CheckExact(found) ||
-        !isInt(entry(found, keys.version), 3, &version) || version != 3 ||
-        entry(found, keys.mask)) {
+        !isInt(entry(found, names.version), 3, &version) || version != 3 ||
+        entry(found, names.mask)) {
         return false;
     }
-    PyObject* typestr = entry(found, keys.typestr);
+    PyObject* typestr = entry(found, names.typestr);
     if (!typestr || !PyUnicode_CheckExact(typestr) ||
         PyUnicode_CompareWithASCIIString(typestr, wanted.typestr) != 0 ||
-        !areInts(entry(found, keys.shape), 1, &rows, &columns)) {
+        !areInts(entry(found, names.shape), 1, &rows, &columns)) {
         return false;
     }
-    PyObject* data = entry(found, keys.data);
+    PyObject* data = entry(found, names.data);
     if (!data || !PyTuple_CheckExact(data) || PyTuple_GET_SIZE(data) != 2 ||
         !isInt(PyTuple_GET_ITEM(data, 0), 1, &address) ||
         !PyBool_Check(PyTuple_GET_ITEM(data, 1)) ||
@@ -159,14 +163,14 @@ bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
     if (!measure(rows, columns, wanted)) {
         return false;
     }
-    if (PyObject* strides = entry(found, keys.strides)) {
+    if (PyObject* strides = entry(found, names.strides)) {
         int64_t row, column;
         if (!areInts(strides, 1, &row, &column) ||
             row != columns * wanted.itemSize || column != wanted.itemSize) {
             return false;
         }
     }
-    if (PyObject* stream = entry(found, keys.stream)) {
+    if (PyObject* stream = entry(found, names.stream)) {
         if (!isInt(stream, 1, &number)) {
             return false;
         }
@@ -174,7 +178,7 @@ bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
         return true;
     }
     // Without a stream, DLPack is what makes the order right.
-    return !PyObject_HasAttr(array, keys.dlpack);
+    return !PyObject_HasAttr(array, names.dlpack);
 }
 
 /// Whether it has the wanted shape and lies at addresses that exist.

@@ -29,6 +29,9 @@ struct Wanted {
 /// differ in what they do with a plain array.
 class PlainArray {
    public:
+    /// Called once, when the module is imported. Throws PythonError.
+    static void prepare();
+
     /// Nothing where `array` is not plain. With the interpreter's lock, here
     /// and at the end. Throws PythonError where an attribute raised what is no
     /// Exception.
@@ -73,7 +76,7 @@ class PlainArray {
     Py_buffer buffer_{};
 };
 
-/// NumPy's class of arrays. Throws PythonError.
-PyTypeObject* numpyArrayType();
+/// NumPy's class of arrays, from `prepare` on.
+extern PyTypeObject* numpyArray;
 
 } // namespace faiss_ext

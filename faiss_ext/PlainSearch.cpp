@@ -25,7 +25,17 @@ using gpu::idx_t;
 /// As in index_methods.py: more than any selection gives.
 constexpr int64_t kTooMany = 1 << 20;
 
+PyObject* numpyType(const char* name) {
+    const Reference numpy(PyImport_ImportModule("numpy"));
+    return Reference(PyObject_CallMethod(numpy.get(), "dtype", "s", name))
+            .release();
+}
+
 std::shared_ptr<gpu::PinnedBlockPool> pinnedResults;
+
+// NumPy's own objects, held for ever.
+PyObject* float32 = nullptr;
+PyObject* int64 = nullptr;
 
 /// Calls `call` with the index under its own type; false if it is none of ours.
 template <typename Call>
@@ -223,8 +233,7 @@ PyObject* searchInto(
     return outcome.wasPlain() ? pairOf(D, I) : notPlain();
 }
 
-/// A NumPy array [n, k] in `memory`, from `offset` on. The dtype is a new
-/// reference to one of NumPy's own objects, held for ever.
+/// A NumPy array [n, k] in `memory`, from `offset` on.
 Reference arrayIn(
         PyObject* memory,
         int64_t n,
@@ -235,16 +244,7 @@ Reference arrayIn(
     const Reference start(PyLong_FromLongLong(offset));
     PyObject* arguments[] = {shape.get(), dtype, memory, start.get()};
     return Reference(PyObject_Vectorcall(
-            reinterpret_cast<PyObject*>(numpyArrayType()),
-            arguments,
-            4,
-            nullptr));
-}
-
-PyObject* numpyType(const char* name) {
-    const Reference numpy(PyImport_ImportModule("numpy"));
-    return Reference(PyObject_CallMethod(numpy.get(), "dtype", "s", name))
-            .release();
+            reinterpret_cast<PyObject*>(numpyArray), arguments, 4, nullptr));
 }
 
 /// Into one block of pinned memory, labels first.
@@ -277,8 +277,6 @@ PyObject* searchPacked(
     if (!outcome.wasPlain()) {
         return notPlain();
     }
-    static PyObject* const float32 = numpyType("float32");
-    static PyObject* const int64 = numpyType("int64");
     const Reference memory = pinnedMemory(std::move(block), bytes);
     const Reference D = arrayIn(memory.get(), n, k, float32, n * k * 8);
     const Reference I = arrayIn(memory.get(), n, k, int64, 0);
@@ -286,6 +284,17 @@ PyObject* searchPacked(
 }
 
 } // namespace
+
+bool preparePlainSearch() {
+    const auto prepare = [] {
+        PlainArray::prepare();
+        preparePinnedMemory();
+        float32 = numpyType("float32");
+        int64 = numpyType("int64");
+        return Py_None;
+    };
+    return guarded(prepare) != nullptr;
+}
 
 PyObject* plainSearch(
         faiss::gpu::GpuIndex* index,

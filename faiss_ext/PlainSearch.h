@@ -10,6 +10,11 @@
 
 namespace faiss_ext {
 
+/// Called once, when the module is imported: what is made at first use might be
+/// made by two threads, since Python's own code may release the interpreter's
+/// lock. False with an exception set.
+bool preparePlainSearch();
+
 /// `search` of one of our indexes where no array needs anything done to it: the
 /// way of most calls, without any Python code. See PlainArray.
 ///
