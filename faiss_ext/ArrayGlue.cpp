@@ -7,11 +7,8 @@
 
 #include <faiss_ext/gpu/ArrayView.h>
 #include <faiss_ext/gpu/DLPackExport.h>
-#include <faiss_ext/gpu/DLPackView.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
-
-#include "PythonObjects.h"
 
 namespace faiss_ext {
 
@@ -217,48 +214,55 @@ PyObject* describeArray(
     });
 }
 
-PyObject* takeDLPack(const char* name, PyObject* capsule) {
+Loan takeLoan(const char* name, PyObject* capsule) {
     namespace dlpack = gpu::dlpack;
-    return guarded([&]() -> PyObject* {
-        const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
-        if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
-            const char* found = PyCapsule_CheckExact(capsule)
-                                        ? PyCapsule_GetName(capsule)
-                                        : Py_TYPE(capsule)->tp_name;
-            throw gpu::InvalidArray(
-                    std::string(name) + ": __dlpack__ gave '" +
-                    (found ? found : "") +
-                    "'; a capsule 'dltensor' or 'dltensor_versioned' that no "
-                    "one has taken is needed");
-        }
-        void* managed = PyCapsule_GetPointer(
-                capsule, versioned ? "dltensor_versioned" : "dltensor");
-        // Everything that can fail for want of memory comes before the array
-        // is taken; after the renaming, this function answers for it.
-        std::unique_ptr<gpu::DLPackArray> array(
-                static_cast<gpu::DLPackArray*>(nullptr));
-        void* room = ::operator new(sizeof(gpu::DLPackArray));
-        if (PyCapsule_SetName(
-                    capsule,
-                    versioned ? "used_dltensor_versioned" : "used_dltensor")) {
-            ::operator delete(room);
+    const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
+    if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
+        const char* found = PyCapsule_CheckExact(capsule)
+                                    ? PyCapsule_GetName(capsule)
+                                    : Py_TYPE(capsule)->tp_name;
+        throw gpu::InvalidArray(
+                std::string(name) + ": __dlpack__ gave '" +
+                (found ? found : "") +
+                "'; a capsule 'dltensor' or 'dltensor_versioned' that no "
+                "one has taken is needed");
+    }
+    void* managed = PyCapsule_GetPointer(
+            capsule, versioned ? "dltensor_versioned" : "dltensor");
+    // Everything that can fail for want of memory comes before the array
+    // is taken; after the renaming, this function answers for it.
+    std::unique_ptr<gpu::DLPackArray> array(
+            static_cast<gpu::DLPackArray*>(nullptr));
+    void* room = ::operator new(sizeof(gpu::DLPackArray));
+    if (PyCapsule_SetName(
+                capsule,
+                versioned ? "used_dltensor_versioned" : "used_dltensor")) {
+        ::operator delete(room);
+        throw PythonError{};
+    }
+    array.reset(
+            versioned ? new (room) gpu::DLPackArray(
+                                static_cast<dlpack::VersionedTensor*>(managed))
+                      : new (room) gpu::DLPackArray(
+                                static_cast<dlpack::PlainTensor*>(managed)));
+    Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
+    return {std::move(owner), array.release()};
+}
+
+PyObject* takeDLPack(const char* name, PyObject* capsule) {
+    return guarded([&] { return takeLoan(name, capsule).owner.release(); });
+}
+
+PyObject* describeLoan(const char* name, PyObject* owner) {
+    return guarded([&] {
+        const auto* array = static_cast<const gpu::DLPackArray*>(
+                PyCapsule_GetPointer(owner, kOwnerName));
+        if (!array) {
             throw PythonError{};
         }
-        array.reset(
-                versioned
-                        ? new (room) gpu::DLPackArray(
-                                  static_cast<dlpack::VersionedTensor*>(
-                                          managed))
-                        : new (room) gpu::DLPackArray(
-                                  static_cast<dlpack::PlainTensor*>(managed)));
-        Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
-        const gpu::DLPackArray& taken = *array.release();
-        Reference description(describe(taken.view(name)));
+        Reference description(describe(array->view(name)));
         return Py_BuildValue(
-                "(OON)",
-                owner.get(),
-                description.get(),
-                PyBool_FromLong(taken.isCopy()));
+                "(ON)", description.get(), PyBool_FromLong(array->isCopy()));
     });
 }
 

@@ -9,18 +9,6 @@ namespace faiss_ext {
 
 namespace {
 
-/// An attribute, or nullptr without an exception. One that raises is no offer.
-PyObject* attribute(PyObject* object, PyObject* name) {
-    PyObject* found = PyObject_GetAttr(object, name);
-    if (!found) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            throw PythonError{};
-        }
-        PyErr_Clear();
-    }
-    return found;
-}
-
 /// Whether `number` is an int of at least `least`; of those no larger than the
 /// largest int64_t, which is what extents, strides and addresses are.
 bool isInt(PyObject* number, int64_t least, int64_t* value) {
@@ -65,6 +53,14 @@ PyObject* entry(PyObject* interface, PyObject* key) {
     return found == Py_None ? nullptr : found;
 }
 
+/// Whether an interface says so, or what nobody can tell.
+bool isReadOnly(PyObject* interface) {
+    PyObject* data = PyDict_CheckExact(interface) ? entry(interface, names.data)
+                                                  : nullptr;
+    return !data || !PyTuple_CheckExact(data) || PyTuple_GET_SIZE(data) != 2 ||
+           PyTuple_GET_ITEM(data, 1) != Py_False;
+}
+
 } // namespace
 
 PyTypeObject* numpyArray = nullptr;
@@ -86,17 +82,26 @@ void PlainArray::prepare() {
 }
 
 std::optional<PlainArray> PlainArray::of(
-        PyObject* array, const Wanted& wanted) {
+        PyObject* array, const Wanted& wanted, Borrower& borrower) {
     PlainArray made;
-    // Classes derived from NumPy's may mean something else, such as a mask.
-    const bool isPlain = Py_TYPE(array) == numpyArray
-                                 ? made.takeBuffer(array, wanted)
-                                 : !PyObject_TypeCheck(array, numpyArray) &&
-                                           made.takeInterface(array, wanted);
-    if (!isPlain) {
+    if (Py_TYPE(array) == numpyArray) {
+        return made.takeBuffer(array, wanted) ? std::optional(std::move(made))
+                                              : std::nullopt;
+    }
+    if (PyObject_TypeCheck(array, numpyArray)) {
+        // A class derived from it may mean something else, such as a mask.
         return std::nullopt;
     }
-    return made;
+    const Optional interface(PyObject_GetAttr(array, names.interface));
+    const bool hasStream = interface.get() &&
+                           PyDict_CheckExact(interface.get()) &&
+                           entry(interface.get(), names.stream);
+    // Without a stream, DLPack is what makes the order right.
+    const bool isPlain =
+            !hasStream && PyObject_HasAttr(array, names.dlpack)
+                    ? made.takeLoan(array, interface.get(), wanted, borrower)
+                    : made.takeInterface(interface.get(), wanted);
+    return isPlain ? std::optional(std::move(made)) : std::nullopt;
 }
 
 PlainArray::PlainArray(PlainArray&& other) noexcept
@@ -104,6 +109,7 @@ PlainArray::PlainArray(PlainArray&& other) noexcept
           rows_(other.rows_),
           bytes_(other.bytes_),
           stream_(other.stream_),
+          loan_(std::move(other.loan_)),
           buffer_(std::exchange(other.buffer_, Py_buffer{})) {}
 
 PlainArray::~PlainArray() {
@@ -134,14 +140,9 @@ bool PlainArray::takeBuffer(PyObject* array, const Wanted& wanted) {
            measure(buffer_.shape[0], buffer_.shape[1], wanted);
 }
 
-bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
-    PyObject* found = attribute(array, names.interface);
-    if (!found) {
-        return false;
-    }
-    const Reference owned(found);
+bool PlainArray::takeInterface(PyObject* found, const Wanted& wanted) {
     int64_t version, rows, columns, address, number;
-    if (!PyDict_CheckExact(found) ||
+    if (!found || !PyDict_CheckExact(found) ||
         !isInt(entry(found, names.version), 3, &version) || version != 3 ||
         entry(found, names.mask)) {
         return false;
@@ -175,10 +176,39 @@ bool PlainArray::takeInterface(PyObject* array, const Wanted& wanted) {
             return false;
         }
         stream_ = reinterpret_cast<cudaStream_t>(number);
-        return true;
     }
-    // Without a stream, DLPack is what makes the order right.
-    return !PyObject_HasAttr(array, names.dlpack);
+    return true;
+}
+
+bool PlainArray::takeLoan(
+        PyObject* array,
+        PyObject* interface,
+        const Wanted& wanted,
+        Borrower& borrower) {
+    if (wanted.writable && interface && isReadOnly(interface)) {
+        return false;
+    }
+    loan_ = borrower.borrow(wanted.name, array, wanted.writable);
+    if (!loan_) {
+        return false;
+    }
+    try {
+        const gpu::ArrayView view = loan_->array->view(wanted.name);
+        if (view.kind() != gpu::DeviceKind::Cuda ||
+            view.device() != borrower.device() || view.shape().size() != 2 ||
+            view.dtype().name() != wanted.dtype || !view.isContiguous() ||
+            (wanted.writable && (view.readOnly() || loan_->array->isCopy()))) {
+            return false;
+        }
+        data_ = view.data();
+        if (!measure(view.shape()[0], view.shape()[1], wanted)) {
+            return false;
+        }
+    } catch (const gpu::InvalidArray&) {
+        return false;
+    }
+    stream_ = borrower.usedNextOn(array);
+    return stream_.has_value();
 }
 
 /// Whether it has the wanted shape and lies at addresses that exist.

@@ -6,12 +6,17 @@
 #include <cstdint>
 #include <optional>
 
+#include "Borrower.h"
+
 namespace faiss_ext {
 
 /// What a matrix must be for C++ to use it as it is.
 struct Wanted {
-    /// Of the elements, in the words of array interfaces ("<f4") and of the
-    /// buffer protocol (any of "f"); and their size.
+    /// Of the argument.
+    const char* name;
+    /// Of the elements, such as "float32"; in the words of array interfaces
+    /// ("<f4") and of the buffer protocol (any of "f"); and their size.
+    const char* dtype;
     const char* typestr;
     const char* formats;
     int64_t itemSize;
@@ -22,7 +27,8 @@ struct Wanted {
 };
 
 /// A row-major matrix that needs nothing done to it, as it says of itself: a
-/// NumPy array, or GPU memory by the CUDA Array Interface, version 3.
+/// NumPy array, or memory of the index's GPU by the CUDA Array Interface,
+/// version 3, or by DLPack; which of these counts, `arrays.py` tells.
 ///
 /// It is stricter than the array entry in Python (`arrays.py`), which takes
 /// whatever is not plain, and tells what is wrong with it. So the two can only
@@ -35,7 +41,8 @@ class PlainArray {
     /// Nothing where `array` is not plain. With the interpreter's lock, here
     /// and at the end. Throws PythonError where an attribute raised what is no
     /// Exception.
-    static std::optional<PlainArray> of(PyObject* array, const Wanted& wanted);
+    static std::optional<PlainArray> of(
+            PyObject* array, const Wanted& wanted, Borrower& borrower);
 
     PlainArray(PlainArray&& other) noexcept;
     PlainArray& operator=(PlainArray&&) = delete;
@@ -55,9 +62,19 @@ class PlainArray {
     bool onGpu() const {
         return !buffer_.obj;
     }
-    /// The stream of the producer's work, before and after ours, if it has one.
-    std::optional<cudaStream_t> stream() const {
+    /// The stream that our work comes after, if there is one.
+    std::optional<cudaStream_t> readyAfter() const {
+        return loan_ ? std::nullopt : stream_;
+    }
+    /// The stream on which the producer goes on after our work, if there is
+    /// one.
+    std::optional<cudaStream_t> usedNextOn() const {
         return stream_;
+    }
+    /// What holds the memory beside the array itself; borrowed, None if
+    /// nothing.
+    PyObject* owner() const {
+        return loan_ ? loan_->owner.get() : Py_None;
     }
     bool overlaps(const PlainArray& other) const;
 
@@ -65,13 +82,20 @@ class PlainArray {
     PlainArray() = default;
 
     bool takeBuffer(PyObject* array, const Wanted& wanted);
-    bool takeInterface(PyObject* array, const Wanted& wanted);
+    bool takeInterface(PyObject* interface, const Wanted& wanted);
+    bool takeLoan(
+            PyObject* array,
+            PyObject* interface,
+            const Wanted& wanted,
+            Borrower& borrower);
     bool measure(int64_t rows, int64_t columns, const Wanted& wanted);
 
     void* data_ = nullptr;
     int64_t rows_ = 0;
     size_t bytes_ = 0;
     std::optional<cudaStream_t> stream_;
+    /// From DLPack.
+    std::optional<Loan> loan_;
     /// Of a NumPy array, which is not resized meanwhile.
     Py_buffer buffer_{};
 };

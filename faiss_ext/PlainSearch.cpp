@@ -120,12 +120,15 @@ class ArraySearch {
         const auto lock = gpu::lockOf(resources.get());
         const std::lock_guard<std::recursive_mutex> guard(*lock);
         const cudaStream_t stream = resources->getDefaultStream(device);
-        const auto others = producers(stream);
-        for (cudaStream_t other : others) {
+        for (cudaStream_t other : others(&PlainArray::readyAfter, stream)) {
             InFlight::ofProcess().order(other, stream, device);
         }
         const auto handOn = [&] {
-            InFlight::ofProcess().keep(stream, device, owners, others);
+            InFlight::ofProcess().keep(
+                    stream,
+                    device,
+                    owners,
+                    others(&PlainArray::usedNextOn, stream));
             owners = nullptr;
         };
         try {
@@ -169,11 +172,15 @@ class ArraySearch {
         }
     }
 
-    /// The streams of the arrays, each once, without the one we work on.
-    std::vector<cudaStream_t> producers(cudaStream_t ours) const {
-        std::vector<cudaStream_t> found;
+    using Streams = std::vector<cudaStream_t>;
+
+    /// Streams of the arrays, each once, without the one we work on.
+    Streams others(
+            std::optional<cudaStream_t> (PlainArray::*which)() const,
+            cudaStream_t ours) const {
+        Streams found;
         for (const PlainArray* array : {&x_, &D_, &I_}) {
-            const auto stream = array->stream();
+            const auto stream = (array->*which)();
             if (stream && *stream != ours &&
                 std::find(found.begin(), found.end(), *stream) == found.end()) {
                 found.push_back(*stream);
@@ -193,6 +200,11 @@ PyObject* notPlain() {
     return Py_NewRef(Py_None);
 }
 
+/// The same where something may have been borrowed.
+PyObject* notPlain(const Borrower& borrower) {
+    return Py_NewRef(borrower.loans());
+}
+
 PyObject* pairOf(PyObject* D, PyObject* I) {
     return Reference(PyTuple_Pack(2, D, I)).release();
 }
@@ -203,20 +215,31 @@ PyObject* searchInto(
         const PlainArray& queries,
         int64_t k,
         PyObject* D,
-        PyObject* I) {
+        PyObject* I,
+        Borrower& borrower) {
     const int64_t n = queries.rows();
-    const auto distances = PlainArray::of(D, {"<f4", "f", 4, n, k, true});
+    const auto distances = PlainArray::of(
+            D, {"D", "float32", "<f4", "f", 4, n, k, true}, borrower);
     if (!distances) {
-        return notPlain();
+        return notPlain(borrower);
     }
-    const auto labels = PlainArray::of(I, {"<i8", "lq", 8, n, k, true});
+    const auto labels = PlainArray::of(
+            I, {"I", "int64", "<i8", "lq", 8, n, k, true}, borrower);
     if (!labels) {
-        return notPlain();
+        return notPlain(borrower);
     }
     const ArraySearch search(index, queries, k, *distances, *labels);
     const bool keeps = search.anyOnGpu();
-    PyObject* owners =
-            keeps ? Reference(PyTuple_Pack(3, x, D, I)).release() : nullptr;
+    PyObject* owners = keeps ? Reference(PyTuple_Pack(
+                                                 6,
+                                                 x,
+                                                 D,
+                                                 I,
+                                                 queries.owner(),
+                                                 distances->owner(),
+                                                 labels->owner()))
+                                       .release()
+                             : nullptr;
     InFlight::Done done;
     Outcome outcome;
     {
@@ -230,7 +253,7 @@ PyObject* searchInto(
     }
     Py_XDECREF(owners);
     InFlight::giveUp(done);
-    return outcome.wasPlain() ? pairOf(D, I) : notPlain();
+    return outcome.wasPlain() ? pairOf(D, I) : notPlain(borrower);
 }
 
 /// A NumPy array [n, k] in `memory`, from `offset` on.
@@ -288,6 +311,7 @@ PyObject* searchPacked(
 bool preparePlainSearch() {
     const auto prepare = [] {
         PlainArray::prepare();
+        Borrower::prepare();
         preparePinnedMemory();
         float32 = numpyType("float32");
         int64 = numpyType("int64");
@@ -302,7 +326,8 @@ PyObject* plainSearch(
         PyObject* k,
         PyObject* D,
         PyObject* I,
-        PyObject* makeResults) {
+        PyObject* makeResults,
+        PyObject* currentStream) {
     return guarded([&]() -> PyObject* {
         if (!PyLong_CheckExact(k) || !underItsType(index, [](const auto&) {})) {
             return notPlain();
@@ -312,13 +337,16 @@ PyObject* plainSearch(
         if (overflow || count < 1 || count >= kTooMany) {
             return notPlain();
         }
-        const auto queries =
-                PlainArray::of(x, {"<f4", "f", 4, -1, index->d, false});
+        Borrower borrower(index, currentStream);
+        const auto queries = PlainArray::of(
+                x,
+                {"x", "float32", "<f4", "f", 4, -1, index->d, false},
+                borrower);
         if (!queries) {
-            return notPlain();
+            return notPlain(borrower);
         }
         if (D != Py_None || I != Py_None) {
-            return searchInto(index, x, *queries, count, D, I);
+            return searchInto(index, x, *queries, count, D, I, borrower);
         }
         if (!queries->onGpu()) {
             return searchPacked(index, *queries, count);
@@ -330,7 +358,7 @@ PyObject* plainSearch(
                 static_cast<long long>(queries->rows()),
                 static_cast<long long>(count)));
         if (!PyTuple_Check(made.get()) || PyTuple_GET_SIZE(made.get()) != 2) {
-            return notPlain();
+            return notPlain(borrower);
         }
         return searchInto(
                 index,
@@ -338,7 +366,8 @@ PyObject* plainSearch(
                 *queries,
                 count,
                 PyTuple_GET_ITEM(made.get(), 0),
-                PyTuple_GET_ITEM(made.get(), 1));
+                PyTuple_GET_ITEM(made.get(), 1),
+                borrower);
     });
 }
 

@@ -21,19 +21,20 @@ bool preparePlainSearch();
 /// x: queries [n, d]. D, I: outputs [n, k], or both None. Then results for host
 /// queries lie in pinned memory of the pool that `usePinnedResults` named;
 /// for GPU queries `makeResults(x, n, k)` is called, which gives (D, I) or
-/// None.
-/// Returns (D, I); None where something is not plain, with nothing done; or
-/// nullptr with an exception set, of the search itself. Streams are joined and
-/// arrays kept as docs/architecture.md has it, and the host waits as
-/// gpu::Staged has it. The interpreter's lock is held at both ends and released
-/// once.
+/// None. `currentStream` is Borrower's.
+/// Returns (D, I); where something is not plain, with nothing done, None or
+/// what was borrowed before that showed (a dict, Borrower::loans); or nullptr
+/// with an exception set, of the search itself. Streams are joined and arrays
+/// kept as docs/architecture.md has it, and the host waits as gpu::Staged has
+/// it. The interpreter's lock is held at both ends and released once.
 PyObject* plainSearch(
         faiss::gpu::GpuIndex* index,
         PyObject* x,
         PyObject* k,
         PyObject* D,
         PyObject* I,
-        PyObject* makeResults);
+        PyObject* makeResults,
+        PyObject* currentStream);
 
 /// Where results for host queries lie from now on; before, such a search is not
 /// plain.

@@ -44,6 +44,40 @@ class Reference {
     PyObject* object_;
 };
 
+/// Clears an exception that is one of the program's errors; throws PythonError
+/// for others, such as an interrupt. Nothing if there is none.
+inline void refuseInterrupts() {
+    if (PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw PythonError{};
+        }
+        PyErr_Clear();
+    }
+}
+
+/// A reference to what may not be there: nullptr stands for an exception, which
+/// refuseInterrupts sees to.
+class Optional {
+   public:
+    explicit Optional(PyObject* object) : object_(object) {
+        if (!object) {
+            refuseInterrupts();
+        }
+    }
+    ~Optional() {
+        Py_XDECREF(object_);
+    }
+    Optional(const Optional&) = delete;
+    Optional& operator=(const Optional&) = delete;
+
+    PyObject* get() const {
+        return object_;
+    }
+
+   private:
+    PyObject* object_;
+};
+
 /// The interpreter's lock released for one scope.
 class Unlocked {
    public:

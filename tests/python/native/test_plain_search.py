@@ -27,9 +27,9 @@ def expected(index, queries):
 
 
 def search_plain_c(*arguments):
-    from faiss_ext.index_methods import search_plain_c
+    from faiss_ext.index_methods import current_stream, search_plain_c
 
-    return search_plain_c(*arguments)
+    return search_plain_c(*arguments, current_stream)
 
 
 def search(index, x, k, D, I):
