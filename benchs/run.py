@@ -2,6 +2,7 @@
 """Run the benchmarks and leave their record.
 
     benchs/run.py --out FOLDER [--seconds S] [NAME...]
+    benchs/run.py --out FOLDER --only grid,threads
     benchs/run.py --smoke
 
 The names are those of the files in benchs/cases. FOLDER gets one JSON file
@@ -23,10 +24,15 @@ import time
 from measure import native, record
 from measure.session import Session
 
-#: Each with its weight in the budget; in this order, so that a run that is ended
-#: has what says most.
-CASES = {"copy_back": 2, "small_batches": 2, "threads": 1, "cupy_script": 1,
-         "large_results": 2, "beyond_memory": 1, "grid": 8, "constants": 2}
+#: Seconds of each in a run of WHOLE_S; in this order, so that a run that is ended
+#: has what says most. One that needs less leaves it to those that follow.
+CASES = {"copy_back": 45, "small_batches": 45, "threads": 12, "cupy_script": 14,
+         "large_results": 30, "beyond_memory": 12, "grid": 265, "constants": 105}
+WHOLE_S = 540
+
+#: A run of all benchmarks with less than this leaves the sweeps out, which
+#: settle constants and compare nothing.
+LEAST_S_WITH_CONSTANTS = 400
 
 
 def arguments():
@@ -36,16 +42,19 @@ def arguments():
     )
     parser.add_argument("names", nargs="*", metavar="NAME",
                         help="which benchmarks (default: all)")
+    parser.add_argument("--only", metavar="NAME,NAME,...", default="",
+                        help="the same, as one word")
     parser.add_argument("--out", type=pathlib.Path,
                         help="folder for the record")
-    parser.add_argument("--seconds", type=float, default=1800,
-                        help="budget of all benchmarks (default 1800)")
-    parser.add_argument("--cell-seconds", type=float, default=5,
-                        help="budget of one case (default 5)")
+    parser.add_argument("--seconds", type=float, default=WHOLE_S,
+                        help=f"budget of all benchmarks (default {WHOLE_S})")
+    parser.add_argument("--cell-seconds", type=float, default=3,
+                        help="budget of the timed runs of one case (default 3)")
     parser.add_argument("--library", help=f"path of {native.NAME}")
     parser.add_argument("--smoke", action="store_true",
                         help="the smallest cases; keeps nothing")
     options = parser.parse_args()
+    options.names += filter(None, options.only.split(","))
     unknown = set(options.names) - set(CASES)
     if unknown:
         parser.error(f"no benchmark {min(unknown)!r}; there are {', '.join(CASES)}")
@@ -66,6 +75,11 @@ def measured(options, library, path) -> Session:
     for name, value in session.ceilings.items() if not options.smoke else ():
         print(f"    {name} {value:.4g}" if value else f"    {name} not measured")
     names = options.names or list(CASES)
+    if not options.names and options.seconds < LEAST_S_WITH_CONSTANTS:
+        names.remove("constants")
+        session.skip("constants", {}, (
+            f"time budget: {options.seconds:.0f} s for all, and it is run from "
+            f"{LEAST_S_WITH_CONSTANTS} s on, or by its name"))
     for place, name in enumerate(names):
         begin = time.monotonic()
         print(f"==> {name}", flush=True)
@@ -107,7 +121,10 @@ def main() -> int:
         print(f"ERROR {line}")
     counts = {"timed": 0, "skipped": 0, "errors": len(errors)}
     for entry in session.record["measurements"]:
-        counts["skipped" if "skipped" in entry else "timed"] += 1
+        if "skipped" not in entry:
+            counts["timed"] += 1
+        elif "contender" not in entry:
+            counts["skipped"] += 1
     counts["timed"] -= len(errors)
     print(json.dumps(counts))
     return 1 if errors else 0

@@ -22,6 +22,7 @@ class StagedConfig:
     tileBytes: int
     mappedBytes: int
     pipelineDepth: int
+    batchedQueries: int
     copyThreads: int
     copyChunkBytes: int
     def __init__(self) -> None: ...

@@ -24,7 +24,8 @@ __global__ void convertRowsKernel(
     const int64_t step = int64_t(gridDim.x) * blockDim.x;
     int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     for (; i < elements; i += step) {
-        const int64_t row = i / columns;
+        // A division takes longer than the rest.
+        const int64_t row = elements == columns ? 0 : i / columns;
         const int64_t column = i - row * columns;
         destination[i] = static_cast<To>(*reinterpret_cast<const From*>(
                 source + row * rowStride + column * columnStride));

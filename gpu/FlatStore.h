@@ -1,5 +1,8 @@
 #pragma once
 
+#include <faiss/MetricType.h>
+#include <faiss/gpu/GpuResources.h>
+
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 
@@ -15,6 +18,24 @@ namespace gpu {
 /// How many vectors the store of a flat index holds: after an `add` of Faiss'
 /// that failed, not always as many as the index says.
 FAISS_EXT_API idx_t vectorsIn(const faiss::gpu::FlatIndex& store);
+
+/// Enqueues what faiss::gpu::GpuIndexFlat::searchImpl_ does, on the default
+/// stream of the store's resources: x [n, d] float32, distances [n, k] float32,
+/// labels [n, k] int64, all on the current GPU. At least one vector is stored.
+/// The host does not wait. Faiss' own code does: it converts queries for a
+/// float16 store, and in 1.7.3 the labels, by Thrust, which synchronises the
+/// stream. Temporary memory comes from `resources`, those of the store. Throws
+/// faiss::FaissException, CudaError.
+FAISS_EXT_API void searchStore(
+        faiss::gpu::FlatIndex& store,
+        faiss::gpu::GpuResources& resources,
+        faiss::MetricType metric,
+        float metricArg,
+        idx_t n,
+        const float* x,
+        int k,
+        float* distances,
+        idx_t* labels);
 
 } // namespace gpu
 } // namespace faiss_ext

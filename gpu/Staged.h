@@ -12,11 +12,13 @@
 #include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/NvtxRange.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/SearchBatcher.h>
 #include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/StagedConfig.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
 #include <faiss_ext/gpu/StreamOrder.h>
 #include <faiss_ext/gpu/TransferStats.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -37,7 +39,8 @@ namespace gpu {
 ///   read when a call that waits returns; otherwise they must stay unchanged
 ///   until the default stream has passed the call.
 /// - Any number of threads may call; calls on indexes that share a GpuResources
-///   object run one after another.
+///   object run one after another. Searches of few pageable queries that wait
+///   for each other become one (StagedConfig::batchedQueries).
 /// - Throws InvalidArray, Unsupported, CudaError, or faiss::FaissException with
 ///   Faiss' own text; then nothing in flight touches the caller's arrays.
 ///
@@ -55,7 +58,8 @@ class Staged : protected LockedBothEnds, public Base {
             : LockedBothEnds(resources),
               Base(resources, std::forward<Args>(args)...),
               pipeline_(std::make_unique<StagingPipeline>(
-                      this->resources_, this->config_.device, config)) {
+                      this->resources_, this->config_.device, config)),
+              batcher_(this->d, withDefaults(config).batchedQueries) {
         this->endConstruction();
     }
 
@@ -76,12 +80,9 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const override {
-        searchStaged(
-                n,
-                {"x", x, this->d * sizeof(float)},
-                k,
+        searchBatched(
+                {n, x, k, distances, labels},
                 resultsAt(labels, distances, k),
-                searchWork(k, params),
                 params);
     }
 
@@ -116,13 +117,8 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t k,
             void* results,
             const faiss::SearchParameters* params = nullptr) const {
-        searchStaged(
-                n,
-                {"x", x, this->d * sizeof(float)},
-                k,
-                packedAt(results, k),
-                searchWork(k, params),
-                params);
+        searchBatched(
+                packedSearch(n, x, k, results), packedAt(results, k), params);
     }
 
     /// `search_packed`, and where its time went, as profile_search.
@@ -215,7 +211,14 @@ class Staged : protected LockedBothEnds, public Base {
             const faiss::SearchParameters* params = nullptr) const override {
         checkRows(n, recons, "recons");
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        search(n, x, k, distances, labels, params);
+        // Not `search`, which may have to wait for another thread's.
+        searchStaged(
+                n,
+                {"x", x, this->d * sizeof(float)},
+                k,
+                resultsAt(labels, distances, k),
+                searchWork(k, params),
+                params);
         this->reconstruct_batch(n * k, labels, recons);
     }
 
@@ -308,6 +311,7 @@ class Staged : protected LockedBothEnds, public Base {
     virtual void mendAfterAdd(idx_t) noexcept {}
 
     std::unique_ptr<StagingPipeline> pipeline_;
+    mutable SearchBatcher batcher_;
 
    private:
     /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
@@ -323,6 +327,16 @@ class Staged : protected LockedBothEnds, public Base {
     static std::vector<OutputRows> packedAt(void* block, idx_t k) {
         return {{"results", block, k * sizeof(idx_t), kByKernels},
                 {"results", nullptr, k * sizeof(float), kByKernels, true}};
+    }
+
+    static HostSearch packedSearch(
+            idx_t n, const float* x, idx_t k, void* block) {
+        auto* labels = static_cast<idx_t*>(block);
+        return {n,
+                x,
+                k,
+                block ? reinterpret_cast<float*>(labels + n * k) : nullptr,
+                labels};
     }
 
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
@@ -365,6 +379,40 @@ class Staged : protected LockedBothEnds, public Base {
         }
     }
 
+    /// Perhaps together with other threads' searches. `outputs` are where
+    /// `mine` says.
+    void searchBatched(
+            const HostSearch& mine,
+            const std::vector<OutputRows>& outputs,
+            const faiss::SearchParameters* params) const {
+        NvtxRange range("search", mine.n);
+        const InputRows x{"x", mine.x, this->d * sizeof(float)};
+        checkSearch(mine.n, x, mine.k, outputs, params);
+        if (mine.n == 0) {
+            return;
+        }
+        if (params) {
+            // Others may have asked for something else.
+            searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
+            return;
+        }
+        SearchBatcher::Turn turn(batcher_, mine);
+        if (turn.answered()) {
+            return;
+        }
+        if (!turn.hasOthers()) {
+            searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
+            return;
+        }
+        const HostSearch all = turn.together();
+        searchLocked(
+                all.n,
+                {"x", all.x, x.rowBytes},
+                resultsAt(all.labels, all.distances, all.k),
+                searchWork(all.k, params));
+        turn.share();
+    }
+
     void searchStaged(
             idx_t n,
             const InputRows& x,
@@ -375,9 +423,17 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            std::lock_guard<std::recursive_mutex> guard(*lock_);
-            runStaged(n, {x}, outputs, work);
+            searchLocked(n, x, outputs, work);
         }
+    }
+
+    void searchLocked(
+            idx_t n,
+            const InputRows& x,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work) const {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        runStaged(n, {x}, outputs, work);
     }
 
     SearchProfile profileStaged(

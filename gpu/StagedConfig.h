@@ -33,6 +33,12 @@ struct StagedConfig {
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
     int pipelineDepth = 0;
 
+    /// Searches of fewer queries than this that threads ask for while the index
+    /// is searched become one, of so many queries at most. Their distances may
+    /// differ in the last bits from those of a search alone, as they do between
+    /// Faiss' batches of different sizes. 1: every search by itself. 0: 512.
+    int64_t batchedQueries = 0;
+
     /// Threads that copy between pageable arrays and pinned memory, the calling
     /// one among them; 1: that one alone. Indexes on the same resources share
     /// the threads. 0: half of the machine's, 8 at most.

@@ -139,6 +139,31 @@ class StagedFlat : public Staged<Base> {
     }
 
    protected:
+    /// Faiss' own, but the host does not wait (searchStore). `params` select
+    /// nothing: Staged refuses those that do.
+    void searchImpl_(
+            SearchImplCount n,
+            const float* x,
+            int k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params) const override {
+        if (this->ntotal == 0) {
+            Base::searchImpl_(n, x, k, distances, labels, params);
+            return;
+        }
+        searchStore(
+                *this->data_,
+                *this->resources_,
+                this->metric_type,
+                this->metric_arg,
+                n,
+                x,
+                k,
+                distances,
+                labels);
+    }
+
     /// Where memory runs out between the vectors and their norms, Faiss' store
     /// holds vectors that the index does not count, and norms of fewer. The
     /// former ones are stored anew; if that fails too, the index is empty.

@@ -165,7 +165,7 @@ void StagingPipeline::Call::runTiles() {
     for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
         NvtxRange range("tile", tile);
         Slot& slot = pipe_.slots_[tile % plan_.depth];
-        layOut(plan_.rowsOf(tile, n_));
+        layOut(plan_.rowsOf(tile));
         if (inputs_.stagedRowBytes() > 0) {
             uploadTile(tile, slot);
         }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -23,6 +24,39 @@ idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
     return static_cast<idx_t>(buffer / bytes);
 }
 
+idx_t divideUp(idx_t a, idx_t b) {
+    return (a + b - 1) / b;
+}
+
+/// Tiles of up to `rows` rows, all equal: a short last one would compute at a
+/// worse rate.
+void cutEvenly(TilePlan& plan, idx_t rows) {
+    plan.tileRows = divideUp(plan.n, divideUp(plan.n, rows));
+    plan.tiles = divideUp(plan.n, plan.tileRows);
+}
+
+/// Tiles of up to `rows` rows of `rowBytes`, rows >= tuning::kComputeRows.
+void cutWithRamps(TilePlan& plan, idx_t rows, size_t rowBytes) {
+    plan.step = tuning::kComputeRows;
+    while (plan.step * rowBytes < tuning::kSmallestTileBytes &&
+           2 * plan.step <= rows) {
+        plan.step *= 2;
+    }
+    // What is left for the tiles between the ramps to the largest one.
+    const auto between = [&](int ramp) {
+        return plan.n - 2 * plan.step * ((idx_t(1) << ramp) - 1);
+    };
+    while (plan.step << (plan.ramp + 1) <= rows &&
+           between(plan.ramp + 1) >= plan.step << plan.ramp) {
+        ++plan.ramp;
+    }
+    const idx_t middle = between(plan.ramp);
+    const idx_t count = divideUp(middle, plan.step << plan.ramp);
+    plan.tileRows = divideUp(divideUp(middle, count), tuning::kComputeRows) *
+                    tuning::kComputeRows;
+    plan.tiles = 2 * plan.ramp + divideUp(middle, plan.tileRows);
+}
+
 } // namespace
 
 TilePlan planTiles(
@@ -31,7 +65,9 @@ TilePlan planTiles(
         const StagedConfig& config,
         size_t poolBytes,
         size_t outBytes) {
-    TilePlan plan{n, 1, 1};
+    TilePlan plan;
+    plan.n = plan.tileRows = n;
+    plan.tiles = 1;
     const size_t widest = std::max(row.stagedIn, row.stagedOut);
     if (widest == 0) {
         return plan;
@@ -59,10 +95,11 @@ TilePlan planTiles(
     }
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
-    plan.tiles = (n + rows - 1) / rows;
-    // Equal tiles: a short last one would compute at a worse rate.
-    plan.tileRows = (n + plan.tiles - 1) / plan.tiles;
-    plan.tiles = (n + plan.tileRows - 1) / plan.tileRows;
+    if (config.tileRows == 0 && rows >= tuning::kComputeRows) {
+        cutWithRamps(plan, rows, widest);
+    } else {
+        cutEvenly(plan, rows);
+    }
     plan.depth = static_cast<int>(std::min<idx_t>(depth, plan.tiles));
     return plan;
 }

@@ -22,30 +22,49 @@ struct RowBytes {
     size_t pinnedOut = 0;
 };
 
-/// How a call of n rows is cut: tiles 0 .. tiles-1 of tileRows rows, the last
-/// one shorter; at most `depth` of them are under way at once.
+/// How a call of n rows is cut: tiles 0 .. tiles-1, of tileRows rows but for
+/// the first and last few: `ramp` tiles double from `step` rows up to there, as
+/// many halve down to it again. At most `depth` tiles are under way at once.
+///
+/// The first tile's upload and the last one's copy-back have nothing to hide
+/// behind, so they are small; large ones keep the GPU busiest.
 struct TilePlan {
+    idx_t n = 0;
+    /// Of the largest tile.
     idx_t tileRows = 0;
     idx_t tiles = 0;
     int depth = 1;
+    int ramp = 0;
+    idx_t step = 0;
 
+    /// Of tiles 0 .. tiles; the last is n.
     idx_t firstRow(idx_t tile) const {
-        return tile * tileRows;
+        if (tile >= tiles - ramp) {
+            return n - rampRows(tiles - tile);
+        }
+        return tile < ramp ? rampRows(tile)
+                           : rampRows(ramp) + (tile - ramp) * tileRows;
     }
-    idx_t rowsOf(idx_t tile, idx_t n) const {
-        const idx_t left = n - firstRow(tile);
-        return left < tileRows ? left : tileRows;
+    idx_t rowsOf(idx_t tile) const {
+        return firstRow(tile + 1) - firstRow(tile);
+    }
+
+   private:
+    /// Of the smallest `count` tiles of a ramp.
+    idx_t rampRows(idx_t count) const {
+        return step * ((idx_t(1) << count) - 1);
     }
 };
 
 /// Cuts n >= 1 rows by `config`, which is one without zeros (withDefaults). One
 /// tile where nothing is staged or all of it is no more than
-/// config.oneTileBytes and fits into pinned memory; otherwise equal tiles of
+/// config.oneTileBytes and fits into pinned memory; otherwise tiles of
 /// config.tileBytes at most, and never more than the pinned memory holds
 /// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
-/// config.tileRows, if not 0, takes the place of both sizes. Fewer tiles are
-/// under way at once, down to one, where pinned memory has no room for a row of
-/// each.
+/// Their rows are multiples of tuning::kComputeRows where they can be.
+/// config.tileRows, if not 0, takes the place of both sizes, for equal tiles.
+/// Fewer tiles are under way at once, down to one, where pinned memory has no
+/// room for a row of each.
 FAISS_EXT_API TilePlan planTiles(
         idx_t n,
         const RowBytes& row,

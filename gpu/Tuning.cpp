@@ -31,6 +31,7 @@ void choose(T& value, T chosen) {
 StagedConfig withDefaults(const StagedConfig& config) {
     refuseNegative("tileRows", config.tileRows);
     refuseNegative("pipelineDepth", config.pipelineDepth);
+    refuseNegative("batchedQueries", config.batchedQueries);
     refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
     choose(complete.pinnedBytes, tuning::kPinnedBytes);
@@ -38,6 +39,7 @@ StagedConfig withDefaults(const StagedConfig& config) {
     choose(complete.tileBytes, tuning::kTileBytes);
     choose(complete.mappedBytes, tuning::kMappedBytes);
     choose(complete.pipelineDepth, tuning::kPipelineDepth);
+    choose(complete.batchedQueries, tuning::kBatchedQueries);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
     choose(complete.copyThreads,

@@ -30,6 +30,12 @@ constexpr size_t kOneTileBytes = size_t(16) << 20;
 /// small beside Faiss' scratch memory. Sweep: 1 to 64 MiB at n k = 10^8.
 constexpr size_t kTileBytes = size_t(16) << 20;
 
+/// What the rows of a tile are a multiple of: Faiss computes 512 queries at a
+/// time, on two streams in turns (chooseTileSize in its Distance.cu), so that
+/// 1250 rows take it as long as 1536. On an H200, nb 1,000,000, d 128, k 1000,
+/// 10,000 queries took 241 ms in tiles of 1250 rows, 214 ms in tiles of 1024.
+constexpr int64_t kComputeRows = 512;
+
 /// StagedConfig::mappedBytes: results as small as those of a few queries could
 /// be written over the link by the kernels that make them, which saves the 6 us
 /// of a copy call and the start of the copy. But for L2, Faiss' last kernel
@@ -49,6 +55,11 @@ constexpr size_t kSmallestTileBytes = size_t(1) << 20;
 /// More would smooth uneven tiles; these are equal. Sweep: 1 to 4 with
 /// kTileBytes.
 constexpr int kPipelineDepth = 3;
+
+/// StagedConfig::batchedQueries: what Faiss computes at a time. On an H200,
+/// with 10,000 or a million vectors of 128 dimensions and k = 100, 64 queries
+/// take 1.1 to 1.6 times as long as one.
+constexpr int64_t kBatchedQueries = 512;
 
 /// StagedConfig::copyThreads: at most so many, and no more than half of what
 /// the machine has, the other half being the second threads of the same cores,

@@ -1,8 +1,9 @@
 """The constants that faiss_ext chooses by itself (gpu/Tuning.h), and what else
 could be chosen: the members of StagedConfig, and where one tile should end.
 
-The searches are bound by copy-back (small database, many results), for which
-these constants are there.
+Most searches have many results for little computation, which these constants are
+there for; the sweep of tile rows is also made on the large database, where a tile that is no multiple of the rows that Faiss computes at once
+(512, or 1024 for d up to 32) costs computation.
 """
 
 from __future__ import annotations
@@ -11,66 +12,83 @@ import faiss_ext
 
 from measure import memory
 from measure.floors import BYTES_PER_RESULT
-from measure.searches import Searches, random_vectors
+from measure.searches import Searches, database, random_vectors
 
 NAME = "constants"
+
+#: Seconds for a byte of results, by where it goes, and computation besides; of
+#: the first run on an H200, where the rest of plan.py's rates are from.
+_BYTE_S = {"touched": 7e-11, "pinned": 3e-11, "fresh": 1.3e-10}
 
 
 def run(session):
     """One sweep after another; all settings of a sweep in turns."""
     shapes = session.shapes
-    nb, d, k = shapes.constants
     sweeps = list(_sweeps(shapes))
     session.expect(len(sweeps))
-    most = max(nbytes for _, _, nbytes, _ in sweeps) // (BYTES_PER_RESULT * k)
-    searches = Searches(session, random_vectors(nb, d, 61),
-                        random_vectors(most, d, 62), k)
-    for setting, destination, nbytes, variants in sweeps:
+    made = {}
+    for shape, setting, destination, nbytes, variants in sweeps:
+        nb, d, k = shape
         n = nbytes // (BYTES_PER_RESULT * k)
         case = {"setting": setting, "destination": destination,
                 "n": n, "k": k, "nb": nb, "d": d}
         obstacle = _unknown(setting) or session.obstacle(
-            host_bytes=4 * nbytes,
-            device_bytes=4 * nbytes,
-            # Fresh pages at 2 GB/s, others at 10.
-            seconds=7 * len(variants) * nbytes
-            / (2e9 if destination == "fresh" else 10e9),
+            host_bytes=4 * nbytes + 8 * nb * d,
+            device_bytes=4 * nbytes + 8 * nb * d,
+            seconds=6 * len(variants) * (
+                nbytes * _BYTE_S[destination] + n * nb * 2e-11),
         )
         if obstacle:
             session.skip(NAME, case, obstacle)
-        else:
-            _sweep(session, searches, case, variants)
+            continue
+        if shape not in made:
+            most = max(
+                other // (BYTES_PER_RESULT * k)
+                for shape_, *_, other, _ in sweeps if shape_ == shape
+            )
+            made[shape] = Searches(
+                session, database(nb, d), random_vectors(most, d, 62), k)
+        _sweep(session, made[shape], case, variants)
 
 
 def _unknown(setting):
     """Why a setting cannot be set: it is of another version."""
-    if setting == "tiles" or hasattr(faiss_ext.StagedConfig(), setting):
+    if setting in ("tiles", "tile rows") or hasattr(faiss_ext.StagedConfig(), setting):
         return None
     return f"StagedConfig: no {setting} in this version"
 
 
 def _sweeps(shapes):
-    """(setting, destination, bytes of results, variants by name)."""
+    """(shape, setting, destination, bytes of results, configurations by name)."""
     for setting, values, destinations, nbytes in shapes.sweeps:
         for destination in destinations:
-            yield setting, destination, nbytes, {
+            yield shapes.constants, setting, destination, nbytes, {
                 f"{setting}={value}": {setting: value} if value else {}
                 for value in values
             }
-    for nbytes in shapes.one_tile_bytes:
+    for shape, nbytes, rows in shapes.tile_rows:
         for destination in ("touched", "pinned"):
-            yield "tiles", destination, nbytes, {
-                f"tiles={tiles}": {"tiles": tiles}
+            yield shape, "tile rows", destination, nbytes, {
+                f"tile rows={value}": _tiles(value) if value else {}
+                for value in rows
+            }
+    nb, d, k = shapes.constants
+    for nbytes in shapes.one_tile_bytes:
+        n = nbytes // (BYTES_PER_RESULT * k)
+        for destination in ("touched", "pinned"):
+            yield shapes.constants, "tiles", destination, nbytes, {
+                f"tiles={tiles}": _tiles(-(-n // tiles))
                 for tiles in shapes.one_tile_cuts
             }
 
 
-def _sweep(session, searches, case, variants):
+def _tiles(rows):
+    """Whatever the bytes, so many rows a tile."""
+    return {"tileRows": rows, "oneTileBytes": 1 << 30, "tileBytes": 1 << 30}
+
+
+def _sweep(session, searches, case, configs):
     n, k = case["n"], case["k"]
-    configs = {
-        name: _cut(n, config["tiles"]) if "tiles" in config else config
-        for name, config in variants.items()
-    }
     outputs = _outputs(session.native, case["destination"], (n, k))
     session.measure(
         NAME,
@@ -82,10 +100,10 @@ def _sweep(session, searches, case, variants):
             for name, config in configs.items()
         ],
         searches.floors(n, k),
+        least_runs=3,
     )
     for config in configs.values():
-        if config:
-            searches.forget(**config)
+        searches.forget("ours", **config)
 
 
 def _outputs(native, destination, shape):
@@ -98,9 +116,3 @@ def _outputs(native, destination, shape):
         lambda shape, dtype: memory.pinned(native, shape, dtype))
     arrays = make(shape, "float32"), make(shape, "int64")
     return lambda: arrays
-
-
-def _cut(n, tiles):
-    """Whatever the size, so many tiles."""
-    return {"tileRows": -(-n // tiles), "oneTileBytes": 1 << 30,
-            "tileBytes": 1 << 30}

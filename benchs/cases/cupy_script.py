@@ -13,9 +13,9 @@ import faiss_ext
 import numpy as np
 
 from measure import memory
-from measure.floors import floors
-from measure.oracle import Oracle
-from measure.searches import random_vectors, resources
+from measure.floors import COMPUTE, floors
+from measure.gpu_arrays import families, on_host
+from measure.searches import Searches, database, random_vectors, resources
 from measure.timing import Contender
 
 NAME = "cupy_script"
@@ -25,7 +25,8 @@ def run(session):
     """The script with ours, with stock Faiss through the host, and both with
     the search alone."""
     nb, d, n, k = session.shapes.cupy_script
-    arrays = _Arrays(session.native)
+    # CuPy's, if it is there.
+    arrays = families(session.native)[0]
     case = {"nb": nb, "d": d, "n": n, "k": k, "arrays": arrays.name}
     base_bytes = 4 * nb * d
     obstacle = session.obstacle(
@@ -34,8 +35,8 @@ def run(session):
     if obstacle:
         session.skip(NAME, case, obstacle)
         return
-    base, queries = random_vectors(nb, d, 21), random_vectors(n, d, 22)
-    oracle = Oracle(base, queries, [0, n // 2, n - 1], k)
+    base, queries = database(nb, d), random_vectors(n, d, 22)
+    searches = Searches(session, base, queries, k)
     gpu_base, gpu_queries = arrays.of(base), arrays.of(queries)
     out = []
     ours = faiss_ext.GpuIndexFlatL2(resources(), d)
@@ -51,29 +52,28 @@ def run(session):
         search_ours()
 
     def search_stock():
-        found = stock.search(arrays.host(gpu_queries), k)
+        found = stock.search(on_host(gpu_queries), k)
         out[:] = [arrays.of(array) for array in found]
         session.native.synchronize()
 
     def script_stock():
         stock.reset()
-        stock.add(arrays.host(gpu_base))
+        stock.add(on_host(gpu_base))
         search_stock()
 
-    def counts():
-        ours.reset_transfer_stats()
-        search_ours()
-        return ours.transfer_stats()
-
     def check():
-        return oracle.check(*(
-            np.asarray(arrays.host(array)) for array in out
-        ))
+        return searches.oracle.check(*(np.asarray(on_host(array)) for array in out))
 
-    bounds = floors(
+    search = floors(
         session.ceilings, n=n, k=k, nb=nb, d=d,
         queries_on_host=False, results_on_host=False,
     )
+    rate = session.ceilings["device_memory_bytes_s"]
+    # `add` reads and writes each vector once, within GPU memory.
+    script = {"add and search": 2 * base_bytes / rate + search["compute"]
+              if rate and search["compute"] else None}
+    on_gpu = tuple(memory.OnGpu(session.native, (n, k), dtype)
+                   for dtype in ("float32", "int64"))
     session.measure(
         NAME,
         case,
@@ -81,34 +81,12 @@ def run(session):
             Contender("stock script", script_stock, None, check),
             Contender("ours script", script_ours, None, check),
             Contender("stock search", search_stock, None, check),
-            Contender("ours search", search_ours, None, check, counts),
+            Contender("ours search", search_ours, None, check,
+                      ours.reset_transfer_stats, ours.transfer_stats),
             Contender("ours search again", search_ours, None, check),
+            searches.given(
+                COMPUTE, "C++ stock", memory.OnGpu.of(session.native, queries),
+                lambda: on_gpu, wait=True),
         ],
-        lambda name: bounds if "search" in name else {},
+        lambda name: script if "script" in name else search,
     )
-
-
-class _Arrays:
-    """CuPy's arrays, or ones that offer the same."""
-
-    def __init__(self, native):
-        self._native = native
-        try:
-            import cupy
-
-            cupy.zeros(1)
-        except Exception:
-            cupy = None
-        self._cupy = cupy
-        self.name = "CuPy" if cupy else "stand-in for CuPy"
-
-    def of(self, values):
-        if self._cupy:
-            return self._cupy.asarray(values)
-        return memory.OnGpu.of(self._native, values)
-
-    def host(self, array):
-        for name in ("get", "copy_to_host"):
-            if hasattr(array, name):
-                return getattr(array, name)()
-        return array

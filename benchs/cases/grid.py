@@ -2,139 +2,153 @@
 
 Stock Faiss against faiss_ext with outputs given (fresh, touched, pinned) and not
 given (pooled pinned memory), both with all arrays on the GPU, the same searches
-made in C++, and the peers that are installed.
+made in C++, and the peers that are installed. The cells of the bar come first,
+then the others, those that take least first; long ones are measured with fewer
+contenders and runs (measure/plan.py).
 """
 
 from __future__ import annotations
 
 import itertools
 
-from measure import memory
-from measure.floors import BYTES_PER_RESULT, floor, floors
-from measure.searches import TWICE, Searches, random_vectors
+from measure import memory, peers
+from measure.floors import BYTES_PER_RESULT, COMPUTE
+from measure.plan import Plan
+from measure.searches import TWICE, Searches, database, random_vectors
 
 NAME = "grid"
 
-#: A cell whose floor takes longer is measured with the contenders that the bar
-#: needs, and few runs: its noise is small.
-LONG_S = 1.0
-LONG_CONTENDERS = (TWICE, "stock touched", "ours pooled", "ours touched",
-                   "ours GPU", "ours GPU queries, pinned")
-LONG_RUNS = 2
-
-#: Contenders times runs, checks and warm-ups, for the time budget.
-_LEAST_SEARCHES = 16 * 7
-_LEAST_LONG_SEARCHES = len(LONG_CONTENDERS) * (LONG_RUNS + 2)
+#: For the timed runs of a cell whose least runs take less.
+MOST_S = 1.2
 
 
 def run(session):
-    """All cells, the small ones of each database first."""
+    """All cells."""
     shapes = session.shapes
-    cells = sorted(
-        itertools.product(shapes.queries, shapes.neighbours),
-        key=lambda nk: nk[0] * nk[1],
-    )
-    session.expect(len(shapes.databases) * len(cells))
-    for nb, d in shapes.databases:
-        measure_cells(session, NAME, nb, d, cells)
+    cells = [
+        (n, k, nb, d)
+        for (nb, d), n, k in itertools.product(
+            shapes.databases, shapes.queries, shapes.neighbours)
+    ]
+    measure_cells(session, NAME, cells, set(shapes.bar_cells))
 
 
-def measure_cells(session, name, nb, d, cells, seed=0):
-    """Measure cells (n, k) of one database, those that fit."""
-    fitting = []
-    for n, k in cells:
+def measure_cells(session, name, cells, important=frozenset()):
+    """Measure cells (n, k, nb, d), the `important` ones first."""
+    plan = Plan(session.left_s(), len(cells))
+    left = sorted(cells, key=lambda cell: (
+        cell not in important, plan.compute_s(*cell) * (1 + cell[1] / 1000)))
+    session.expect(len(left))
+    databases = {}
+    for n, k, nb, d in left:
+        case = {"n": n, "k": k, "nb": nb, "d": d}
         obstacle = _obstacle(session, n, k, nb, d)
+        effort = None
+        if not obstacle:
+            names = [*(c[0] for c in _CONTENDERS), *peers.installed()]
+            effort, obstacle = plan.effort(
+                case, names, session.left_s(),
+                important=(n, k, nb, d) in important)
         if obstacle:
-            session.skip(name, _case(n, k, nb, d), obstacle)
-        else:
-            fitting.append((n, k))
-    if not fitting:
-        return
-    base = random_vectors(nb, d, seed + 1)
-    x = random_vectors(max(n for n, _ in fitting), d, seed + 2)
-    searches = Searches(session, base, x, max(k for _, k in fitting))
-    searches.add_oracle_rows(
-        {row for n, _ in fitting for row in (n // 2, n - 1)},
-        max(k for _, k in fitting),
-    )
-    for n, k in fitting:
-        # Time has passed.
-        obstacle = _obstacle(session, n, k, nb, d)
-        if obstacle:
-            session.skip(name, _case(n, k, nb, d), obstacle)
+            session.skip(name, case, obstacle)
             continue
-        contenders, options = _contenders(searches, x[:n], k), {}
-        if _floor(session, n, k, nb, d) > LONG_S:
-            contenders = [c for c in contenders if c.name in LONG_CONTENDERS]
-            options["least_runs"] = LONG_RUNS
-        session.measure(
-            name, _case(n, k, nb, d), contenders, searches.floors(n, k), **options
-        )
+        if (nb, d) not in databases:
+            databases[nb, d] = _searches(
+                session, [c for c in left if c[2:] == (nb, d)])
+        plan.learn(case, _measure(
+            session, name, case, databases[nb, d], effort, names))
 
 
-def _case(n, k, nb, d):
-    return {"n": n, "k": k, "nb": nb, "d": d}
+def _searches(session, cells):
+    """Of one database, for the largest of its cells that there is room for."""
+    fitting = [cell for cell in cells if not _obstacle(session, *cell)]
+    n, k = max(c[0] for c in fitting), max(c[1] for c in fitting)
+    _, _, nb, d = fitting[0]
+    searches = Searches(
+        session, database(nb, d), random_vectors(n, d, 2), k,
+        rows={row for n, *_ in fitting for row in (0, n // 2, n - 1)},
+    )
+    return searches
+
+
+def _measure(session, name, case, searches, effort, names):
+    n, k = case["n"], case["k"]
+    for left_out in names:
+        if not effort.takes(left_out):
+            session.leave_out(
+                name, case, left_out, f"long case: {effort.what}")
+    return session.measure(
+        name, case, _contenders(searches, searches.queries[:n], k, effort),
+        searches.floors(n, k), least_runs=effort.least_runs,
+        slow_runs=min(effort.least_runs, 2), most_s=MOST_S,
+    )
 
 
 def _obstacle(session, n, k, nb, d):
     results, queries, base = BYTES_PER_RESULT * n * k, 4 * n * d, 4 * nb * d
-    least = _floor(session, n, k, nb, d)
-    times = _LEAST_LONG_SEARCHES if least > LONG_S else _LEAST_SEARCHES
     return session.obstacle(
         # Touched, pinned, fresh and pooled results; the database twice.
         host_bytes=4 * results + queries + 3 * base,
         # Results twice; an index each in Python and C++, and the peers' copies.
         device_bytes=3 * results + 2 * queries + 6 * base,
-        # Computation, and the pages that fresh results take.
-        seconds=times * least + 28 * results / 1e9,
     )
 
 
-def _floor(session, n, k, nb, d):
-    """Seconds; 0 where the rates are not known."""
-    return floor(floors(
-        session.ceilings, n=n, k=k, nb=nb, d=d, queries_on_host=True,
-        results_on_host=True,
-    )) or 0
+#: Name; kind of index; where queries and results lie ("" for results that the
+#: search makes).
+_CONTENDERS = (
+    (TWICE, "stock", "host", ""),
+    (f"{TWICE} again", "stock", "host", ""),
+    ("stock fresh", "stock", "host", "fresh"),
+    ("stock touched", "stock", "host", "touched"),
+    ("stock GPU", "stock", "GPU", "GPU"),
+    ("ours pooled", "ours", "host", ""),
+    ("ours fresh", "ours", "host", "fresh"),
+    ("ours touched", "ours", "host", "touched"),
+    ("ours pinned", "ours", "host", "pinned"),
+    ("ours GPU", "ours", "GPU", "GPU"),
+    ("ours GPU queries, pinned", "ours", "GPU", "pinned"),
+    ("C++ stock touched", "C++ stock", "host", "touched"),
+    (COMPUTE, "C++ stock", "GPU", "GPU"),
+    ("C++ ours touched", "C++ ours", "host", "touched"),
+    ("C++ ours pinned", "C++ ours", "host", "pinned"),
+    ("C++ ours GPU", "C++ ours", "GPU", "GPU"),
+)
 
 
-def _contenders(searches, x, k):
-    n = len(x)
+def _contenders(searches, x, k, effort):
+    """Those of the effort; each place is allocated once, if it is needed."""
+    shape = len(x), k
     native = searches.native
+    places, gpu_x = {}, None
 
     def pair(make, *arguments):
-        return (
-            make(*arguments, (n, k), "float32"),
-            make(*arguments, (n, k), "int64"),
-        )
+        return tuple(
+            make(*arguments, shape, dtype) for dtype in ("float32", "int64"))
 
-    touched = pair(memory.touched)
-    pinned = pair(memory.pinned, native)
-    on_gpu = pair(memory.OnGpu, native)
-    gpu_x = memory.OnGpu.of(native, x)
+    def outputs(place):
+        if place == "fresh":
+            return lambda: pair(memory.fresh)
+        if place not in places:
+            places[place] = {
+                "touched": lambda: pair(memory.touched),
+                "pinned": lambda: pair(memory.pinned, native),
+                "GPU": lambda: pair(memory.OnGpu, native),
+            }[place]()
+        return lambda: places[place]
 
-    def always(outputs):
-        return lambda: outputs
-
-    def fresh():
-        return pair(memory.fresh)
-
-    given, returned = searches.given, searches.returned
-    return [
-        returned(TWICE, "stock", x, k),
-        returned(f"{TWICE} again", "stock", x, k),
-        given("stock fresh", "stock", x, fresh),
-        given("stock touched", "stock", x, always(touched)),
-        searches.stock_on_gpu("stock GPU", gpu_x, *on_gpu),
-        returned("ours pooled", "ours", x, k),
-        given("ours fresh", "ours", x, fresh),
-        given("ours touched", "ours", x, always(touched)),
-        given("ours pinned", "ours", x, always(pinned)),
-        given("ours GPU", "ours", gpu_x, always(on_gpu), wait=True),
-        given("ours GPU queries, pinned", "ours", gpu_x, always(pinned)),
-        given("C++ stock touched", "C++ stock", x, always(touched)),
-        given("C++ ours touched", "C++ ours", x, always(touched)),
-        given("C++ ours pinned", "C++ ours", x, always(pinned)),
-        given("C++ ours GPU", "C++ ours", gpu_x, always(on_gpu), wait=True),
-        *searches.peers(x, k),
-    ]
+    made = []
+    for name, kind, source, place in _CONTENDERS:
+        if not effort.takes(name):
+            continue
+        if source == "GPU" and gpu_x is None:
+            gpu_x = memory.OnGpu.of(native, x)
+        queries = gpu_x if source == "GPU" else x
+        if name == "stock GPU":
+            made.append(searches.stock_on_gpu(name, queries, *outputs(place)()))
+        elif place:
+            made.append(searches.given(
+                name, kind, queries, outputs(place), wait=place == "GPU"))
+        else:
+            made.append(searches.returned(name, kind, queries, k))
+    return [*made, *searches.peers(x, k, effort.takes)]

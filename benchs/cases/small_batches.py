@@ -8,16 +8,22 @@ moves.
 from __future__ import annotations
 
 from measure import memory
-from measure.searches import TWICE, Searches, random_vectors
+from measure.floors import COMPUTE
+from measure.gpu_arrays import families
+from measure.searches import TWICE, Searches, database, random_vectors
 from measure.timing import Contender
 
 NAME = "small_batches"
+
+#: Parts of the time that one query gets: the bar asks for it.
+_WEIGHT_OF_ONE = 4
 
 
 def run(session):
     """All batches on both databases."""
     shapes, k = session.shapes, session.shapes.small_k
-    session.expect(2 * len(shapes.small_databases) * len(shapes.batches))
+    session.expect(
+        2 * len(shapes.small_databases) * sum(map(_weight, shapes.batches)))
     for nb, d in shapes.small_databases:
         base = 4 * nb * d
         obstacle = session.obstacle(host_bytes=3 * base, device_bytes=6 * base)
@@ -25,18 +31,29 @@ def run(session):
             session.skip(NAME, {"nb": nb, "d": d}, obstacle)
             continue
         x = random_vectors(max(shapes.batches), d, 32)
-        searches = Searches(session, random_vectors(nb, d, 31), x, k)
+        searches = Searches(session, database(nb, d), x, k)
         for n in shapes.batches:
             _latency(session, searches, x[:n], k)
             _call(session, searches, x[:n], k)
 
 
+def _weight(n):
+    return _WEIGHT_OF_ONE if n == 1 else 1
+
+
 def _latency(session, searches, x, k):
     n, (nb, d) = len(x), searches.base.shape
-    pinned = tuple(
-        memory.pinned(session.native, (n, k), dtype)
-        for dtype in ("float32", "int64")
+    native = session.native
+    pinned, touched, on_gpu = (
+        tuple(make((n, k), dtype) for dtype in ("float32", "int64"))
+        for make in (
+            lambda shape, dtype: memory.pinned(native, shape, dtype),
+            memory.touched,
+            lambda shape, dtype: memory.OnGpu(native, shape, dtype),
+        )
     )
+    gpu_x = memory.OnGpu.of(native, x)
+    given = searches.given
     session.measure(
         NAME,
         {"n": n, "k": k, "nb": nb, "d": d, "timed": "latency"},
@@ -44,45 +61,61 @@ def _latency(session, searches, x, k):
             searches.returned(TWICE, "stock", x, k),
             searches.returned(f"{TWICE} again", "stock", x, k),
             searches.returned("ours pooled", "ours", x, k),
-            searches.given("ours pinned", "ours", x, lambda: pinned),
-            searches.given("C++ stock", "C++ stock", x, lambda: _touched(n, k)),
-            searches.given("C++ ours pinned", "C++ ours", x, lambda: pinned),
+            given("ours pinned", "ours", x, lambda: pinned),
+            given("C++ stock", "C++ stock", x, lambda: touched),
+            given("C++ ours", "C++ ours", x, lambda: touched),
+            given("C++ ours pinned", "C++ ours", x, lambda: pinned),
+            given(COMPUTE, "C++ stock", gpu_x, lambda: on_gpu, wait=True),
+            given("C++ ours GPU", "C++ ours", gpu_x, lambda: on_gpu, wait=True),
             *searches.peers(x, k),
         ],
         searches.floors(n, k),
+        weight=_weight(n),
     )
 
 
 def _call(session, searches, x, k):
-    """The time of the call alone; the wait comes before the next one."""
+    """The time of the call alone; the wait comes before the next one. In Python
+    with the arrays of each library that is installed, which make their own
+    results, as in `D, I = index.search(x, k)`, or are given them."""
     native = session.native
     n, (nb, d) = len(x), searches.base.shape
-    gpu_x = memory.OnGpu.of(native, x)
-    outputs = tuple(
-        memory.OnGpu(native, (n, k), dtype) for dtype in ("float32", "int64")
-    )
+
+    def outputs(of):
+        empty = memory.touched((n, k), "float32"), memory.touched((n, k), "int64")
+        arrays = tuple(map(of, empty))
+        return lambda: arrays
 
     def no_wait(contender: Contender) -> Contender:
         prepare = contender.prepare
 
         def idle_then_prepare():
             native.synchronize()
-            prepare()
+            if prepare:
+                prepare()
 
         contender.prepare = idle_then_prepare
         return contender
 
+    def stand_in(values):
+        return memory.OnGpu.of(native, values)
+
+    contenders = [
+        searches.given(name, kind, stand_in(x), outputs(stand_in))
+        for name, kind in (
+            ("C++ stock GPU, call", "C++ stock"), ("C++ ours GPU", "C++ ours"))
+    ]
+    for family in families(native):
+        queries = family.of(x)
+        contenders += [
+            searches.returned(f"ours, {family.name}", "ours", queries, k),
+            searches.given(f"ours, {family.name}, given outputs", "ours", queries,
+                           outputs(family.of)),
+        ]
     session.measure(
         NAME,
         {"n": n, "k": k, "nb": nb, "d": d, "timed": "call, GPU arrays"},
-        [
-            no_wait(searches.given("ours GPU", "ours", gpu_x, lambda: outputs)),
-            no_wait(searches.given(
-                "C++ ours GPU", "C++ ours", gpu_x, lambda: outputs)),
-        ],
+        [no_wait(contender) for contender in contenders],
+        weight=_weight(n),
     )
     native.synchronize()
-
-
-def _touched(n, k):
-    return memory.touched((n, k), "float32"), memory.touched((n, k), "int64")

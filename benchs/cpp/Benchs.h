@@ -49,7 +49,8 @@ FAISS_EXT_BENCHS_API faiss_ext_benchs_copy_back* faiss_ext_benchs_copy_back_new(
 /// Brings them to host memory and waits. Methods: 0, the pipeline of faiss_ext;
 /// 1, the steps of Faiss' GpuIndex::search (outputs uploaded, two copies back,
 /// each with a wait for the stream); 2, a cudaMemcpyAsync for each array and
-/// one wait.
+/// one wait; 3, no copy: the kernel that makes each array stores it into host
+/// memory, which must be pinned and mapped, and one wait.
 FAISS_EXT_BENCHS_API double faiss_ext_benchs_copy_back_run(
         faiss_ext_benchs_copy_back* self,
         int method,

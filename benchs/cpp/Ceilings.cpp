@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <stdexcept>
+#include <string>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
@@ -30,6 +31,34 @@ double timed(const Enqueue& enqueue) {
 
 void CUDART_CB doNothing(void*) {}
 
+void cublasTry(cublasStatus_t status, const char* call) {
+    if (status != CUBLAS_STATUS_SUCCESS) {
+        throw std::runtime_error(
+                std::string(call) + " ended with status " +
+                std::to_string(status));
+    }
+}
+
+/// Puts a cuBLAS handle on a stream for as long as it lives. Faiss leaves its
+/// handle on whichever stream it used last.
+class HandleOnStream {
+   public:
+    HandleOnStream(cublasHandle_t handle, cudaStream_t stream)
+            : handle_(handle) {
+        cublasTry(cublasGetStream(handle, &before_), "cublasGetStream");
+        cublasTry(cublasSetStream(handle, stream), "cublasSetStream");
+    }
+    ~HandleOnStream() {
+        cublasSetStream(handle_, before_);
+    }
+    HandleOnStream(const HandleOnStream&) = delete;
+    HandleOnStream& operator=(const HandleOnStream&) = delete;
+
+   private:
+    cublasHandle_t handle_;
+    cudaStream_t before_ = nullptr;
+};
+
 } // namespace
 
 double faiss_ext_benchs_copy(void* to, const void* from, size_t bytes) {
@@ -41,36 +70,29 @@ double faiss_ext_benchs_copy(void* to, const void* from, size_t bytes) {
 
 double faiss_ext_benchs_gemm(
         int size, const float* a, const float* b, float* c) {
-    return guarded(-1.0, [&] {
-        // Faiss' own handle, on its default stream, in its mode.
+    return timed([&](cudaStream_t stream) {
+        // Faiss' own handle, in its mode; on the stream that is waited for.
         const auto shared = resources().getResources();
-        const int device = currentDevice();
-        const cublasHandle_t handle = shared->getBlasHandle(device);
-        const cudaStream_t stream = shared->getDefaultStream(device);
+        const cublasHandle_t handle = shared->getBlasHandle(currentDevice());
+        const HandleOnStream onStream(handle, stream);
         const float one = 1, zero = 0;
-        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
-        const auto begin = Clock::now();
-        const cublasStatus_t status = cublasSgemm(
-                handle,
-                CUBLAS_OP_N,
-                CUBLAS_OP_N,
-                size,
-                size,
-                size,
-                &one,
-                a,
-                size,
-                b,
-                size,
-                &zero,
-                c,
-                size);
-        if (status != CUBLAS_STATUS_SUCCESS) {
-            throw std::runtime_error(
-                    "cublasSgemm ended with status " + std::to_string(status));
-        }
-        FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
-        return secondsSince(begin);
+        cublasTry(
+                cublasSgemm(
+                        handle,
+                        CUBLAS_OP_N,
+                        CUBLAS_OP_N,
+                        size,
+                        size,
+                        size,
+                        &one,
+                        a,
+                        size,
+                        b,
+                        size,
+                        &zero,
+                        c,
+                        size),
+                "cublasSgemm");
     });
 }
 

@@ -105,12 +105,15 @@ class OnGpu:
 
 
 def poison(*arrays):
-    """NaN as float, -1 as an integer, in host or GPU memory."""
+    """NaN as float, -1 as an integer, in host or GPU memory; in GPU memory of
+    another library in the order of its stream."""
     for array in arrays:
         if isinstance(array, OnGpu):
             array.poison()
-        else:
+        elif isinstance(array, np.ndarray):
             array.view("u1")[...] = 0xFF
+        else:
+            array[...] = float("nan") if "float" in str(array.dtype) else -1
 
 
 def host_available() -> int:

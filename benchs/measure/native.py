@@ -49,6 +49,8 @@ _RUNTIME = {
 
 #: cudaMemcpyDefault: the runtime tells the direction by the pointers.
 _DEFAULT = 4
+#: cudaHostAllocMapped: kernels may store into it.
+_MAPPED = 2
 
 
 class Failed(RuntimeError):
@@ -120,7 +122,7 @@ class Native:
 
     def malloc_pinned(self, nbytes: int) -> int:
         pointer = ctypes.c_void_p()
-        self.cuda("cudaHostAlloc", ctypes.byref(pointer), max(nbytes, 1), 0)
+        self.cuda("cudaHostAlloc", ctypes.byref(pointer), max(nbytes, 1), _MAPPED)
         return pointer.value
 
     def memcpy(self, to: int, source: int, nbytes: int) -> None:
@@ -159,7 +161,7 @@ class CopyBack(_Handle):
     distances [n] float32."""
 
     _delete = "copy_back_delete"
-    METHODS = {"ours": 0, "stock": 1, "plain": 2}
+    METHODS = {"ours": 0, "stock": 1, "plain": 2, "kernel stores": 3}
 
     def __init__(self, native, labels, distances):
         super().__init__(native, native.call(

@@ -7,15 +7,27 @@ there is left out.
 
 from __future__ import annotations
 
+import importlib.util
+
 NAMES = ("torch", "CuPy", "cuVS")
 
 #: Bytes of the distance matrix that is made at once, as a user would tile it.
 _MATRIX_BYTES = 4 << 30
 
 
-def available(session, base, x, k):
-    """(name, run, results) of each peer that is installed and starts."""
+def installed():
+    """Names of those that can be imported."""
+    needed = {"torch": "torch", "CuPy": "cupy", "cuVS": "cuvs"}
+    return [
+        name for name in NAMES if importlib.util.find_spec(needed[name])
+    ]
+
+
+def available(session, base, x, k, wanted):
+    """(name, run, results) of each peer that is wanted, installed and starts."""
     for name, make in _PEERS:
+        if not wanted(name):
+            continue
         try:
             run, results = make(base, x, k)
         except ImportError:
@@ -24,6 +36,17 @@ def available(session, base, x, k):
             session.say(f"    {name} does not start: {error}")
             continue
         yield name, run, results
+
+
+_kept = {}
+
+
+def _stored(name, base, make):
+    """What a peer keeps of a database: made once, not for each case."""
+    key = name, base.shape
+    if key not in _kept or _kept[key][0] is not base:
+        _kept[key] = base, make()
+    return _kept[key][1]
 
 
 def _rows(x, base):
@@ -37,7 +60,7 @@ def _torch(base, x, k):
     if not torch.cuda.is_available():
         raise ImportError("torch has no GPU")
     torch.backends.cuda.matmul.allow_tf32 = False
-    stored = torch.from_numpy(base).cuda()
+    stored = _stored("torch", base, lambda: torch.from_numpy(base).cuda())
     queries = torch.from_numpy(x).cuda()
     norms = stored.square().sum(1)[None, :]
     rows, out = _rows(x, base), []
@@ -64,7 +87,8 @@ def _cupy(base, x, k):
     topk."""
     import cupy
 
-    stored, queries = cupy.asarray(base), cupy.asarray(x)
+    stored = _stored("CuPy", base, lambda: cupy.asarray(base))
+    queries = cupy.asarray(x)
     norms = cupy.square(stored).sum(1)[None, :]
     rows, out = _rows(x, base) // 4 or 1, []
 
@@ -98,7 +122,8 @@ def _cuvs(base, x, k):
     import cupy
     from cuvs.neighbors import brute_force
 
-    index = brute_force.build(cupy.asarray(base), metric="sqeuclidean")
+    index = _stored("cuVS", base, lambda: brute_force.build(
+        cupy.asarray(base), metric="sqeuclidean"))
     queries, out = cupy.asarray(x), []
 
     def run():

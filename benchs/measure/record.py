@@ -17,10 +17,14 @@
           "checked": "...",           how the results were checked
           "counts": {...},            optional: bytes, copies, waits of one run
           "floors_s": {...},          floors.py; null: rate not measured
-          "floor_s": ..., "gap": ...  the greatest; median over it
+          "floor_s": ..., "gap": ..., the greatest; median over it
+          "measured_floor_s": ..., "measured_gap": ...   the same, with the
+                                      computation as it was measured with all
+                                      arrays on the GPU (null: was not)
         },
         {"bench": ..., "case": ..., "contender": ..., "error": "..."},
-        {"bench": ..., "case": ..., "skipped": "why"}
+        {"bench": ..., "case": ..., "skipped": "why"}    the whole case, or,
+                                      with a "contender", that one
       ]
     }
 """
@@ -85,7 +89,7 @@ def _measurement(entry, where):
         raise InvalidRecord(f"{where}.quantiles_s is not in order")
     for name, value in entry["floors_s"].items():
         _number(value, f"{where}.floors_s.{name}", none=True)
-    for name in ("floor_s", "gap"):
+    for name in ("floor_s", "gap", "measured_floor_s", "measured_gap"):
         _number(entry.get(name), f"{where}.{name}", none=True)
     if not entry["checked"]:
         raise InvalidRecord(f"{where}: timed, and its results were not checked")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import faiss_ext
 import numpy as np
 
 from . import memory, peers
 from .floors import floors
+from .gpu_arrays import on_host
 from .native import Index
 from .oracle import Oracle
 from .timing import Contender
@@ -18,14 +22,33 @@ if not faiss_ext.has_native:
         "first (README.md)"
     )
 
+_RANDOM_ROWS = 1 << 14
+
 #: What is timed a second time as "<name> again"; the ratio is the noise.
 TWICE = "stock"
 
 
+@functools.lru_cache(maxsize=4)
+def database(nb, d):
+    """The vectors of every case with such a database; not to be written to."""
+    return random_vectors(nb, d, 1)
+
+
 def random_vectors(n, d, seed):
     """Normal, float32: full mantissas, so that the GPU draws the power that it
-    draws for real data."""
-    return np.random.default_rng(seed).standard_normal((n, d), "float32")
+    draws for real data. The same on any number of threads."""
+    vectors = np.empty((n, d), "float32")
+    firsts = range(0, n, _RANDOM_ROWS)
+    sources = np.random.SeedSequence(seed).spawn(len(firsts))
+
+    def fill(first, source):
+        np.random.default_rng(source).standard_normal(
+            dtype="float32", out=vectors[first : first + _RANDOM_ROWS]
+        )
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, firsts, sources))
+    return vectors
 
 
 class Searches:
@@ -36,18 +59,14 @@ class Searches:
     ``StandardGpuResources``; those made in C++ another one.
     """
 
-    def __init__(self, session, base, queries, k):
+    def __init__(self, session, base, queries, k, rows=()):
+        """`rows`: queries to check besides the first, the middle, the last."""
         self.session, self.native = session, session.native
         self.base, self.queries = base, queries
         n = len(queries)
-        self.oracle = Oracle(base, queries, sorted({0, 1 % n, n // 2, n - 1}), k)
-        self._made = {}
-
-    def add_oracle_rows(self, rows, k):
-        """Check these queries too."""
         self.oracle = Oracle(
-            self.base, self.queries, sorted({*self.oracle.queries, *rows}), k
-        )
+            base, queries, sorted({0, 1 % n, n // 2, n - 1, *rows}), k)
+        self._made = {}
 
     def index(self, kind, **config):
         """``stock`` or ``ours``; ``C++ stock`` or ``C++ ours``. `config`: members
@@ -57,10 +76,9 @@ class Searches:
             self._made[key] = self._make(kind, config)
         return self._made[key]
 
-    def forget(self, **config):
-        """Free the indexes made with this configuration."""
-        for key in [k for k in self._made if k[1:] == tuple(sorted(config.items()))]:
-            del self._made[key]
+    def forget(self, kind, **config):
+        """Free an index, if it was made."""
+        self._made.pop((kind, *sorted(config.items())), None)
 
     def _make(self, kind, config):
         if kind.startswith("C++"):
@@ -99,13 +117,17 @@ class Searches:
                     self.native.synchronize()
 
         def check():
-            memory.poison(out["D"], out["I"])
-            run()
-            return self.oracle.check(_on_host(out["D"]), _on_host(out["I"]))
+            self.native.synchronize()
+            return self.oracle.check(on_host(out["D"]), on_host(out["I"]))
 
-        return Contender(
-            name, run, prepare, check, self._counts(index, run), out.clear
-        )
+        reset, counts = _counts(index)
+
+        def spoil():
+            memory.poison(out["D"], out["I"])
+            self.native.synchronize()
+            reset()
+
+        return Contender(name, run, prepare, check, spoil, counts, out.clear)
 
     def returned(self, name, kind, x, k, *, wait=False, **config):
         """Search that makes its own outputs."""
@@ -118,11 +140,11 @@ class Searches:
                 self.native.synchronize()
 
         def check():
-            return self.oracle.check(*map(_on_host, out))
+            self.native.synchronize()
+            return self.oracle.check(*map(on_host, out))
 
-        return Contender(
-            name, run, None, check, self._counts(index, run), out.clear
-        )
+        reset, counts = _counts(index)
+        return Contender(name, run, None, check, reset, counts, out.clear)
 
     def stock_on_gpu(self, name, x, D, I):
         """Stock Faiss with pointers to arrays on the GPU, then a wait."""
@@ -139,15 +161,14 @@ class Searches:
             index.search_c(*arguments)
             self.native.synchronize()
 
-        def check():
-            memory.poison(D, I)
-            run()
-            return self.oracle.check(D.get(), I.get())
+        return Contender(
+            name, run, None, lambda: self.oracle.check(D.get(), I.get()),
+            lambda: memory.poison(D, I),
+        )
 
-        return Contender(name, run, None, check)
-
-    def peers(self, x, k):
-        """Whatever peer library is installed, with arrays on the GPU."""
+    def peers(self, x, k, wanted=lambda name: True):
+        """Whatever peer library is installed and `wanted` takes, with arrays on
+        the GPU."""
         return [
             Contender(
                 name,
@@ -156,7 +177,7 @@ class Searches:
                 lambda results=results: self.oracle.check(*results()),
             )
             for name, run, results in peers.available(
-                self.session, self.base, x, k
+                self.session, self.base, x, k, wanted
             )
         ]
 
@@ -174,16 +195,13 @@ class Searches:
 
         return bounds
 
-    def _counts(self, index, run):
-        if not hasattr(index, "transfer_stats"):
-            return None
 
-        def counts():
-            index.reset_transfer_stats()
-            run()
-            return index.transfer_stats()
-
-        return counts
+def _counts(index):
+    """What sets the index's counts to nothing, and what reads them, if it has
+    any."""
+    if not hasattr(index, "transfer_stats"):
+        return lambda: None, None
+    return index.reset_transfer_stats, index.transfer_stats
 
 
 _resources = []
@@ -199,12 +217,3 @@ def resources():
 
 def _address(array):
     return array.__cuda_array_interface__["data"][0]
-
-
-def _on_host(array):
-    if isinstance(array, np.ndarray):
-        return array
-    for name in ("get", "copy_to_host"):
-        if hasattr(array, name):
-            return getattr(array, name)()
-    return array.cpu().numpy()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from . import memory
 from .ceilings import ceilings
 from .environment import environment
-from .floors import floor
+from .floors import ON_GPU, floor, measured_floor
 from .record import SCHEMA
 from .shapes import SMOKE, WHOLE
 from .timing import measure
@@ -28,9 +29,10 @@ class Session:
         self.cell_s = cell_s
         self.say = say
         self._save = save
+        self.budget_s = budget_s
         self._end = self._bench_end = time.monotonic() + budget_s
         self._cells = 1
-        self.ceilings = ceilings(native, smoke=smoke)
+        self.ceilings = {}
         self.record = {
             "schema": SCHEMA,
             "made_up": False,
@@ -39,6 +41,10 @@ class Session:
             "ceilings": self.ceilings,
             "measurements": [],
         }
+        self.ceilings.update(ceilings(
+            native, smoke=smoke,
+            failed=lambda error: self.fail("ceilings", error),
+        ))
 
     def begin(self, share):
         """A benchmark begins, which may use this share of the budget left."""
@@ -47,7 +53,8 @@ class Session:
         self._cells = 1
 
     def expect(self, cells):
-        """How many cases the benchmark has; each gets its part of the time."""
+        """How many cases the benchmark has; each gets its part of the time, or
+        several parts (the `weight` of `measure`)."""
         self._cells = cells
 
     def left_s(self) -> float:
@@ -72,6 +79,13 @@ class Session:
         self._cells -= 1
         self._save(self.record)
 
+    def leave_out(self, bench, case, contender, reason):
+        """Say in the record why a contender was not timed in a case."""
+        self.record["measurements"].append({
+            "bench": bench, "case": case, "contender": contender,
+            "skipped": reason,
+        })
+
     def obstacle(self, *, host_bytes, device_bytes, seconds=0.0) -> str | None:
         """Why a case cannot be run: too little memory or time, or None."""
         if self.left_s() < max(seconds, 0.0) or self.left_s() <= 0:
@@ -88,21 +102,45 @@ class Session:
             return f"GPU memory: {_gib(device_bytes)} needed, {_gib(free)} free"
         return None
 
-    def measure(self, bench, case, contenders, bounds=None, **options):
-        """Time the contenders of one case and note what they took. `bounds`: of
-        each contender's name, its floors in seconds."""
-        budget = min(self.cell_s, max(self.left_s(), 0) / max(self._cells, 1))
-        self._cells -= 1
+    def measure(self, bench, case, contenders, bounds=None, *, weight=1,
+                most_s=math.inf, compute_s=None, **options):
+        """Time the contenders of one case and note what they took.
+
+        `bounds`: of each contender's name, its floors in seconds. `most_s`: of the
+        budget, as far as the least runs need no more. `compute_s`:
+        what the computation takes, measured; by default the least median of
+        the contenders ON_GPU, if one is there. Returns the entries of the record by
+        contender.
+        """
+        budget = min(
+            self.cell_s * weight,
+            most_s,
+            max(self.left_s(), 0) * weight / max(self._cells, weight),
+        )
+        self._cells -= weight
         if self.smoke:
-            options.update(least_runs=2, most_runs=2)
+            options.update(least_runs=2, slow_runs=2, most_runs=2)
         timings = measure(contenders, budget, **options)
+        entries = {
+            timing.contender: {"bench": bench, "case": case, **timing.summary()}
+            for timing in timings
+        }
+        compute_s = compute_s or min(
+            (entries[name]["median_s"] for name in ON_GPU
+             if "median_s" in entries.get(name, {})), default=None)
         for timing in timings:
-            entry = {"bench": bench, "case": case, **timing.summary()}
+            entry = entries[timing.contender]
             if timing.error is None:
                 entry["floors_s"] = bounds(timing.contender) if bounds else {}
-                least = floor(entry["floors_s"])
-                entry["floor_s"] = least
-                entry["gap"] = entry["median_s"] / least if least else None
+                for name, least in (
+                    ("", floor(entry["floors_s"])),
+                    ("measured_", measured_floor(entry["floors_s"], compute_s)
+                     if bounds else None),
+                ):
+                    entry[f"{name}floor_s"] = least
+                    entry[f"{name}gap"] = (
+                        entry["median_s"] / least if least else None
+                    )
                 # Times of a smoke run mean nothing, and are not shown.
                 self.say(
                     f"    {bench} {_text(case)} {timing.contender}: "
@@ -114,6 +152,7 @@ class Session:
                          f"ERROR {timing.error}")
             self.record["measurements"].append(entry)
         self._save(self.record)
+        return entries
 
     def errors(self) -> list[str]:
         """What failed, one line each."""
@@ -132,6 +171,8 @@ def _line(bench, case, entry):
     )
     if entry["gap"]:
         text += f", floor {entry['floor_s'] * 1e3:.3f} ms, gap {entry['gap']:.2f}"
+    if entry["measured_gap"]:
+        text += f", over compute and link {entry['measured_gap']:.2f}"
     return text
 
 

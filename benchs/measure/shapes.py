@@ -16,6 +16,13 @@ class Shapes:
     databases: tuple = ((10_000, 128), (1_000_000, 128), (1_000_000, 512))
     queries: tuple = (1, 32, 500, 10_000, 100_000, 1_000_000)
     neighbours: tuple = (1, 10, 100, 1000)
+    #: (n, k, nb, d) that the bar asks for by name: measured first.
+    bar_cells: tuple = (
+        (1, 100, 1_000_000, 128),
+        (10_000, 100, 10_000, 128), (100_000, 100, 10_000, 128),
+        (1_000_000, 100, 10_000, 128),
+        (10_000, 1000, 1_000_000, 128), (100_000, 1000, 1_000_000, 128),
+    )
 
     #: Copy-back: bytes, from one distance on.
     sizes: tuple = (4, _KIB, 16 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 16 * _MIB,
@@ -27,11 +34,12 @@ class Shapes:
     batches: tuple = (1, 2, 4, 8, 16, 32, 64)
     small_k: int = 100
     threads: int = 16
-    calls: int = 20
+    #: Of each thread, by database: one on a million vectors takes 4 ms.
+    calls: tuple = (20, 3)
 
-    #: (n, k) of 0.1 to 2.4 GB of results; a tile is 16 MiB.
+    #: (n, k) of 0.1 to 1.2 GB of results; a tile is 16 MiB.
     large_database: tuple = (10_000, 64)
-    large_cells: tuple = ((100_000, 100), (100_000, 1000), (200_000, 1000))
+    large_cells: tuple = ((100_000, 100), (20_000, 1000), (100_000, 1000))
 
     #: The script of Faiss' issue #4118: nb, d, n, k.
     cupy_script: tuple = (1_000_000, 512, 500, 1)
@@ -43,23 +51,31 @@ class Shapes:
 
     #: nb, d, k; then sweeps: setting, values (0 is what the library chooses),
     #: destinations, bytes of results.
-    constants: tuple = (10_000, 64, 100)
+    constants: tuple = (10_000, 128, 1000)
     sweeps: tuple = (
         ("tileBytes", (0, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
-                       64 * _MIB), ("touched", "pinned"), 1200 * _MIB),
+                       64 * _MIB), ("touched", "pinned"), 240 * _MIB),
         ("pipelineDepth", (0, 1, 2, 3, 4, 6), ("touched", "pinned"),
-         1200 * _MIB),
+         240 * _MIB),
         ("pinnedBytes", (0, 64 * _MIB, 128 * _MIB, 512 * _MIB),
-         ("touched", "pinned"), 1200 * _MIB),
-        ("copyThreads", (0, 1, 2, 4, 8, 16, 32), ("touched", "fresh"),
-         1200 * _MIB),
+         ("touched",), 240 * _MIB),
+        ("copyThreads", (0, 1, 2, 4, 8, 16), ("touched", "fresh"),
+         240 * _MIB),
         ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
          ("touched", "fresh"), 4 * _MIB),
         ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
          ("touched",), 16 * _MIB),
-        # 1, 10, 100 and 1000 queries.
-        *(("mappedBytes", (0, _GIB), ("touched", "pinned"), 1200 * n)
-          for n in (1, 10, 100, 1000)),
+        # 1, 10 and 100 queries.
+        *(("mappedBytes", (0, _GIB), ("touched", "pinned"), 12_000 * n)
+          for n in (1, 10, 100)),
+    )
+    #: (nb, d, k), bytes of results, rows of a tile: multiples of the rows that
+    #: Faiss computes at once, what lies between, and one tile for all. All
+    #: divide the number of queries, 10,240: tiles are made equal.
+    tile_rows: tuple = tuple(
+        ((nb, 128, 1000), 12_000 * 10_240,
+         (0, 512, 640, 1024, 1280, 2048, 2560, 5120, 10_240))
+        for nb in (10_000, 1_000_000)
     )
     #: Bytes of results around the limit of one tile, and into how many tiles.
     one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
@@ -79,7 +95,7 @@ SMOKE = Shapes(
     small_databases=((200, 16),),
     batches=(1, 3),
     small_k=10,
-    calls=2,
+    calls=(2,),
     large_database=(60, 8),
     large_cells=((2000, 50),),
     cupy_script=(400, 32, 20, 1),
@@ -94,6 +110,7 @@ SMOKE = Shapes(
         ("copyChunkBytes", (0, 4 * _KIB), ("touched",), 60 * _KIB),
         ("mappedBytes", (0, _GIB), ("pinned",), 1200),
     ),
+    tile_rows=(((60, 8, 10), 60 * _KIB, (0, 128)),),
     one_tile_bytes=(60 * _KIB,),
     one_tile_cuts=(1, 4),
 )

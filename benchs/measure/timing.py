@@ -19,8 +19,9 @@ class Contender:
 
     `run` does it and returns when the results are there: the seconds it took, if
     it has timed itself, or None. `prepare` comes before each run and is not
-    timed. `check` looks at the results of the last run, raises WrongResult, and
-    says how it has looked. `release` comes after each run, and its check, so that
+    timed. The first run is not timed either: `spoil`, after `prepare`, fills the
+    outputs with what is no result; `check` looks at what is in them then, raises
+    WrongResult, and says how it has looked. `release` comes after each run, and its check, so that
     no contender keeps memory while others run.
     """
 
@@ -28,7 +29,8 @@ class Contender:
     run: Callable[[], float | None]
     prepare: Callable[[], object] | None = None
     check: Callable[[], str] | None = None
-    #: What a run moves and waits for, if it can tell.
+    spoil: Callable[[], object] | None = None
+    #: What the first run has moved and waited for, if that can be told.
     counts: Callable[[], dict] | None = None
     release: Callable[[], object] | None = None
 
@@ -69,14 +71,21 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def timed_run(contender: Contender) -> float:
+def timed_run(contender: Contender, *, first: bool = False) -> float:
     """One run, prepared before the clock starts."""
     if contender.prepare:
         contender.prepare()
+    if first and contender.spoil:
+        contender.spoil()
     begin = time.perf_counter()
     own = contender.run()
     elapsed = time.perf_counter() - begin
     return elapsed if own is None else own
+
+
+#: Seconds. A run that takes longer needs no further one to warm up, and two
+#: timed ones do: what disturbs it is small beside it.
+SLOW_S = 0.5
 
 
 def measure(
@@ -84,56 +93,86 @@ def measure(
     budget_s: float,
     *,
     least_runs: int = 5,
-    most_runs: int = 2000,
+    slow_runs: int = 2,
+    most_runs: int = 5000,
     seed: int = 0,
 ) -> list[Timing]:
     """Time contenders in turns, in another order each round.
 
-    Each runs once first, untimed, and its results are checked; the second run
-    warms up. Then rounds follow until the budget (of all of it, in seconds) is
-    spent, at least `least_runs` and at most `most_runs`. One that raises is left
+    Each runs once first, untimed, and its results are checked; a second run
+    warms up. Then all share the budget (seconds) equally, by what their runs
+    take with all that belongs to them: a slow one has few runs and takes none
+    from the others. Each has at least `least_runs`, or `slow_runs` where one
+    takes longer than SLOW_S, and at most `most_runs`. One that raises is left
     out from there on, and says why.
     """
-    end = time.perf_counter() + budget_s
-    timings = [Timing(contender.name) for contender in contenders]
-
-    def attempt(contender, timing, action):
-        try:
-            return action()
-        except Exception as error:  # a peer may fail in any way
-            timing.error = f"{type(error).__name__}: {error}"[:300]
-            return None
-        finally:
-            if contender.release:
-                contender.release()
-
-    def check(contender, timing):
-        timed_run(contender)
-        if contender.check:
-            timing.checked = contender.check()
-        if contender.counts:
-            timing.counts = contender.counts()
-
-    for contender, timing in zip(contenders, timings):
-        attempt(contender, timing, lambda: check(contender, timing))
-        if timing.error is None:
-            attempt(contender, timing, lambda: timed_run(contender))
-    order = list(zip(contenders, timings))
+    turns = [_Turn(contender) for contender in contenders]
+    for turn in turns:
+        turn.check()
+        turn.least = slow_runs if turn.last_s > SLOW_S else least_runs
+        if turn.last_s <= SLOW_S:
+            turn.attempt(lambda: timed_run(turn.contender))
+    share = budget_s / max(len(turns), 1)
     shuffle = random.Random(seed).shuffle
     gc.collect()
     gc.disable()
     try:
-        for done in range(most_runs):
-            if done >= least_runs and time.perf_counter() >= end:
-                break
-            shuffle(order)
-            for contender, timing in order:
-                if timing.error is None:
-                    sample = attempt(
-                        contender, timing, lambda: timed_run(contender)
-                    )
-                    if sample is not None:
-                        timing.samples.append(sample)
+        while open_ := [turn for turn in turns if turn.open(share, most_runs)]:
+            shuffle(open_)
+            behind = min(turn.spent_s for turn in open_)
+            for turn in open_:
+                # Half a run ahead of the others waits for them.
+                if turn.spent_s - behind <= turn.last_s / 2:
+                    turn.run()
     finally:
         gc.enable()
-    return timings
+    return [turn.timing for turn in turns]
+
+
+class _Turn:
+    """A contender, and what it has taken so far."""
+
+    def __init__(self, contender):
+        self.contender = contender
+        self.timing = Timing(contender.name)
+        self.least = 1
+        self.spent_s = self.last_s = 0.0
+
+    def open(self, share, most):
+        """Whether another run is due."""
+        runs = len(self.timing.samples)
+        return self.timing.error is None and runs < most and (
+            runs < self.least or self.spent_s < share
+        )
+
+    def attempt(self, action):
+        begin = time.perf_counter()
+        try:
+            return action()
+        except Exception as error:  # a peer may fail in any way
+            self.timing.error = f"{type(error).__name__}: {error}"[:300]
+            return None
+        finally:
+            if self.contender.release:
+                self.contender.release()
+            self.last_s = time.perf_counter() - begin
+
+    def check(self):
+        """An untimed run, and a look at its results."""
+
+        def run():
+            elapsed = timed_run(self.contender, first=True)
+            if self.contender.counts:
+                self.timing.counts = self.contender.counts()
+            if self.contender.check:
+                self.timing.checked = self.contender.check()
+            return elapsed
+
+        # Not what the check took.
+        self.last_s = self.attempt(run) or 0.0
+
+    def run(self):
+        sample = self.attempt(lambda: timed_run(self.contender))
+        self.spent_s += self.last_s
+        if sample is not None:
+            self.timing.samples.append(sample)

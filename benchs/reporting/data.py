@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 
 from measure import record
-from measure.floors import BYTES_PER_RESULT, copy_to_compute
+from measure.floors import BYTES_PER_RESULT, ON_GPU, copy_to_compute
 from measure.shapes import WHOLE
 
 NOT_YET = "not yet measured"
@@ -55,7 +55,8 @@ class Results:
                     self._found[key] = Measured(entry, content)
 
     def get(self, bench, case, contender) -> Measured | None:
-        """What was measured, or why not (then `median` is None), or None."""
+        """What was measured, or why not (then `median` is None), or None.
+        `contender` None: why the whole case was not."""
         return self._found.get(_key(bench, case, contender)) or self._found.get(
             _key(bench, case, None)
         )
@@ -93,6 +94,19 @@ class Results:
             return None
         return a.median / b.median
 
+    def compute(self, bench, case) -> Measured | None:
+        """The fastest search of a case with nothing to copy."""
+        found = [
+            measured for name in ON_GPU
+            if (measured := self.get(bench, case, name)) and measured.median
+        ]
+        return min(found, key=lambda measured: measured.median, default=None)
+
+    def shares(self, bench, case, part, whole) -> float | None:
+        """median(part) / median(whole), at most 1, or None."""
+        ratio = self.ratio(bench, case, part, whole)
+        return None if ratio is None else min(ratio, 1.0)
+
     def noise(self, bench, case, name="stock") -> float | None:
         """How far two timings of the same thing are apart, as a share."""
         ratio = self.ratio(bench, case, f"{name} again", name)
@@ -105,7 +119,7 @@ def text(found: Measured | None, form) -> str:
         return NOT_YET
     if found.median is not None:
         return form(found)
-    return "failed" if "error" in found.entry else "not run: " + _short(found)
+    return "failed" if "error" in found.entry else "skipped: " + _short(found)
 
 
 def few_queries(n, nb, d, timed) -> dict:

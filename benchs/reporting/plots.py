@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 
+from measure.floors import COMPUTE
 from measure.shapes import WHOLE
 from measure.timing import QUANTILES
 
@@ -28,8 +29,10 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
          "Times stock Faiss' speed, no output arrays given (log scale of colours; "
          "grey: not measured)", _speed_up),
         ("copy_back_share.svg",
-         "Share of a search that results on the host add to the same search with "
-         "results on the GPU", _copy_back_share),
+         "Share of a search that is there because its results come to the host: "
+         "above stock Faiss into touched memory, against stock Faiss in C++ with all "
+         "arrays on the GPU; below ours into pinned memory, against ours with the "
+         "results on the GPU (grey: not measured)", _copy_back_share),
         ("latency.svg",
          "Distribution of the latency of one query, k = 100", _latency),
     ):
@@ -44,53 +47,66 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
     return made
 
 
-def _heat_maps(value, norm, colours, show, ticks):
-    """One map a database, n against k; None if there is nothing on them."""
+def _heat_maps(values, norm, colours, show, ticks):
+    """A row of maps for each (label, function of a case), one a database, n
+    against k; None if there is nothing on them."""
     import matplotlib.pyplot as plt
-    import numpy as np
 
     figure, axes = plt.subplots(
-        1, len(WHOLE.databases), figsize=(10, 3.4), layout="constrained",
-        sharey=True,
+        len(values), len(WHOLE.databases), figsize=(10, 3.2 * len(values)),
+        layout="constrained", sharey=True, squeeze=False,
     )
-    rows, columns = WHOLE.queries, WHOLE.neighbours
-    image = None
-    for axis, (nb, d) in zip(axes, WHOLE.databases):
-        grid = np.full((len(rows), len(columns)), np.nan)
-        for i, n in enumerate(rows):
-            for j, k in enumerate(columns):
-                found = value({"n": n, "k": k, "nb": nb, "d": d})
-                if found is not None:
-                    grid[i, j] = found
-                    axis.text(j, i, show(found), ha="center", va="center",
-                              bbox={"boxstyle": "round,pad=0.15", "lw": 0,
-                                    "fc": "white", "alpha": 0.7})
-        axis.set_facecolor("0.85")
-        if not np.isnan(grid).all():
-            image = axis.imshow(grid, norm=norm, cmap=colours, aspect="auto",
-                                origin="lower")
-        else:
-            axis.set_xlim(-0.5, len(columns) - 0.5)
-            axis.set_ylim(-0.5, len(rows) - 0.5)
-        axis.set_title(f"nb = {nb:,}, d = {d}")
-        axis.set_xticks(range(len(columns)), [f"{k:,}" for k in columns])
-        axis.set_yticks(range(len(rows)), [f"{n:,}" for n in rows])
-        axis.set_xlabel("k")
-    axes[0].set_ylabel("queries n")
+    images = [
+        _heat_map(axis, value, nb, d, norm, colours, show)
+        for line, (_, value) in zip(axes, values)
+        for axis, (nb, d) in zip(line, WHOLE.databases)
+    ]
+    image = next(filter(None, images), None)
     if image is None:
         plt.close(figure)
         return None
-    bar = figure.colorbar(image, ax=list(axes), ticks=ticks)
+    for line, (label, _) in zip(axes, values):
+        line[0].set_ylabel(f"{label}\nqueries n" if label else "queries n")
+    for axis in axes[-1]:
+        axis.set_xlabel("k")
+    bar = figure.colorbar(image, ax=axes, ticks=ticks)
     bar.ax.minorticks_off()
     bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
     return figure
+
+
+def _heat_map(axis, value, nb, d, norm, colours, show):
+    """One of them; its image, or None if nothing is on it."""
+    import numpy as np
+
+    rows, columns = WHOLE.queries, WHOLE.neighbours
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for i, n in enumerate(rows):
+        for j, k in enumerate(columns):
+            found = value({"n": n, "k": k, "nb": nb, "d": d})
+            if found is not None:
+                grid[i, j] = found
+                axis.text(j, i, show(found), ha="center", va="center",
+                          bbox={"boxstyle": "round,pad=0.15", "lw": 0,
+                                "fc": "white", "alpha": 0.7})
+    axis.set_facecolor("0.85")
+    axis.set_title(f"nb = {nb:,}, d = {d}")
+    image = None
+    if not np.isnan(grid).all():
+        image = axis.imshow(grid, norm=norm, cmap=colours, aspect="auto",
+                            origin="lower")
+    axis.set_xlim(-0.5, len(columns) - 0.5)
+    axis.set_ylim(-0.5, len(rows) - 0.5)
+    axis.set_xticks(range(len(columns)), [f"{k:,}" for k in columns])
+    axis.set_yticks(range(len(rows)), [f"{n:,}" for n in rows])
+    return image
 
 
 def _speed_up(results):
     import matplotlib.colors as colors
 
     return _heat_maps(
-        lambda case: results.ratio("grid", case, "stock", "ours pooled"),
+        [("", lambda case: results.ratio("grid", case, "stock", "ours pooled"))],
         colors.LogNorm(1 / 8, 8),
         "RdBu",
         lambda ratio: f"{ratio:.2f}",
@@ -101,47 +117,64 @@ def _speed_up(results):
 def _copy_back_share(results):
     import matplotlib.colors as colors
 
-    def share(case):
-        ratio = results.ratio("grid", case, "ours GPU queries, pinned", "ours GPU")
-        return 1 - 1 / ratio if ratio else None
+    def share(without, within):
+        def value(case):
+            part = results.shares("grid", case, without, within)
+            return None if part is None else 1 - part
+
+        return value
 
     return _heat_maps(
-        share, colors.Normalize(0, 1), "Blues",
+        [("stock Faiss", share(COMPUTE, "stock touched")),
+         ("ours", share("ours GPU", "ours GPU queries, pinned"))],
+        colors.Normalize(0, 1), "Blues",
         lambda value: f"{round(100 * value)} %",
         (0, 0.25, 0.5, 0.75, 1),
     )
+
+
+def _style(name):
+    """Ours are solid lines, stock Faiss' dashed, other libraries' dotted."""
+    return "-" if "ours" in name else "--" if "stock" in name else ":"
 
 
 def _latency(results):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(WHOLE.small_databases), figsize=(10, 3.2), layout="constrained"
+        1, len(WHOLE.small_databases), figsize=(10, 3.4), layout="constrained"
     )
-    empty = True
+    names = []
+    # Without the slowest of all calls, which would take up the axis.
+    shares = [share for share in QUANTILES if share < 1]
     for axis, (nb, d) in zip(axes, WHOLE.small_databases):
         case = few_queries(1, nb, d, "latency")
         for name in results.contenders("small_batches", case):
             if name.endswith("again"):
                 continue
+            if name not in names:
+                names.append(name)
             found = results.get("small_batches", case, name).entry["quantiles_s"]
-            # The shares towards the tail: half, 10 %, 1 % of the calls take longer.
-            axis.plot([1e6 * value for value in found], QUANTILES, label=name,
-                      marker="o", markersize=2.5)
-            empty = False
+            axis.plot(
+                [1e6 * value for value in found[: len(shares)]], shares, label=name,
+                linestyle=_style(name), color=f"C{names.index(name) % 10}",
+                marker="o", markersize=2.5,
+            )
         axis.set_title(f"one query, nb = {nb:,}, d = {d}")
         axis.set_xlabel("microseconds")
-        axis.set_ylabel("share of calls that take no longer")
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_formatter(
             lambda value, _: f"{value:g}"
             if value / 10 ** math.floor(math.log10(value)) in (2, 5) else ""
         )
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=7)
-    if empty:
+        axis.grid(alpha=0.3, which="both")
+    if not names:
         plt.close(figure)
         return None
+    axes[0].set_ylabel("share of calls that take no longer")
+    handles = {
+        line.get_label(): line for axis in axes for line in axis.lines
+    }
+    figure.legend(handles.values(), handles, loc="outside right upper", fontsize=8)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from measure.floors import BYTES_PER_RESULT
+from measure.floors import BYTES_PER_RESULT, COMPUTE
 from measure.shapes import WHOLE
 
 from . import bar
@@ -19,7 +19,7 @@ def table(head, rows) -> str:
 def bar_table(results):
     return table(
         ("to be reached", "found", ""),
-        [(row.wanted, row.found, row.verdict) for row in bar.rows(results)],
+        [(row.wanted, row.told, row.verdict) for row in bar.rows(results)],
     )
 
 
@@ -64,16 +64,16 @@ def ceilings(results):
 
 
 def grid(results, nb, d, stock, ours):
-    """Speed-up over stock Faiss; in brackets, our time over its floor."""
+    """Speed-up over stock Faiss; in brackets, our time over the least it could
+    be: the measured computation or the link, or the floor where the computation
+    was not measured."""
     def cell(n, k):
         case = {"n": n, "k": k, "nb": nb, "d": d}
 
         def form(found):
             ratio = results.ratio("grid", case, stock, ours)
-            gap = found.entry["gap"]
             return (f"{ratio:.2f}x" if ratio else "-") + (
-                f", {seconds(found.median)}"
-                + (f" ({gap:.1f} floors)" if gap else "")
+                f", {seconds(found.median)}{_over_the_least(found)}"
             )
 
         return text(results.get("grid", case, ours), form)
@@ -85,6 +85,13 @@ def grid(results, nb, d, stock, ours):
     )
 
 
+def _over_the_least(found):
+    entry = found.entry
+    if entry.get("measured_gap"):
+        return f" ({entry['measured_gap']:.2f} of the least)"
+    return f" ({entry['gap']:.1f} floors)" if entry["gap"] else ""
+
+
 def grids(results, stock, ours):
     return "\n\n".join(
         f"nb = {nb:,}, d = {d}:\n\n{grid(results, nb, d, stock, ours)}"
@@ -94,9 +101,11 @@ def grids(results, stock, ours):
 
 def copy_back(results):
     """Rates by destination and size."""
-    contenders = ("stock", "plain", "ours")
+    contenders = ("stock", "plain", "ours", "kernel stores")
 
     def cell(size, destination, contender):
+        if contender == "kernel stores" and destination != "pinned":
+            return "-"
         moved = max(size // BYTES_PER_RESULT * BYTES_PER_RESULT, 4)
         return text(
             results.get("copy_back", {"bytes": size, "destination": destination},
@@ -135,17 +144,28 @@ def small_batches(results, nb, d):
     ]
     return _times(
         results, "small_batches", "n", cases,
-        ("stock", "ours pooled", "ours pinned", "C++ stock", "C++ ours pinned",
+        ("stock", "ours pooled", "ours pinned", "C++ stock", "C++ ours",
+         "C++ ours pinned", COMPUTE, "C++ ours GPU",
          *_peers(results, "small_batches", [case for _, case in cases])),
     )
 
 
 def calls(results, nb, d):
+    cases = [
+        (f"{n}", few_queries(n, nb, d, "call, GPU arrays")) for n in WHOLE.batches
+    ]
+    found = {
+        name for _, case in cases
+        for name in results.contenders("small_batches", case)
+    }
+    names = [
+        name for library in bar.GPU_LIBRARIES
+        for name in (f"ours, {library}", f"ours, {library}, given outputs")
+    ]
     return _times(
-        results, "small_batches", "n",
-        [(f"{n}", few_queries(n, nb, d, "call, GPU arrays"))
-         for n in WHOLE.batches],
-        ("ours GPU", "C++ ours GPU"),
+        results, "small_batches", "n", cases,
+        ("C++ ours GPU", "C++ stock GPU, call",
+         *([name for name in names if name in found] or names[:1])),
     )
 
 
@@ -157,7 +177,7 @@ def on_gpu(results, nb, d):
     ]
     return _times(
         results, "grid", "n, k", cases,
-        ("stock GPU", "ours GPU",
+        (COMPUTE, "C++ ours GPU", "stock GPU", "ours GPU",
          *_peers(results, "grid", [case for _, case in cases])),
         lambda found: seconds(found.median),
     )
@@ -175,7 +195,9 @@ def threads(results):
     return _times(
         results, "threads", "database",
         [(f"nb = {case['nb']:,}, d = {case['d']}", case) for case in cases],
-        ("C++ stock, mutex", "C++ ours", "stock, mutex", "ours"), per_second,
+        ("C++ stock, mutex", "C++ ours", COMPUTE, f"{COMPUTE}, one by one",
+         "stock, mutex", "ours", "ours, no batches"),
+        per_second,
     )
 
 
@@ -186,7 +208,7 @@ def cupy_script(results):
     return _times(
         results, "cupy_script", "arrays",
         [(case.get("arrays", "CuPy"), case) for case in cases],
-        ("stock script", "ours script", "stock search", "ours search"),
+        ("stock script", "ours script", "stock search", "ours search", COMPUTE),
     )
 
 
@@ -197,8 +219,8 @@ def large_results(results):
         [(f"{n:,}, {k:,}", {"n": n, "k": k, "nb": nb, "d": d})
          for n, k in WHOLE.large_cells],
         ("stock", "stock touched", "ours pooled", "ours fresh", "ours touched",
-         "ours pinned", "ours GPU"),
-        lambda found: seconds(found.median),
+         "ours pinned", "ours GPU", COMPUTE),
+        lambda found: seconds(found.median) + _over_the_least(found),
     )
 
 
@@ -208,34 +230,46 @@ def beyond_memory(results):
         results, "beyond_memory", "case",
         [(bar.cell(case) if case else "three times the free memory", case)
          for case in cases],
-        ("ours touched", "ours pinned"),
+        ("ours touched", "ours pinned", "ours GPU", COMPUTE),
+        lambda found: seconds(found.median) + _over_the_least(found),
     )
 
 
 def constants(results):
-    """The fastest setting of each sweep beside the one that is chosen."""
+    """Each sweep: the fastest setting, and all of them over the default."""
     rows = []
     for case in results.cases("constants"):
-        if "destination" not in case:
-            continue
         timed = {
-            name: results.get("constants", case, name).median
+            name.partition("=")[2]: results.get("constants", case, name).median
             for name in results.contenders("constants", case)
         }
-        if not timed:
+        shape = tuple(
+            f"{case[name]:,}" if name in case else "" for name in ("n", "k", "nb"))
+        head = case["setting"], case["destination"], *shape
+        default = timed.get("1" if case["setting"] == "tiles" else "0")
+        if not default:
+            rows.append(
+                (*head, text(results.get("constants", case, None), str), "-"))
             continue
-        best = min(timed, key=timed.get)
-        chosen = f"{case['setting']}={1 if case['setting'] == 'tiles' else 0}"
         rows.append((
-            case["setting"], case["destination"], f"{case['n']:,}", best,
-            f"{timed[chosen] / timed[best]:.2f}x" if chosen in timed else "-",
+            *head, _setting(min(timed, key=timed.get), case["setting"]),
+            ", ".join(f"{_setting(name, case['setting'])}: {time / default:.2f}"
+                      for name, time in timed.items()),
         ))
+    skipped = results.get("constants", {}, None)
     return table(
-        ("setting", "into", "n", "fastest", "time of the default over it"),
-        rows or [(name, NOT_YET, NOT_YET, NOT_YET, NOT_YET) for name in
+        ("setting", "into", "n", "k", "nb", "fastest", "time over the default's"),
+        rows or [(name, *["-"] * 4, text(skipped, str), "-") for name in
                  ("tileBytes", "pipelineDepth", "pinnedBytes", "copyThreads",
-                  "copyChunkBytes", "mappedBytes", "tiles")],
+                  "copyChunkBytes", "mappedBytes", "tile rows", "tiles")],
     )
+
+
+def _setting(value, setting):
+    """A value of a sweep as people say it."""
+    if setting in ("tiles", "tile rows") or value == "0":
+        return "default" if value == "0" else value
+    return nbytes(int(value)) if setting.endswith("Bytes") else value
 
 
 def _peers(results, bench, cases):

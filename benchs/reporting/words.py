@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from measure.floors import COMPUTE
+from measure.shapes import WHOLE
+
 from . import bar
-from .data import Results, ratio_of_bounds
+from .data import Results
 
 
 def where_it_does_not_help(results: Results) -> str:
-    """The cells of the grid in which nothing is gained, and those in which
-    something is lost."""
+    """The cells of the grid in which nothing is gained and why, those in which
+    something is lost, and those in which another library is faster."""
     gained, level, lost = [], [], []
     for case in bar.grid_cases():
         ratio = results.ratio("grid", case, "stock", "ours pooled")
@@ -19,7 +22,7 @@ def where_it_does_not_help(results: Results) -> str:
         kind.append((ratio, case))
     measured = len(gained) + len(level) + len(lost)
     if not measured:
-        return "Nothing has been measured yet, so nothing can be said."
+        return "The grid has not been measured yet, so nothing can be said of it."
     text = [
         f"Of {measured} measured cells of the grid, {len(gained)} are faster than "
         f"stock Faiss beyond the noise, {len(level)} are not, and {len(lost)} are "
@@ -27,24 +30,47 @@ def where_it_does_not_help(results: Results) -> str:
     ]
     if level:
         text.append("Nothing is gained at " + _list(level) + ".")
-        text.append(_why(results, [case for _, case in level]))
     if lost:
         text.append("Slower at " + _list(lost, ratios=True) + ".")
-    return " ".join(text)
+    text += [_why(results, nb, d, level + lost) for nb, d in WHOLE.databases]
+    text += [_peer(results, name) for name in ("torch", "CuPy", "cuVS")]
+    return "\n\n".join(filter(None, text))
 
 
-def _why(results, cases):
-    """What the measured ceilings say of these cases."""
-    launches = [case for case in cases if bar.launch_bound(case)]
-    computed = [
-        case for case in cases if case not in launches
-        and (ratio_of_bounds(results.get("grid", case, "ours pooled"), case) or 1)
-        < 0.1
+def _why(results, nb, d, cells):
+    """What of stock Faiss' time is computation, where nothing is gained in one
+    database."""
+    shares = [
+        (share, case) for _, case in cells if (case["nb"], case["d"]) == (nb, d)
+        if (share := results.shares("grid", case, COMPUTE, "stock")) is not None
     ]
+    if not shares:
+        return ""
+    launches = sum(bar.launch_bound(case) for _, case in shares)
+    low, high = (pick(share for share, _ in shares) for pick in (min, max))
     return (
-        f"In {len(launches)} of these {len(cases)} cells calls and launches "
-        f"decide; in {len(computed)} the copy at best takes less than a tenth of "
-        "the computation."
+        f"With nb = {nb:,} and d = {d}, stock Faiss' computation alone, its arrays "
+        f"on the GPU, takes {100 * low:.0f} to {100 * high:.0f} % of its whole "
+        f"search in the {len(shares)} cells without a gain, and only the rest can be "
+        "saved by copying less."
+    ) + (f" In {launches} of them calls and launches decide." if launches else "")
+
+
+def _peer(results, name):
+    """Where another library finds the same neighbours faster than we do, all
+    arrays on the GPU."""
+    ratios = [
+        (ratio, case) for case in bar.grid_cases()
+        if (ratio := results.ratio("grid", case, "ours GPU", name)) is not None
+    ]
+    faster = [pair for pair in ratios if pair[0] > 1 + bar.LEAST_NOISE]
+    if not faster:
+        return ""
+    ratio, case = max(faster, key=lambda pair: pair[0])
+    return (
+        f"{name} finds the neighbours faster than Faiss' kernels, and so than ours, "
+        f"in {len(faster)} of {len(ratios)} cells with all arrays on the GPU; most "
+        f"so at ({bar.cell(case)}), {ratio:.1f} times as fast."
     )
 
 
@@ -58,7 +84,11 @@ def missing(results: Results) -> str:
     ]
     lines = [f"{len(cells) - len(absent)} of {len(cells)} cells of the grid are "
              "measured."]
-    lines += [f"Failed: {line}." for line in results.errors()]
+    for case in absent:
+        found = results.get("grid", case, None)
+        if found is not None:
+            lines.append(f"- Skipped ({bar.cell(case)}): {found.entry['skipped']}.")
+    lines += [f"- Failed: {line}." for line in results.errors()]
     return "\n".join(lines)
 
 

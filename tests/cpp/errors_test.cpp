@@ -228,6 +228,9 @@ TEST_F(Errors, a_bad_config_is_refused) {
     config.tileRows = 0;
     config.copyThreads = -1;
     expectRefused(config, "copyThreads");
+    config.copyThreads = 0;
+    config.batchedQueries = -1;
+    expectRefused(config, "batchedQueries");
 }
 
 TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {

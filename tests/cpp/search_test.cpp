@@ -130,6 +130,36 @@ TEST_F(SearchTest, one_query) {
     }
 }
 
+// Faiss' labels and halves are converted so many rows at a time.
+TEST_F(SearchTest, more_queries_than_are_converted_at_once) {
+    const int d = 4, k = 3;
+    const auto base = randomVectors(50, d, 1);
+    const auto queries = randomVectors(2 * 16384 + 5, d, 2);
+    const auto oracle = searchOnCpu(base, queries, d, k);
+    for (bool float16 : {false, true}) {
+        for (Memory memory : {Memory::Pageable, Memory::Device}) {
+            SCOPED_TRACE(std::to_string(float16) + nameOf(memory));
+            GpuIndexFlat index(
+                    &resources(), d, faiss::METRIC_L2, storage(float16));
+            index.add(50, base.data());
+            const size_t results = oracle.labels.size();
+            Array<float> x(memory, queries);
+            Array<float> distances(memory, results);
+            Array<int64_t> labels(memory, results);
+            index.search(
+                    results / k, x.data(), k, distances.data(), labels.data());
+            check(cudaDeviceSynchronize());
+            expectNeighbours(
+                    {distances.get(), labels.get()},
+                    oracle,
+                    base,
+                    queries,
+                    d,
+                    k);
+        }
+    }
+}
+
 TEST_F(SearchTest, no_query_touches_nothing) {
     GpuIndexFlatL2 index(&resources(), 4);
     index.add(2, randomVectors(2, 4, 1).data());

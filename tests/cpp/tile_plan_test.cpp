@@ -6,6 +6,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace {
 
 using faiss_ext::gpu::PinnedBufferPool;
@@ -40,9 +43,9 @@ TEST(TilePlan, tiles_cover_every_row_once) {
             int64_t next = 0;
             for (int64_t tile = 0; tile < plan.tiles; ++tile) {
                 EXPECT_EQ(plan.firstRow(tile), next);
-                EXPECT_GE(plan.rowsOf(tile, n), 1);
-                EXPECT_LE(plan.rowsOf(tile, n), rows);
-                next += plan.rowsOf(tile, n);
+                EXPECT_GE(plan.rowsOf(tile), 1);
+                EXPECT_LE(plan.rowsOf(tile), rows);
+                next += plan.rowsOf(tile);
             }
             EXPECT_EQ(next, n);
             EXPECT_LE(plan.depth, plan.tiles);
@@ -66,6 +69,69 @@ TEST(TilePlan, where_a_call_is_cut_and_how_large_tiles_are_are_two_settings) {
     EXPECT_EQ(plan.tileRows, 91);
     config.tileRows = 2000;
     EXPECT_EQ(cut(2000, {10, 0, 4, 0}, config, 0, 0).tiles, 1);
+}
+
+std::vector<int64_t> rowsOf(const TilePlan& plan) {
+    std::vector<int64_t> rows;
+    for (int64_t tile = 0; tile < plan.tiles; ++tile) {
+        rows.push_back(plan.rowsOf(tile));
+    }
+    return rows;
+}
+
+TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
+    StagedConfig config;
+    config.oneTileBytes = 1 << 20;
+    config.tileBytes = 48 << 20;
+    const auto tiles = [&](int64_t n, size_t in, size_t out) {
+        return rowsOf(cut(n, {in, in, out, out}, config, kPlenty, kPlenty));
+    };
+    using Rows = std::vector<int64_t>;
+    // 1000 neighbours: up to 4194 rows.
+    EXPECT_EQ(
+            tiles(10000, 512, 12000),
+            (Rows{512, 1024, 2048, 2832, 2048, 1024, 512}));
+    EXPECT_EQ(
+            tiles(20000, 512, 12000),
+            (Rows{512, 1024, 2048, 3584, 3584, 3584, 2080, 2048, 1024, 512}));
+    // 100 neighbours: 512 rows would be less than 1 MiB.
+    EXPECT_EQ(tiles(10000, 512, 1200), (Rows{1024, 2048, 3856, 2048, 1024}));
+    // Too few for a ramp.
+    EXPECT_EQ(tiles(1500, 512, 12000), (Rows{512, 512, 476}));
+    // Rows of which not 512 fit.
+    config.tileBytes = 16 << 20;
+    EXPECT_EQ(tiles(700, 512, 120000), (Rows{117, 117, 117, 117, 117, 115}));
+}
+
+TEST(TilePlan, tiles_that_are_asked_for_are_equal) {
+    StagedConfig config;
+    config.tileRows = 1250;
+    const auto plan =
+            cut(10000, {512, 512, 12000, 12000}, config, kPlenty, kPlenty);
+    EXPECT_EQ(rowsOf(plan), std::vector<int64_t>(8, 1250));
+}
+
+TEST(TilePlan, ramps_cover_every_row_once_within_their_bounds) {
+    for (int64_t n = 513; n < 400000; n += n / 7 + 1) {
+        for (size_t out : {12, 120, 1200, 12000}) {
+            for (size_t tileBytes : {1 << 20, 7 << 20, 48 << 20}) {
+                StagedConfig config;
+                config.oneTileBytes = 1;
+                config.tileBytes = tileBytes;
+                const auto plan =
+                        cut(n, {64, 64, out, out}, config, kPlenty, kPlenty);
+                int64_t next = 0;
+                for (int64_t rows : rowsOf(plan)) {
+                    EXPECT_GE(rows, 1);
+                    EXPECT_LE(rows, plan.tileRows);
+                    next += rows;
+                }
+                EXPECT_EQ(next, n);
+                EXPECT_LE(plan.tileRows * std::max<size_t>(64, out), tileBytes)
+                        << n << " rows of " << out << " bytes";
+            }
+        }
+    }
 }
 
 TEST(TilePlan, tiles_fit_the_pinned_memory_depth_times) {

@@ -155,6 +155,20 @@ TEST_F(TransferCountsOfOneTile,
     EXPECT_EQ(hostWaits(), 1u);
 }
 
+TEST_F(TransferCountsOfOneTile, float16_storage_is_searched_without_a_wait) {
+    faiss::gpu::GpuIndexFlatConfig storage;
+    storage.useFloat16 = true;
+    GpuIndexFlatL2 index(&resources_, kDims, storage);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    Array<float> x(Memory::Device, randomVectors(kQueries, kDims, 2));
+    Array<float> distances(Memory::Device, kResults);
+    Array<int64_t> labels(Memory::Device, kResults);
+    cuda_sim_reset_counters();
+    index.search(kQueries, x.data(), kNearest, distances.data(), labels.data());
+    EXPECT_EQ(hostWaits(), 0u);
+    EXPECT_TRUE(cuda_sim_is_poison(labels.data(), kResults * 8));
+}
+
 TEST_F(TransferCountsOfOneTile, pinned_results_that_touch_are_two_copies) {
     GpuIndexFlatL2 index(&resources_, kDims);
     const auto base = randomVectors(200, kDims, 1);

@@ -11,6 +11,7 @@ pytest.importorskip("matplotlib")
 
 import report  # noqa: E402
 from measure import record  # noqa: E402
+from measure.floors import COMPUTE  # noqa: E402
 from reporting import bar, words  # noqa: E402
 from reporting.data import NOT_YET, Refused, Results  # noqa: E402
 
@@ -65,7 +66,7 @@ def test_the_readme_quotes_no_figure_that_is_not_in_the_report():
 def test_a_whole_report_with_its_plots(results, tmp_path):
     found = results(*made_up.grid(), *made_up.small_batches(), *made_up.rest())
     text = written(found, tmp_path)
-    assert "4.54x, 547 µs (1.1 floors)" in text
+    assert "4.54x, 547 µs (1.01 of the least)" in text
     assert "72 of 72 cells" in text
     plots = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert plots == ["copy_back_share.svg", "latency.svg", "speed_up.svg"]
@@ -110,7 +111,8 @@ def test_skipped_and_failed_cells_say_so(results, tmp_path):
          "error": "WrongResult: off"},
     )
     text = written(found, tmp_path)
-    assert "not run: host memory" in text
+    assert "skipped: host memory" in text
+    assert "Skipped (n 1,000,000, k 1,000, nb 1,000,000, d 512): host memory: 9 GiB" in text
     assert "| failed |" in text
     assert "Failed: grid" in text
 
@@ -154,9 +156,10 @@ SMALL = {"n": 1, "k": 100, "nb": 1_000_000, "d": 128}
     (6, lambda: [
         made_up.timed("small_batches", {**SMALL, "timed": "call, GPU arrays"},
                       name, 1e-5, None, {"host_waits": 1})
-        for name in ("ours GPU", "C++ ours GPU")]),
+        for name in ("ours, CuPy", "C++ ours GPU")]),
     (7, lambda: [
-        made_up.timed("threads", {"threads": 16, "calls": 20}, name, median)
+        made_up.timed("threads", {"threads": 16, "calls": 20, "nb": 10_000}, name,
+                      median)
         for name, median in (("C++ stock, mutex", 3.0), ("C++ ours", 1.0))]),
     (8, lambda: [
         made_up.timed("beyond_memory", {"n": 10**6, "k": 1000, "nb": 1, "d": 1},
@@ -166,10 +169,37 @@ def test_the_bar_is_missed_where_it_is(results, row, measurements):
     assert bar.rows(results(*measurements()))[row].verdict == "**missed**"
 
 
+@pytest.mark.parametrize(("compute", "verdict"), [
+    (0.5, "**missed**"), (0.95, "**missed**, out of reach of any copying")])
+def test_a_row_that_is_missed_says_what_the_computation_alone_takes(
+    results, compute, verdict
+):
+    case = {**SMALL, "timed": "latency"}
+    found = results(*(
+        made_up.timed("small_batches", case, name, median)
+        for name, median in (("stock", 1.0), ("ours pooled", 1.0),
+                             (COMPUTE, compute))))
+    row = bar.rows(found)[5]
+    assert row.verdict == verdict
+    assert re.search(
+        r"of stock Faiss\. With nothing to copy at all it would be 0\.", row.told)
+
+
 def test_a_part_of_the_grid_reaches_no_more_than_that_part(results):
     cells = [entry for entry in made_up.grid() if entry["case"]["n"] == 10_000]
     verdicts = [row.verdict for row in bar.rows(results(*cells))]
     assert verdicts[:5] == ["reached where measured"] * 5
+
+
+def test_a_cell_timed_once_has_the_noise_of_its_database(results):
+    case = {"n": 100_000, "k": 1, "nb": 1_000_000, "d": 128}
+    other = {**case, "k": 10}
+    found = results(*(
+        made_up.timed("grid", where, name, median)
+        for where, name, median in (
+            (case, "stock", 1.0), (other, "stock", 1.0), (other, "stock again", 1.2))))
+    assert bar.noise_of(found, case) == bar.noise_of(found, other) > 0.15
+    assert bar.noise_of(found, {**case, "d": 512}) == bar.LEAST_NOISE
 
 
 def test_words_name_what_gains_nothing_and_what_loses(results):

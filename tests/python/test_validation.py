@@ -199,3 +199,18 @@ def test_an_unknown_part_is_refused(bundle):
         env={**os.environ, "PYTHON": sys.executable},
     )
     assert done.returncode == 2 and "no part 'everything'" in done.stderr
+
+
+def test_benchmarks_can_be_chosen(bundle):
+    bundle.gpu()
+    bundle.manifest["pythons"] = [
+        f"cp{sys.version_info.major}{sys.version_info.minor}"]
+    bundle.program("search_test", PASSES)
+    (bundle.folder / "benchs").mkdir()
+    (bundle.folder / "benchs/run.py").write_text(
+        "import sys\nprint(sys.argv)\nprint('{\"timed\": 1}')\n")
+    status, parts = bundle.run(
+        "benchmarks", "--seconds", "7", "--benchmarks", "grid,threads")
+    assert (status, parts["benchmarks"]) == (0, ("passed", '{"timed": 1}'))
+    log = (bundle.out / "benchmarks.log").read_text()
+    assert "'--seconds', '7', '--only', 'grid,threads']" in log

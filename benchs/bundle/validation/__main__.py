@@ -27,6 +27,8 @@ def arguments():
     parser.add_argument("--seconds", type=int,
                         help="budget of the benchmarks, instead of %d"
                         % (LIMITS["benchmarks"] - BENCHMARK_MARGIN))
+    parser.add_argument("--benchmarks", metavar="NAME,NAME,...",
+                        help="which of them (benchs/run.py has them); default: all")
     parser.add_argument("--simulated", action="store_true",
                         help="on the simulated CUDA runtime in place of a GPU")
     options = parser.parse_args()
@@ -36,7 +38,7 @@ def arguments():
     return options
 
 
-def run(name, host, folder, limit):
+def run(name, host, folder, limit, benchmarks):
     """One part; whatever happens in it stays in it."""
     function, needs_device = PARTS[name]
     if needs_device and not host.has_device:
@@ -44,7 +46,7 @@ def run(name, host, folder, limit):
     if needs_device and not host.simulated and host.cuda is None:
         return FAILED, "CUDA's libraries are not found"
     try:
-        return function(Part(name, host, folder, limit))
+        return function(Part(name, host, folder, limit, benchmarks))
     except Exception as error:
         return FAILED, "%s: %s" % (type(error).__name__, error)
 
@@ -61,7 +63,8 @@ def main():
     for name in options.parts or PARTS:
         print("==> %s (at most %d s)" % (name, limits[name]), flush=True)
         begin = time.monotonic()
-        state, line = run(name, host, folder, limits[name])
+        state, line = run(
+            name, host, folder, limits[name], options.benchmarks)
         rows.append({
             "part": name, "state": state, "seconds": round(time.monotonic() - begin, 1),
             "line": line,

@@ -1,5 +1,6 @@
-// Replaces GpuIndexFlat::searchImpl_ and bfKnn: the same checks, the same
-// temporary memory, and then one operation in place of the kernels.
+// Replaces GpuIndexFlat::searchImpl_, FlatIndex::query and bfKnn: the same
+// checks, the same temporary memory, the same waits, and then one operation in
+// place of the kernels.
 
 #include <cuda_fp16.h>
 #include <faiss/gpu/GpuDistance.h>
@@ -17,8 +18,15 @@
 #include "Convert.h"
 #include "Knn.h"
 
-#if CUDA_SIM_FAISS_VERSION >= 10704
 #include <faiss/impl/IDSelector.h>
+
+// From 1.15 on, a flat index searches among selected vectors.
+#if CUDA_SIM_FAISS_VERSION >= 11500
+#define CUDA_SIM_SELECTOR_PARAMETER , const IDSelector* selector
+#define CUDA_SIM_SELECTOR selector
+#else
+#define CUDA_SIM_SELECTOR_PARAMETER
+#define CUDA_SIM_SELECTOR nullptr
 #endif
 
 namespace faiss {
@@ -27,10 +35,48 @@ namespace gpu {
 /// As far as it is used here; its header needs a CUDA compiler.
 class FlatIndex {
    public:
+    using Distances = Tensor<float, 2, true>;
+    using Labels = Tensor<cuda_sim::Label, 2, true>;
+
     bool getUseFloat16() const;
     cuda_sim::Count getSize() const;
     Tensor<float, 2, true>& getVectorsFloat32Ref();
     Tensor<half, 2, true>& getVectorsFloat16Ref();
+
+    void query(
+            Tensor<float, 2, true>& queries,
+            int k,
+            MetricType metric,
+            float metricArg,
+            Distances& distances,
+            Labels& labels,
+            bool exactDistance CUDA_SIM_SELECTOR_PARAMETER);
+    void query(
+            Tensor<half, 2, true>& queries,
+            int k,
+            MetricType metric,
+            float metricArg,
+            Distances& distances,
+            Labels& labels,
+            bool exactDistance CUDA_SIM_SELECTOR_PARAMETER);
+
+   private:
+    template <typename T>
+    void search(
+            const Tensor<T, 2, true>& vectors,
+            const Tensor<T, 2, true>& queries,
+            int k,
+            MetricType metric,
+            float metricArg,
+            Distances& distances,
+            Labels& labels,
+            const IDSelector* selector);
+
+    // Where Faiss' class has it.
+#if CUDA_SIM_FAISS_VERSION >= 10704
+    const void* virtualFunctions_;
+#endif
+    GpuResources* resources_;
 };
 
 } // namespace gpu
@@ -75,14 +121,14 @@ void enqueueSearch(
           name);
 }
 
-/// The kernel that widens labels on their way out.
-void enqueueWiden(
-        const int* from, idx_t* to, size_t count, cudaStream_t stream) {
+/// Widens labels on their way out. By Thrust, which waits for the stream.
+void widen(const int* from, idx_t* to, size_t count, cudaStream_t stream) {
     check(launch("convertTensor<int, idx_t>",
                  stream,
                  {reads(from, count), writes(to, count)},
                  [=] { std::copy_n(view(from), count, view(to)); }),
           "convertTensor<int, idx_t>");
+    check(cudaStreamSynchronize(stream), "convertTensor<int, idx_t>");
 }
 
 } // namespace
@@ -102,53 +148,124 @@ void GpuIndexFlat::searchImpl_(
         float* distances,
         cuda_sim::idx_t* labels,
         const SearchParameters* params) const {
-    auto stream = resources_->getDefaultStream(config_.device);
-    checkMetric(metric_type);
+    Tensor<float, 2, true> queries(const_cast<float*>(x), {n, this->d});
+    Tensor<float, 2, true> outDistances(distances, {n, k});
+    const auto query = [&](auto& outLabels, auto... selector) {
+        data_->query(
+                queries,
+                k,
+                metric_type,
+                metric_arg,
+                outDistances,
+                outLabels,
+                true,
+                selector...);
+    };
+#if CUDA_SIM_FAISS_VERSION < 10704
+    (void)params; // ignored, as by the code that this replaces
+    const auto stream = resources_->getDefaultStream(config_.device);
+    DeviceTensor<int, 2, true> narrow(
+            resources_.get(), makeTempAlloc(AllocType::Other, stream), {n, k});
+    query(narrow);
+    widen(narrow.data(), labels, size_t(n) * k, stream);
+#else
+    Tensor<cuda_sim::idx_t, 2, true> outLabels(labels, {n, k});
+#if CUDA_SIM_FAISS_VERSION < 11500
+    (void)params;
+    query(outLabels);
+#else
+    query(outLabels, params ? params->sel : nullptr);
+#endif
+#endif
+}
 
+void FlatIndex::query(
+        Tensor<float, 2, true>& queries,
+        int k,
+        MetricType metric,
+        float metricArg,
+        Distances& distances,
+        Labels& labels,
+        bool CUDA_SIM_SELECTOR_PARAMETER) {
+    if (!getUseFloat16()) {
+        search(getVectorsFloat32Ref(),
+               queries,
+               k,
+               metric,
+               metricArg,
+               distances,
+               labels,
+               CUDA_SIM_SELECTOR);
+        return;
+    }
+    search(getVectorsFloat16Ref(),
+           convertTensorTemporary<float, half, 2>(
+                   resources_,
+                   resources_->getDefaultStreamCurrentDevice(),
+                   queries),
+           k,
+           metric,
+           metricArg,
+           distances,
+           labels,
+           CUDA_SIM_SELECTOR);
+}
+
+void FlatIndex::query(
+        Tensor<half, 2, true>& queries,
+        int k,
+        MetricType metric,
+        float metricArg,
+        Distances& distances,
+        Labels& labels,
+        bool CUDA_SIM_SELECTOR_PARAMETER) {
+    FAISS_ASSERT(getUseFloat16());
+    search(getVectorsFloat16Ref(),
+           queries,
+           k,
+           metric,
+           metricArg,
+           distances,
+           labels,
+           CUDA_SIM_SELECTOR);
+}
+
+template <typename T>
+void FlatIndex::search(
+        const Tensor<T, 2, true>& vectors,
+        const Tensor<T, 2, true>& queries,
+        int k,
+        MetricType metric,
+        float metricArg,
+        Distances& distances,
+        Labels& labels,
+        const IDSelector* selector) {
+    checkMetric(metric);
+    const auto matrix = [](const Tensor<T, 2, true>& rows) {
+        Matrix result;
+        result.data = rows.data();
+        result.half = sizeof(T) == 2;
+        result.rows = rows.getSize(0);
+        result.dims = rows.getSize(1);
+        return result;
+    };
     Knn knn;
-    knn.metric = metric_type;
-    knn.metricArg = metric_arg;
-    knn.vectors.rows = data_->getSize();
-    knn.vectors.dims = this->d;
-    knn.queries.data = x;
-    knn.queries.rows = n;
-    knn.queries.dims = this->d;
-#if CUDA_SIM_FAISS_VERSION >= 11500
-    if (params && params->sel) {
+    knn.metric = metric;
+    knn.metricArg = metricArg;
+    knn.vectors = matrix(vectors);
+    knn.queries = matrix(queries);
+    if (selector) {
         for (size_t i = 0; i < knn.vectors.rows; ++i) {
-            knn.selected.push_back(params->sel->is_member(i));
+            knn.selected.push_back(selector->is_member(i));
         }
     }
-#else
-    (void)params; // ignored, as by the code that this replaces
-#endif
-
-#if CUDA_SIM_FAISS_VERSION < 10704
-    // Labels are 32 bits wide until the end.
-    DeviceTensor<int, 2, true> outLabels(
-            resources_.get(), makeTempAlloc(AllocType::Other, stream), {n, k});
-    Label* narrow = outLabels.data();
-#else
-    Label* narrow = labels;
-#endif
-
-    if (data_->getUseFloat16()) {
-        knn.vectors.half = true;
-        knn.vectors.data = data_->getVectorsFloat16Ref().data();
-        Tensor<float, 2, true> queries(const_cast<float*>(x), {n, this->d});
-        auto queriesHalf = convertTensorTemporary<float, half, 2>(
-                resources_.get(), stream, queries);
-        knn.queries.half = true;
-        knn.queries.data = queriesHalf.data();
-        enqueueSearch("bfKnnOnDevice", knn, k, distances, narrow, stream);
-    } else {
-        knn.vectors.data = data_->getVectorsFloat32Ref().data();
-        enqueueSearch("bfKnnOnDevice", knn, k, distances, narrow, stream);
-    }
-
-#if CUDA_SIM_FAISS_VERSION < 10704
-    enqueueWiden(narrow, labels, size_t(n) * k, stream);
-#endif
+    enqueueSearch(
+            "bfKnnOnDevice",
+            knn,
+            k,
+            distances.data(),
+            labels.data(),
+            resources_->getDefaultStreamCurrentDevice());
 }
 
 namespace {
@@ -270,7 +387,7 @@ void bfKnnOf(GpuResourcesProvider* prov, const GpuDistanceParams& args) {
         enqueueSearch(
                 "bfKnnOnDevice", knn, args.k, distances, narrow.data(), stream);
         withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {
-            enqueueWiden(narrow.data(), labels, results, stream);
+            widen(narrow.data(), labels, results, stream);
         });
 #else
         withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {

@@ -173,6 +173,8 @@ DeviceTensor<half, 2, true> convertTensorTemporary<float, half, 2>(
                    result[i] = __float2half(source[i]);
                }
            });
+    // As Thrust does, which converts in Faiss.
+    FAISS_THROW_IF_NOT(cudaStreamSynchronize(stream) == cudaSuccess);
     return out;
 }
 

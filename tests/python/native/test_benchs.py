@@ -73,7 +73,7 @@ def test_an_index_that_answers_wrongly_is_not_timed(session, searches, kind):
 
     right = searches.given(kind, kind, searches.queries, outputs)
     searches.base = random_vectors(100, 8, 3)
-    searches.forget()
+    searches.forget(kind)
     wrong = searches.given("wrong", kind, searches.queries, outputs)
     session.measure("test", {}, [right, wrong])
     entries = {e["contender"]: e for e in session.record["measurements"]}

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <list>
+#include <mutex>
+#include <vector>
+
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/FaissVersion.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Queries and where their results go: x [n, d] float32, distances [n, k]
+/// float32, labels [n, k] int64, in host memory.
+struct HostSearch {
+    idx_t n;
+    const float* x;
+    idx_t k;
+    float* distances;
+    idx_t* labels;
+};
+
+/// Dynamic batching: searches of few queries that several threads ask of one
+/// index while it is searching become one search. A GPU answers sixteen queries
+/// in about the time of one, and Faiss' resources are for one thread at a time.
+///
+/// A thread that finds nobody searching goes on at once, without a copy. The
+/// others queue. When a search is over, the thread that waits longest has its
+/// turn, and takes with it those behind it that ask for as many neighbours, up
+/// to the limit. They sleep until it has shared the results.
+///
+/// Thread-safe. Makes no CUDA call but to ask where arrays lie.
+class FAISS_EXT_API SearchBatcher {
+   public:
+    class Turn;
+
+    /// For queries of `dims` components. No search becomes larger than
+    /// `mostQueries`; larger ones, and all where it is 1, pay no regard to the
+    /// others.
+    SearchBatcher(int dims, idx_t mostQueries);
+
+    /// How many threads are in the queue.
+    size_t waiting() const;
+
+   private:
+    struct Waiting {
+        explicit Waiting(const HostSearch& asked) : search(asked) {}
+        const HostSearch& search;
+        enum { Queued, HasTurn, Answered } state = Queued;
+        /// To be searched alone: a search with others has failed.
+        bool alone = false;
+        std::condition_variable changed;
+    };
+
+    bool mayWait(const HostSearch& search) const;
+    void endTurn();
+
+    const int dims_;
+    const idx_t mostQueries_;
+
+    mutable std::mutex lock_;
+    /// Whether some thread has its turn.
+    bool busy_ = false;
+    /// Lists, because what moves from one to another cannot fail.
+    std::list<Waiting*> queue_;
+
+    // Of the thread that has its turn.
+    std::vector<float> x_;
+    std::vector<float> distances_;
+    std::vector<idx_t> labels_;
+};
+
+/// One thread's search, which it makes between the two ends of this object's
+/// life unless it is answered by then.
+class FAISS_EXT_API SearchBatcher::Turn {
+   public:
+    /// Returns when it is this thread's turn, or its search is answered.
+    /// `mine` outlives this.
+    Turn(SearchBatcher& batcher, const HostSearch& mine);
+
+    /// Passes the turn on. Those taken along whose results have not been shared
+    /// will search by themselves.
+    ~Turn();
+
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+    /// Another thread has made this search.
+    bool answered() const {
+        return answered_;
+    }
+
+    /// Whether other threads' queries come along.
+    bool hasOthers() const {
+        return !others_.empty();
+    }
+
+    /// All queries, with room for their results.
+    HostSearch together();
+
+    /// Gives every thread the results that are in that room.
+    void share();
+
+   private:
+    void takeAlong();
+
+    SearchBatcher& batcher_;
+    const HostSearch& mine_;
+    bool hasTurn_ = false;
+    bool answered_ = false;
+    std::list<Waiting*> others_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

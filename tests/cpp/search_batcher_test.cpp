@@ -1,0 +1,390 @@
+// Searches of several threads that become one.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/SearchBatcher.h>
+
+#include <faiss/gpu/StandardGpuResources.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "support/Arrays.h"
+#include "support/Neighbours.h"
+#include "support/SimTest.h"
+
+namespace {
+
+using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::HostSearch;
+using faiss_ext::gpu::idx_t;
+using faiss_ext::gpu::SearchBatcher;
+using faiss_ext::gpu::StagedConfig;
+using namespace test;
+
+constexpr int kDims = 3;
+constexpr int kNearest = 2;
+
+/// One thread's arrays; query i is {id + i, ...}.
+struct Caller {
+    explicit Caller(float id, idx_t n = 1, idx_t k = kNearest)
+            : x(n * kDims),
+              distances(n * k, -1),
+              labels(n * k, -1),
+              search{n, x.data(), k, distances.data(), labels.data()} {
+        for (idx_t i = 0; i < n; ++i) {
+            std::fill_n(&x[i * kDims], kDims, id + i);
+        }
+    }
+    Caller(const Caller&) = delete;
+
+    /// Whether the results are those of its own queries.
+    bool isAnswered() const {
+        for (idx_t i = 0; i < search.n * search.k; ++i) {
+            if (distances[i] != 10 * x[i / search.k * kDims] + i % search.k ||
+                labels[i] != distances[i] + 1000) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    std::vector<float> x;
+    std::vector<float> distances;
+    std::vector<int64_t> labels;
+    const HostSearch search;
+};
+
+void answer(const HostSearch& search) {
+    for (idx_t i = 0; i < search.n * search.k; ++i) {
+        search.distances[i] =
+                10 * search.x[i / search.k * kDims] + i % search.k;
+        search.labels[i] = static_cast<idx_t>(search.distances[i]) + 1000;
+    }
+}
+
+class SearchBatching : public SimTest {
+   protected:
+    static constexpr idx_t kMost = 8;
+
+    /// One search of one thread, as an index makes it. The first query of each
+    /// one that is made goes to made_; fails where `fails` says so.
+    void search(const Caller& caller) {
+        SearchBatcher::Turn turn(batcher_, caller.search);
+        if (turn.answered()) {
+            return;
+        }
+        const HostSearch made =
+                turn.hasOthers() ? turn.together() : caller.search;
+        {
+            std::lock_guard<std::mutex> guard(lock_);
+            made_.push_back(made.n);
+        }
+        during(made);
+        answer(made);
+        if (turn.hasOthers()) {
+            turn.share();
+        }
+    }
+
+    /// Lets `callers` queue in this order while another search is made.
+    std::vector<std::future<void>> queueBehindAnother(
+            const std::vector<Caller*>& callers) {
+        std::promise<void> begun, end;
+        Caller first(100);
+        during = [&](const HostSearch& made) {
+            if (made.x == first.x.data()) {
+                begun.set_value();
+                end.get_future().wait();
+            } else {
+                whenQueued(made);
+            }
+        };
+        std::thread other([&] { search(first); });
+        begun.get_future().wait();
+        std::vector<std::future<void>> results;
+        for (size_t i = 0; i < callers.size(); ++i) {
+            results.push_back(std::async(
+                    std::launch::async,
+                    [this, caller = callers[i]] { search(*caller); }));
+            while (batcher_.waiting() != i + 1) {
+                std::this_thread::yield();
+            }
+        }
+        end.set_value();
+        other.join();
+        EXPECT_TRUE(first.isAnswered());
+        for (auto& result : results) {
+            result.wait();
+        }
+        EXPECT_EQ(batcher_.waiting(), 0u);
+        return results;
+    }
+
+    SearchBatcher batcher_{kDims, kMost};
+    std::function<void(const HostSearch&)> during = [](const HostSearch&) {};
+    std::function<void(const HostSearch&)> whenQueued = [](const HostSearch&) {
+    };
+    std::mutex lock_;
+    std::vector<idx_t> made_;
+};
+
+TEST_F(SearchBatching, a_search_that_meets_no_other_is_made_where_it_is) {
+    Caller one(1);
+    during = [&](const HostSearch& made) {
+        EXPECT_EQ(made.distances, one.distances.data());
+    };
+    for (int i = 0; i < 2; ++i) {
+        search(one);
+    }
+    EXPECT_TRUE(one.isAnswered());
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 1}));
+}
+
+TEST_F(SearchBatching, those_that_wait_become_one_search) {
+    Caller a(1), b(2, 3), c(5);
+    queueBehindAnother({&a, &b, &c});
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 5}));
+    EXPECT_TRUE(a.isAnswered() && b.isAnswered() && c.isAnswered());
+}
+
+TEST_F(SearchBatching, with_as_many_neighbours_only) {
+    Caller a(1), b(2, 1, 5), c(3), d(4, 1, 5);
+    queueBehindAnother({&a, &b, &c, &d});
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 2, 2}));
+    EXPECT_TRUE(a.isAnswered() && b.isAnswered());
+    EXPECT_TRUE(c.isAnswered() && d.isAnswered());
+}
+
+TEST_F(SearchBatching, up_to_the_limit) {
+    Caller a(1, 5), b(10, 4), c(20, 3), d(30, 1);
+    queueBehindAnother({&a, &b, &c, &d});
+    // b does not fit behind a, c does; d finds no room.
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 8, 5}));
+    EXPECT_TRUE(a.isAnswered() && b.isAnswered());
+    EXPECT_TRUE(c.isAnswered() && d.isAnswered());
+}
+
+TEST_F(SearchBatching, large_ones_wait_for_nobody) {
+    Caller small(1), large(2, kMost);
+    during = [&](const HostSearch& made) {
+        if (made.n == 1) {
+            search(large);
+        }
+    };
+    search(small);
+    EXPECT_TRUE(small.isAnswered() && large.isAnswered());
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, kMost}));
+}
+
+TEST_F(SearchBatching, arrays_that_others_may_not_touch_wait_for_nobody) {
+    Caller first(1), other(2);
+    std::vector<HostSearch> searches;
+    const HostSearch plain = other.search;
+    Array<float> managed(Memory::Managed, 2), device(Memory::Device, 2);
+    Array<float> pinned(Memory::Pinned, other.x);
+    for (float* distances : {managed.data(), device.data()}) {
+        searches.push_back(plain);
+        searches.back().distances = distances;
+    }
+    searches.push_back(plain);
+    searches.back().x = pinned.data();
+    // An error that only its own search may make.
+    searches.push_back(plain);
+    searches.back().distances = reinterpret_cast<float*>(plain.labels);
+    int turns = 0;
+    during = [&](const HostSearch&) {
+        for (const HostSearch& search : searches) {
+            SearchBatcher::Turn turn(batcher_, search);
+            EXPECT_FALSE(turn.answered());
+            EXPECT_FALSE(turn.hasOthers());
+            ++turns;
+        }
+    };
+    search(first);
+    EXPECT_EQ(turns, 4);
+}
+
+TEST_F(SearchBatching, pinned_results_are_written) {
+    Caller other(2);
+    Array<float> distances(Memory::Pinned, 2);
+    HostSearch search = other.search;
+    search.distances = distances.data();
+    std::promise<void> begun;
+    std::thread waiting;
+    during = [&](const HostSearch&) {
+        waiting = std::thread([&] {
+            SearchBatcher::Turn turn(batcher_, search);
+            EXPECT_FALSE(turn.answered());
+        });
+        while (batcher_.waiting() == 0) {
+            std::this_thread::yield();
+        }
+    };
+    Caller first(1);
+    this->search(first);
+    waiting.join();
+}
+
+TEST_F(SearchBatching, where_one_search_for_all_fails_each_is_made_alone) {
+    Caller a(1), b(2), c(3);
+    whenQueued = [](const HostSearch& made) {
+        if (made.n == 3) {
+            throw std::runtime_error("together");
+        }
+    };
+    auto results = queueBehindAnother({&a, &b, &c});
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 3, 1, 1}));
+    EXPECT_THROW(results[0].get(), std::runtime_error);
+    EXPECT_NO_THROW(results[1].get());
+    EXPECT_NO_THROW(results[2].get());
+    EXPECT_TRUE(b.isAnswered() && c.isAnswered());
+    search(a);
+    EXPECT_TRUE(a.isAnswered());
+}
+
+TEST_F(SearchBatching, after_a_failure_the_next_has_its_turn) {
+    Caller a(1), b(2, 1, 5);
+    whenQueued = [](const HostSearch& made) {
+        if (made.k == kNearest) {
+            throw std::runtime_error("alone");
+        }
+    };
+    auto results = queueBehindAnother({&a, &b});
+    EXPECT_THROW(results[0].get(), std::runtime_error);
+    EXPECT_NO_THROW(results[1].get());
+    EXPECT_TRUE(b.isAnswered());
+}
+
+class BatchedIndex : public SimTest {
+   protected:
+    struct Index : GpuIndexFlatL2 {
+        using GpuIndexFlatL2::GpuIndexFlatL2;
+        size_t waiting() const {
+            return batcher_.waiting();
+        }
+    };
+};
+
+TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
+    constexpr int kThreads = 16, d = 8, k = 5;
+    faiss::gpu::StandardGpuResources resources;
+    const auto base = randomVectors(100, d, 1);
+    const auto queries = randomVectors(kThreads, d, 2);
+    const auto oracle = searchOnCpu(base, queries, d, k);
+    for (int64_t batched : {0, 1}) {
+        SCOPED_TRACE(batched);
+        StagedConfig config;
+        config.batchedQueries = batched;
+        Index index(&resources, d, faiss::gpu::GpuIndexFlatConfig(), config);
+        index.add(100, base.data());
+        const cudaStream_t stream = resources.getDefaultStream(0);
+        cuda_sim_reset_counters();
+        if (batched != 1) {
+            cuda_sim_hold_stream(stream);
+        }
+        Neighbours found{
+                std::vector<float>(kThreads * k),
+                std::vector<int64_t>(kThreads * k)};
+        std::vector<std::thread> threads;
+        for (int t = 0; t < kThreads; ++t) {
+            threads.emplace_back([&, t] {
+                index.search(
+                        1,
+                        &queries[t * d],
+                        k,
+                        &found.distances[t * k],
+                        &found.labels[t * k]);
+            });
+        }
+        while (batched != 1 && index.waiting() < kThreads - 1) {
+            std::this_thread::yield();
+        }
+        cuda_sim_release_all();
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        expectNeighbours(found, oracle, base, queries, d, k);
+        EXPECT_EQ(
+                cuda_sim_calls("kernel:bfKnnOnDevice"),
+                batched == 1 ? 16u : 2u);
+    }
+}
+
+TEST_F(BatchedIndex, packed_results_are_batched_too) {
+    constexpr int d = 8, k = 5;
+    faiss::gpu::StandardGpuResources resources;
+    const auto base = randomVectors(100, d, 1);
+    Index index(&resources, d);
+    index.add(100, base.data());
+    cuda_sim_reset_counters();
+    cuda_sim_hold_stream(resources.getDefaultStream(0));
+    std::vector<std::thread> threads;
+    std::vector<std::vector<int64_t>> blocks(
+            3, std::vector<int64_t>((k * 12 + 7) / 8));
+    for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&, t] {
+            index.search_packed(1, &base[t * d], k, blocks[t].data());
+        });
+        while (t > 0 && index.waiting() < size_t(t)) {
+            std::this_thread::yield();
+        }
+    }
+    cuda_sim_release_all();
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(cuda_sim_calls("kernel:bfKnnOnDevice"), 2u);
+    for (int t = 0; t < 3; ++t) {
+        EXPECT_EQ(blocks[t][0], t);
+        EXPECT_EQ(reinterpret_cast<const float*>(&blocks[t][k])[0], 0);
+    }
+}
+
+// It holds the lock of the resources, which the others need.
+TEST_F(BatchedIndex, search_and_reconstruct_waits_for_no_other_search) {
+    constexpr int d = 8, k = 2;
+    faiss::gpu::StandardGpuResources resources;
+    const auto base = randomVectors(100, d, 1);
+    GpuIndexFlatL2 index(&resources, d);
+    index.add(100, base.data());
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong{0};
+    for (int t = 0; t < 8; ++t) {
+        threads.emplace_back([&, t] {
+            std::vector<float> distances(k), found(k * d);
+            std::vector<int64_t> labels(k);
+            for (int i = 0; i < 20; ++i) {
+                if (t % 2) {
+                    index.search_and_reconstruct(
+                            1,
+                            &base[t * d],
+                            k,
+                            distances.data(),
+                            labels.data(),
+                            found.data());
+                } else {
+                    index.search(
+                            1,
+                            &base[t * d],
+                            k,
+                            distances.data(),
+                            labels.data());
+                }
+                wrong += labels[0] != t;
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0);
+}
+
+} // namespace
