@@ -117,9 +117,7 @@ class ArraySearch {
         const int device = index_->getDevice();
         const auto resources = index_->getResources();
         const gpu::DeviceGuard current(device);
-        const auto lock = gpu::lockOf(resources.get());
-        const std::lock_guard<std::recursive_mutex> guard(*lock);
-        const cudaStream_t stream = resources->getDefaultStream(device);
+        const cudaStream_t stream = defaultStream(device);
         for (cudaStream_t other : others(&PlainArray::readyAfter, stream)) {
             InFlight::ofProcess().order(other, stream, device);
         }
@@ -170,6 +168,15 @@ class ArraySearch {
             // Who looks closer finds it again.
             return false;
         }
+    }
+
+    /// The lock is not kept for the search, which may have to wait for other
+    /// threads' searches before it takes it.
+    cudaStream_t defaultStream(int device) const {
+        const auto resources = index_->getResources();
+        const auto lock = gpu::lockOf(resources.get());
+        const std::lock_guard<std::recursive_mutex> guard(*lock);
+        return resources->getDefaultStream(device);
     }
 
     using Streams = std::vector<cudaStream_t>;

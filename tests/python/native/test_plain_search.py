@@ -3,8 +3,12 @@ on: the rules of the array entry hold there, too."""
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
+from dlpack_capsules import COPIED, CUDA, FLOAT32, INT64, READ_ONLY, Loan
 
 DIMS, N, K = 8, 40, 4
 
@@ -189,3 +193,105 @@ def test_dlpack_comes_before_an_interface_without_a_stream(
     both.__cuda_array_interface__ = {
         **memory.__cuda_array_interface__, "stream": 1}
     search(index, both, K, D, I)
+
+
+class Exporter:
+    """DLPack and nothing else, of memory that is written through it."""
+
+    def __init__(self, memory, **loan):
+        self.memory, self.loan, self.calls = memory, loan, []
+
+    def __dlpack_device__(self):
+        return (CUDA, 0)
+
+    def __dlpack__(self, **options):
+        self.calls.append(options)
+        self.lent = Loan(self.memory._pointer, self.memory.shape, **self.loan)
+        return self.lent.capsule()
+
+
+@pytest.mark.parametrize("version", [None, (1, 0)])
+def test_dlpack_is_plain(index, queries, expected, gpu_array, simulator, version):
+    x = Exporter(gpu_array(queries), version=version)
+    D, I = outputs(gpu_array)
+    D = Exporter(D, version=version)
+    I = Exporter(I, version=version, dtype=INT64)
+    simulator.reset_counters()
+    search(index, x, K, D, I)
+    assert simulator.waits() == 0 and simulator.pending()
+    np.testing.assert_array_equal(D.memory.get(), expected[0])
+    np.testing.assert_array_equal(I.memory.get(), expected[1])
+    stream = index.default_stream_c()
+    for array, copy in ((x, None), (D, False), (I, False)):
+        assert array.calls == [{
+            "stream": stream, "max_version": (1, 0), "dl_device": (CUDA, 0),
+            "copy": copy}]
+        assert array.lent.deleted == 0
+    simulator.synchronize()
+    search(index, gpu_array(queries), K, *outputs(gpu_array))
+    assert x.lent.deleted == D.lent.deleted == I.lent.deleted == 1
+
+
+@pytest.mark.parametrize("loan", [
+    {"flags": READ_ONLY}, {"flags": COPIED}, {"strides": (1, N)},
+    {"dtype": FLOAT32}, {"device": (CUDA, 1)},
+], ids=repr)
+def test_a_loan_that_is_not_plain_is_handed_over(
+    index, queries, gpu_array, loan
+):
+    x = Exporter(gpu_array(queries), version=(1, 0))
+    D, I = outputs(gpu_array)
+    I = Exporter(I, **{"version": (1, 0), "dtype": INT64, **loan})
+    handed = search_plain_c(index, x, K, D, I, None)
+    assert sorted(handed) == ["I", "x"]
+    assert handed["I"][0] is I and handed["x"][0] is x
+    assert I.lent.deleted == x.lent.deleted == 0
+    del handed
+    assert I.lent.deleted == x.lent.deleted == 1
+
+
+def test_what_an_exporter_raised_is_handed_over(index, queries, gpu_array):
+    class Raising(Exporter):
+        def __dlpack__(self, **options):
+            raise BufferError("not now")
+
+    x = Raising(gpu_array(queries))
+    array, error = search_plain_c(index, x, K, *outputs(gpu_array), None)["x"]
+    assert array is x and type(error) is BufferError
+
+
+def test_an_exporter_that_is_interrupted_is_not_hidden(index, queries, gpu_array):
+    class Interrupted(Exporter):
+        def __dlpack__(self, **options):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.search(Interrupted(gpu_array(queries)), K)
+
+
+def test_results_that_turn_out_not_plain_are_made_anew(
+    index, queries, expected, gpu_array, monkeypatch
+):
+    made = []
+
+    def new_empty(shape, dtype):
+        made.append(dtype)
+        # The second labels, which the plain search asks for, have wrong numbers.
+        number = {"float32": "float32", "int64": "int64"}[dtype]
+        if made.count("int64") == 2 and dtype == "int64":
+            number = "float32"
+        memory = gpu_array(np.zeros(shape, number))
+        kind = INT64 if number == "int64" else FLOAT32
+        return Exporter(memory, dtype=kind, version=(1, 0))
+
+    library = types.ModuleType("some_array_library")
+    library.float32, library.int64 = "float32", "int64"
+    monkeypatch.setitem(sys.modules, "some_array_library", library)
+    x = Exporter(gpu_array(queries), version=(1, 0))
+    x.__class__ = type("Tensor", (Exporter,), {
+        "__module__": "some_array_library", "new_empty": staticmethod(new_empty)})
+    for _ in range(3):
+        D, I = index.search(x, K)
+        np.testing.assert_array_equal(D.memory.get(), expected[0])
+        np.testing.assert_array_equal(I.memory.get(), expected[1])
+    assert len(made) == 8
