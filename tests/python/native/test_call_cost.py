@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 
@@ -25,8 +26,11 @@ def queries(vectors):
 
 def python_calls(call):
     """Names of the functions, of Python and of C, that `call` runs, but for its
-    own. The first run, which imports and learns, does not count."""
+    own. The first run, which imports and learns, does not count, and no garbage
+    is collected."""
     call()
+    gc.collect()
+    gc.disable()
     seen = []
 
     def note(frame, event, argument):
@@ -40,6 +44,7 @@ def python_calls(call):
         call()
     finally:
         sys.setprofile(None)
+        gc.enable()
     assert seen.pop(0) == "<lambda>" and seen.pop() == "setprofile"
     return seen
 
