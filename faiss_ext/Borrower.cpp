@@ -27,7 +27,7 @@ long asInt(PyObject* number) {
 }
 
 bool isOnDevice(PyObject* array, int device) {
-    const Optional found(PyObject_CallMethodNoArgs(array, deviceMethod));
+    const MaybeReference found(PyObject_CallMethodNoArgs(array, deviceMethod));
     return found.get() && PyTuple_Check(found.get()) &&
            PyTuple_GET_SIZE(found.get()) == 2 &&
            asInt(PyTuple_GET_ITEM(found.get(), 0)) == gpu::dlpack::kCuda &&

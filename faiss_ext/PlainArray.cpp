@@ -92,7 +92,7 @@ std::optional<PlainArray> PlainArray::of(
         // A class derived from it may mean something else, such as a mask.
         return std::nullopt;
     }
-    const Optional interface(PyObject_GetAttr(array, names.interface));
+    const MaybeReference interface(PyObject_GetAttr(array, names.interface));
     const bool hasStream = interface.get() &&
                            PyDict_CheckExact(interface.get()) &&
                            entry(interface.get(), names.stream);

@@ -57,18 +57,18 @@ inline void refuseInterrupts() {
 
 /// A reference to what may not be there: nullptr stands for an exception, which
 /// refuseInterrupts sees to.
-class Optional {
+class MaybeReference {
    public:
-    explicit Optional(PyObject* object) : object_(object) {
+    explicit MaybeReference(PyObject* object) : object_(object) {
         if (!object) {
             refuseInterrupts();
         }
     }
-    ~Optional() {
+    ~MaybeReference() {
         Py_XDECREF(object_);
     }
-    Optional(const Optional&) = delete;
-    Optional& operator=(const Optional&) = delete;
+    MaybeReference(const MaybeReference&) = delete;
+    MaybeReference& operator=(const MaybeReference&) = delete;
 
     PyObject* get() const {
         return object_;
