@@ -250,6 +250,24 @@ def test_a_loan_that_is_not_plain_is_handed_over(
     assert I.lent.deleted == x.lent.deleted == 1
 
 
+def test_an_output_with_offers_that_may_forbid_it_is_not_asked_for(
+    index, queries, gpu_array
+):
+    D, I = outputs(gpu_array)
+    output = Exporter(I, dtype=INT64)
+    address = I.__cuda_array_interface__["data"][0]
+    for name, offer in (
+        ("__array_interface__", {}),
+        ("__cuda_array_interface__", {"data": (address, True)}),
+        ("__cuda_array_interface__", {}),
+    ):
+        setattr(output, name, offer)
+        assert search_plain_c(index, queries, K, D, output, None) is None
+        assert output.calls == []
+        delattr(output, name)
+    search(index, queries, K, D, output)
+
+
 def test_what_an_exporter_raised_is_handed_over(index, queries, gpu_array):
     class Raising(Exporter):
         def __dlpack__(self, **options):
