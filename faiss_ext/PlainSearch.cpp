@@ -64,6 +64,8 @@ class Outcome {
             noMemory_ = true;
         } catch (const std::exception& e) {
             problem_ = e.what();
+        } catch (...) {
+            problem_ = "unknown exception";
         }
     }
 
@@ -115,7 +117,6 @@ class ArraySearch {
             return false;
         }
         const int device = index_->getDevice();
-        const auto resources = index_->getResources();
         const gpu::DeviceGuard current(device);
         const cudaStream_t stream = defaultStream(device);
         for (cudaStream_t other : others(&PlainArray::readyAfter, stream)) {

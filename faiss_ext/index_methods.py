@@ -3,7 +3,8 @@
 Each method keeps the name, keywords and defaults of Faiss' own. NumPy arrays as
 Faiss wants them go to Faiss' own method, which reaches our C++ through its
 virtual functions. Other arrays are taken by what they offer (`arrays.py`): GPU
-memory is used where it is.
+memory is used where it is. A search of arrays that need nothing done to them is
+one call into C++ (PlainSearch.h), which leaves all others to the code here.
 
 The functions are named ``replacement_<method>`` because ``contrib.torch_utils``
 looks for these names.
