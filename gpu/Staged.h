@@ -287,9 +287,10 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work) const {
+            const TileWork& work,
+            double rowOperations = 0) const {
         DeviceGuard device(this->config_.device);
-        pipeline_->run(n, inputs, outputs, work);
+        pipeline_->run(n, inputs, outputs, work, rowOperations);
     }
 
     /// Throws unless n is a count that Faiss takes and `data` is there for n >
@@ -337,6 +338,11 @@ class Staged : protected LockedBothEnds, public Base {
                 k,
                 block ? reinterpret_cast<float*>(labels + n * k) : nullptr,
                 labels};
+    }
+
+    /// Of one query: a product and a sum for each component of each vector.
+    double searchOperations() const {
+        return 2.0 * this->ntotal * this->d;
     }
 
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
@@ -433,7 +439,7 @@ class Staged : protected LockedBothEnds, public Base {
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
-        runStaged(n, {x}, outputs, work);
+        runStaged(n, {x}, outputs, work, searchOperations());
     }
 
     SearchProfile profileStaged(
@@ -449,7 +455,8 @@ class Staged : protected LockedBothEnds, public Base {
         }
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         DeviceGuard device(this->config_.device);
-        return pipeline_->profile(n, {x}, outputs, searchWork(k, params));
+        return pipeline_->profile(
+                n, {x}, outputs, searchWork(k, params), searchOperations());
     }
 
     /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,

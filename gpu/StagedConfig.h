@@ -18,16 +18,17 @@ struct StagedConfig {
     /// by oneTileBytes and tileBytes.
     int64_t tileRows = 0;
 
-    /// Bytes that a call may transfer each way without being cut into tiles. 0:
-    /// 16 MiB.
+    /// Bytes that a call may transfer each way without being cut into tiles;
+    /// where that takes a hundredth of the computation at most, tileBytes. 0: 2
+    /// MiB.
     size_t oneTileBytes = 0;
 
-    /// Bytes that one tile of a larger call transfers each way, at most. 0: 16
+    /// Bytes that one tile of a larger call transfers each way, at most. 0: 32
     /// MiB.
     size_t tileBytes = 0;
 
     /// Bytes of results that the kernels of a search store into pinned memory
-    /// themselves, at most; then there is no copy. 0: never.
+    /// themselves, at most; then there is no copy. 0: 128 KiB; 1: never.
     size_t mappedBytes = 0;
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
@@ -41,7 +42,7 @@ struct StagedConfig {
 
     /// Threads that copy between pageable arrays and pinned memory, the calling
     /// one among them; 1: that one alone. Indexes on the same resources share
-    /// the threads. 0: half of the machine's, 8 at most.
+    /// the threads. 0: as many as the machine has, 16 at most.
     int copyThreads = 0;
 
     /// Bytes of such a copy that are worth another thread; best a multiple of

@@ -14,10 +14,12 @@ StagingPipeline::Call::Call(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
+        double rowOperations,
         StageRecorder* recorder)
         : pipe_(pipeline),
           n_(n),
           work_(work),
+          rowOperations_(rowOperations),
           recorder_(recorder),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
@@ -59,7 +61,8 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
             {inputs_.stagedRowBytes(),
              inputs_.pinnedRowBytes(),
              outputs_.stagedRowBytes(),
-             outputs_.pinnedRowBytes()},
+             outputs_.pinnedRowBytes(),
+             rowOperations_},
             config,
             share,
             faissPinned_.first ? faissPinned_.second : share);

@@ -21,6 +21,7 @@ class StagingPipeline::Call {
          const std::vector<InputRows>& inputs,
          const std::vector<OutputRows>& outputs,
          const TileWork& work,
+         double rowOperations,
          StageRecorder* recorder);
 
     void run();
@@ -75,6 +76,7 @@ class StagingPipeline::Call {
     StagingPipeline& pipe_;
     const idx_t n_;
     const TileWork& work_;
+    const double rowOperations_;
     StageRecorder* const recorder_;
     RowArrays inputs_;
     RowArrays outputs_;

@@ -71,15 +71,17 @@ void StagingPipeline::run(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work) {
-    Call(*this, n, inputs, outputs, work, nullptr).run();
+        const TileWork& work,
+        double rowOperations) {
+    Call(*this, n, inputs, outputs, work, rowOperations, nullptr).run();
 }
 
 SearchProfile StagingPipeline::profile(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work) {
+        const TileWork& work,
+        double rowOperations) {
     if (!recorder_) {
         recorder_.emplace();
     }
@@ -88,7 +90,7 @@ SearchProfile StagingPipeline::profile(
             [this](const Event& event) { wait(event); });
     idx_t tiles = 0;
     {
-        Call call(*this, n, inputs, outputs, work, &*recorder_);
+        Call call(*this, n, inputs, outputs, work, rowOperations, &*recorder_);
         call.run();
         tiles = call.tiles();
     }

@@ -81,9 +81,10 @@ class FAISS_EXT_API StagingPipeline {
     /// process when it met a lost context. Throws CudaError.
     void waitForAll();
 
-    /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
-    /// first those with the largest elements, so that packing keeps them
-    /// aligned.
+    /// Runs `work` over n >= 1 rows; the index's device is current. It makes
+    /// about `rowOperations` floating-point operations a row (0: not known),
+    /// which decides how the call is cut. Outputs first those with the largest
+    /// elements, so that packing keeps them aligned.
     ///
     /// With any output in host memory: returns when every output is complete,
     /// after one wait for one event. Otherwise: returns when the work is
@@ -98,7 +99,8 @@ class FAISS_EXT_API StagingPipeline {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work);
+            const TileWork& work,
+            double rowOperations = 0);
 
     /// The same call, timed stage by stage; returns when every output is
     /// complete, wherever it lies. Waits a few times more, to compare the
@@ -107,7 +109,8 @@ class FAISS_EXT_API StagingPipeline {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work);
+            const TileWork& work,
+            double rowOperations = 0);
 
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.

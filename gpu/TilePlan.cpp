@@ -61,7 +61,7 @@ void cutWithRamps(TilePlan& plan, idx_t rows, size_t rowBytes) {
 
 TilePlan planTiles(
         idx_t n,
-        const RowBytes& row,
+        const RowCosts& row,
         const StagedConfig& config,
         size_t poolBytes,
         size_t outBytes) {
@@ -86,7 +86,15 @@ TilePlan planTiles(
         }
         return rows;
     };
-    if (bounded(config.oneTileBytes, 1) >= n) {
+    const bool copiesAreShort =
+            row.operations >=
+            tuning::kOperationsPerByte * (row.stagedIn + row.stagedOut);
+    const bool rowsAreFew = n < 2 * tuning::kComputeRows;
+    const size_t oneTile =
+            copiesAreShort || rowsAreFew
+                    ? std::max(config.oneTileBytes, config.tileBytes)
+                    : config.oneTileBytes;
+    if (bounded(oneTile, 1) >= n) {
         return plan;
     }
     int depth = config.pipelineDepth;

@@ -10,8 +10,8 @@ namespace faiss_ext {
 namespace gpu {
 
 /// What decides how a call is cut into tiles: the bytes that one row puts into
-/// each staging buffer, 0 where an array needs none.
-struct RowBytes {
+/// each staging buffer, 0 where an array needs none, and what it computes.
+struct RowCosts {
     /// Rows copied to the index's GPU.
     size_t stagedIn = 0;
     /// Of these, from pageable memory, so through pinned memory of the pool.
@@ -20,6 +20,8 @@ struct RowBytes {
     size_t stagedOut = 0;
     /// Of these, through pinned memory.
     size_t pinnedOut = 0;
+    /// Floating-point operations; 0: not known.
+    double operations = 0;
 };
 
 /// How a call of n rows is cut: tiles 0 .. tiles-1, of tileRows rows but for
@@ -57,8 +59,10 @@ struct TilePlan {
 };
 
 /// Cuts n >= 1 rows by `config`, which is one without zeros (withDefaults). One
-/// tile where nothing is staged or all of it is no more than
-/// config.oneTileBytes and fits into pinned memory; otherwise tiles of
+/// tile where nothing is staged, or all of it fits into pinned memory and is no
+/// more than config.oneTileBytes, or than config.tileBytes where the copies
+/// take no time worth hiding (tuning::kOperationsPerByte) or the rows are few
+/// (tuning::kComputeRows). Otherwise tiles of
 /// config.tileBytes at most, and never more than the pinned memory holds
 /// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
 /// Their rows are multiples of tuning::kComputeRows where they can be.
@@ -67,7 +71,7 @@ struct TilePlan {
 /// room for a row of each.
 FAISS_EXT_API TilePlan planTiles(
         idx_t n,
-        const RowBytes& row,
+        const RowCosts& row,
         const StagedConfig& config,
         size_t poolBytes,
         size_t outBytes);

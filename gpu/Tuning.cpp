@@ -42,8 +42,7 @@ StagedConfig withDefaults(const StagedConfig& config) {
     choose(complete.batchedQueries, tuning::kBatchedQueries);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
-    choose(complete.copyThreads,
-           std::clamp(threads / 2, 1, tuning::kCopyThreads));
+    choose(complete.copyThreads, std::clamp(threads, 1, tuning::kCopyThreads));
     choose(complete.copyChunkBytes, tuning::kCopyChunkBytes);
     return complete;
 }

@@ -6,75 +6,76 @@
 #include <faiss_ext/gpu/StagedConfig.h>
 
 /// Every size at which this library goes another way, in one place. A constant
-/// below is what a 0 in StagedConfig means. Nothing here has been measured yet:
-/// each says from which costs it was reckoned, and which sweep will settle it.
-///
-/// The costs, of a PCIe 5 x16 host: 52 GB/s between pinned memory and the GPU,
-/// 6 us to enqueue a copy, 3 us to launch a kernel, up to 100 us until a host
-/// function runs; 10 GB/s for one thread that copies between touched host
-/// pages, 1.6 us for each page that it is the first to touch.
+/// below is what a 0 in StagedConfig means. Times are medians of one run on one
+/// host: H200 (PCIe 5 x16, 55 GB/s between pinned memory and the GPU), 16 CPU
+/// threads (10 GB/s each between touched host pages, 1.7 us for each page that
+/// one is the first to touch), Faiss 1.7.3, d = 128. benchs/results has them,
+/// but for those marked *, which were compared by hand, version against
+/// version; `make bench` sweeps each constant again.
 
 namespace faiss_ext {
 namespace gpu {
 namespace tuning {
 
-/// StagedConfig::oneTileBytes: where a call is cut into tiles. Not cut, 16 MiB
-/// add 0.3 ms of copy to the computation; cut into four, at most three quarters
-/// of that are hidden, for some 60 us of further launches a tile. So below, the
-/// two are about even. Sweep: results of 1 to 64 MiB into pinned and pageable
-/// arrays, at nb = 10,000.
-constexpr size_t kOneTileBytes = size_t(16) << 20;
+/// StagedConfig::oneTileBytes: where a call is cut into tiles. At nb 10,000,
+/// k 1000, pageable results, cut into two: 4 MiB take 0.75 ms in place of 0.67,
+/// 8 MiB 1.04 and 1.06, 16 MiB 1.63 and 1.93. Cut with ramps*: 3.6 MB (k 100)
+/// take 1.2 ms in place of 1.4, 12 MB 3.1 in place of 3.5.
+constexpr size_t kOneTileBytes = size_t(2) << 20;
 
-/// StagedConfig::tileBytes: how large the tiles are then. 16 MiB take 0.3 ms,
-/// fifty times the cost of the copy call, and three such tiles each way stay
-/// small beside Faiss' scratch memory. Sweep: 1 to 64 MiB at n k = 10^8.
-constexpr size_t kTileBytes = size_t(16) << 20;
+/// StagedConfig::tileBytes: how large the tiles are then. 240 MiB of results
+/// (k 1000) take 15.5, 15.5, 14.5, 15.0 ms into pageable and 15.8, 15.2, 13.9,
+/// 13.4 ms into pinned memory in tiles of 8, 16, 32, 64 MiB. Three tiles each
+/// way are to stay small beside Faiss' scratch memory (1.5 GiB).
+constexpr size_t kTileBytes = size_t(32) << 20;
+
+/// Floating-point operations for each byte copied from which on the copies are
+/// not worth hiding: they take a hundredth of the computation, as much as is
+/// lost where one tile ends and the next begins. Faiss does some 25 TFLOP/s
+/// (nb 1,000,000, k 100), the link 55 GB/s, and 25e12 / 55e9 * 100 = 45,000. At
+/// nb 1,000,000, k 100, 12 MB of results take 107 ms in one tile, 113 in five*.
+constexpr double kOperationsPerByte = 45000;
 
 /// What the rows of a tile are a multiple of: Faiss computes 512 queries at a
-/// time, on two streams in turns (chooseTileSize in its Distance.cu), so that
-/// 1250 rows take it as long as 1536. On an H200, nb 1,000,000, d 128, k 1000,
-/// 10,000 queries took 241 ms in tiles of 1250 rows, 214 ms in tiles of 1024.
+/// time (chooseTileSize in its Distance.cu), so that 1280 rows take it as long
+/// as 1536. At nb 1,000,000, k 1000, 10,240 queries take 231, 239, 218, 238,
+/// 219 ms in tiles of 512, 640, 1024, 1280, 2048 rows.
 constexpr int64_t kComputeRows = 512;
 
-/// StagedConfig::mappedBytes: results as small as those of a few queries could
-/// be written over the link by the kernels that make them, which saves the 6 us
-/// of a copy call and the start of the copy. But for L2, Faiss' last kernel
-/// reads the distances again to add the norms of the queries, from host memory
-/// then, some 2 us; and how fast its scattered stores are over a link is not
-/// known. So not until it is measured. Sweep: 1 KiB to 1 MiB with 1 to 100
-/// queries, L2 and inner product.
-constexpr size_t kMappedBytes = 0;
+/// StagedConfig::mappedBytes: results that the kernels store over the link,
+/// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
+/// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,
+/// 1200 KB) 177, 193, 336 in place of 182, 195, 350 into pageable memory, and
+/// 177, 189, 228 in place of 183, 192, 226 into pinned.
+constexpr size_t kMappedBytes = size_t(128) << 10;
 
 /// Where the GPU has no memory for two tiles, they are halved, but not below
 /// this: 1 MiB takes 20 us on the link, no more than the launches for a tile.
-/// Then one tile at a time takes Faiss' temporary memory. Nothing to sweep: it
-/// is for calls that would fail.
+/// Then one tile at a time takes Faiss' temporary memory. Nor do tiles grow
+/// from less.
 constexpr size_t kSmallestTileBytes = size_t(1) << 20;
 
 /// StagedConfig::pipelineDepth: one tile goes up, one computes, one comes back.
-/// More would smooth uneven tiles; these are equal. Sweep: 1 to 4 with
-/// kTileBytes.
+/// 240 MiB (k 1000) take 20.2, 15.1, 15.2, 15.1 ms into pinned memory with 1,
+/// 2, 3, 4 at once, and 33.5, 15.7, 15.7, 15.7 into pageable memory.
 constexpr int kPipelineDepth = 3;
 
-/// StagedConfig::batchedQueries: what Faiss computes at a time. On an H200,
-/// with 10,000 or a million vectors of 128 dimensions and k = 100, 64 queries
-/// take 1.1 to 1.6 times as long as one.
+/// StagedConfig::batchedQueries: what Faiss computes at a time. With nb 10,000
+/// or 1,000,000 and k 100, 64 queries take 1.1 to 1.6 times as long as one.
 constexpr int64_t kBatchedQueries = 512;
 
-/// StagedConfig::copyThreads: at most so many, and no more than half of what
-/// the machine has, the other half being the second threads of the same cores,
-/// or needed elsewhere. Eight threads at 10 GB/s are faster than the link. On
-/// new pages they are not (2.5 GB/s each), but there the kernel's locks let few
-/// more gain anything. Sweep: 1 to 32 with results of 1 GiB, into touched and
-/// into new pageable arrays.
-constexpr int kCopyThreads = 8;
+/// StagedConfig::copyThreads: at most so many, and no more than the machine
+/// has. 240 MiB take 39, 25, 18, 16, 16 ms into touched pages with 1, 2, 4, 8,
+/// 16 threads, and 170, 92, 51, 33, 24 ms into new ones.
+constexpr int kCopyThreads = 16;
 
-/// StagedConfig::copyChunkBytes: 256 KiB keep a thread busy for 25 us, several
-/// times what it takes to wake one; the smallest copy that is shared is one
-/// that has two chunks. Sweep: 64 KiB to 4 MiB, with results of 0.1 to 16 MiB.
+/// StagedConfig::copyChunkBytes: the smallest copy that is shared is one that
+/// has two chunks. 4 MiB take 0.67, 0.63, 0.70, 0.94 ms into touched pages in
+/// chunks of 64 KiB, 256 KiB, 1 MiB, 4 MiB, and 0.97, 0.99, 1.38, 2.38 ms into
+/// new ones.
 constexpr size_t kCopyChunkBytes = size_t(256) << 10;
 
-/// StagedConfig::pinnedBytes: six tiles of 16 MiB and room for more. Pinned
+/// StagedConfig::pinnedBytes: six tiles of 32 MiB and room for more. Pinned
 /// memory is taken from the whole machine, so it is not much more. No speed
 /// depends on it unless it is smaller than the tiles.
 constexpr size_t kPinnedBytes = size_t(256) << 20;

@@ -47,6 +47,7 @@ class Nvtx : public SimTest {
     void search(int64_t tileRows) {
         StagedConfig config;
         config.tileRows = tileRows;
+        config.mappedBytes = 1;
         GpuIndexFlatL2 index(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
         index.add(200, randomVectors(200, kDims, 1).data());

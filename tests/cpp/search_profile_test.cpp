@@ -38,6 +38,7 @@ class Profile : public SimTest {
     std::unique_ptr<GpuIndexFlatL2> makeIndex(int64_t tileRows) {
         StagedConfig config;
         config.tileRows = tileRows;
+        config.mappedBytes = 1;
         auto index = std::make_unique<GpuIndexFlatL2>(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
         index->add(400, base_.data());

@@ -12,13 +12,13 @@
 namespace {
 
 using faiss_ext::gpu::PinnedBufferPool;
-using faiss_ext::gpu::RowBytes;
+using faiss_ext::gpu::RowCosts;
 using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::TilePlan;
 
 TilePlan cut(
         int64_t n,
-        const RowBytes& row,
+        const RowCosts& row,
         const StagedConfig& config,
         size_t poolBytes,
         size_t outBytes) {
@@ -101,6 +101,30 @@ TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
     // Rows of which not 512 fit.
     config.tileBytes = 16 << 20;
     EXPECT_EQ(tiles(700, 512, 120000), (Rows{117, 117, 117, 117, 117, 115}));
+}
+
+TEST(TilePlan, copies_that_are_short_beside_the_computation_are_not_hidden) {
+    StagedConfig config;
+    config.oneTileBytes = 2 << 20;
+    config.tileBytes = 32 << 20;
+    const auto tiles = [&](int64_t n, double operations) {
+        return cut(n,
+                   {512, 512, 1200, 1200, operations},
+                   config,
+                   kPlenty,
+                   kPlenty)
+                .tiles;
+    };
+    const double tenThousand = 2e4 * 128, million = 2e6 * 128;
+    EXPECT_GT(tiles(10000, tenThousand), 1);
+    EXPECT_EQ(tiles(10000, million), 1);
+    EXPECT_GT(tiles(100000, million), 1); // 120 MB
+    EXPECT_GT(tiles(10000, 0), 1);        // not known
+}
+
+TEST(TilePlan, few_rows_are_not_cut) {
+    EXPECT_EQ(cut(1000, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles, 1);
+    EXPECT_GT(cut(1025, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles, 1);
 }
 
 TEST(TilePlan, tiles_that_are_asked_for_are_equal) {

@@ -31,6 +31,7 @@ class TransferCounts : public SimTest,
         SimTest::SetUp();
         StagedConfig config;
         config.tileRows = std::get<3>(GetParam());
+        config.mappedBytes = 1;
         index_ = std::make_unique<GpuIndexFlatL2>(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
         index_->add(200, randomVectors(200, kDims, 1).data());
@@ -119,11 +120,22 @@ INSTANTIATE_TEST_SUITE_P(
 
 class TransferCountsOfOneTile : public SimTest {
    protected:
+    /// Its results are copied, however few they are.
+    static StagedConfig copied() {
+        StagedConfig config;
+        config.mappedBytes = 1;
+        return config;
+    }
+
+    GpuIndexFlatL2 makeIndex(const StagedConfig& config) {
+        return {&resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config};
+    }
+
     faiss::gpu::StandardGpuResources resources_;
 };
 
 TEST_F(TransferCountsOfOneTile, assign_brings_back_labels_alone) {
-    GpuIndexFlatL2 index(&resources_, kDims);
+    GpuIndexFlatL2 index = makeIndex(copied());
     index.add(200, randomVectors(200, kDims, 1).data());
     const auto queries = randomVectors(kQueries, kDims, 2);
     std::vector<int64_t> labels(kResults);
@@ -137,7 +149,7 @@ TEST_F(TransferCountsOfOneTile, assign_brings_back_labels_alone) {
 
 TEST_F(TransferCountsOfOneTile,
        one_query_is_one_upload_one_download_one_event) {
-    GpuIndexFlatL2 index(&resources_, kDims);
+    GpuIndexFlatL2 index = makeIndex(copied());
     index.add(200, randomVectors(200, kDims, 1).data());
     const auto query = randomVectors(1, kDims, 2);
     float distance;
@@ -170,7 +182,7 @@ TEST_F(TransferCountsOfOneTile, float16_storage_is_searched_without_a_wait) {
 }
 
 TEST_F(TransferCountsOfOneTile, pinned_results_that_touch_are_two_copies) {
-    GpuIndexFlatL2 index(&resources_, kDims);
+    GpuIndexFlatL2 index = makeIndex(copied());
     const auto base = randomVectors(200, kDims, 1);
     const auto queries = randomVectors(kQueries, kDims, 2);
     index.add(200, base.data());
@@ -199,7 +211,7 @@ TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
     for (Memory memory : {Memory::Pinned, Memory::Managed, Memory::Pageable}) {
         for (int64_t tileRows : {0, 9}) {
             SCOPED_TRACE(nameOf(memory) + std::to_string(tileRows));
-            StagedConfig config;
+            StagedConfig config = copied();
             config.tileRows = tileRows;
             GpuIndexFlatL2 index(
                     &resources_,
@@ -233,6 +245,18 @@ TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
                     kNearest);
         }
     }
+}
+
+TEST_F(TransferCountsOfOneTile, few_results_are_no_copy_unless_asked_for) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    const auto query = randomVectors(1, kDims, 2);
+    float distance;
+    int64_t label;
+    cuda_sim_reset_counters();
+    index.search(1, query.data(), 1, &distance, &label);
+    EXPECT_EQ(bytesDown(), 0u);
+    EXPECT_EQ(hostWaits(), 1u);
 }
 
 TEST_F(TransferCountsOfOneTile, mapped_results_are_no_copy) {
