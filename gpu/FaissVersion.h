@@ -28,11 +28,14 @@ namespace gpu {
 /// versions in namespace `faiss`; a member that both have tells it.
 using idx_t = decltype(faiss::Index::ntotal);
 
-/// Type of the row count of the protected `searchImpl_`.
+/// Types of the row count of the protected `searchImpl_`, and of the labels
+/// within Faiss' searches on a GPU.
 #if FAISS_EXT_FAISS_VERSION < 10704
 using SearchImplCount = int;
+using StoreLabel = int;
 #else
 using SearchImplCount = idx_t;
+using StoreLabel = idx_t;
 #endif
 
 /// Throws faiss::FaissException, in Faiss' words, unless 1 <= k <= the limit

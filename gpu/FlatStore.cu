@@ -20,12 +20,6 @@ using faiss::gpu::FlatIndex;
 using faiss::gpu::GpuResources;
 using faiss::gpu::Tensor;
 
-/// The labels that Faiss' searches write.
-#if FAISS_EXT_FAISS_VERSION < 10704
-using StoreLabel = int;
-#else
-using StoreLabel = idx_t;
-#endif
 constexpr bool kWideLabels = std::is_same_v<StoreLabel, idx_t>;
 
 /// How many queries are converted at a time: enough that the GPU does not run

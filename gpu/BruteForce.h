@@ -1,0 +1,20 @@
+#pragma once
+
+#include <faiss/gpu/GpuDistance.h>
+
+#include <faiss_ext/gpu/Export.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// faiss::gpu::bfKnn on the current GPU, but with arrays there the host does
+/// not wait, whichever type the labels have. Faiss waits for those of a type
+/// other than its own (int64, in 1.7.3 int32), because it converts them by
+/// Thrust. `arguments`, the stream and the exceptions are those of bfKnn;
+/// CudaError.
+FAISS_EXT_API void bfKnn(
+        faiss::gpu::GpuResourcesProvider* provider,
+        const faiss::gpu::GpuDistanceParams& arguments);
+
+} // namespace gpu
+} // namespace faiss_ext
