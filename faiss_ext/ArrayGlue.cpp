@@ -7,7 +7,6 @@
 
 #include <faiss_ext/gpu/ArrayView.h>
 #include <faiss_ext/gpu/DLPackExport.h>
-#include <faiss_ext/gpu/DLPackView.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
@@ -16,61 +15,6 @@ namespace faiss_ext {
 namespace {
 
 constexpr const char* kOwnerName = "faiss_ext.dlpack_array";
-
-/// Thrown where a Python exception is set already.
-struct PythonError {};
-
-/// A reference that is given up at the end of its life.
-class Reference {
-   public:
-    explicit Reference(PyObject* object) : object_(object) {
-        if (!object) {
-            throw PythonError{};
-        }
-    }
-    ~Reference() {
-        Py_XDECREF(object_);
-    }
-    Reference(const Reference&) = delete;
-    Reference& operator=(const Reference&) = delete;
-
-    PyObject* get() const {
-        return object_;
-    }
-    PyObject* release() {
-        return std::exchange(object_, nullptr);
-    }
-
-   private:
-    PyObject* object_;
-};
-
-void raiseInvalidArray(const char* message) {
-    PyObject* errors = PyImport_ImportModule("faiss_ext.errors");
-    PyObject* type =
-            errors ? PyObject_GetAttrString(errors, "InvalidArray") : nullptr;
-    if (type) {
-        PyErr_SetString(type, message);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(errors);
-}
-
-/// Runs `body`; C++ exceptions become Python's.
-template <typename Body>
-PyObject* guarded(const Body& body) {
-    try {
-        return body();
-    } catch (const PythonError&) {
-    } catch (const gpu::InvalidArray& e) {
-        raiseInvalidArray(e.what());
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& e) {
-        PyErr_SetString(PyExc_RuntimeError, e.what());
-    }
-    return nullptr;
-}
 
 int64_t toInt64(const std::string& name, PyObject* number, const char* what) {
     const long long value = PyLong_AsLongLong(number);
@@ -186,17 +130,6 @@ void giveBack(PyObject* owner) {
     PyErr_Restore(type, value, traceback);
 }
 
-/// The interpreter's lock released for one scope.
-class Unlocked {
-   public:
-    ~Unlocked() {
-        PyEval_RestoreThread(state_);
-    }
-
-   private:
-    PyThreadState* state_ = PyEval_SaveThread();
-};
-
 /// What keeps a lent buffer. Its end takes the resources' lock, and a thread
 /// that holds this may be waiting for the interpreter's (PythonAllocator), so
 /// that one is released first, if this thread has it.
@@ -281,48 +214,55 @@ PyObject* describeArray(
     });
 }
 
-PyObject* takeDLPack(const char* name, PyObject* capsule) {
+Loan takeLoan(const char* name, PyObject* capsule) {
     namespace dlpack = gpu::dlpack;
-    return guarded([&]() -> PyObject* {
-        const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
-        if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
-            const char* found = PyCapsule_CheckExact(capsule)
-                                        ? PyCapsule_GetName(capsule)
-                                        : Py_TYPE(capsule)->tp_name;
-            throw gpu::InvalidArray(
-                    std::string(name) + ": __dlpack__ gave '" +
-                    (found ? found : "") +
-                    "'; a capsule 'dltensor' or 'dltensor_versioned' that no "
-                    "one has taken is needed");
-        }
-        void* managed = PyCapsule_GetPointer(
-                capsule, versioned ? "dltensor_versioned" : "dltensor");
-        // Everything that can fail for want of memory comes before the array
-        // is taken; after the renaming, this function answers for it.
-        std::unique_ptr<gpu::DLPackArray> array(
-                static_cast<gpu::DLPackArray*>(nullptr));
-        void* room = ::operator new(sizeof(gpu::DLPackArray));
-        if (PyCapsule_SetName(
-                    capsule,
-                    versioned ? "used_dltensor_versioned" : "used_dltensor")) {
-            ::operator delete(room);
+    const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
+    if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
+        const char* found = PyCapsule_CheckExact(capsule)
+                                    ? PyCapsule_GetName(capsule)
+                                    : Py_TYPE(capsule)->tp_name;
+        throw gpu::InvalidArray(
+                std::string(name) + ": __dlpack__ gave '" +
+                (found ? found : "") +
+                "'; a capsule 'dltensor' or 'dltensor_versioned' that no "
+                "one has taken is needed");
+    }
+    void* managed = PyCapsule_GetPointer(
+            capsule, versioned ? "dltensor_versioned" : "dltensor");
+    // Everything that can fail for want of memory comes before the array
+    // is taken; after the renaming, this function answers for it.
+    std::unique_ptr<gpu::DLPackArray> array(
+            static_cast<gpu::DLPackArray*>(nullptr));
+    void* room = ::operator new(sizeof(gpu::DLPackArray));
+    if (PyCapsule_SetName(
+                capsule,
+                versioned ? "used_dltensor_versioned" : "used_dltensor")) {
+        ::operator delete(room);
+        throw PythonError{};
+    }
+    array.reset(
+            versioned ? new (room) gpu::DLPackArray(
+                                static_cast<dlpack::VersionedTensor*>(managed))
+                      : new (room) gpu::DLPackArray(
+                                static_cast<dlpack::PlainTensor*>(managed)));
+    Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
+    return {std::move(owner), array.release()};
+}
+
+PyObject* takeDLPack(const char* name, PyObject* capsule) {
+    return guarded([&] { return takeLoan(name, capsule).owner.release(); });
+}
+
+PyObject* describeLoan(const char* name, PyObject* owner) {
+    return guarded([&] {
+        const auto* array = static_cast<const gpu::DLPackArray*>(
+                PyCapsule_GetPointer(owner, kOwnerName));
+        if (!array) {
             throw PythonError{};
         }
-        array.reset(
-                versioned
-                        ? new (room) gpu::DLPackArray(
-                                  static_cast<dlpack::VersionedTensor*>(
-                                          managed))
-                        : new (room) gpu::DLPackArray(
-                                  static_cast<dlpack::PlainTensor*>(managed)));
-        Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
-        const gpu::DLPackArray& taken = *array.release();
-        Reference description(describe(taken.view(name)));
+        Reference description(describe(array->view(name)));
         return Py_BuildValue(
-                "(OON)",
-                owner.get(),
-                description.get(),
-                PyBool_FromLong(taken.isCopy()));
+                "(ON)", description.get(), PyBool_FromLong(array->isCopy()));
     });
 }
 

@@ -4,7 +4,10 @@
 
 #include <memory>
 
+#include <faiss_ext/gpu/DLPackView.h>
 #include <faiss_ext/gpu/DeviceBuffer.h>
+
+#include "PythonObjects.h"
 
 /// What gpu/ knows of arrays, for Python objects. Every function is called with
 /// the interpreter's lock held, and returns a new reference, or nullptr with an
@@ -27,12 +30,26 @@ PyObject* describeArray(
         PyObject* strides,
         bool readOnly);
 
+/// An array that was lent through DLPack, and what answers for its deleter,
+/// which is called when `owner` dies.
+struct Loan {
+    Reference owner;
+    /// Lives as long as the owner.
+    const gpu::DLPackArray* array;
+};
+
+/// Takes what a DLPack capsule lends, as takeDLPack. Throws InvalidArray or
+/// PythonError; then nothing was taken.
+Loan takeLoan(const char* name, PyObject* capsule);
+
 /// Takes what a DLPack capsule lends: renames the capsule, so that no one takes
-/// it twice, and answers for the deleter from then on.
-///
-/// Returns (owner, description as of describeArray, whether it is a copy). The
-/// deleter is called when `owner` dies.
+/// it twice, and answers for the deleter from then on, which is called when the
+/// owner dies. Returns the owner.
 PyObject* takeDLPack(const char* name, PyObject* capsule);
+
+/// Describes what an owner holds. Returns (description as of describeArray,
+/// whether it is a copy).
+PyObject* describeLoan(const char* name, PyObject* owner);
 
 /// A capsule that lends `buffer` as a row-major array, versioned or not.
 PyObject* lendBuffer(

@@ -69,7 +69,12 @@ def attribute(array: Any, name: str) -> Any:
 
 
 def array_view(
-    array: Any, name: str, stream: int, *, writable: bool = False
+    array: Any,
+    name: str,
+    stream: int,
+    *,
+    writable: bool = False,
+    owner: Any = None,
 ) -> ArrayView:
     """Describe an array, or refuse it.
 
@@ -85,6 +90,9 @@ def array_view(
         order.
     writable : bool
         Whether the array is an output.
+    owner : object, optional
+        What holds the array, or what its exporter raised, where that was asked
+        through DLPack already.
 
     Returns
     -------
@@ -109,7 +117,7 @@ def array_view(
         if writable:
             _refuse_immutable(array, interface, name)
         if device[0] != dlpack.CPU:
-            return dlpack.view(array, name, device, stream, writable)
+            return dlpack.view(array, name, device, stream, writable, owner)
         if writable or not host_arrays.is_array_like(array):
             return dlpack.view(array, name, device, None, writable)
     elif interface is not None:

@@ -33,6 +33,9 @@ class Call:
     stock : bool
         Whether the work is done by code of Faiss alone, which neither locks the
         resources nor waits for all that it writes to the host.
+    loans : dict of str to (object, object), optional
+        Arrays that were asked through DLPack already, and what holds them or
+        was raised, by the names of the arguments.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Call:
         stream: int,
         *,
         stock: bool = False,
+        loans: dict[str, tuple[Any, Any]] | None = None,
     ):
         self.stream = stream
         self.device = device
         self._resources = resources
         self._scratch = scratch_of(owner, resources)
         self._stock = stock
+        self._loans = loans or {}
         self._inputs: list[Operand] = []
         self._outputs: list[Operand] = []
         self._lent: list[Any] = []
@@ -63,6 +68,12 @@ class Call:
         piece = self._scratch.lend(size, self)
         self._lent.append(piece)
         return piece.address()
+
+    def _owner(self, array: Any, name: str) -> Any:
+        """What holds an array that was asked already, or what it raised; None if
+        it was not asked."""
+        lender, owner = self._loans.get(name, (None, None))
+        return owner if lender is array else None
 
     def input(
         self,
@@ -84,7 +95,9 @@ class Call:
         None in `shape` takes any extent. Raises InvalidArray.
         """
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
-        view = array_view(array, name, self.stream)
+        view = array_view(
+            array, name, self.stream, owner=self._owner(array, name)
+        )
         check_shape(name, view.shape, shape)
         if not view.on_gpu:
             operand = operands.host_input(name, array, view, dtypes)
@@ -129,7 +142,10 @@ class Call:
         narrow: bool = False,
     ) -> Operand:
         """Judge an output without making it one of the call."""
-        view = array_view(array, name, self.stream, writable=True)
+        view = array_view(
+            array, name, self.stream, writable=True,
+            owner=self._owner(array, name),
+        )
         if view.shape != tuple(shape):
             raise InvalidArray(
                 f"{name}: shape {view.shape}; needed {tuple(shape)}"

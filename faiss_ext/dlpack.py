@@ -53,6 +53,7 @@ def view(
     device: tuple[int, int],
     stream: int | None,
     writable: bool,
+    owner: Any = None,
 ) -> ArrayView:
     """Take an array through its ``__dlpack__``.
 
@@ -66,6 +67,9 @@ def view(
         Handle of the stream that will use the array, -1 for no ordering; None
         for host memory.
     writable : bool
+    owner : object, optional
+        What holds the array, or what the exporter raised, where that was asked
+        already.
 
     Raises
     ------
@@ -73,13 +77,16 @@ def view(
         If the exporter raises, or what it lends is refused; then it has been
         given back.
     """
-    if device[0] in (CPU, CUDA_HOST):
+    if isinstance(owner, Exception):
+        raise _raised(name, "__dlpack__", owner) from owner
+    if owner is None:
         wish: dict[str, Any] = {}
-    else:
-        # CUDA's handle of the legacy default stream is 0, the protocol's 1.
-        wish = {"stream": stream or 1}
-    capsule = _export(array, name, device, wish, writable)
-    owner, description, copied = native.take_dlpack_c(name, capsule)
+        if device[0] not in (CPU, CUDA_HOST):
+            # CUDA's handle of the legacy default stream is 0, the protocol's 1.
+            wish["stream"] = stream or 1
+        capsule = _export(array, name, device, wish, writable)
+        owner = native.take_dlpack_c(name, capsule)
+    description, copied = native.describe_loan_c(name, owner)
     found = gpu_memory.Description(*description)
     number = found.device if found.kind == "device" else -1
     said = device[1] if device[0] == CUDA else -1
@@ -110,7 +117,7 @@ def view(
         device=number if found.span else -1,
         ready_after=None,
         used_next_on=(
-            _current_stream(array, device[1]) if device[0] == CUDA else None
+            current_stream(array, device[1]) if device[0] == CUDA else None
         ),
         owner=(array, owner),
     )
@@ -122,9 +129,13 @@ def _ask(name: str, what: str, call: Any, *args: Any, **options: Any) -> Any:
     except InvalidArray:
         raise
     except Exception as error:
-        raise InvalidArray(
-            f"{name}: its {what} raised {type(error).__name__}: {error}"
-        ) from error
+        raise _raised(name, what, error) from error
+
+
+def _raised(name: str, what: str, error: Exception) -> InvalidArray:
+    return InvalidArray(
+        f"{name}: its {what} raised {type(error).__name__}: {error}"
+    )
 
 
 def _export(
@@ -142,12 +153,10 @@ def _export(
         # An exporter from before these words.
         return _ask(name, "__dlpack__", array.__dlpack__, **wish)
     except Exception as error:
-        raise InvalidArray(
-            f"{name}: its __dlpack__ raised {type(error).__name__}: {error}"
-        ) from error
+        raise _raised(name, "__dlpack__", error) from error
 
 
-def _current_stream(array: Any, device: int) -> int:
+def current_stream(array: Any, device: int) -> int:
     """The stream that the array's library goes on with.
 
     DLPack lets an exporter's work come before ours, and says nothing of its

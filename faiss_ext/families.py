@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,42 @@ from .errors import InvalidArray
 
 if TYPE_CHECKING:
     from .calls import Call, Operand
+
+
+def _by_new_empty(like: Any, shape: tuple, dtype: str) -> Any:
+    """PyTorch's way."""
+    return like.new_empty(shape, dtype=getattr(library_of(like), dtype))
+
+
+def _by_empty(like: Any, shape: tuple, dtype: str) -> Any:
+    """CuPy's way."""
+    return library_of(like).empty(shape, dtype=np.dtype(dtype))
+
+
+def _by_device_array(like: Any, shape: tuple, dtype: str) -> Any:
+    """Numba's way."""
+    return library_of(like).cuda.device_array(shape, dtype=np.dtype(dtype))
+
+
+_WAYS = (_by_new_empty, _by_empty, _by_device_array)
+
+#: The way that gave an output on the right GPU the last time, by the type of the
+#: queries. What it gives is judged again each time.
+_known: dict[type, Callable[[Any, tuple, str], Any]] = {}
+
+
+def results_like(like: Any, n: int, k: int) -> tuple[Any, Any] | None:
+    """Uninitialised distances and labels [n, k] in the family of `like`, by the
+    way that is known; None where none is, or it fails. What they are is not
+    judged."""
+    way = _known.get(type(like))
+    if way is None:
+        return None
+    try:
+        with _device_of(like):
+            return way(like, (n, k), "float32"), way(like, (n, k), "int64")
+    except Exception:
+        return None
 
 
 def empty(
@@ -29,7 +65,13 @@ def empty(
     otherwise the result is a `DeviceArray` on the GPU of the call.
     """
     if not isinstance(like.array, DeviceArray):
-        for made in _made_by_its_library(like.array, shape, dtype):
+        for way in _WAYS:
+            try:
+                with _device_of(like.array):
+                    made = way(like.array, shape, dtype)
+            except Exception:
+                # It has no such way, or that takes something else.
+                continue
             try:
                 operand = call.given_output(made, name, shape, (dtype,))
             except InvalidArray:
@@ -40,30 +82,11 @@ def empty(
                 view.span == 0 or view.device == like.view.device
                 or like.view.device < 0
             ):
+                _known[type(like.array)] = way
                 return operand
     size = math.prod(shape) * np.dtype(dtype).itemsize
     made = DeviceArray(call.make_buffer(size), shape, dtype)
     return call.given_output(made, name, shape, (dtype,))
-
-
-def _made_by_its_library(
-    like: Any, shape: tuple, dtype: str
-) -> Iterator[Any]:
-    """What the ways of making an array give; a way that fails is none."""
-    library = library_of(like)
-    cuda = attribute(library, "cuda")
-    for make, its_dtype in (
-        (attribute(like, "new_empty"), attribute(library, dtype)),
-        (attribute(library, "empty"), np.dtype(dtype)),
-        (attribute(cuda, "device_array"), np.dtype(dtype)),
-    ):
-        if callable(make) and its_dtype is not None:
-            try:
-                with _device_of(like):
-                    made = make(shape, dtype=its_dtype)
-            except Exception:
-                continue
-            yield made
 
 
 def _device_of(like: Any) -> Any:

@@ -3,7 +3,8 @@
 Each method keeps the name, keywords and defaults of Faiss' own. NumPy arrays as
 Faiss wants them go to Faiss' own method, which reaches our C++ through its
 virtual functions. Other arrays are taken by what they offer (`arrays.py`): GPU
-memory is used where it is.
+memory is used where it is. A search of arrays that need nothing done to them is
+one call into C++ (PlainSearch.h), which leaves all others to the code here.
 
 The functions are named ``replacement_<method>`` because ``contrib.torch_utils``
 looks for these names.
@@ -18,9 +19,12 @@ import faiss
 import numpy as np
 
 from . import swigfaiss_ext as native
+from ._swigfaiss_ext import search_plain_c
 from .arrays import is_on_gpu
 from .calls import Call
+from .dlpack import current_stream
 from .errors import InvalidArray
+from .families import results_like
 from .pinned import empty_results
 
 #: More neighbours than any selection gives. For these no results are allocated,
@@ -30,13 +34,14 @@ _TOO_MANY = 1 << 20
 _OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
 
-def call_on(index: Any) -> Call:
-    """A call that works on the default stream of a GPU index."""
+def call_on(index: Any, loans: dict | None = None) -> Call:
+    """A call that works on the default stream of a GPU index; `loans` are those
+    of `Call`."""
     device = index.getDevice()
     resources = index.getResources()
     return Call(
         index, resources, device, native.resources_stream_c(resources, device),
-        stock=not isinstance(index, _OURS),
+        stock=not isinstance(index, _OURS), loans=loans,
     )
 
 
@@ -167,6 +172,15 @@ def replacement_search(
     is enqueued: it comes after what the arrays' streams hold, and these streams
     come after it. The arrays are kept until the work is done.
     """
+    loans = None
+    if params is None and not later:
+        # The results, or what was borrowed before something was not plain.
+        found = search_plain_c(
+            self, x, k, D, I, results_like, current_stream
+        )
+        if type(found) is tuple:
+            return found
+        loans = found
     k = count(k)
     if later:
         return _by_faiss(
@@ -179,7 +193,7 @@ def replacement_search(
             return stock_method(self, "search")(
                 self, x, k, D=D, I=I, **given(params)
             )
-    call = call_on(self)
+    call = call_on(self, loans)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
     distances = call.output(D, "D", query, shape, "float32", narrow=True)

@@ -29,20 +29,6 @@ _BOUND_VARIABLE = "FAISS_EXT_PINNED_BYTES"
 _MOST = sys.maxsize
 
 
-class _Block:
-    """What the arrays on one pinned block have as their base."""
-
-    def __init__(self, block, nbytes):
-        self._block = block
-        self.address = block.address()
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": (nbytes,),
-            "typestr": "|u1",
-            "data": (self.address, False),
-        }
-
-
 class _Pool:
     """The pool of this process, made when it is first needed."""
 
@@ -54,12 +40,15 @@ class _Pool:
         with self._lock:
             if self._pool is None:
                 self._pool = native.PinnedBlockPool(_bound())
+                # Searches in C++ take it, too.
+                native.use_pinned_results_c(self._pool)
             return self._pool
 
     def block(self, nbytes):
-        """Pinned memory, or None where the bound does not allow it."""
-        block = native.try_make_block_c(self.get(), nbytes)
-        return None if block is None else _Block(block, nbytes)
+        """An array of bytes in pinned memory, or None where the bound does not
+        allow it."""
+        memory = native.pinned_memory_c(self.get(), nbytes)
+        return None if memory is None else np.frombuffer(memory, "uint8")
 
 
 def _bound():
@@ -121,7 +110,7 @@ def pinned_empty(shape, dtype="float32"):
             f"{stats['pinned_bytes']} in use; the bound is {stats['bound']} "
             f"({_BOUND_VARIABLE})"
         )
-    return np.asarray(block).view(dtype).reshape(shape)
+    return block.view(dtype).reshape(shape)
 
 
 def _extents(shape):
@@ -173,16 +162,12 @@ def empty_results(n, k):
         Of the block.
     """
     count = n * k
-    block = _results_block(count * 12) if count else None
-    if block is None:
+    both = _results_block(count * 12) if count else None
+    if both is None:
         both = np.empty(count * 12, "uint8")
-        address = both.ctypes.data
-    else:
-        both = np.asarray(block)
-        address = block.address
     labels = both[: count * 8].view("int64").reshape(n, k)
     distances = both[count * 8 :].view("float32").reshape(n, k)
-    return distances, labels, address
+    return distances, labels, both.ctypes.data
 
 
 def _results_block(nbytes):

@@ -240,7 +240,7 @@ class _Searches:
 
         def searched() -> Any:
             result = search()
-            native.mark_work_c(stream, self._database.device).wait()
+            native.wait_for_work_c(stream, self._database.device)
             return result
 
         return searched

@@ -1,0 +1,159 @@
+#include "Borrower.h"
+
+#include <mutex>
+
+#include <faiss_ext/gpu/DLPackAbi.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
+
+namespace faiss_ext {
+
+namespace {
+
+// Made by Borrower::prepare, and never given up.
+PyObject* deviceMethod;
+PyObject* exportMethod;
+PyObject* arrayInterface;
+PyObject* streamKeyword;
+PyObject* allKeywords;
+PyObject* highestVersion;
+
+/// An int of any class, or -1.
+long asInt(PyObject* number) {
+    const Py_ssize_t value = PyNumber_AsSsize_t(number, nullptr);
+    if (value == -1) {
+        refuseInterrupts();
+    }
+    return static_cast<long>(value);
+}
+
+bool isOnDevice(PyObject* array, int device) {
+    const MaybeReference found(PyObject_CallMethodNoArgs(array, deviceMethod));
+    return found.get() && PyTuple_Check(found.get()) &&
+           PyTuple_GET_SIZE(found.get()) == 2 &&
+           asInt(PyTuple_GET_ITEM(found.get(), 0)) == gpu::dlpack::kCuda &&
+           asInt(PyTuple_GET_ITEM(found.get(), 1)) == device;
+}
+
+/// Whether another offer might call it read-only: a capsule without a version
+/// does not tell.
+bool mayBeImmutable(PyObject* array) {
+    return PyObject_CheckBuffer(array) ||
+           PyObject_HasAttr(array, arrayInterface);
+}
+
+/// What was raised. Throws PythonError if that is no Exception.
+PyObject* takeException() {
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        throw PythonError{};
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/// The capsule, by the newest signature, then by the oldest; or the exception
+/// that the exporter raised.
+Reference exported(
+        PyObject* array, cudaStream_t stream, int device, bool writable) {
+    // CUDA's handle of the legacy default stream is 0, the protocol's 1.
+    const auto handle = reinterpret_cast<uintptr_t>(stream);
+    const Reference number(PyLong_FromUnsignedLongLong(handle ? handle : 1));
+    const Reference target(
+            Py_BuildValue("(ii)", int{gpu::dlpack::kCuda}, device));
+    PyObject* arguments[] = {
+            array,
+            number.get(),
+            highestVersion,
+            target.get(),
+            writable ? Py_False : Py_None};
+    PyObject* capsule =
+            PyObject_VectorcallMethod(exportMethod, arguments, 1, allKeywords);
+    if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        capsule = PyObject_VectorcallMethod(
+                exportMethod, arguments, 1, streamKeyword);
+    }
+    return Reference(capsule ? capsule : takeException());
+}
+
+} // namespace
+
+void Borrower::prepare() {
+    const auto made = [](PyObject* object) {
+        return Reference(object).release();
+    };
+    deviceMethod = made(PyUnicode_InternFromString("__dlpack_device__"));
+    exportMethod = made(PyUnicode_InternFromString("__dlpack__"));
+    arrayInterface = made(PyUnicode_InternFromString("__array_interface__"));
+    streamKeyword = made(Py_BuildValue("(s)", "stream"));
+    allKeywords = made(Py_BuildValue(
+            "(ssss)", "stream", "max_version", "dl_device", "copy"));
+    highestVersion = made(
+            Py_BuildValue("(II)", gpu::dlpack::kMajor, gpu::dlpack::kMinor));
+}
+
+std::optional<Loan> Borrower::borrow(
+        const char* name, PyObject* array, bool writable) {
+    if (!isOnDevice(array, device()) || (writable && mayBeImmutable(array))) {
+        return std::nullopt;
+    }
+    const Reference capsule = exported(array, stream(), device(), writable);
+    if (PyExceptionInstance_Check(capsule.get())) {
+        note(name, array, capsule.get());
+        return std::nullopt;
+    }
+    try {
+        Loan loan = takeLoan(name, capsule.get());
+        note(name, array, loan.owner.get());
+        return loan;
+    } catch (const gpu::InvalidArray&) {
+        return std::nullopt;
+    }
+}
+
+void Borrower::note(const char* name, PyObject* array, PyObject* outcome) {
+    if (!loans_) {
+        loans_.emplace(PyDict_New());
+    }
+    const Reference pair(PyTuple_Pack(2, array, outcome));
+    if (PyDict_SetItemString(loans_->get(), name, pair.get()) < 0) {
+        throw PythonError{};
+    }
+}
+
+std::optional<cudaStream_t> Borrower::usedNextOn(PyObject* array) const {
+    const Reference number(
+            PyObject_CallFunction(currentStream_, "Oi", array, device()));
+    void* handle = PyLong_AsVoidPtr(number.get());
+    if (!handle) {
+        refuseInterrupts();
+        return std::nullopt;
+    }
+    return static_cast<cudaStream_t>(handle);
+}
+
+cudaStream_t Borrower::stream() {
+    if (!stream_) {
+        const auto resources = index_->getResources();
+        const auto lock = gpu::lockOf(resources.get());
+        const auto ask = [&] {
+            stream_ = resources->getDefaultStream(device());
+        };
+        if (std::unique_lock<std::recursive_mutex> guard(
+                    *lock, std::try_to_lock);
+            guard) {
+            ask();
+        } else {
+            const Unlocked unlocked;
+            guard.lock();
+            ask();
+            guard.unlock();
+        }
+    }
+    return *stream_;
+}
+
+} // namespace faiss_ext

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <Python.h>
+
+#include <new>
+#include <utility>
+
+#include <faiss_ext/gpu/Exceptions.h>
+
+/// What C++ that works on Python objects needs again and again. All of it is
+/// for threads that hold the interpreter's lock.
+
+namespace faiss_ext {
+
+/// Thrown where a Python exception is set already.
+struct PythonError {};
+
+/// A reference that is given up at the end of its life.
+class Reference {
+   public:
+    /// Takes over a new reference. Throws PythonError for nullptr.
+    explicit Reference(PyObject* object) : object_(object) {
+        if (!object) {
+            throw PythonError{};
+        }
+    }
+    ~Reference() {
+        Py_XDECREF(object_);
+    }
+    Reference(Reference&& other) noexcept : object_(other.release()) {}
+    Reference& operator=(Reference&& other) noexcept {
+        std::swap(object_, other.object_);
+        return *this;
+    }
+
+    PyObject* get() const {
+        return object_;
+    }
+    PyObject* release() {
+        return std::exchange(object_, nullptr);
+    }
+
+   private:
+    PyObject* object_;
+};
+
+/// Clears an exception that is one of the program's errors; throws PythonError
+/// for others, such as an interrupt. Nothing if there is none.
+inline void refuseInterrupts() {
+    if (PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw PythonError{};
+        }
+        PyErr_Clear();
+    }
+}
+
+/// A reference to what may not be there: nullptr stands for an exception, which
+/// refuseInterrupts sees to.
+class MaybeReference {
+   public:
+    explicit MaybeReference(PyObject* object) : object_(object) {
+        if (!object) {
+            refuseInterrupts();
+        }
+    }
+    ~MaybeReference() {
+        Py_XDECREF(object_);
+    }
+    MaybeReference(const MaybeReference&) = delete;
+    MaybeReference& operator=(const MaybeReference&) = delete;
+
+    PyObject* get() const {
+        return object_;
+    }
+
+   private:
+    PyObject* object_;
+};
+
+/// The interpreter's lock released for one scope.
+class Unlocked {
+   public:
+    Unlocked() = default;
+    ~Unlocked() {
+        PyEval_RestoreThread(state_);
+    }
+    Unlocked(const Unlocked&) = delete;
+    Unlocked& operator=(const Unlocked&) = delete;
+
+   private:
+    PyThreadState* state_ = PyEval_SaveThread();
+};
+
+/// Sets faiss_ext.errors.InvalidArray.
+void raiseInvalidArray(const char* message);
+
+/// Runs `body`, which returns a new reference; C++ exceptions become Python's,
+/// and the result nullptr.
+template <typename Body>
+PyObject* guarded(const Body& body) {
+    try {
+        return body();
+    } catch (const PythonError&) {
+    } catch (const gpu::InvalidArray& e) {
+        raiseInvalidArray(e.what());
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+    return nullptr;
+}
+
+} // namespace faiss_ext
