@@ -17,6 +17,7 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
     ++function_->calls;
     thread.caller = caller;
     thread.sequence = simulator.nextSequence();
+    thread.lost = cudaSuccess;
 
     if (thread.inHostFunction && !(flags & Harmless)) {
         simulator.report(
@@ -61,6 +62,8 @@ void Call::trace(cudaError_t error) const {
 cudaError_t Call::done(cudaError_t error) {
     if (error_ != cudaSuccess) {
         error = error_;
+    } else if (thisThread().lost != cudaSuccess) {
+        error = thisThread().lost;
     }
     if (error != cudaSuccess) {
         trace(error);

@@ -206,29 +206,40 @@ bool Simulator::faultsThisOperation() {
 
 cudaError_t Simulator::injectedError(
         Function* function, int device, bool cannotFail) {
+    // Each counts, also the calls at which another one happens.
+    auto due = faults.end();
     for (auto it = faults.begin(); it != faults.end(); ++it) {
         bool meant = it->function == "*" ? !cannotFail
                                          : it->function == function->name;
         if (meant &&
             !moduleOf(thisThread().caller)
                      .compare(0, it->module.size(), it->module) &&
-            --it->remaining == 0) {
-            Fault fault = *it;
-            faults.erase(it);
-            lastFault = function->name.c_str();
-            if (fault.poisons) {
-                poison(device, fault.error);
-            }
-            return fault.error;
+            it->remaining > 0 && --it->remaining == 0 && due == faults.end()) {
+            due = it;
         }
     }
-    return cudaSuccess;
+    if (due == faults.end()) {
+        return cudaSuccess;
+    }
+    Fault fault = *due;
+    faults.erase(due);
+    lastFault = function->name.c_str();
+    if (fault.poisons) {
+        poison(device, fault.error);
+    }
+    return fault.error;
 }
 
 void Simulator::poison(int device, cudaError_t error) {
     if (devices_[device].sticky == cudaSuccess) {
         devices_[device].sticky = error;
         scheduler.changed();
+    }
+}
+
+void Simulator::given(int device) {
+    if (devices_[device].sticky != cudaSuccess) {
+        thisThread().lost = devices_[device].sticky;
     }
 }
 
@@ -270,6 +281,7 @@ Stream* Simulator::resolve(cudaStream_t handle, const char* function) {
     }
     auto it = streamHandles_.find(handle);
     if (it != streamHandles_.end()) {
+        given(it->second->device);
         return it->second;
     }
     auto dead = deadHandles_.find(handle);
@@ -347,6 +359,7 @@ Event* Simulator::createEvent(unsigned flags) {
 Event* Simulator::resolveEvent(cudaEvent_t handle, const char* function) {
     auto it = events_.find(handle);
     if (it != events_.end()) {
+        given(it->second->device);
         return it->second.get();
     }
     auto dead = deadHandles_.find(handle);

@@ -83,6 +83,9 @@ struct ThreadState {
     /// Of the runtime call that the thread is in.
     const void* caller = nullptr;
     uint64_t sequence = 0;
+    /// The error of a lost device that a stream, an event or memory belongs to
+    /// which that call was given.
+    cudaError_t lost = cudaSuccess;
     std::unique_ptr<HostClock> own; // used when threads are separate
     std::map<int, Stream*> perThreadStreams;
     std::vector<CallConfiguration> configurations; // of <<<>>>
@@ -158,6 +161,9 @@ class Simulator {
     /// call that cannot fail on a GPU fails only if it is named.
     cudaError_t injectedError(Function* function, int device, bool cannotFail);
     void poison(int device, cudaError_t error);
+    /// The call in progress was given something of a device: if that is
+    /// poisoned, the call fails, whichever device is current.
+    void given(int device);
 
     //
     // Reports

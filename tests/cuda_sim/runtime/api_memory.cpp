@@ -95,6 +95,9 @@ Allocation* toFree(void* ptr, const char* what, bool host) {
                     allocation->kind != MemoryKind::Managed)) {
         problem = "free by the wrong function of " + describe(*allocation);
     } else {
+        if (!host) {
+            s.given(allocation->device);
+        }
         return allocation;
     }
     s.report(

@@ -22,6 +22,21 @@ TEST_F(Faults, the_nth_call_fails_once) {
     EXPECT_EQ(3u, cuda_sim_calls("cudaMalloc"));
 }
 
+TEST_F(Faults, several_calls_fail_each_by_its_own_count) {
+    for (int nth : {1, 2, 4}) {
+        cuda_sim_fail_call("cudaStreamSynchronize", nth, cudaErrorUnknown);
+    }
+    Stream stream;
+    std::vector<int> failed;
+    for (int nth = 1; nth <= 6; ++nth) {
+        if (cudaStreamSynchronize(stream) != cudaSuccess) {
+            failed.push_back(nth);
+        }
+    }
+    EXPECT_EQ((std::vector<int>{1, 2, 4}), failed);
+    cudaGetLastError();
+}
+
 TEST_F(Faults, the_nth_of_any_call_fails) {
     cuda_sim_fail_call("*", 3, cudaErrorUnknown);
     cudaStream_t stream = nullptr;
@@ -123,6 +138,35 @@ TEST_F(Faults, a_poisoned_device_still_gives_its_objects_back) {
     EXPECT_EQ(cudaErrorLaunchFailure, cudaStreamDestroy(stream));
     EXPECT_EQ(cudaErrorLaunchFailure, cudaEventDestroy(event));
     EXPECT_EQ(0u, cuda_sim_report_leaks());
+}
+
+TEST_F(Faults, what_belongs_to_a_poisoned_device_fails_on_others_too) {
+    cuda_sim_set_device_count(2);
+    CHECK_CUDA(cudaSetDevice(1));
+    void* device = nullptr;
+    cudaStream_t stream = nullptr;
+    cudaEvent_t event = nullptr;
+    CHECK_CUDA(cudaMalloc(&device, 100));
+    CHECK_CUDA(cudaStreamCreate(&stream));
+    CHECK_CUDA(cudaEventCreate(&event));
+    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+    CHECK_CUDA(cudaMemsetAsync(device, 0, 100, stream));
+    CHECK_CUDA(cudaSetDevice(0));
+    Stream here;
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaStreamSynchronize(stream));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaStreamQuery(stream));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaEventRecord(event, stream));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaEventQuery(event));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaStreamWaitEvent(here, event, 0));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaFree(device));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaStreamDestroy(stream));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaEventDestroy(event));
+    // The other device goes on.
+    cudaGetLastError();
+    CHECK_CUDA(cudaStreamSynchronize(here));
+    EXPECT_EQ(cudaErrorIllegalAddress, cudaSetDevice(1));
+    CHECK_CUDA(cudaDeviceReset());
+    CHECK_CUDA(cudaSetDevice(0));
 }
 
 TEST_F(Faults, pending_work_of_a_poisoned_device_is_dropped) {
