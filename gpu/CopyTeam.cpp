@@ -112,13 +112,14 @@ class CopyTeam::Workers {
 
     /// If this throws, nobody knows of the job.
     void run(Job& job) {
-        size_t wanted = 0;
+        const size_t wanted = job.threads() - 1;
         {
             std::lock_guard<std::mutex> guard(mutex_);
             jobs_.push_back(&job);
-            wanted = job.wanted = start(job.threads() - 1);
+            job.wanted = wanted;
+            start(wanted);
         }
-        for (; wanted > 0; --wanted) {
+        for (size_t i = 0; i < wanted; ++i) {
             wake_.notify_one();
         }
         job.work();
@@ -128,9 +129,8 @@ class CopyTeam::Workers {
     }
 
    private:
-    /// Starts threads until there are `wanted`; returns how many of these there
-    /// are now.
-    size_t start(size_t wanted) {
+    /// Starts threads until there are `wanted`, or no more can be started.
+    void start(size_t wanted) {
         try {
             while (threads_.size() < wanted) {
                 threads_.emplace_back([this] { serve(); });
@@ -138,7 +138,6 @@ class CopyTeam::Workers {
         } catch (const std::exception&) {
             // Those that are there will do.
         }
-        return std::min(wanted, threads_.size());
     }
 
     /// What a thread of the team does all its life.

@@ -3,10 +3,13 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -198,6 +201,89 @@ TEST(CopyTeam, its_threads_take_part_again_and_again) {
 
 #ifndef __SANITIZE_THREAD__
 #ifndef __SANITIZE_ADDRESS__
+
+/// Pages that whoever reads them is held at, until all are let go.
+class HeldPages {
+   public:
+    explicit HeldPages(size_t count)
+            : bytes_(count * kPage),
+              pages_(
+                      mmap(nullptr,
+                           bytes_,
+                           PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS,
+                           -1,
+                           0)) {
+        readers_ = 0;
+        letGo_ = false;
+        struct sigaction held = {};
+        held.sa_handler = hold;
+        sigaction(SIGSEGV, &held, &before_);
+    }
+    ~HeldPages() {
+        sigaction(SIGSEGV, &before_, nullptr);
+        munmap(pages_, bytes_);
+    }
+
+    const char* page(size_t i) const {
+        return static_cast<const char*>(pages_) + i * kPage;
+    }
+
+    /// Whether so many threads are held, at once, within a while.
+    static bool hold(int threads, std::chrono::milliseconds within) {
+        const auto end = std::chrono::steady_clock::now() + within;
+        while (readers_ < threads && std::chrono::steady_clock::now() < end) {
+            std::this_thread::yield();
+        }
+        return readers_ >= threads;
+    }
+
+    void letGo() {
+        mprotect(pages_, bytes_, PROT_READ);
+        letGo_ = true;
+    }
+
+   private:
+    /// The read is made again when this returns.
+    static void hold(int) {
+        ++readers_;
+        while (!letGo_) {
+            usleep(100);
+        }
+    }
+
+    static inline std::atomic<int> readers_{0};
+    static inline std::atomic<bool> letGo_{false};
+    const size_t bytes_;
+    void* const pages_;
+    struct sigaction before_ = {};
+};
+
+TEST(CopyTeam, each_copy_has_the_threads_that_it_asked_for) {
+    using std::chrono::milliseconds;
+    CopyTeam team;
+    copyPages(team, 6);
+    HeldPages held(8);
+    alignas(kPage) static char to[8 * kPage];
+    std::vector<std::thread> callers;
+    for (int threads : {2, 4}) {
+        // Four pages each, and one thread for each page at the most.
+        const size_t first = threads == 2 ? 0 : 4;
+        callers.emplace_back([&, threads, first] {
+            team.copy(
+                    {{to + first * kPage, held.page(first), 4 * kPage}},
+                    threads,
+                    kPage);
+        });
+        const int all = threads == 2 ? 2 : 6;
+        EXPECT_TRUE(held.hold(all, milliseconds(20000)));
+        EXPECT_FALSE(held.hold(all + 1, milliseconds(50)));
+    }
+    held.letGo();
+    for (auto& caller : callers) {
+        caller.join();
+    }
+}
 
 TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
     const pid_t child = fork();
