@@ -10,7 +10,13 @@ namespace gpu {
 DeviceGuard::DeviceGuard(int device) : previous_(-1), changed_(false) {
     FAISS_EXT_CUDA_TRY(cudaGetDevice(&previous_));
     if (previous_ != device) {
-        FAISS_EXT_CUDA_TRY(cudaSetDevice(device));
+        try {
+            FAISS_EXT_CUDA_TRY(cudaSetDevice(device));
+        } catch (const CudaError&) {
+            // A lost GPU may be current all the same.
+            FAISS_EXT_CUDA_NOTHROW(cudaSetDevice(previous_));
+            throw;
+        }
         changed_ = true;
     }
 }
@@ -30,6 +36,12 @@ bool contextLost(cudaStream_t stream) noexcept {
         }
     }
     return true;
+}
+
+void throwIfContextLost(cudaStream_t stream) {
+    if (contextLost(stream)) {
+        FAISS_EXT_CUDA_TRY(cudaStreamQuery(stream));
+    }
 }
 
 void waitForDevice(int device) noexcept {

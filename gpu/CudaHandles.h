@@ -29,6 +29,9 @@ class FAISS_EXT_API DeviceGuard {
 /// does not throw.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
+/// Throws CudaError if it is: for where another failure may be due to that.
+FAISS_EXT_API void throwIfContextLost(cudaStream_t stream);
+
 /// Waits until `device` has done all work of all streams, or its CUDA context
 /// is lost. Does not throw.
 FAISS_EXT_API void waitForDevice(int device) noexcept;

@@ -51,15 +51,6 @@ class KeepDevice {
     int device_ = -1;
 };
 
-bool isLost(int device) {
-    try {
-        DeviceGuard current(device);
-        return contextLost(cudaStreamPerThread);
-    } catch (const CudaError&) {
-        return true;
-    }
-}
-
 } // namespace
 
 /// Faiss' resources with the allocations replaced. Derived from them, and not a
@@ -77,9 +68,11 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     /// The deleter: where a CUDA context is lost, Faiss' destructor would abort
     /// the process, so nothing is destroyed.
     static void end(Impl* impl) {
-        std::vector<int> devices;
+        const std::shared_ptr<Impl> owner(impl);
+        // One of Faiss' own on each GPU.
+        std::vector<cudaStream_t> streams;
         for (const auto& [device, gpu] : impl->gpus_) {
-            devices.push_back(device);
+            streams.push_back(impl->getAsyncCopyStream(device));
             waitForDevice(device);
             // Of whoever used the resources without owning them.
             KeepDevice current;
@@ -90,10 +83,8 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         }
         impl->gpus_.clear();
         // Asked after the last CUDA call of ours.
-        if (std::none_of(devices.begin(), devices.end(), isLost)) {
-            delete impl;
-        } else {
-            keepForEver({impl, [](Impl*) {}});
+        if (std::any_of(streams.begin(), streams.end(), contextLost)) {
+            keepForEver(owner);
         }
     }
 
@@ -253,9 +244,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         // found memory elsewhere: Faiss aborts on it after its next kernel.
         cudaGetLastError();
         if (!memory) {
-            if (contextLost(block.stream)) {
-                FAISS_EXT_CUDA_TRY(cudaStreamQuery(block.stream));
-            }
+            throwIfContextLost(block.stream);
             throw AllocationError(
                     "the pool did not give " + describe(block, device) + ": " +
                     problem);

@@ -197,11 +197,8 @@ bool StagingPipeline::Call::borrow() {
         borrowedOut_ = pipe_.temporary(outputs_.blockBytes());
         return true;
     } catch (const faiss::FaissException&) {
-        if (contextLost(defaultStream_)) {
-            throw;
-        }
+        throwIfContextLost(defaultStream_);
         noMemory_ = std::current_exception();
-        borrowedOut_.release();
         borrowedIn_.release();
         return false;
     }

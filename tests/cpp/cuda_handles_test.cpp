@@ -70,4 +70,18 @@ TEST_F(Handles, a_guard_goes_back_to_the_gpu_of_before) {
     expectCurrent(0);
 }
 
+TEST_F(Handles, a_gpu_that_is_lost_does_not_become_the_current_one) {
+    leaveInFlight(1);
+    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+    waitForDevice(1);
+    expectCurrent(0);
+    EXPECT_TRUE(contextLost(defaultStream(1)));
+    EXPECT_FALSE(contextLost(defaultStream(0)));
+    EXPECT_THROW(DeviceGuard other(1), faiss_ext::gpu::CudaError);
+    expectCurrent(0);
+    EXPECT_EQ(cudaSetDevice(1), cudaErrorIllegalAddress);
+    check(cudaDeviceReset());
+    check(cudaSetDevice(0));
+}
+
 } // namespace

@@ -12,6 +12,7 @@
 namespace {
 
 using faiss_ext::gpu::measureLinkSpeed;
+using test::expectCurrent;
 
 class LinkSpeed : public test::SimTest {
    protected:

@@ -11,6 +11,7 @@
 namespace {
 
 using faiss_ext::gpu::AllocationError;
+using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::DeviceAllocator;
 using namespace test;
 
@@ -129,7 +130,7 @@ TEST_F(PooledFailures, an_add_that_cannot_be_mended_leaves_an_empty_index) {
 TEST_F(PooledFailures, of_a_lost_gpu_that_is_not_current_are_kept) {
     const auto pool = std::make_shared<CachingPool>();
     auto pooled = std::make_unique<PooledGpuResources>(pool);
-    const auto resources = pooled->getResources();
+    auto resources = pooled->getResources();
     const auto stream = resources->getDefaultStream(1);
     void* memory = resources->allocMemory(
             request(MemorySpace::Device, 256, stream, 1));
@@ -139,6 +140,42 @@ TEST_F(PooledFailures, of_a_lost_gpu_that_is_not_current_are_kept) {
     // It is the pool's, whatever became of the GPU.
     resources->deallocMemory(1, memory);
     EXPECT_EQ(pool->bytesInUse(), 0u);
+    resources.reset();
+    pooled.reset();
+    EXPECT_EQ(pool.use_count(), 2) << "theirs is kept with them";
+    expectCurrent(0);
+}
+
+TEST_F(PooledFailures, a_gpu_lost_within_the_pool_is_said_to_be_lost) {
+    // As a pool's own work may lose it; not that it has no memory.
+    const auto pool = std::make_shared<CachingPool>();
+    const auto resources = PooledGpuResources(pool).getResources();
+    const auto stream = resources->getDefaultStream(1);
+    cuda_sim_poison_device_at_call("cudaMalloc", 1, cudaErrorIllegalAddress);
+    try {
+        resources->allocMemory(request(MemorySpace::Device, 256, stream, 1));
+        ADD_FAILURE() << "nothing thrown";
+    } catch (const CudaError& e) {
+        EXPECT_EQ(e.code(), cudaErrorIllegalAddress);
+    }
+}
+
+TEST_F(PooledFailures, memory_that_events_cannot_order_is_given_back_idle) {
+    const cudaStream_t alternate =
+            pooled_->getResources()->getAlternateStreams(0)[0];
+    for (const char* function :
+         {"libfaiss_ext/cudaEventRecord", "libfaiss_ext/cudaStreamWaitEvent"}) {
+        void* memory = allocate(MemorySpace::Device, 4096, defaultStream());
+        check(cudaDeviceSynchronize());
+        check(cudaMemsetAsync(memory, 1, 4096, alternate));
+        cuda_sim_fail_call(function, 1, cudaErrorInvalidValue);
+        giveBack(memory);
+        EXPECT_EQ(cuda_sim_pending(), 0u) << function;
+        void* again = allocate(MemorySpace::Device, 4096, defaultStream());
+        EXPECT_EQ(again, memory);
+        check(cudaMemsetAsync(again, 2, 4096, defaultStream()));
+        giveBack(again);
+    }
 }
 
 /// Gives what it is told to, whatever is asked for.
@@ -150,8 +187,10 @@ class WrongPool : public DeviceAllocator {
     }
     void deallocate(void*, size_t, int, cudaStream_t) noexcept override {
         --lent;
+        cudaSetDevice(leavesCurrent);
     }
 
+    int leavesCurrent = 0;
     std::function<void*(size_t, int, cudaStream_t)> give;
     int lent = 0;
 };
@@ -205,10 +244,10 @@ TEST_F(PooledFailures, what_a_pool_leaves_behind_is_cleared) {
     void* given = shared->allocMemory(
             request(MemorySpace::Device, 4096, shared->getDefaultStream(0)));
     EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
-    int current = -1;
-    check(cudaGetDevice(&current));
-    EXPECT_EQ(current, 0);
+    expectCurrent(0);
+    wrong->leavesCurrent = 1;
     shared->deallocMemory(0, given);
+    expectCurrent(0);
 }
 
 } // namespace

@@ -228,9 +228,7 @@ TEST_F(PooledResources, each_gpu_has_memory_of_its_own) {
         EXPECT_GT(told(0), 0u);
         EXPECT_EQ(told(0) + told(1), pool_->bytesInUse());
     }
-    int current = -1;
-    check(cudaGetDevice(&current));
-    EXPECT_EQ(current, 0);
+    expectCurrent(0);
 }
 
 TEST_F(PooledResources, the_pool_lives_until_the_last_index_is_gone) {
@@ -254,9 +252,7 @@ class WatchingPool : public CachingPool {
             size_t bytes,
             int device,
             cudaStream_t stream) noexcept override {
-        int current = -1;
-        check(cudaGetDevice(&current));
-        EXPECT_EQ(current, device);
+        expectCurrent(device);
         CachingPool::deallocate(memory, bytes, device, stream);
     }
 };
@@ -274,9 +270,7 @@ TEST_F(PooledResources, give_and_take_memory_of_a_gpu_that_is_not_current) {
         resources->deallocMemory(1, memory);
         // Streams of two GPUs are not joined by one event: the host would wait.
         EXPECT_EQ(hostWaits(), before);
-        int current = -1;
-        check(cudaGetDevice(&current));
-        EXPECT_EQ(current, 0);
+        expectCurrent(0);
     }
 }
 
@@ -293,9 +287,7 @@ TEST_F(PooledResources, what_nobody_gave_back_ends_with_its_gpu_current) {
         }
     }
     EXPECT_EQ(pool->bytesInUse(), 0u);
-    int current = -1;
-    check(cudaGetDevice(&current));
-    EXPECT_EQ(current, 0);
+    expectCurrent(0);
 }
 
 TEST_F(PooledResources, end_after_the_work_of_their_streams) {

@@ -113,12 +113,6 @@ class FlatIndexTest : public SimTest {
         check(cudaSetDevice(0));
     }
 
-    static void expectCurrent(int device) {
-        int current = -1;
-        check(cudaGetDevice(&current));
-        EXPECT_EQ(current, device);
-    }
-
     std::unique_ptr<faiss::gpu::StandardGpuResources> resources_;
     const std::vector<float> base_ = randomVectors(kVectors, kDims, 1);
     const std::vector<float> queries_ = randomVectors(kQueries, kDims, 2);

@@ -2,10 +2,17 @@
 
 // The fixture of tests that look into the simulated CUDA runtime.
 
+#include <cuda_runtime_api.h>
 #include <cuda_sim.h>
 #include <gtest/gtest.h>
 
 namespace test {
+
+inline void expectCurrent(int device) {
+    int current = -1;
+    EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
+    EXPECT_EQ(current, device);
+}
 
 /// Each test begins on a clean simulator and must end without a report.
 class SimTest : public ::testing::Test {
