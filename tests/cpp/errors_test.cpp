@@ -333,6 +333,57 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
     }
 }
 
+TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
+    // Half of its tiles are enqueued, and no wait for them succeeds.
+    constexpr int64_t kRows = 8;
+    StagedConfig config;
+    config.tileRows = 1;
+    config.pipelineDepth = 2;
+    auto resources = resources_.getResources();
+    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, config);
+    std::vector<int> in(kRows, 1);
+    std::vector<int> out(kRows, 0);
+    std::vector<const void*> blocks;
+    const auto copy = [&](int64_t first,
+                          int64_t,
+                          const void* const* inputs,
+                          void* const* outputs) {
+        check(cudaMemcpyAsync(
+                outputs[0],
+                inputs[0],
+                sizeof(int),
+                cudaMemcpyDefault,
+                resources->getDefaultStream(0)));
+        blocks.push_back(inputs[0]);
+        if (first == kRows - 1) {
+            throw faiss::FaissException("enough");
+        }
+    };
+    const int waits = resources->getAlternateStreams(0).size() + 3;
+    for (int nth = 1; nth <= waits; ++nth) {
+        cuda_sim_fail_call("cudaStreamSynchronize", nth, cudaErrorInvalidValue);
+    }
+    const auto run = [&] {
+        pipeline.run(
+                kRows,
+                {{"in", in.data(), sizeof(int)}},
+                {{"out", out.data(), sizeof(int)}},
+                copy);
+    };
+    EXPECT_THROW(run(), faiss::FaissException);
+    EXPECT_GT(cuda_sim_pending(), 0u);
+    // The caller's own from now on.
+    in.assign(kRows, 2);
+    out.assign(kRows, 3);
+    check(cudaDeviceSynchronize());
+    EXPECT_EQ(out, std::vector<int>(kRows, 3));
+    for (const void* block : blocks) {
+        int uploaded = 0;
+        EXPECT_EQ(cuda_sim_read_device(block, &uploaded, sizeof(int)), 0);
+        EXPECT_NE(uploaded, 2);
+    }
+}
+
 TEST_F(Errors, an_index_without_resources_is_refused) {
     EXPECT_THROW(
             GpuIndexFlatL2(std::shared_ptr<faiss::gpu::GpuResources>(), kDims),

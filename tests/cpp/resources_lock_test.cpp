@@ -226,6 +226,24 @@ TEST(LockOf, is_the_same_for_threads_that_come_and_go) {
     EXPECT_EQ(counts[0] + counts[1] + counts[2], kThreads * kRounds);
 }
 
+TEST(KeepForEver, may_be_called_by_any_thread) {
+    const auto resources = std::make_shared<StandardGpuResourcesImpl>();
+    constexpr int kThreads = 4;
+    constexpr int kRounds = 1000;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < kRounds; ++i) {
+                faiss_ext::gpu::keepForEver(resources);
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(resources.use_count(), 1 + kThreads * kRounds);
+}
+
 TEST(CopyTeamOf, is_one_for_each_object_in_use) {
     const auto lock = lockOf(noResources(1));
     const auto team = copyTeamOf(noResources(1));

@@ -109,6 +109,32 @@ TEST_F(SeveralGpus, indexes_on_two_gpus_share_one_resources_object) {
     }
 }
 
+TEST_F(SeveralGpus, an_index_is_changed_while_another_gpu_is_current) {
+    cudaStream_t own;
+    check(cudaSetDevice(1));
+    check(cudaStreamCreateWithFlags(&own, cudaStreamNonBlocking));
+    check(cudaSetDevice(0));
+    // Each GPU has a legacy stream, and the same handle means both.
+    for (cudaStream_t stream : {own, cudaStreamLegacy}) {
+        auto index = makeIndex(0, 1);
+        check(cudaSetDevice(1));
+        resources_->setDefaultStream(1, stream);
+        check(cudaSetDevice(0));
+        auto distances = onGpu<float>(1, kResults);
+        auto labels = onGpu<int64_t>(1, kResults);
+        search(*index, queries_.data(), distances.data(), labels.data());
+        EXPECT_GT(cuda_sim_pending(), 0u);
+        index->reset();
+        EXPECT_EQ(cuda_sim_pending(), 0u);
+        expectCurrent(0);
+        expectRight({distances.get(), labels.get()});
+        check(cudaSetDevice(1));
+        resources_->revertDefaultStream(1);
+        check(cudaSetDevice(0));
+    }
+    check(cudaStreamDestroy(own));
+}
+
 TEST_F(SeveralGpus, an_index_is_destroyed_while_another_gpu_is_current) {
     auto index = makeIndex(9, 1);
     auto distances = onGpu<float>(1, kResults);

@@ -138,6 +138,22 @@ TEST_F(StagingMemory, keeps_what_it_was_allocated_from) {
     }
     EXPECT_TRUE(resources.expired());
 
+    // For ever where the GPU is lost: Faiss would abort the process when it
+    // could not free.
+    own = std::make_unique<faiss::gpu::StandardGpuResources>();
+    resources = own->getResources();
+    own->getDefaultStream(0);
+    Array<char> memory(Memory::Device, 64);
+    {
+        StagingPipeline pipeline(own->getResources(), 0, StagedConfig());
+        own.reset();
+        cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+        check(cudaMemsetAsync(memory.data(), 0, 64, nullptr));
+        EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
+    }
+    EXPECT_FALSE(resources.expired());
+    check(cudaDeviceReset());
+
     auto pool = std::make_shared<PinnedBlockPool>(4096);
     std::weak_ptr<PinnedBlockPool> blocks = pool;
     {
