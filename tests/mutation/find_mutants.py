@@ -20,20 +20,23 @@ KINDS = (
     ("host wait", r"\bwait\w*\s*\(|\.join\s*\(|cuda\w*Synchronize"),
     ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
-    ("device guard", r"\bDeviceGuard\s+\w+\s*\(|cudaSetDevice\s*\("),
+    ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bKeepDevice\s+\w+;|cudaSetDevice\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
     ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
     ("hand back", r"\bdeallocate\s*\("),
-    ("keep alive", r"\bnew\s+std::shared_ptr|(->|\.)data\s*=\s*nullptr|\bkeepForEver\s*\("),
-    ("keep alive", r"\b(lent_|kept_|keep_|inUse_)\b.*push_back"),
+    ("keep alive", r"(->|\.)data\s*=\s*nullptr|\bkeepForEver\s*\("),
+    ("keep alive", r"\b(lent_|kept|streams)\b.*push_back|\bblocks\.emplace"),
     (
         "recycle",
         r"\b(idle_|pending_)\b.*(push_|pop_)|second\.pop_back|\bsettle\s*\(|\btrim\s*\("
         r"|\bnotify_(one|all)\s*\(|pinnedBytes_\s*[-+]=|unreached\s*="
         r"|\b(uploads_|downloads_)\.reset\s*\(|\bsteps_\.(clear|reserve)"
-        r"|\breclaim\w*\s*\(|\bunpin\w*\s*\(|\b(registry|jobs_|blocks)\.erase|scratch\s*[-+]=",
+        r"|\b(registry|jobs_|blocks)\.erase|\bgpus_\.clear|scratch\s*[-+]="
+        r"|(\+\+|--)\w+->\w+;|\bjobs_\.push_back",
     ),
+    ("turn", r"\b(busy_|hasTurn_|state|alone)\s*=|\bendTurn\s*\("),
+    ("turn", r"\bqueue_\.\w+\s*\(|\bothers_\.clear\s*\("),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),
     ("swallowed error", r"cudaGetLastError\s*\("),
@@ -43,6 +46,7 @@ KINDS = (
 EXPRESSIONS = (
     ("query", r"\bcuda(?:Event|Stream)Query\s*\((?:[^()]|\([^()]*\))*\)", "cudaSuccess"),
     ("query", r"\b[\w.>-]+[.>]reached\(\)", "true"),
+    ("query", r"(?<!bool )\bcontextLost\((?:[^()]|\([^()]*\))*\)", "false"),
     ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
 )
 
@@ -248,6 +252,12 @@ def of_statement(code, source, begin, end):
         return [
             (begin, kind_end, "::faiss_ext_mutants::Unless<", ">"),
             (arguments, end - 2, f"{N}, ", ""),
+        ]
+    guard = re.match(r"(KeepDevice)\s+\w+;", text)
+    if guard:
+        return [
+            (begin, begin + guard.end(1), "::faiss_ext_mutants::Unless<", ">"),
+            (end - 1, end - 1, f"({N})", ""),
         ]
     armed = re.match(r"EndWorkOnFailure\s+(\w+)", text)
     if armed:

@@ -282,6 +282,7 @@ THREAD_TESTS = {
     "pinned_buffer_pool_test": "*",
     "pooled_resources_test": "*threads*",
     "resources_lock_test": "*",
+    "search_batcher_test": "*",
     "ordering_test": "*threads*:*at_once*",
 }
 

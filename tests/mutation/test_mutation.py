@@ -33,6 +33,10 @@ struct Event {
 struct DeviceGuard {
     explicit DeviceGuard(int device) { calls["device"] = device; }
 };
+struct KeepDevice {
+    ~KeepDevice() { calls["device"] = before_; }
+    int before_ = calls["device"];
+};
 struct Mutex {
     void lock() { ++held; }
     void unlock() { --held; }
@@ -92,6 +96,14 @@ int onDevice() {
     return calls["device"];
 }
 
+int keepsDevice() {
+    {
+        KeepDevice current;  // device guard
+        calls["device"] = 7;
+    }
+    return calls["device"];
+}
+
 void drain(bool fail) {
     EndWorkOnFailure onFailure = EndWorkOnFailure();  // drain guard
     if (fail) {
@@ -103,6 +115,12 @@ void drain(bool fail) {
 int* keep(int* count) {
     lent_.push_back(std::shared_ptr<int>(count, [](int* c) { ++*c; }));  // keep alive
     return lent_.back().get();
+}
+
+bool busy_ = false;
+
+void takeTurn() {
+    busy_ = true;  // turn
 }
 
 void giveBack(void* memory) {
@@ -124,6 +142,7 @@ int main() {
     require(!reached());
     require(underLock() == 1 && underUniqueLock() == 1 && mutex.held == 0);
     require(onDevice() == 5);
+    require(keepsDevice() == 5);
     drain(false);
     require(calls["drained"] == 0);
     drain(true);
@@ -142,6 +161,8 @@ int main() {
         idle_.push_back(nullptr);  // recycle
     }();
     require(idle_.size() == 1);
+    takeTurn();
+    require(busy_);
     giveBack(nullptr);  // hand back
     require(calls["free"] == 1);
     lent_.clear();
