@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/ResourcesLock.h>
 
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace faiss_ext {
@@ -53,12 +54,11 @@ std::shared_ptr<CopyTeam> copyTeamOf(
     return {common, &common->copyTeam};
 }
 
-void keepForEver(const std::shared_ptr<faiss::gpu::GpuResources>& resources) {
+void keepForEver(std::shared_ptr<const void> object) {
     static auto& lock = *new std::mutex;
-    static auto& kept =
-            *new std::vector<std::shared_ptr<faiss::gpu::GpuResources>>;
+    static auto& kept = *new std::vector<std::shared_ptr<const void>>;
     std::lock_guard<std::mutex> guard(lock);
-    kept.push_back(resources);
+    kept.push_back(std::move(object));
 }
 
 } // namespace gpu

@@ -30,10 +30,10 @@ FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
 FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
         const faiss::gpu::GpuResources* resources);
 
-/// Never lets go of `resources`: for when the CUDA context is lost. Faiss'
-/// resources abort the process when they cannot free.
-FAISS_EXT_API void keepForEver(
-        const std::shared_ptr<faiss::gpu::GpuResources>& resources);
+/// Never lets go of `object`: for when the CUDA context is lost. Faiss'
+/// resources, and what was allocated from them, abort the process when they
+/// cannot free.
+FAISS_EXT_API void keepForEver(std::shared_ptr<const void> object);
 
 /// Holds the lock of the resources of an index while its other base classes are
 /// made and destroyed: they allocate, copy and free then. The first base of a

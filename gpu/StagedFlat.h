@@ -28,7 +28,7 @@ class StagedFlat : public Staged<Base> {
                     this->config_.device))) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
-            this->data_.release();
+            keepForEver({this->data_.release(), [](const void*) {}});
             keepForEver(this->resources_);
         }
     }
@@ -230,7 +230,9 @@ class StagedFlat : public Staged<Base> {
         try {
             Base::copyFrom(index);
         } catch (...) {
-            if (metricFits && !contextLost(this->defaultStream())) {
+            // Of a stream that is surely of this GPU.
+            if (metricFits && !contextLost(this->resources_->getAsyncCopyStream(
+                                      this->config_.device))) {
                 // Faiss has dropped the old vectors and counts the new ones
                 // already, though they are not there.
                 Base::reset();

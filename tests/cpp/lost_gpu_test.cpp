@@ -11,15 +11,6 @@
 #include "support/CachingPool.h"
 #include "support/FlatIndexTest.h"
 
-#ifdef __SANITIZE_ADDRESS__
-/// The stored vectors of an index on a lost GPU, whose end Faiss would abort
-/// at: ~StagedFlat lets go of them.
-extern "C" __attribute__((visibility("default"))) const char*
-__lsan_default_suppressions() {
-    return "leak:faiss::gpu::GpuIndexFlat\n";
-}
-#endif
-
 namespace {
 
 using faiss_ext::gpu::CudaError;
