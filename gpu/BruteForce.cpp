@@ -28,15 +28,18 @@ void bfKnn(
         const faiss::gpu::GpuDistanceParams& arguments) {
     const idx_t count = static_cast<idx_t>(arguments.numQueries) * arguments.k;
     const bool wide = arguments.outIndicesType == IndicesDataType::I64;
+    const auto resources = provider->getResources();
+    const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
+    // Memory that Faiss would allocate and free is not worth it: that waits.
     if (arguments.outIndicesType == kFaissLabels || count <= 0 ||
         !arguments.outIndices ||
+        count * sizeof(StoreLabel) >
+                resources->getTempMemoryAvailableCurrentDevice() ||
         placementOf(arguments.outIndices, count * (wide ? 8 : 4), "I")
                 .onHost()) {
         faiss::gpu::bfKnn(provider, arguments);
         return;
     }
-    const auto resources = provider->getResources();
-    const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
     auto labels = resources->allocMemoryHandle(faiss::gpu::AllocRequest(
             faiss::gpu::makeTempAlloc(faiss::gpu::AllocType::Other, stream),
             count * sizeof(StoreLabel)));

@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/FlatStore.h>
 
 #include <cuda_fp16.h>
+#include <faiss/gpu/utils/DeviceUtils.h>
 #include <faiss/gpu/impl/FlatIndex.cuh>
 
 #include <algorithm>
@@ -28,6 +29,9 @@ constexpr bool kWideLabels = std::is_same_v<StoreLabel, idx_t>;
 /// neighbours) and is counted by 32 bits, as in Faiss 1.7.3.
 constexpr idx_t kRowsAtOnce = 16384;
 
+/// Of Faiss' temporary memory.
+constexpr size_t kGranularity = 16;
+
 constexpr DataType kFloat16{DataType::Kind::Float, 16};
 constexpr DataType kFloat32{DataType::Kind::Float, 32};
 constexpr DataType kInt32{DataType::Kind::Int, 32};
@@ -42,6 +46,16 @@ struct StoreSearch {
     int dims;
     int k;
     cudaStream_t stream;
+
+    /// Of what is converted, for so many rows.
+    size_t temporaryBytes(idx_t rows) const {
+        const auto rounded = [&](size_t rowBytes) {
+            return (rows * rowBytes + kGranularity - 1) / kGranularity *
+                   kGranularity;
+        };
+        return rounded(kWideLabels ? 0 : k * sizeof(StoreLabel)) +
+               rounded(store.getUseFloat16() ? dims * sizeof(half) : 0);
+    }
 
     /// Rows of `columns` elements, in temporary memory.
     template <typename T>
@@ -112,7 +126,7 @@ idx_t vectorsIn(const FlatIndex& store) {
     return store.getSize();
 }
 
-void searchStore(
+bool searchStore(
         FlatIndex& store,
         GpuResources& resources,
         faiss::MetricType metric,
@@ -131,8 +145,12 @@ void searchStore(
             dims,
             k,
             resources.getDefaultStreamCurrentDevice()};
-    const bool converts = !kWideLabels || store.getUseFloat16();
-    const idx_t step = converts ? kRowsAtOnce : n;
+    const bool converts = search.temporaryBytes(1) > 0;
+    const idx_t step = converts ? std::min(kRowsAtOnce, n) : n;
+    if (search.temporaryBytes(step) >
+        resources.getTempMemoryAvailable(faiss::gpu::getCurrentDevice())) {
+        return false;
+    }
     for (idx_t first = 0; first < n; first += step) {
         search.search(
                 std::min(step, n - first),
@@ -140,6 +158,7 @@ void searchStore(
                 distances + first * k,
                 labels + first * k);
     }
+    return true;
 }
 
 } // namespace gpu

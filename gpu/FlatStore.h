@@ -24,9 +24,11 @@ FAISS_EXT_API idx_t vectorsIn(const faiss::gpu::FlatIndex& store);
 /// labels [n, k] int64, all on the current GPU. At least one vector is stored.
 /// The host does not wait. Faiss' own code does: it converts queries for a
 /// float16 store, and in 1.7.3 the labels, by Thrust, which synchronises the
-/// stream. Temporary memory comes from `resources`, those of the store. Throws
-/// faiss::FaissException, CudaError.
-FAISS_EXT_API void searchStore(
+/// stream. Returns false, having done nothing, where the temporary memory of
+/// `resources`, those of the store, has no room for what is converted: then
+/// Faiss would allocate and free it, which waits too, and ends the process if
+/// the GPU is lost. Throws faiss::FaissException, CudaError.
+FAISS_EXT_API bool searchStore(
         faiss::gpu::FlatIndex& store,
         faiss::gpu::GpuResources& resources,
         faiss::MetricType metric,

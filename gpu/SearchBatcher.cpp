@@ -34,11 +34,11 @@ size_t SearchBatcher::waiting() const {
     return queue_.size();
 }
 
-/// Another thread can make this search: it may read the queries now, and write
+/// Whether another thread can make this search: read the queries now, and write
 /// the results by itself. (Pinned queries are read in stream order, and some
 /// hosts may not touch managed memory while the GPU works.) What is wrong with
 /// an array is said where it is searched for its own sake.
-bool SearchBatcher::mayWait(const HostSearch& search) const {
+bool SearchBatcher::mayBeTaken(const SmallSearch& search) const {
     const size_t results = search.n * search.k;
     const Bytes arrays[] = {
             {"x", search.x, search.n * dims_ * sizeof(float)},
@@ -72,19 +72,12 @@ void SearchBatcher::endTurn() {
     next->changed.notify_one();
 }
 
-SearchBatcher::Turn::Turn(SearchBatcher& batcher, const HostSearch& mine)
+SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
         : batcher_(batcher), mine_(mine) {
     if (mine.n >= batcher.mostQueries_) {
         return;
     }
     std::unique_lock<std::mutex> guard(batcher.lock_);
-    if (batcher.busy_) {
-        guard.unlock();
-        if (!batcher.mayWait(mine)) {
-            return;
-        }
-        guard.lock();
-    }
     if (!batcher.busy_) {
         batcher.busy_ = true;
         hasTurn_ = true;
@@ -95,32 +88,50 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const HostSearch& mine)
     me.changed.wait(guard, [&] { return me.state != Waiting::Queued; });
     answered_ = me.state == Waiting::Answered;
     hasTurn_ = !answered_;
-    if (hasTurn_ && !me.alone) {
-        takeAlong();
-    }
+    alone_ = me.alone;
 }
 
-/// Those in the queue that ask for as many neighbours, first come first served.
-void SearchBatcher::Turn::takeAlong() {
-    idx_t queries = mine_.n;
+bool SearchBatcher::Turn::takeAlong() {
+    if (!hasTurn_ || alone_) {
+        return false;
+    }
     auto& queue = batcher_.queue_;
-    for (auto at = queue.begin(); at != queue.end();) {
-        const auto other = at++;
-        const HostSearch& search = (*other)->search;
-        if (!(*other)->alone && search.k == mine_.k &&
-            queries + search.n <= batcher_.mostQueries_) {
-            queries += search.n;
-            others_.splice(others_.end(), queue, other);
+    std::list<Waiting*> kept;
+    {
+        // First come, first served.
+        std::lock_guard<std::mutex> guard(batcher_.lock_);
+        idx_t queries = mine_.n;
+        for (auto at = queue.begin(); at != queue.end();) {
+            const auto other = at++;
+            const SmallSearch& search = (*other)->search;
+            if (!(*other)->alone && search.k == mine_.k &&
+                queries + search.n <= batcher_.mostQueries_) {
+                queries += search.n;
+                others_.splice(others_.end(), queue, other);
+            }
         }
     }
+    if (others_.empty()) {
+        return false;
+    }
+    const bool able = batcher_.mayBeTaken(mine_);
+    for (auto at = others_.begin(); at != others_.end();) {
+        const auto other = at++;
+        if (!able || !batcher_.mayBeTaken((*other)->search)) {
+            kept.splice(kept.end(), others_, other);
+        }
+    }
+    std::lock_guard<std::mutex> guard(batcher_.lock_);
+    queue.splice(queue.begin(), kept);
+    return !others_.empty();
 }
 
-HostSearch SearchBatcher::Turn::together() {
+SmallSearch SearchBatcher::Turn::together() {
     const int d = batcher_.dims_;
     auto& x = batcher_.x_;
     x.assign(mine_.x, mine_.x + mine_.n * d);
     for (const Waiting* other : others_) {
-        const HostSearch& search = other->search;
+        const SmallSearch& search = other->search;
         x.insert(x.end(), search.x, search.x + search.n * d);
     }
     const idx_t n = static_cast<idx_t>(x.size()) / d;
@@ -136,7 +147,7 @@ HostSearch SearchBatcher::Turn::together() {
 void SearchBatcher::Turn::share() {
     const float* distances = batcher_.distances_.data();
     const idx_t* labels = batcher_.labels_.data();
-    const auto give = [&](const HostSearch& search) {
+    const auto give = [&](const SmallSearch& search) {
         const idx_t results = search.n * search.k;
         std::copy_n(distances, results, search.distances);
         std::copy_n(labels, results, search.labels);

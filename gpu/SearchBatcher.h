@@ -13,8 +13,8 @@ namespace faiss_ext {
 namespace gpu {
 
 /// Queries and where their results go: x [n, d] float32, distances [n, k]
-/// float32, labels [n, k] int64, in host memory.
-struct HostSearch {
+/// float32, labels [n, k] int64, in any memory.
+struct SmallSearch {
     idx_t n;
     const float* x;
     idx_t k;
@@ -29,9 +29,11 @@ struct HostSearch {
 /// A thread that finds nobody searching goes on at once, without a copy. The
 /// others queue. When a search is over, the thread that waits longest has its
 /// turn, and takes with it those behind it that ask for as many neighbours, up
-/// to the limit. They sleep until it has shared the results.
+/// to the limit, if they are of a kind that it can make for them: it reads
+/// their queries, and writes their results, by itself. They sleep until it has
+/// shared the results.
 ///
-/// Thread-safe. Makes no CUDA call but to ask where arrays lie.
+/// Thread-safe.
 class FAISS_EXT_API SearchBatcher {
    public:
     class Turn;
@@ -46,15 +48,15 @@ class FAISS_EXT_API SearchBatcher {
 
    private:
     struct Waiting {
-        explicit Waiting(const HostSearch& asked) : search(asked) {}
-        const HostSearch& search;
+        explicit Waiting(const SmallSearch& asked) : search(asked) {}
+        const SmallSearch& search;
         enum { Queued, HasTurn, Answered } state = Queued;
         /// To be searched alone: a search with others has failed.
         bool alone = false;
         std::condition_variable changed;
     };
 
-    bool mayWait(const HostSearch& search) const;
+    bool mayBeTaken(const SmallSearch& search) const;
     void endTurn();
 
     const int dims_;
@@ -78,7 +80,7 @@ class FAISS_EXT_API SearchBatcher::Turn {
    public:
     /// Returns when it is this thread's turn, or its search is answered.
     /// `mine` outlives this.
-    Turn(SearchBatcher& batcher, const HostSearch& mine);
+    Turn(SearchBatcher& batcher, const SmallSearch& mine);
 
     /// Passes the turn on. Those taken along whose results have not been shared
     /// will search by themselves.
@@ -92,24 +94,22 @@ class FAISS_EXT_API SearchBatcher::Turn {
         return answered_;
     }
 
-    /// Whether other threads' queries come along.
-    bool hasOthers() const {
-        return !others_.empty();
-    }
+    /// Takes along who waits by now; whether there is anybody. Asks CUDA where
+    /// arrays lie, so the caller holds the lock of the resources.
+    bool takeAlong();
 
     /// All queries, with room for their results.
-    HostSearch together();
+    SmallSearch together();
 
     /// Gives every thread the results that are in that room.
     void share();
 
    private:
-    void takeAlong();
-
     SearchBatcher& batcher_;
-    const HostSearch& mine_;
+    const SmallSearch& mine_;
     bool hasTurn_ = false;
     bool answered_ = false;
+    bool alone_ = false;
     std::list<Waiting*> others_;
 };
 

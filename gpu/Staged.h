@@ -330,7 +330,7 @@ class Staged : protected LockedBothEnds, public Base {
                 {"results", nullptr, k * sizeof(float), kByKernels, true}};
     }
 
-    static HostSearch packedSearch(
+    static SmallSearch packedSearch(
             idx_t n, const float* x, idx_t k, void* block) {
         auto* labels = static_cast<idx_t*>(block);
         return {n,
@@ -388,7 +388,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// Perhaps together with other threads' searches. `outputs` are where
     /// `mine` says.
     void searchBatched(
-            const HostSearch& mine,
+            const SmallSearch& mine,
             const std::vector<OutputRows>& outputs,
             const faiss::SearchParameters* params) const {
         NvtxRange range("search", mine.n);
@@ -406,11 +406,12 @@ class Staged : protected LockedBothEnds, public Base {
         if (turn.answered()) {
             return;
         }
-        if (!turn.hasOthers()) {
+        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        if (!turn.takeAlong()) {
             searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
             return;
         }
-        const HostSearch all = turn.together();
+        const SmallSearch all = turn.together();
         searchLocked(
                 all.n,
                 {"x", all.x, x.rowBytes},

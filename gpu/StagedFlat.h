@@ -139,8 +139,8 @@ class StagedFlat : public Staged<Base> {
     }
 
    protected:
-    /// Faiss' own, but the host does not wait (searchStore). `params` select
-    /// nothing: Staged refuses those that do.
+    /// Faiss' own, but the host does not wait if searchStore finds memory.
+    /// `params` select nothing: Staged refuses those that do.
     void searchImpl_(
             SearchImplCount n,
             const float* x,
@@ -148,20 +148,18 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
-        if (this->ntotal == 0) {
+        if (this->ntotal == 0 || !searchStore(
+                                         *this->data_,
+                                         *this->resources_,
+                                         this->metric_type,
+                                         this->metric_arg,
+                                         n,
+                                         x,
+                                         k,
+                                         distances,
+                                         labels)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
-            return;
         }
-        searchStore(
-                *this->data_,
-                *this->resources_,
-                this->metric_type,
-                this->metric_arg,
-                n,
-                x,
-                k,
-                distances,
-                labels);
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store

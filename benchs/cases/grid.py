@@ -89,8 +89,8 @@ def _obstacle(session, n, k, nb, d):
     return session.obstacle(
         # Touched, pinned, fresh and pooled results; the database twice.
         host_bytes=4 * results + queries + 3 * base,
-        # Results twice; an index each in Python and C++, and the peers' copies.
-        device_bytes=3 * results + 2 * queries + 6 * base,
+        # Results twice; two indexes in Python and two in C++, and the peers' copies.
+        device_bytes=3 * results + 2 * queries + 7 * base,
     )
 
 
@@ -98,7 +98,7 @@ def _obstacle(session, n, k, nb, d):
 #: search makes).
 _CONTENDERS = (
     (TWICE, "stock", "host", ""),
-    (f"{TWICE} again", "stock", "host", ""),
+    (f"{TWICE} again", "stock again", "host", ""),
     ("stock fresh", "stock", "host", "fresh"),
     ("stock touched", "stock", "host", "touched"),
     ("stock GPU", "stock", "GPU", "GPU"),

@@ -54,6 +54,16 @@ TEST_F(LostGpu, while_a_search_asks_for_memory_is_an_error_of_cuda) {
     }
 }
 
+TEST_F(LostGpu, while_queries_are_converted_is_an_error_of_cuda) {
+    faiss::gpu::GpuIndexFlatConfig storage;
+    storage.useFloat16 = true;
+    auto index = std::make_unique<Index>(resources_.get(), kDims, storage);
+    index->add(kVectors, base_.data());
+    loseAt("kernel:convertRowsKernel", 1);
+    EXPECT_THROW(searchAndExpectRight(*index), CudaError);
+    end(std::move(index));
+}
+
 TEST_F(LostGpu, while_vectors_are_added_is_not_mended) {
     // At the memory for all vectors, for the new ones, and for their norms.
     for (int nth : {1, 2, 3}) {

@@ -87,7 +87,9 @@ class ScarceGpuMemory : public SimTest {
         check(cudaDeviceSynchronize());
         cuda_sim_reset_counters();
         search(n);
-        EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
+        // Where Faiss has no temporary memory, it waits for what it converts.
+        EXPECT_EQ(
+                hostWaits() - counts().waits_free - counts().waits_stream, 1u);
         // On the simulator each query has one answer, also among equals.
         EXPECT_TRUE(std::equal(
                 found_.distances.begin(),

@@ -22,9 +22,9 @@
 namespace {
 
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::HostSearch;
 using faiss_ext::gpu::idx_t;
 using faiss_ext::gpu::SearchBatcher;
+using faiss_ext::gpu::SmallSearch;
 using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
@@ -58,10 +58,10 @@ struct Caller {
     std::vector<float> x;
     std::vector<float> distances;
     std::vector<int64_t> labels;
-    const HostSearch search;
+    const SmallSearch search;
 };
 
-void answer(const HostSearch& search) {
+void answer(const SmallSearch& search) {
     for (idx_t i = 0; i < search.n * search.k; ++i) {
         search.distances[i] =
                 10 * search.x[i / search.k * kDims] + i % search.k;
@@ -80,15 +80,15 @@ class SearchBatching : public SimTest {
         if (turn.answered()) {
             return;
         }
-        const HostSearch made =
-                turn.hasOthers() ? turn.together() : caller.search;
+        const bool hasOthers = turn.takeAlong();
+        const SmallSearch made = hasOthers ? turn.together() : caller.search;
         {
             std::lock_guard<std::mutex> guard(lock_);
             made_.push_back(made.n);
         }
         during(made);
         answer(made);
-        if (turn.hasOthers()) {
+        if (hasOthers) {
             turn.share();
         }
     }
@@ -98,7 +98,7 @@ class SearchBatching : public SimTest {
             const std::vector<Caller*>& callers) {
         std::promise<void> begun, end;
         Caller first(100);
-        during = [&](const HostSearch& made) {
+        during = [&](const SmallSearch& made) {
             if (made.x == first.x.data()) {
                 begun.set_value();
                 end.get_future().wait();
@@ -127,17 +127,55 @@ class SearchBatching : public SimTest {
         return results;
     }
 
+    /// Lets these queue behind another search; in so many searches, of so many
+    /// queries each, they are made. Nothing is computed.
+    void expectTurns(
+            const std::vector<const SmallSearch*>& searches,
+            const std::vector<idx_t>& expected) {
+        std::vector<idx_t> made;
+        std::mutex lock;
+        std::vector<std::thread> threads;
+        {
+            Caller first(100);
+            SearchBatcher::Turn turn(batcher_, first.search);
+            for (size_t i = 0; i < searches.size(); ++i) {
+                threads.emplace_back([&, search = searches[i]] {
+                    SearchBatcher::Turn own(batcher_, *search);
+                    if (own.answered()) {
+                        return;
+                    }
+                    const bool hasOthers = own.takeAlong();
+                    {
+                        std::lock_guard<std::mutex> guard(lock);
+                        made.push_back(
+                                hasOthers ? own.together().n : search->n);
+                    }
+                    if (hasOthers) {
+                        own.share();
+                    }
+                });
+                while (batcher_.waiting() != i + 1) {
+                    std::this_thread::yield();
+                }
+            }
+        }
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        EXPECT_EQ(made, expected);
+    }
+
     SearchBatcher batcher_{kDims, kMost};
-    std::function<void(const HostSearch&)> during = [](const HostSearch&) {};
-    std::function<void(const HostSearch&)> whenQueued = [](const HostSearch&) {
-    };
+    std::function<void(const SmallSearch&)> during = [](const SmallSearch&) {};
+    std::function<void(const SmallSearch&)> whenQueued =
+            [](const SmallSearch&) {};
     std::mutex lock_;
     std::vector<idx_t> made_;
 };
 
 TEST_F(SearchBatching, a_search_that_meets_no_other_is_made_where_it_is) {
     Caller one(1);
-    during = [&](const HostSearch& made) {
+    during = [&](const SmallSearch& made) {
         EXPECT_EQ(made.distances, one.distances.data());
     };
     for (int i = 0; i < 2; ++i) {
@@ -173,7 +211,7 @@ TEST_F(SearchBatching, up_to_the_limit) {
 
 TEST_F(SearchBatching, large_ones_wait_for_nobody) {
     Caller small(1), large(2, kMost);
-    during = [&](const HostSearch& made) {
+    during = [&](const SmallSearch& made) {
         if (made.n == 1) {
             search(large);
         }
@@ -183,58 +221,47 @@ TEST_F(SearchBatching, large_ones_wait_for_nobody) {
     EXPECT_EQ(made_, (std::vector<idx_t>{1, kMost}));
 }
 
-TEST_F(SearchBatching, arrays_that_others_may_not_touch_wait_for_nobody) {
-    Caller first(1), other(2);
-    std::vector<HostSearch> searches;
-    const HostSearch plain = other.search;
+/// What it says its queries and results are, in place of its own arrays.
+struct Elsewhere : Caller {
+    Elsewhere(float id, const float* x, float* distances, int64_t* labels)
+            : Caller(id),
+              search{1,
+                     x ? x : this->x.data(),
+                     kNearest,
+                     distances ? distances : this->distances.data(),
+                     labels ? labels : this->labels.data()} {}
+    const SmallSearch search;
+};
+
+TEST_F(SearchBatching, arrays_that_others_may_not_touch_are_searched_alone) {
+    Caller own(1);
     Array<float> managed(Memory::Managed, 2), device(Memory::Device, 2);
-    Array<float> pinned(Memory::Pinned, other.x);
-    for (float* distances : {managed.data(), device.data()}) {
-        searches.push_back(plain);
-        searches.back().distances = distances;
+    Array<float> pinned(Memory::Pinned, own.x);
+    auto* sharedMemory = reinterpret_cast<float*>(own.labels.data());
+    const Elsewhere callers[] = {
+            {2, nullptr, managed.data(), nullptr},
+            {3, nullptr, device.data(), nullptr},
+            {4, pinned.data(), nullptr, nullptr},
+            // An error that only its own search may make.
+            {5, nullptr, sharedMemory, own.labels.data()}};
+    for (const Elsewhere& caller : callers) {
+        Caller before(10), after(20);
+        // As one that is taken along, and as one that takes along.
+        expectTurns({&before.search, &caller.search, &after.search}, {2, 1});
+        expectTurns({&caller.search, &after.search}, {1, 1});
     }
-    searches.push_back(plain);
-    searches.back().x = pinned.data();
-    // An error that only its own search may make.
-    searches.push_back(plain);
-    searches.back().distances = reinterpret_cast<float*>(plain.labels);
-    int turns = 0;
-    during = [&](const HostSearch&) {
-        for (const HostSearch& search : searches) {
-            SearchBatcher::Turn turn(batcher_, search);
-            EXPECT_FALSE(turn.answered());
-            EXPECT_FALSE(turn.hasOthers());
-            ++turns;
-        }
-    };
-    search(first);
-    EXPECT_EQ(turns, 4);
 }
 
-TEST_F(SearchBatching, pinned_results_are_written) {
-    Caller other(2);
-    Array<float> distances(Memory::Pinned, 2);
-    HostSearch search = other.search;
-    search.distances = distances.data();
-    std::promise<void> begun;
-    std::thread waiting;
-    during = [&](const HostSearch&) {
-        waiting = std::thread([&] {
-            SearchBatcher::Turn turn(batcher_, search);
-            EXPECT_FALSE(turn.answered());
-        });
-        while (batcher_.waiting() == 0) {
-            std::this_thread::yield();
-        }
-    };
-    Caller first(1);
-    this->search(first);
-    waiting.join();
+TEST_F(SearchBatching, pinned_results_are_written_by_others) {
+    Array<float> pinned(Memory::Pinned, 2);
+    Caller before(1);
+    const Elsewhere caller(2, nullptr, pinned.data(), nullptr);
+    expectTurns({&before.search, &caller.search}, {2});
 }
 
 TEST_F(SearchBatching, where_one_search_for_all_fails_each_is_made_alone) {
     Caller a(1), b(2), c(3);
-    whenQueued = [](const HostSearch& made) {
+    whenQueued = [](const SmallSearch& made) {
         if (made.n == 3) {
             throw std::runtime_error("together");
         }
@@ -251,7 +278,7 @@ TEST_F(SearchBatching, where_one_search_for_all_fails_each_is_made_alone) {
 
 TEST_F(SearchBatching, after_a_failure_the_next_has_its_turn) {
     Caller a(1), b(2, 1, 5);
-    whenQueued = [](const HostSearch& made) {
+    whenQueued = [](const SmallSearch& made) {
         if (made.k == kNearest) {
             throw std::runtime_error("alone");
         }

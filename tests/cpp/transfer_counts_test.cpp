@@ -5,6 +5,7 @@
 #include <faiss/gpu/StandardGpuResources.h>
 
 #include <memory>
+#include <numeric>
 #include <tuple>
 
 #include "support/Arrays.h"
@@ -245,6 +246,26 @@ TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
                     kNearest);
         }
     }
+}
+
+// Faiss converts then, and waits for it.
+TEST_F(TransferCountsOfOneTile, without_temporary_memory_faiss_searches) {
+    resources_.noTempMemory();
+    faiss::gpu::GpuIndexFlatConfig storage;
+    storage.useFloat16 = true;
+    GpuIndexFlatL2 index(&resources_, kDims, storage);
+    const auto base = randomVectors(200, kDims, 1);
+    index.add(200, base.data());
+    Array<float> x(Memory::Device, base);
+    Array<float> distances(Memory::Device, 200);
+    Array<int64_t> labels(Memory::Device, 200);
+    cuda_sim_reset_counters();
+    index.search(200, x.data(), 1, distances.data(), labels.data());
+    EXPECT_GT(hostWaits(), 0u);
+    EXPECT_EQ(cuda_sim_calls("kernel:convertRowsKernel"), 0u);
+    std::vector<int64_t> themselves(200);
+    std::iota(themselves.begin(), themselves.end(), 0);
+    EXPECT_EQ(labels.get(), themselves);
 }
 
 TEST_F(TransferCountsOfOneTile, few_results_are_no_copy_unless_asked_for) {
