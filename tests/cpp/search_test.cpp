@@ -2,6 +2,7 @@
 
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 
@@ -134,20 +135,29 @@ TEST_F(SearchTest, one_query) {
 TEST_F(SearchTest, more_queries_than_are_converted_at_once) {
     const int d = 4, k = 3;
     const auto base = randomVectors(50, d, 1);
-    const auto queries = randomVectors(2 * 16384 + 5, d, 2);
-    const auto oracle = searchOnCpu(base, queries, d, k);
+    // The same few over and over: the oracle is for them alone.
+    const size_t n = 2 * 16384 + 5, few = 89;
+    const auto different = randomVectors(few, d, 2);
+    const auto answers = searchOnCpu(base, different, d, k);
+    std::vector<float> queries(n * d);
+    Neighbours oracle{std::vector<float>(n * k), std::vector<int64_t>(n * k)};
+    for (size_t i = 0; i < n; ++i) {
+        const size_t one = i % few;
+        std::copy_n(&different[one * d], d, &queries[i * d]);
+        std::copy_n(&answers.distances[one * k], k, &oracle.distances[i * k]);
+        std::copy_n(&answers.labels[one * k], k, &oracle.labels[i * k]);
+    }
     for (bool float16 : {false, true}) {
         for (Memory memory : {Memory::Pageable, Memory::Device}) {
             SCOPED_TRACE(std::to_string(float16) + nameOf(memory));
             GpuIndexFlat index(
                     &resources(), d, faiss::METRIC_L2, storage(float16));
             index.add(50, base.data());
-            const size_t results = oracle.labels.size();
             Array<float> x(memory, queries);
-            Array<float> distances(memory, results);
-            Array<int64_t> labels(memory, results);
+            Array<float> distances(memory, n * k);
+            Array<int64_t> labels(memory, n * k);
             index.search(
-                    results / k, x.data(), k, distances.data(), labels.data());
+                    n, x.data(), k, distances.data(), labels.data());
             check(cudaDeviceSynchronize());
             expectNeighbours(
                     {distances.get(), labels.get()},
