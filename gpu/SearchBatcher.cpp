@@ -95,34 +95,26 @@ bool SearchBatcher::Turn::takeAlong() {
     if (!hasTurn_ || alone_) {
         return false;
     }
+    std::lock_guard<std::mutex> guard(batcher_.lock_);
     auto& queue = batcher_.queue_;
-    std::list<Waiting*> kept;
-    {
-        // First come, first served.
-        std::lock_guard<std::mutex> guard(batcher_.lock_);
-        idx_t queries = mine_.n;
-        for (auto at = queue.begin(); at != queue.end();) {
-            const auto other = at++;
-            const SmallSearch& search = (*other)->search;
-            if (!(*other)->alone && search.k == mine_.k &&
-                queries + search.n <= batcher_.mostQueries_) {
-                queries += search.n;
-                others_.splice(others_.end(), queue, other);
-            }
-        }
-    }
-    if (others_.empty()) {
+    if (queue.empty() || !batcher_.mayBeTaken(mine_)) {
         return false;
     }
-    const bool able = batcher_.mayBeTaken(mine_);
-    for (auto at = others_.begin(); at != others_.end();) {
+    idx_t queries = mine_.n;
+    const auto fits = [&](const Waiting& other) {
+        const SmallSearch& search = other.search;
+        return !other.alone && search.k == mine_.k &&
+               queries + search.n <= batcher_.mostQueries_ &&
+               batcher_.mayBeTaken(search);
+    };
+    // First come, first served.
+    for (auto at = queue.begin(); at != queue.end();) {
         const auto other = at++;
-        if (!able || !batcher_.mayBeTaken((*other)->search)) {
-            kept.splice(kept.end(), others_, other);
+        if (fits(**other)) {
+            queries += (*other)->search.n;
+            others_.splice(others_.end(), queue, other);
         }
     }
-    std::lock_guard<std::mutex> guard(batcher_.lock_);
-    queue.splice(queue.begin(), kept);
     return !others_.empty();
 }
 

@@ -408,11 +408,11 @@ class Staged : protected LockedBothEnds, public Base {
         }
         std::lock_guard<std::recursive_mutex> guard(*lock_);
         if (!turn.takeAlong()) {
-            searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
+            runSearch(mine.n, x, outputs, searchWork(mine.k, params));
             return;
         }
         const SmallSearch all = turn.together();
-        searchLocked(
+        runSearch(
                 all.n,
                 {"x", all.x, x.rowBytes},
                 resultsAt(all.labels, all.distances, all.k),
@@ -440,6 +440,14 @@ class Staged : protected LockedBothEnds, public Base {
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
         std::lock_guard<std::recursive_mutex> guard(*lock_);
+        runSearch(n, x, outputs, work);
+    }
+
+    void runSearch(
+            idx_t n,
+            const InputRows& x,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work) const {
         runStaged(n, {x}, outputs, work, searchOperations());
     }
 
