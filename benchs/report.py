@@ -31,7 +31,8 @@ is from the simulated CUDA runtime.
 def sections(results, pictures):
     """(title, text) of each section."""
     shown = "\n\n".join(
-        f"![{caption.partition(':')[0]}](plots/{name})\n\n{caption}." for name, caption in pictures
+        f"![{caption.partition(' (')[0].partition(':')[0]}](plots/{name})\n\n{caption}."
+        for name, caption in pictures
     ) or "Not yet measured."
     databases = [
         (f"nb = {nb:,}, d = {d}", nb, d) for nb, d in WHOLE.small_databases
