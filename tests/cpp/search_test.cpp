@@ -156,8 +156,7 @@ TEST_F(SearchTest, more_queries_than_are_converted_at_once) {
             Array<float> x(memory, queries);
             Array<float> distances(memory, n * k);
             Array<int64_t> labels(memory, n * k);
-            index.search(
-                    n, x.data(), k, distances.data(), labels.data());
+            index.search(n, x.data(), k, distances.data(), labels.data());
             check(cudaDeviceSynchronize());
             expectNeighbours(
                     {distances.get(), labels.get()},
