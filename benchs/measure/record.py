@@ -119,8 +119,16 @@ def write(record, path: pathlib.Path) -> None:
     validate(record)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    part.write_text(_text(record), encoding="utf-8")
     os.replace(part, path)
+
+
+def _text(record):
+    """A measurement a line: records are kept, and long."""
+    head = {name: part for name, part in record.items() if name != "measurements"}
+    lines = ",\n".join(json.dumps(entry) for entry in record["measurements"])
+    return (json.dumps(head, indent=1)[:-2]
+            + f',\n "measurements": [\n{lines}\n]\n}}\n')
 
 
 def read(path: pathlib.Path) -> dict:
