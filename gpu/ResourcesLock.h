@@ -18,6 +18,9 @@ namespace gpu {
 /// lock. It is recursive because Faiss' own methods call virtual ones of ours
 /// (copyTo calls reconstruct_n).
 ///
+/// Who holds it must not call `search` of such an index: that may wait for
+/// another thread's search, which needs the lock (SearchBatcher).
+///
 /// The process holds one entry for each resources object in use, dropped with
 /// the last index on it. Stock Faiss indexes on the same object do not know
 /// this lock.
