@@ -49,7 +49,8 @@ class StageSpan(NamedTuple):
         of the calling thread.
     lane : str
         In whose order it stands: 'calling thread', 'upload stream', 'default
-        stream' or 'copy stream'.
+        stream', 'copy stream', or 'compute stream 1' to 'compute stream 8' for
+        parts of a search that are computed side by side.
     tile : int
         0 to tiles - 1; -1 for what belongs to all.
     bytes : int
@@ -115,10 +116,18 @@ class SearchProfile:
         Returns
         -------
         dict of str to float
-            By stage, in the order of `STAGES`. Stages overlap, so these add up
-            to more than `seconds` where copies are hidden behind kernels.
+            By stage, in the order of `STAGES`; what runs side by side counts
+            once. Stages overlap, so these add up to more than `seconds` where
+            copies are hidden behind kernels.
         """
-        return self._sums(lambda span: span.seconds)
+        sums = dict.fromkeys(STAGES, 0.0)
+        until = dict.fromkeys(STAGES, float("-inf"))
+        for span in self.spans:
+            if span.stage != _WAIT and span.end > until[span.stage]:
+                begin = max(span.begin, until[span.stage])
+                sums[span.stage] += span.end - begin
+                until[span.stage] = span.end
+        return sums
 
     def moved(self) -> dict[str, int]:
         """Bytes that each stage moved.
@@ -128,13 +137,10 @@ class SearchProfile:
         dict of str to int
             By stage, in the order of `STAGES`.
         """
-        return self._sums(lambda span: span.bytes)
-
-    def _sums(self, value):
         sums = dict.fromkeys(STAGES, 0)
         for span in self.spans:
             if span.stage != _WAIT:
-                sums[span.stage] += value(span)
+                sums[span.stage] += span.bytes
         return sums
 
     def caller(self) -> dict[str, float]:

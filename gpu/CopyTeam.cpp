@@ -1,5 +1,8 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <pthread.h>
 #include <unistd.h>
 
@@ -14,6 +17,38 @@
 
 namespace faiss_ext {
 namespace gpu {
+
+namespace {
+
+void copyThroughCaches(char* destination, const char* source, size_t bytes) {
+    std::memcpy(destination, source, bytes);
+}
+
+#ifdef __SSE2__
+/// By non-temporal stores.
+void copyPastCaches(char* destination, const char* source, size_t bytes) {
+    constexpr size_t kLine = 64;
+    const size_t toLine = -reinterpret_cast<uintptr_t>(destination) % kLine;
+    const size_t head = std::min(bytes, toLine);
+    std::memcpy(destination, source, head);
+    size_t done = head;
+    for (; done + kLine <= bytes; done += kLine) {
+        for (size_t i = done; i < done + kLine; i += sizeof(__m128i)) {
+            const auto* from = reinterpret_cast<const __m128i*>(source + i);
+            _mm_stream_si128(
+                    reinterpret_cast<__m128i*>(destination + i),
+                    _mm_loadu_si128(from));
+        }
+    }
+    std::memcpy(destination + done, source + done, bytes - done);
+    // Before whoever is told that the copy is made.
+    _mm_sfence();
+}
+#else
+constexpr auto copyPastCaches = copyThroughCaches;
+#endif
+
+} // namespace
 
 /// The copies of one call, shared out among threads chunk by chunk: a thread
 /// that is held up leaves the rest to the others.
@@ -80,7 +115,9 @@ class CopyTeam::Job {
             const size_t begin = std::max(phase, chunk * chunkBytes_) - phase;
             const size_t left = copy.bytes - begin;
             const size_t room = chunkBytes_ - (chunk == 0 ? phase : size_t(0));
-            std::memcpy(
+            const auto copyBytes =
+                    copy.forGpu ? copyPastCaches : copyThroughCaches;
+            copyBytes(
                     static_cast<char*>(copy.destination) + begin,
                     static_cast<const char*>(copy.source) + begin,
                     std::min(left, room));

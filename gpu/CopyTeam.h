@@ -16,6 +16,9 @@ struct HostCopy {
     void* destination;
     const void* source;
     size_t bytes;
+    /// The GPU reads the destination next, and no CPU: it is written past the
+    /// caches, from which the GPU would have to fetch it line by line.
+    bool forGpu = false;
 };
 
 /// Threads that copy between host memories together with the thread that asks

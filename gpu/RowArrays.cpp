@@ -7,6 +7,7 @@
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -164,16 +165,15 @@ std::vector<HostCopy> RowArrays::hostCopies(idx_t first, char* pinned) const {
         if (array.route != Route::ThroughPinned) {
             continue;
         }
-        HostCopy copy{
-                pinned + array.offset,
-                array.data + first * array.rowBytes,
-                rows_ * array.rowBytes};
-        if (direction_ == Direction::FromDevice) {
-            copy = {const_cast<void*>(copy.source),
-                    copy.destination,
-                    copy.bytes};
+        char* const rows = array.data + first * array.rowBytes;
+        char* const passing = pinned + array.offset;
+        const size_t bytes = rows_ * array.rowBytes;
+        if (direction_ == Direction::ToDevice) {
+            copies.push_back(
+                    {passing, rows, bytes, bytes >= tuning::kPastCachesBytes});
+        } else {
+            copies.push_back({rows, passing, bytes});
         }
-        copies.push_back(copy);
     }
     return copies;
 }

@@ -298,7 +298,7 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// Enqueues what searchImpl_ of Base does, on the default stream of `on`:
-    /// the resources of the index, or a lane if there is laneBytes.
+    /// the resources of the index, or a lane if planLanes allows any.
     virtual void searchOn(
             faiss::gpu::GpuResources& on,
             idx_t n,
@@ -317,13 +317,10 @@ class Staged : protected LockedBothEnds, public Base {
                 params);
     }
 
-    /// Scratch memory that searchOn takes on a lane for n queries. 0: it can
-    /// compute on the default stream alone.
-    virtual size_t laneBytes(idx_t n, int k) const {
-        (void)n;
-        (void)k;
-        return 0;
-    }
+    /// Sets the scratch memory that a search of n queries takes on a lane, if
+    /// it can run on any, and on how many it should. For callers that hold the
+    /// lock.
+    virtual void planLanes(TileWork&, idx_t, int) const {}
 
     /// Throws unless n is a count that Faiss takes and `data` is there for n >
     /// 0 rows.
@@ -398,7 +395,7 @@ class Staged : protected LockedBothEnds, public Base {
                     params);
         };
         work.rowOperations = searchOperations();
-        work.laneBytes = laneBytes(n, static_cast<int>(k));
+        planLanes(work, n, static_cast<int>(k));
         return work;
     }
 

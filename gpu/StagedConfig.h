@@ -31,10 +31,11 @@ struct StagedConfig {
     /// themselves, at most; then there is no copy. 0: 128 KiB; 1: never.
     size_t mappedBytes = 0;
 
-    /// On how many streams parts of a search of many queries are computed side
-    /// by side, each with scratch memory of its own, which is taken from Faiss'
-    /// temporary memory; as many as that has room for, and 8 at most. 1: as
-    /// Faiss does. 0: 4. Flat indexes only.
+    /// On how many streams ("lanes") parts of a search of at least 1024 queries
+    /// are computed side by side, 8 at most; fewer where Faiss' temporary
+    /// memory has no room for the scratch memory of so many. Flat indexes only.
+    /// 1: as Faiss does. 0: 8; 2 for more than 512 neighbours; 1 among fewer
+    /// than 8192 vectors.
     int computeLanes = 0;
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.

@@ -189,8 +189,15 @@ class StagedFlat : public Staged<Base> {
         }
     }
 
-    size_t laneBytes(idx_t n, int k) const override {
-        return this->ntotal == 0 ? 0 : laneBytesOf(*this->data_, n, k);
+    void planLanes(TileWork& work, idx_t n, int k) const override {
+        if (this->ntotal == 0) {
+            return;
+        }
+        work.laneBytes = laneBytesOf(*this->data_, n, k);
+        if (this->ntotal >= tuning::kLaneVectors) {
+            work.lanes = k > tuning::kManyNeighbours ? tuning::kLanesForMany
+                                                     : tuning::kComputeLanes;
+        }
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store

@@ -3,18 +3,10 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/NvtxRange.h>
-#include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
-
-namespace {
-
-/// What cudaMalloc aligns to; Faiss' temporary memory begins 16 bytes behind.
-constexpr size_t kLaneAlignment = 256;
-
-} // namespace
 
 StagingPipeline::Call::Call(
         StagingPipeline& pipeline,
@@ -31,7 +23,10 @@ StagingPipeline::Call::Call(
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
           defaultStream_(
                   pipeline.resources_->getDefaultStream(pipeline.device_)),
-          lanes_{pipeline.resources_.get()} {
+          lanes_(*pipeline.resources_,
+                 pipeline.device_,
+                 pipeline.laneStore_,
+                 pipeline.counters_) {
     for (const InputRows& in : inputs) {
         inputs_.add(in.name, in.data, in.rowBytes);
     }
@@ -83,7 +78,7 @@ void StagingPipeline::Call::run() {
             // Faiss would abort the process when it cannot free them.
             borrowedIn_.data = nullptr;
             borrowedOut_.data = nullptr;
-            arena_.data = nullptr;
+            lanes_.keepScratch();
         }
         throw;
     }
@@ -92,7 +87,7 @@ void StagingPipeline::Call::run() {
 void StagingPipeline::Call::runTilesOrOne() {
     if (inputs_.stagedRowBytes() == 0 && outputs_.stagedRowBytes() == 0) {
         runInPlace();
-    } else if (plan_.tiles > 1) {
+    } else if (plan_.tiles() > 1) {
         runTiles();
     } else if (layOut(n_); borrow()) {
         runOneTile();
@@ -181,13 +176,13 @@ void StagingPipeline::Call::runTiles() {
             computed.emplace_back();
         }
     }
-    fork();
+    lanes_.fork();
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
         pipe_.start_->orderBefore(uploadStream);
     }
-    for (idx_t tile = 0; tile < plan_.tiles; ++tile) {
+    for (idx_t tile = 0; tile < plan_.tiles(); ++tile) {
         NvtxRange range("tile", tile);
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile));
@@ -199,12 +194,12 @@ void StagingPipeline::Call::runTiles() {
             downloadTile(tile, slot);
         }
     }
-    join();
+    lanes_.join();
     if (blocking_) {
         waitFor(copyStream_);
     } else if (outputs_.stagedRowBytes() > 0) {
         // Copies to another GPU come before later work of this index's stream.
-        pipe_.slots_[(plan_.tiles - 1) % plan_.depth].downloaded.orderBefore(
+        pipe_.slots_[(plan_.tiles() - 1) % plan_.depth].downloaded.orderBefore(
                 defaultStream_);
     }
     complete(onFailure);
@@ -279,8 +274,8 @@ void StagingPipeline::Call::prepareSlots() {
             pinnedOut_.push_back(pinnedForResults(s));
         }
     }
-    pipe_.uploads_.reset(plan_.tiles);
-    pipe_.downloads_.reset(plan_.tiles);
+    pipe_.uploads_.reset(plan_.tiles());
+    pipe_.downloads_.reset(plan_.tiles());
 }
 
 void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
@@ -296,10 +291,11 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         copyOnHost(Stage::HostRead, inputs_, tile, pinned);
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
-        if (tile < plan_.depth) {
+        if (tile == 0) {
             copyOnHost(Stage::HostRead, inputs_, tile, pinned);
         } else {
-            // The slot's pinned memory is free in this stream's order only.
+            // Meanwhile this thread enqueues the computation before it. And
+            // the slot's pinned memory may be free in this stream's order only.
             enqueueOnHost(
                     Stage::HostRead,
                     inputs_,
@@ -318,8 +314,8 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
 }
 
 void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
-    for (const Part& part : parts()) {
-        const cudaStream_t stream = streamOf(part.lane);
+    for (const CallLanes::Part& part : lanes_.parts(rows_)) {
+        const cudaStream_t stream = lanes_.stream(part.lane);
         if (inputs_.stagedRowBytes() > 0) {
             slot.uploaded.orderBefore(stream);
         }
@@ -362,40 +358,21 @@ void StagingPipeline::Call::layOut(idx_t rows) {
     outputs_.layOut(rows);
 }
 
-/// The tile laid out last, in as many parts as there are lanes, but none so
-/// small that a lane would compute it at a worse rate. The lane that has waited
-/// longest is next, so that small tiles run side by side too.
-std::vector<StagingPipeline::Call::Part> StagingPipeline::Call::parts() {
-    if (lanes_.size() == 1) {
-        return {{0, 0, rows_}};
-    }
-    const idx_t worthwhile = divideUp<idx_t>(rows_, tuning::kLaneRows);
-    const idx_t count = std::min<idx_t>(lanes_.size(), worthwhile);
-    const idx_t rows =
-            roundUp<idx_t>(divideUp(rows_, count), tuning::kComputeRows);
-    std::vector<Part> parts;
-    for (idx_t first = 0; first < rows_; first += rows) {
-        parts.push_back({nextLane_, first, std::min(rows, rows_ - first)});
-        nextLane_ = (nextLane_ + 1) % lanes_.size();
-    }
-    return parts;
-}
-
 void StagingPipeline::Call::compute(
-        idx_t tile, const Part& part, char* inBlock, char* outBlock) {
+        idx_t tile,
+        const CallLanes::Part& part,
+        char* inBlock,
+        char* outBlock) {
     const idx_t first = plan_.firstRow(tile);
     const auto in = inputs_.devicePointers(first, inBlock, part.first);
     const auto out = outputs_.devicePointers(first, outBlock, part.first);
-    const Lane lane = lanes_.size() == 1
-                              ? Lane::DefaultStream
-                              : computeStream(static_cast<int>(part.lane));
     stageOnStream(
             recorder_,
-            span(Stage::Compute, lane, tile, 0),
-            streamOf(part.lane),
+            span(Stage::Compute, lanes_.profiledAs(part.lane), tile, 0),
+            lanes_.stream(part.lane),
             [&] {
                 work_.enqueue(
-                        *lanes_[part.lane],
+                        lanes_.on(part.lane),
                         first + part.first,
                         part.rows,
                         in.data(),
@@ -405,72 +382,25 @@ void StagingPipeline::Call::compute(
 
 /// The one tile that there is, in the order of the default stream.
 void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
-    fork();
-    for (const Part& part : parts()) {
+    lanes_.fork();
+    for (const CallLanes::Part& part : lanes_.parts(rows_)) {
         compute(0, part, inBlock, outBlock);
     }
-    join();
+    lanes_.join();
 }
 
-cudaStream_t StagingPipeline::Call::streamOf(size_t lane) const {
-    return lanes_[lane]->getDefaultStream(pipe_.device_);
-}
-
-/// Chooses where to compute. Lanes take their scratch memory from Faiss'
-/// temporary memory, as much as is left, so the call has what else it takes
-/// from there already.
+/// Lanes take their scratch memory from what is left of Faiss' temporary
+/// memory, so the call has what else it takes from there already.
 void StagingPipeline::Call::openLanes(EndWorkOnFailure& onFailure) {
-    const size_t bytes = roundUp(work_.laneBytes, kLaneAlignment);
-    const size_t available =
-            pipe_.resources_->getTempMemoryAvailable(pipe_.device_);
-    size_t count = work_.laneBytes == 0 ? 1
-                                        : std::min<size_t>(
-                                                  pipe_.config_.computeLanes,
-                                                  n_ / tuning::kLaneRows);
-    while (count > 1 && kLaneAlignment + count * bytes > available) {
-        --count;
-    }
-    if (count < 2) {
+    if (work_.laneBytes == 0) {
         return;
     }
-    try {
-        arena_ = pipe_.temporary(kLaneAlignment + count * bytes);
-    } catch (const faiss::FaissException&) {
-        // A pool that has less than it said. The search may do with less too.
-        throwIfContextLost(defaultStream_);
-        return;
-    }
-    const uintptr_t begin = roundUp<uintptr_t>(
-            reinterpret_cast<uintptr_t>(arena_.get()), kLaneAlignment);
-    pipe_.growLanes(count);
-    lanes_.clear();
-    for (size_t i = 0; i < count; ++i) {
-        ComputeLane& lane = pipe_.lanes_[i];
-        lane.useScratch(reinterpret_cast<char*>(begin) + i * bytes, bytes);
-        lanes_.push_back(&lane);
-        onFailure.alsoEnd(lane.stream());
-    }
-}
-
-/// The lanes go on from where the default stream is.
-void StagingPipeline::Call::fork() {
-    if (lanes_.size() == 1) {
-        return;
-    }
-    pipe_.forked_->record(defaultStream_);
+    const int asked = pipe_.config_.computeLanes;
+    // Faiss computes on two streams by itself, but joins them after each tile.
+    const size_t least = asked > 0 || plan_.tiles() > 1 ? 2 : 3;
+    lanes_.open(n_, least, asked > 0 ? asked : work_.lanes, work_.laneBytes);
     for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-        pipe_.forked_->orderBefore(streamOf(lane));
-    }
-}
-
-/// The default stream goes on when all lanes are done.
-void StagingPipeline::Call::join() {
-    if (lanes_.size() == 1) {
-        return;
-    }
-    for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-        pipe_.joined_->record(streamOf(lane));
-        pipe_.joined_->orderBefore(defaultStream_);
+        onFailure.alsoEnd(lanes_.stream(lane));
     }
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/EndWorkOnFailure.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
 
@@ -26,17 +27,10 @@ class StagingPipeline::Call {
     void run();
 
     idx_t tiles() const {
-        return plan_.tiles;
+        return plan_.tiles();
     }
 
    private:
-    /// Rows of a tile that one lane computes, counted from the tile's first.
-    struct Part {
-        size_t lane;
-        idx_t first;
-        idx_t rows;
-    };
-
     void runInPlace();
     void runOneTile();
     void runTiles();
@@ -51,14 +45,14 @@ class StagingPipeline::Call {
     void downloadTile(idx_t tile, Slot& slot);
 
     void openLanes(EndWorkOnFailure& onFailure);
-    void fork();
-    void join();
-    cudaStream_t streamOf(size_t lane) const;
 
     void layOut(idx_t rows);
     // The stages of the tile laid out last.
-    std::vector<Part> parts();
-    void compute(idx_t tile, const Part& part, char* inBlock, char* outBlock);
+    void compute(
+            idx_t tile,
+            const CallLanes::Part& part,
+            char* inBlock,
+            char* outBlock);
     void computeAll(char* inBlock, char* outBlock);
     void copyOnDevice(
             Stage stage,
@@ -106,17 +100,12 @@ class StagingPipeline::Call {
     cudaStream_t defaultStream_;
     cudaStream_t copyStream_ = nullptr;
 
-    /// Where the call computes: the resources of the index, or lanes.
-    std::vector<faiss::gpu::GpuResources*> lanes_;
-    /// Whose turn it is.
-    size_t nextLane_ = 0;
-
     // The blocks of a call that uses Faiss' temporary memory, a stack: given
     // back in the order opposite to this.
     faiss::gpu::GpuMemoryReservation borrowedIn_;
     faiss::gpu::GpuMemoryReservation borrowedOut_;
-    /// Scratch memory of the lanes; the same stack.
-    faiss::gpu::GpuMemoryReservation arena_;
+    // Scratch memory of lanes lies on the same stack.
+    CallLanes lanes_;
     // Why there is no more memory on the GPU.
     std::exception_ptr noMemory_;
 

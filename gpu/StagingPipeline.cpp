@@ -174,19 +174,6 @@ void StagingPipeline::freeBlocks(size_t first) {
     }
 }
 
-/// Makes sure that there are so many lanes and what they need.
-void StagingPipeline::growLanes(size_t count) {
-    if (!forked_) {
-        forked_.emplace();
-    }
-    if (!joined_) {
-        joined_.emplace();
-    }
-    while (lanes_.size() < count) {
-        lanes_.emplace_back(*resources_, counters_);
-    }
-}
-
 /// Faiss' temporary memory, for work on the default stream alone.
 faiss::gpu::GpuMemoryReservation StagingPipeline::temporary(size_t bytes) {
     return resources_->allocMemoryHandle(faiss::gpu::AllocRequest(

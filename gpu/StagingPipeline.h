@@ -3,13 +3,12 @@
 #include <cuda_runtime_api.h>
 #include <faiss/gpu/GpuResources.h>
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include <faiss_ext/gpu/ComputeLane.h>
+#include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/HostCopies.h>
@@ -65,6 +64,10 @@ struct TileWork {
     /// Scratch memory that `enqueue` takes on a lane, whatever rows of the call
     /// it is given. 0: it computes on the resources of the index alone.
     size_t laneBytes = 0;
+
+    /// On how many lanes it is best computed side by side, where the config of
+    /// the index leaves that open.
+    int lanes = 1;
 };
 
 /// Moves the rows of a call to the GPU and its results to where the caller
@@ -163,7 +166,6 @@ class FAISS_EXT_API StagingPipeline {
     int growSlots(int depth, size_t in, size_t out);
     bool growBlock(DeviceBlock& block, size_t bytes);
     void freeBlocks(size_t first);
-    void growLanes(size_t count);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
 
@@ -181,10 +183,7 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
-    // Addresses stay as it grows.
-    std::deque<ComputeLane> lanes_;
-    std::optional<Event> forked_;
-    std::optional<Event> joined_;
+    LaneStore laneStore_;
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};

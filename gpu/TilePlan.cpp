@@ -27,31 +27,58 @@ idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
 
 /// Tiles of up to `rows` rows, all equal: a short last one would compute at a
 /// worse rate.
-void cutEvenly(TilePlan& plan, idx_t rows) {
-    plan.tileRows = divideUp(plan.n, divideUp(plan.n, rows));
-    plan.tiles = divideUp(plan.n, plan.tileRows);
+void cutEvenly(TilePlan& plan, idx_t n, idx_t rows) {
+    const idx_t equal = divideUp(n, divideUp(n, rows));
+    for (idx_t first = 0; first < n; first += equal) {
+        plan.append(std::min(equal, n - first));
+    }
 }
 
-/// Tiles of up to `rows` rows of `rowBytes`, rows >= tuning::kComputeRows.
-void cutWithRamps(TilePlan& plan, idx_t rows, size_t rowBytes) {
-    plan.step = tuning::kComputeRows;
-    while (plan.step * rowBytes < tuning::kSmallestTileBytes &&
-           2 * plan.step <= rows) {
-        plan.step *= 2;
+/// Of the small tiles at one end, the smallest: of rows that Faiss computes at
+/// once, and of enough bytes to be worth a copy.
+idx_t smallestTile(idx_t most, size_t rowBytes) {
+    idx_t rows = tuning::kComputeRows;
+    while (rows * rowBytes < tuning::kSmallestTileBytes && 2 * rows <= most) {
+        rows *= 2;
     }
-    // What is left for the tiles between the ramps to the largest one.
-    const auto between = [&](int ramp) {
-        return plan.n - 2 * plan.step * ((idx_t(1) << ramp) - 1);
+    return rows;
+}
+
+/// Tiles of up to `most` rows, most >= tuning::kComputeRows. The first upload
+/// and the last copy-back have nothing to hide behind: where rows come in, the
+/// tiles grow from a small first one, and where rows go out, they shrink to a
+/// small last one, by twos.
+void cutWithRamps(TilePlan& plan, idx_t n, idx_t most, const RowCosts& row) {
+    most -= most % tuning::kComputeRows;
+    idx_t between = n;
+    // Adds a tile to a ramp, if as much at least is left between the two.
+    const auto grow = [&](std::vector<idx_t>& ramp, size_t rowBytes) {
+        const idx_t next =
+                ramp.empty() ? smallestTile(most, rowBytes) : 2 * ramp.back();
+        if (rowBytes == 0 || 2 * next > most || between < 2 * next) {
+            return false;
+        }
+        ramp.push_back(next);
+        between -= next;
+        return true;
     };
-    while (plan.step << (plan.ramp + 1) <= rows &&
-           between(plan.ramp + 1) >= plan.step << plan.ramp) {
-        ++plan.ramp;
+    std::vector<idx_t> up, down;
+    bool growing = true;
+    while (growing) {
+        growing = grow(up, row.stagedIn);
+        growing |= grow(down, row.stagedOut);
     }
-    const idx_t middle = between(plan.ramp);
-    const idx_t count = divideUp(middle, plan.step << plan.ramp);
-    plan.tileRows =
-            roundUp<idx_t>(divideUp(middle, count), tuning::kComputeRows);
-    plan.tiles = 2 * plan.ramp + divideUp(middle, plan.tileRows);
+    for (idx_t rows : up) {
+        plan.append(rows);
+    }
+    const idx_t equal = roundUp<idx_t>(
+            divideUp(between, divideUp(between, most)), tuning::kComputeRows);
+    for (idx_t first = 0; first < between; first += equal) {
+        plan.append(std::min(equal, between - first));
+    }
+    for (; !down.empty(); down.pop_back()) {
+        plan.append(down.back());
+    }
 }
 
 } // namespace
@@ -63,10 +90,9 @@ TilePlan planTiles(
         size_t poolBytes,
         size_t outBytes) {
     TilePlan plan;
-    plan.n = plan.tileRows = n;
-    plan.tiles = 1;
     const size_t widest = std::max(row.stagedIn, row.stagedOut);
     if (widest == 0) {
+        plan.append(n);
         return plan;
     }
     // Rows of a tile that `depth` slots of pinned memory hold.
@@ -92,6 +118,7 @@ TilePlan planTiles(
                     ? std::max(config.oneTileBytes, config.tileBytes)
                     : config.oneTileBytes;
     if (bounded(oneTile, 1) >= n) {
+        plan.append(n);
         return plan;
     }
     int depth = config.pipelineDepth;
@@ -101,11 +128,11 @@ TilePlan planTiles(
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
     if (config.tileRows == 0 && rows >= tuning::kComputeRows) {
-        cutWithRamps(plan, rows, widest);
+        cutWithRamps(plan, n, rows, row);
     } else {
-        cutEvenly(plan, rows);
+        cutEvenly(plan, n, rows);
     }
-    plan.depth = static_cast<int>(std::min<idx_t>(depth, plan.tiles));
+    plan.depth = static_cast<int>(std::min<idx_t>(depth, plan.tiles()));
     return plan;
 }
 

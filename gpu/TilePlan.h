@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/FaissVersion.h>
@@ -24,37 +26,26 @@ struct RowCosts {
     double operations = 0;
 };
 
-/// How a call of n rows is cut: tiles 0 .. tiles-1, of tileRows rows but for
-/// the first and last few: `ramp` tiles double from `step` rows up to there, as
-/// many halve down to it again. At most `depth` tiles are under way at once.
-///
-/// The first tile's upload and the last one's copy-back have nothing to hide
-/// behind, so they are small; large ones keep the GPU busiest.
+/// How a call is cut: tiles 0 .. tiles() - 1, each of rows that follow those of
+/// the one before. At most `depth` tiles are under way at once.
 struct TilePlan {
-    idx_t n = 0;
+    /// The first row of each tile, and the number of rows.
+    std::vector<idx_t> bounds{0};
     /// Of the largest tile.
     idx_t tileRows = 0;
-    idx_t tiles = 0;
     int depth = 1;
-    int ramp = 0;
-    idx_t step = 0;
-
-    /// Of tiles 0 .. tiles; the last is n.
+    idx_t tiles() const {
+        return static_cast<idx_t>(bounds.size()) - 1;
+    }
     idx_t firstRow(idx_t tile) const {
-        if (tile >= tiles - ramp) {
-            return n - rampRows(tiles - tile);
-        }
-        return tile < ramp ? rampRows(tile)
-                           : rampRows(ramp) + (tile - ramp) * tileRows;
+        return bounds[tile];
     }
     idx_t rowsOf(idx_t tile) const {
-        return firstRow(tile + 1) - firstRow(tile);
+        return bounds[tile + 1] - bounds[tile];
     }
-
-   private:
-    /// Of the smallest `count` tiles of a ramp.
-    idx_t rampRows(idx_t count) const {
-        return step * ((idx_t(1) << count) - 1);
+    void append(idx_t rows) {
+        bounds.push_back(bounds.back() + rows);
+        tileRows = std::max(tileRows, rows);
     }
 };
 

@@ -41,7 +41,6 @@ StagedConfig withDefaults(const StagedConfig& config) {
     choose(complete.tileBytes, tuning::kTileBytes);
     choose(complete.mappedBytes, tuning::kMappedBytes);
     choose(complete.pipelineDepth, tuning::kPipelineDepth);
-    choose(complete.computeLanes, tuning::kComputeLanes);
     complete.computeLanes =
             std::min(complete.computeLanes, kMostComputeStreams);
     choose(complete.batchedQueries, tuning::kBatchedQueries);

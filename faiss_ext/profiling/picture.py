@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..search_profile import CALLER_PARTS
 from .cases import Case
 from .table import LABELS, seconds_of
-from .trace import LANES, middle
+from .trace import lanes_of, middle
 
 __all__ = ["check_picture", "draw"]
 
@@ -131,10 +131,11 @@ def _draw_bars(axes: Any, cases: list[dict[str, Any]]) -> None:
 def _draw_lanes(axes: Any, case: dict[str, Any]) -> None:
     """The tiles of one search, by lane."""
     profile = middle(case["profiles"]["given"])
+    lanes = lanes_of(profile)
     for span in profile["spans"]:
         begin = span["begin"] * 1e3
         width = (span["end"] - span["begin"]) * 1e3
-        lane = LANES.index(span["lane"])
+        lane = lanes.index(span["lane"])
         axes.barh(
             lane, width, left=begin, height=0.8, edgecolor="white",
             linewidth=0.5, color=_STAGE_COLOURS[span["stage"]],
@@ -145,8 +146,8 @@ def _draw_lanes(axes: Any, case: dict[str, Any]) -> None:
                 begin + width / 2, lane, str(span["tile"]), ha="center",
                 va="center", fontsize=6, color="white",
             )
-    axes.set_yticks(range(len(LANES)), LANES, fontsize=7)
-    axes.set_ylim(len(LANES) - 0.5, -0.5)
+    axes.set_yticks(range(len(lanes)), lanes, fontsize=7)
+    axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.set_xlim(left=0)
     axes.set_xlabel("milliseconds since the call")

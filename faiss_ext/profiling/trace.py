@@ -8,10 +8,22 @@ from typing import Any
 from .cases import Case
 from .table import LABELS
 
-__all__ = ["LANES", "middle", "trace"]
+__all__ = ["lanes_of", "middle", "trace"]
 
 #: The lanes of a search, from top to bottom.
-LANES = ("calling thread", "upload stream", "default stream", "copy stream")
+LANES = (
+    "calling thread",
+    "upload stream",
+    "default stream",
+    *(f"compute stream {number}" for number in range(1, 9)),
+    "copy stream",
+)
+
+
+def lanes_of(profile: dict[str, Any]) -> list[str]:
+    """The lanes on which a recorded search did something, from top to bottom."""
+    used = {span["lane"] for span in profile["spans"]}
+    return [lane for lane in LANES if lane in used]
 
 
 def middle(profiles: list[dict[str, Any]]) -> dict[str, Any]:
@@ -30,8 +42,10 @@ def trace(document: dict[str, Any]) -> dict[str, Any]:
         shape = Case(**{name: case[name] for name in Case._fields})
         for name, profiles in case["profiles"].items():
             process += 1
-            events += _names(process, f"{LABELS[name]}: {shape}")
-            events += _spans(process, middle(profiles))
+            profile = middle(profiles)
+            lanes = lanes_of(profile)
+            events += _names(process, f"{LABELS[name]}: {shape}", lanes)
+            events += _spans(process, profile, lanes)
     return {
         "traceEvents": events,
         "displayTimeUnit": "ns",
@@ -39,9 +53,11 @@ def trace(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _names(process: int, title: str) -> list[dict[str, Any]]:
+def _names(
+    process: int, title: str, lanes: list[str]
+) -> list[dict[str, Any]]:
     names = [("process_name", 0, {"name": title})]
-    for thread, lane in enumerate(LANES):
+    for thread, lane in enumerate(lanes):
         names.append(("thread_name", thread, {"name": lane}))
         names.append(("thread_sort_index", thread, {"sort_index": thread}))
     return [
@@ -50,7 +66,9 @@ def _names(process: int, title: str) -> list[dict[str, Any]]:
     ]
 
 
-def _spans(process: int, profile: dict[str, Any]) -> list[dict[str, Any]]:
+def _spans(
+    process: int, profile: dict[str, Any], lanes: list[str]
+) -> list[dict[str, Any]]:
     return [
         {
             "ph": "X",
@@ -61,7 +79,7 @@ def _spans(process: int, profile: dict[str, Any]) -> list[dict[str, Any]]:
             ),
             "cat": span["stage"],
             "pid": process,
-            "tid": LANES.index(span["lane"]),
+            "tid": lanes.index(span["lane"]),
             "ts": span["begin"] * 1e6,
             "dur": (span["end"] - span["begin"]) * 1e6,
             "args": {"tile": span["tile"], "bytes": span["bytes"]},

@@ -199,10 +199,11 @@ TEST_F(Profile, has_the_stages_of_each_tile) {
         EXPECT_EQ(compute.lane, Lane::DefaultStream);
         EXPECT_EQ(down.lane, Lane::CopyStream);
         EXPECT_EQ(copy.lane, Lane::CopyStream);
-        // The first ones are read by the caller, the later ones in order of the
+        // The first is read by the caller, the later ones in order of the
         // upload stream.
         EXPECT_EQ(
-                read.lane, tile < 3 ? Lane::CallingThread : Lane::UploadStream);
+                read.lane,
+                tile == 0 ? Lane::CallingThread : Lane::UploadStream);
         EXPECT_EQ(read.bytes, 9 * kQueryBytes);
         EXPECT_EQ(up.bytes, 9 * kQueryBytes);
         EXPECT_EQ(down.bytes, 9 * kResultBytes);

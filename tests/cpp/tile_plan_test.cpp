@@ -30,7 +30,7 @@ constexpr size_t kPlenty = size_t(1) << 30;
 
 TEST(TilePlan, nothing_staged_is_one_tile) {
     const auto plan = cut(1 << 30, {}, {}, 0, 0);
-    EXPECT_EQ(plan.tiles, 1);
+    EXPECT_EQ(plan.tiles(), 1);
     EXPECT_EQ(plan.tileRows, 1 << 30);
 }
 
@@ -41,21 +41,21 @@ TEST(TilePlan, tiles_cover_every_row_once) {
             config.tileRows = rows;
             const auto plan = cut(n, {4, 4, 12, 12}, config, kPlenty, kPlenty);
             int64_t next = 0;
-            for (int64_t tile = 0; tile < plan.tiles; ++tile) {
+            for (int64_t tile = 0; tile < plan.tiles(); ++tile) {
                 EXPECT_EQ(plan.firstRow(tile), next);
                 EXPECT_GE(plan.rowsOf(tile), 1);
                 EXPECT_LE(plan.rowsOf(tile), rows);
                 next += plan.rowsOf(tile);
             }
             EXPECT_EQ(next, n);
-            EXPECT_LE(plan.depth, plan.tiles);
+            EXPECT_LE(plan.depth, plan.tiles());
         }
     }
 }
 
 TEST(TilePlan, a_search_within_one_tile_is_not_cut) {
     const auto plan = cut(1000, {512, 512, 1200, 1200}, {}, kPlenty, kPlenty);
-    EXPECT_EQ(plan.tiles, 1);
+    EXPECT_EQ(plan.tiles(), 1);
     EXPECT_EQ(plan.depth, 1);
 }
 
@@ -63,17 +63,17 @@ TEST(TilePlan, where_a_call_is_cut_and_how_large_tiles_are_are_two_settings) {
     StagedConfig config;
     config.oneTileBytes = 10000;
     config.tileBytes = 1000;
-    EXPECT_EQ(cut(1000, {10, 0, 4, 0}, config, 0, 0).tiles, 1);
+    EXPECT_EQ(cut(1000, {10, 0, 4, 0}, config, 0, 0).tiles(), 1);
     const auto plan = cut(1001, {4, 0, 10, 0}, config, 0, 0);
-    EXPECT_EQ(plan.tiles, 11);
+    EXPECT_EQ(plan.tiles(), 11);
     EXPECT_EQ(plan.tileRows, 91);
     config.tileRows = 2000;
-    EXPECT_EQ(cut(2000, {10, 0, 4, 0}, config, 0, 0).tiles, 1);
+    EXPECT_EQ(cut(2000, {10, 0, 4, 0}, config, 0, 0).tiles(), 1);
 }
 
 std::vector<int64_t> rowsOf(const TilePlan& plan) {
     std::vector<int64_t> rows;
-    for (int64_t tile = 0; tile < plan.tiles; ++tile) {
+    for (int64_t tile = 0; tile < plan.tiles(); ++tile) {
         rows.push_back(plan.rowsOf(tile));
     }
     return rows;
@@ -87,17 +87,20 @@ TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
         return rowsOf(cut(n, {in, in, out, out}, config, kPlenty, kPlenty));
     };
     using Rows = std::vector<int64_t>;
-    // 1000 neighbours: up to 4194 rows.
+    // 1000 neighbours: up to 4194 rows; 2048 queries are 1 MiB.
     EXPECT_EQ(
             tiles(10000, 512, 12000),
-            (Rows{512, 1024, 2048, 2832, 2048, 1024, 512}));
+            (Rows{2048, 2560, 1808, 2048, 1024, 512}));
     EXPECT_EQ(
             tiles(20000, 512, 12000),
-            (Rows{512, 1024, 2048, 3584, 3584, 3584, 2080, 2048, 1024, 512}));
+            (Rows{2048, 4096, 4096, 4096, 2080, 2048, 1024, 512}));
     // 100 neighbours: 512 rows would be less than 1 MiB.
-    EXPECT_EQ(tiles(10000, 512, 1200), (Rows{1024, 2048, 3856, 2048, 1024}));
-    // Too few for a ramp.
-    EXPECT_EQ(tiles(1500, 512, 12000), (Rows{512, 512, 476}));
+    EXPECT_EQ(tiles(10000, 512, 1200), (Rows{2048, 4880, 2048, 1024}));
+    // Nothing to hide at one end.
+    EXPECT_EQ(tiles(10000, 0, 1200), (Rows{6928, 2048, 1024}));
+    EXPECT_EQ(tiles(10000, 512, 0), (Rows{2048, 7952}));
+    // Too few for two ramps.
+    EXPECT_EQ(tiles(1500, 512, 12000), (Rows{988, 512}));
     // Rows of which not 512 fit.
     config.tileBytes = 16 << 20;
     EXPECT_EQ(tiles(700, 512, 120000), (Rows{117, 117, 117, 117, 117, 115}));
@@ -113,7 +116,7 @@ TEST(TilePlan, copies_that_are_short_beside_the_computation_are_not_hidden) {
                    config,
                    kPlenty,
                    kPlenty)
-                .tiles;
+                .tiles();
     };
     const double tenThousand = 2e4 * 128, million = 2e6 * 128;
     EXPECT_GT(tiles(10000, tenThousand), 1);
@@ -123,8 +126,8 @@ TEST(TilePlan, copies_that_are_short_beside_the_computation_are_not_hidden) {
 }
 
 TEST(TilePlan, few_rows_are_not_cut) {
-    EXPECT_EQ(cut(1000, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles, 1);
-    EXPECT_GT(cut(1025, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles, 1);
+    EXPECT_EQ(cut(1000, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles(), 1);
+    EXPECT_GT(cut(1025, {4, 4, 24000, 24000}, {}, kPlenty, kPlenty).tiles(), 1);
 }
 
 TEST(TilePlan, tiles_that_are_asked_for_are_equal) {
@@ -191,7 +194,7 @@ TEST(TilePlan, buffers_as_the_pool_makes_them_fit_depth_times) {
 TEST(TilePlan, one_tile_needs_room_for_itself_alone) {
     // One page each way: three tiles of a few hundred bytes would need three.
     const auto plan = cut(100, {32, 32, 36, 36}, {}, 4096, 4096);
-    EXPECT_EQ(plan.tiles, 1);
+    EXPECT_EQ(plan.tiles(), 1);
 }
 
 TEST(TilePlan, tiles_follow_each_other_where_two_do_not_fit) {
@@ -204,7 +207,7 @@ TEST(TilePlan, one_row_larger_than_everything_still_makes_a_plan) {
     const auto plan =
             cut(3, {1 << 20, 1 << 20, 1 << 20, 1 << 20}, {}, 4096, 4096);
     EXPECT_EQ(plan.tileRows, 1);
-    EXPECT_EQ(plan.tiles, 3);
+    EXPECT_EQ(plan.tiles(), 3);
 }
 
 } // namespace

@@ -83,6 +83,17 @@ def test_copies_behind_kernels_cost_the_caller_nothing():
     assert tiles.busy()["host copy"] == 4
 
 
+def test_what_is_computed_side_by_side_is_busy_once():
+    parts_of_one = profile(
+        9,
+        ("compute", "compute stream 1", 0, 0, 1, 4),
+        ("compute", "compute stream 2", 0, 0, 2, 3),
+        ("compute", "compute stream 3", 0, 0, 3, 6),
+        ("compute", "compute stream 1", 1, 0, 7, 9),
+    )
+    assert parts_of_one.busy()["compute"] == (6 - 1) + (9 - 7)
+
+
 def test_what_lies_outside_the_call_does_not_count():
     # The clocks of host and GPU are only so close.
     late = profile(
