@@ -1,0 +1,263 @@
+// Parts of large searches, computed side by side.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <string>
+
+#include "support/Arrays.h"
+#include "support/GpuTest.h"
+#include "support/Neighbours.h"
+
+namespace {
+
+using faiss_ext::gpu::GpuIndexFlat;
+using faiss_ext::gpu::Lane;
+using faiss_ext::gpu::SearchProfile;
+using faiss_ext::gpu::Stage;
+using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::StagingPipeline;
+using faiss_ext::gpu::TileWork;
+using namespace test;
+
+constexpr int kDims = 4;
+constexpr int kNearest = 3;
+
+class ComputeLanes : public GpuTest {
+   protected:
+    static StagedConfig onLanes(int lanes, int64_t tileRows = 0) {
+        StagedConfig config;
+        config.computeLanes = lanes;
+        config.tileRows = tileRows;
+        return config;
+    }
+
+    static std::unique_ptr<GpuIndexFlat> makeIndex(
+            const std::vector<float>& base,
+            const StagedConfig& config,
+            faiss::MetricType metric = faiss::METRIC_L2,
+            bool float16 = false,
+            faiss::gpu::GpuResourcesProvider* provider = &resources()) {
+        faiss::gpu::GpuIndexFlatConfig storage;
+        storage.useFloat16 = float16;
+        auto index = std::make_unique<GpuIndexFlat>(
+                provider, kDims, metric, storage, config);
+        index->add(base.size() / kDims, base.data());
+        return index;
+    }
+
+    /// Of a search with results in `memory`, which are `found` then.
+    static SearchProfile profile(
+            const GpuIndexFlat& index,
+            const std::vector<float>& queries,
+            Memory memory,
+            Neighbours* found,
+            int k = kNearest) {
+        const size_t n = queries.size() / kDims;
+        Array<float> x(
+                memory == Memory::Device ? Memory::Device : Memory::Pageable,
+                queries);
+        Array<float> distances(memory, n * k);
+        Array<int64_t> labels(memory, n * k);
+        auto profile = index.profile_search(
+                n, x.data(), k, distances.data(), labels.data());
+        *found = {distances.get(), labels.get()};
+        return profile;
+    }
+
+    /// On which streams it was computed.
+    static std::set<std::string> lanesOf(const SearchProfile& profile) {
+        std::set<std::string> lanes;
+        for (const auto& span : profile.spans) {
+            if (span.stage == Stage::Compute) {
+                lanes.insert(nameOf(span.lane));
+            }
+        }
+        return lanes;
+    }
+
+    static size_t lanesUsed(
+            const GpuIndexFlat& index, size_t n, int k = kNearest) {
+        Neighbours found;
+        const auto lanes = lanesOf(
+                profile(index,
+                        randomVectors(n, kDims, 2),
+                        Memory::Pageable,
+                        &found,
+                        k));
+        return *lanes.begin() == "default stream" ? 0 : lanes.size();
+    }
+};
+
+using Names = std::set<std::string>;
+
+TEST_F(ComputeLanes, find_what_one_stream_finds) {
+    const auto base = randomVectors(300, kDims, 1);
+    for (size_t n : {1023, 1024, 2000, 5000}) {
+        const auto queries = randomVectors(n, kDims, 2);
+        for (auto metric :
+             {faiss::METRIC_L2,
+              faiss::METRIC_INNER_PRODUCT,
+              faiss::METRIC_L1}) {
+            const auto oracle =
+                    searchOnCpu(base, queries, kDims, kNearest, metric);
+            for (bool float16 : {false, true}) {
+                for (int64_t tileRows : {0, 700}) {
+                    for (Memory memory :
+                         {Memory::Pageable, Memory::Pinned, Memory::Device}) {
+                        SCOPED_TRACE(
+                                std::to_string(n) + " queries, metric " +
+                                std::to_string(metric) + ", float16 " +
+                                std::to_string(float16) + ", tiles of " +
+                                std::to_string(tileRows) + ", " +
+                                nameOf(memory));
+                        auto index = makeIndex(
+                                base, onLanes(3, tileRows), metric, float16);
+                        Neighbours found;
+                        const auto seen =
+                                profile(*index, queries, memory, &found);
+                        EXPECT_EQ(
+                                lanesOf(seen).count("compute stream 1"),
+                                n < 1024 ? 0u : 1u);
+                        expectNeighbours(
+                                found,
+                                oracle,
+                                base,
+                                queries,
+                                kDims,
+                                kNearest,
+                                metric);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(ComputeLanes, take_turns_in_one_tile_and_from_tile_to_tile) {
+    const auto base = randomVectors(300, kDims, 1);
+    const auto queries = randomVectors(3000, kDims, 2);
+    for (int64_t tileRows : {0, 600}) {
+        auto index = makeIndex(base, onLanes(3, tileRows));
+        Neighbours found;
+        const auto seen = profile(*index, queries, Memory::Pageable, &found);
+        EXPECT_EQ(
+                lanesOf(seen),
+                (Names{"compute stream 1",
+                       "compute stream 2",
+                       "compute stream 3"}));
+    }
+}
+
+TEST_F(ComputeLanes, are_as_many_as_asked_for_and_have_something_to_do) {
+    const auto base = randomVectors(300, kDims, 1);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(1)), 5000), 0u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(2)), 5000), 2u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(5)), 5000), 5u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(8)), 5000), 8u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(99)), 5000), 8u);
+    // Faiss computes 512 queries at a time.
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(8)), 2048), 4u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(8)), 1535), 2u);
+    EXPECT_EQ(lanesUsed(*makeIndex(base, onLanes(8)), 1023), 0u);
+}
+
+TEST_F(ComputeLanes, are_chosen_by_vectors_and_neighbours) {
+    StagedConfig config;
+    const auto few = randomVectors(8191, kDims, 1);
+    const auto many = randomVectors(8192, kDims, 1);
+    EXPECT_EQ(lanesUsed(*makeIndex(few, config), 1536), 0u);
+    EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1536), 3u);
+    // Two lanes are no more than Faiss has itself, but for a join at each tile.
+    EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1535), 0u);
+    config.tileRows = 600;
+    EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1535), 2u);
+    EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1536, 512), 3u);
+    EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1536, 513), 2u);
+}
+
+TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {
+    // More than a row of Faiss' tiles; each has scratch for all it selects.
+    const auto base = randomVectors(9000, kDims, 1);
+    const auto queries = randomVectors(1536, kDims, 2);
+    for (bool float16 : {false, true}) {
+        for (int k : {1, 40, 1000}) {
+            auto index = makeIndex(base, onLanes(3), faiss::METRIC_L2, float16);
+            Neighbours found;
+            const auto seen =
+                    profile(*index, queries, Memory::Device, &found, k);
+            EXPECT_EQ(lanesOf(seen).size(), 3u);
+            EXPECT_EQ(index->getTransferStats().deviceAllocations, 0u);
+        }
+    }
+}
+
+TEST_F(ComputeLanes, are_fewer_where_faiss_has_little_temporary_memory) {
+    const auto base = randomVectors(9000, kDims, 1);
+    const auto queries = randomVectors(4096, kDims, 2);
+    const auto oracle = searchOnCpu(base, queries, kDims, kNearest);
+    std::map<size_t, size_t> used;
+    // A lane takes some 75 MB: two matrices of 1024 rows of distances, since
+    // there are few dimensions.
+    for (size_t megabytes : {0, 100, 160, 240, 320}) {
+        faiss::gpu::StandardGpuResources own;
+        own.setTempMemory(megabytes << 20);
+        auto index = makeIndex(base, onLanes(8), faiss::METRIC_L2, false, &own);
+        Neighbours found;
+        const auto lanes =
+                lanesOf(profile(*index, queries, Memory::Device, &found));
+        used[megabytes] = *lanes.begin() == "default stream" ? 0 : lanes.size();
+        expectNeighbours(found, oracle, base, queries, kDims, kNearest);
+    }
+    EXPECT_EQ(
+            used,
+            (std::map<size_t, size_t>{
+                    {0, 0}, {100, 0}, {160, 2}, {240, 3}, {320, 4}}));
+}
+
+TEST_F(ComputeLanes, are_told_which_rows_they_compute) {
+    const auto provided = resources().getResources();
+    for (int64_t tileRows : {0, 700}) {
+        StagingPipeline pipeline(provided, 0, onLanes(3, tileRows));
+        std::vector<std::pair<int64_t, int64_t>> computed;
+        std::set<const faiss::gpu::GpuResources*> lanes;
+        TileWork work;
+        work.enqueue = [&](auto& on,
+                           int64_t first,
+                           int64_t rows,
+                           const void* const* in,
+                           void* const* out) {
+            computed.emplace_back(first, rows);
+            lanes.insert(&on);
+            check(cudaMemcpyAsync(
+                    out[0],
+                    in[0],
+                    rows * sizeof(int),
+                    cudaMemcpyDefault,
+                    on.getDefaultStream(0)));
+        };
+        work.laneBytes = 256;
+        std::vector<int> numbers(3000), copied(numbers.size());
+        std::iota(numbers.begin(), numbers.end(), 1);
+        pipeline.run(
+                numbers.size(),
+                {{"numbers", numbers.data(), sizeof(int)}},
+                {{"copied", copied.data(), sizeof(int)}},
+                work);
+        EXPECT_EQ(copied, numbers);
+        EXPECT_EQ(lanes.size(), 3u);
+        EXPECT_EQ(lanes.count(provided.get()), 0u);
+        int64_t next = 0;
+        for (const auto& [first, rows] : computed) {
+            EXPECT_EQ(first, next);
+            next += rows;
+        }
+        EXPECT_EQ(next, 3000);
+    }
+}
+
+} // namespace
