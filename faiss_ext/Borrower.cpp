@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/DLPackAbi.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 
@@ -55,12 +56,14 @@ PyObject* takeException() {
 }
 
 /// The capsule, by the newest signature, then by the oldest; or the exception
-/// that the exporter raised.
+/// that the exporter raised. Its GPU is current meanwhile: PyTorch refuses to
+/// lend a tensor of another one.
 Reference exported(
         PyObject* array, cudaStream_t stream, int device, bool writable) {
     // CUDA's handle of the legacy default stream is 0, the protocol's 1.
     const auto handle = reinterpret_cast<uintptr_t>(stream);
     const Reference number(PyLong_FromUnsignedLongLong(handle ? handle : 1));
+    const gpu::DeviceGuard current(device);
     const Reference target(
             Py_BuildValue("(ii)", int{gpu::dlpack::kCuda}, device));
     PyObject* arguments[] = {

@@ -160,4 +160,14 @@ def is_on_gpu(array: Any) -> bool:
 
 def library_of(array: Any) -> Any:
     """The module of the library that made `array`'s class, if it is loaded."""
-    return sys.modules.get(type(array).__module__.partition(".")[0])
+    return _library(type(array))
+
+
+def libraries_of(array: Any) -> list[Any]:
+    """The same of the class and of each that it is derived from; None for one
+    that is not loaded."""
+    return [_library(base) for base in type(array).__mro__]
+
+
+def _library(array_type: type) -> Any:
+    return sys.modules.get(array_type.__module__.partition(".")[0])
