@@ -13,7 +13,6 @@ namespace {
 // Made by Borrower::prepare, and never given up.
 PyObject* deviceMethod;
 PyObject* exportMethod;
-PyObject* arrayInterface;
 PyObject* streamKeyword;
 PyObject* allKeywords;
 PyObject* highestVersion;
@@ -33,13 +32,6 @@ bool isOnDevice(PyObject* array, int device) {
            PyTuple_GET_SIZE(found.get()) == 2 &&
            asInt(PyTuple_GET_ITEM(found.get(), 0)) == gpu::dlpack::kCuda &&
            asInt(PyTuple_GET_ITEM(found.get(), 1)) == device;
-}
-
-/// Whether another offer might call it read-only: a capsule without a version
-/// does not tell.
-bool mayBeImmutable(PyObject* array) {
-    return PyObject_CheckBuffer(array) ||
-           PyObject_HasAttr(array, arrayInterface);
 }
 
 /// What was raised. Throws PythonError if that is no Exception.
@@ -90,7 +82,6 @@ void Borrower::prepare() {
     };
     deviceMethod = made(PyUnicode_InternFromString("__dlpack_device__"));
     exportMethod = made(PyUnicode_InternFromString("__dlpack__"));
-    arrayInterface = made(PyUnicode_InternFromString("__array_interface__"));
     streamKeyword = made(Py_BuildValue("(s)", "stream"));
     allKeywords = made(Py_BuildValue(
             "(ssss)", "stream", "max_version", "dl_device", "copy"));
@@ -100,7 +91,7 @@ void Borrower::prepare() {
 
 std::optional<Loan> Borrower::borrow(
         const char* name, PyObject* array, bool writable) {
-    if (!isOnDevice(array, device()) || (writable && mayBeImmutable(array))) {
+    if (!isOnDevice(array, device())) {
         return std::nullopt;
     }
     const Reference capsule = exported(array, stream(), device(), writable);

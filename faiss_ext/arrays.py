@@ -8,6 +8,10 @@ none but NumPy is imported.
    a stream: its ``__dlpack__`` is what makes the order right.
 3. The CUDA Array Interface without a stream (Numba, older libraries).
 
+A search of arrays that need nothing done to them (PlainArray.h) looks for one
+more thing before these: DLPack's table of C functions in the class of the array
+(PyTorch 2.10 and newer), which lends the same memory without Python code.
+
 Everything else is host memory, and NumPy's business as in Faiss; an object that
 offers DLPack for host memory and nothing that NumPy knows is taken by that.
 """

@@ -78,6 +78,11 @@ def view(
         If the exporter raises, or what it lends is refused; then it has been
         given back.
     """
+    if is_negated(array, name):
+        raise InvalidArray(
+            f"{name}: its numbers lie in memory with the opposite sign "
+            "(is_neg()), which DLPack does not tell; resolve_neg() first"
+        )
     if isinstance(owner, Exception):
         raise _raised(name, "__dlpack__", owner) from owner
     if owner is None:
@@ -122,6 +127,13 @@ def view(
         ),
         owner=(array, owner),
     )
+
+
+def is_negated(array: Any, name: str) -> bool:
+    """Whether the memory of `array` holds the negatives of its numbers. PyTorch
+    has such views (``z.conj().imag``), and lends them as they lie."""
+    method = attribute(array, "is_neg")
+    return callable(method) and bool(_ask(name, "is_neg", method))
 
 
 def _ask(name: str, what: str, call: Any, *args: Any, **options: Any) -> Any:
