@@ -130,6 +130,13 @@ void giveBack(PyObject* owner) {
     PyErr_Restore(type, value, traceback);
 }
 
+/// Throws PythonError or std::bad_alloc; then the array has been given back.
+Loan hold(gpu::DLPackArray lent) {
+    auto array = std::make_unique<gpu::DLPackArray>(std::move(lent));
+    Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
+    return {std::move(owner), array.release()};
+}
+
 /// What keeps a lent buffer. Its end takes the resources' lock, and a thread
 /// that holds this may be waiting for the interpreter's (PythonAllocator), so
 /// that one is released first, if this thread has it.
@@ -214,6 +221,10 @@ PyObject* describeArray(
     });
 }
 
+Loan takeLoan(gpu::dlpack::VersionedTensor* tensor) {
+    return hold(gpu::DLPackArray(tensor));
+}
+
 Loan takeLoan(const char* name, PyObject* capsule) {
     namespace dlpack = gpu::dlpack;
     const bool versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
@@ -229,24 +240,15 @@ Loan takeLoan(const char* name, PyObject* capsule) {
     }
     void* managed = PyCapsule_GetPointer(
             capsule, versioned ? "dltensor_versioned" : "dltensor");
-    // Everything that can fail for want of memory comes before the array
-    // is taken; after the renaming, this function answers for it.
-    std::unique_ptr<gpu::DLPackArray> array(
-            static_cast<gpu::DLPackArray*>(nullptr));
-    void* room = ::operator new(sizeof(gpu::DLPackArray));
     if (PyCapsule_SetName(
                 capsule,
                 versioned ? "used_dltensor_versioned" : "used_dltensor")) {
-        ::operator delete(room);
         throw PythonError{};
     }
-    array.reset(
-            versioned ? new (room) gpu::DLPackArray(
-                                static_cast<dlpack::VersionedTensor*>(managed))
-                      : new (room) gpu::DLPackArray(
-                                static_cast<dlpack::PlainTensor*>(managed)));
-    Reference owner(PyCapsule_New(array.get(), kOwnerName, giveBack));
-    return {std::move(owner), array.release()};
+    return versioned ? hold(gpu::DLPackArray(
+                               static_cast<dlpack::VersionedTensor*>(managed)))
+                     : hold(gpu::DLPackArray(
+                               static_cast<dlpack::PlainTensor*>(managed)));
 }
 
 PyObject* takeDLPack(const char* name, PyObject* capsule) {

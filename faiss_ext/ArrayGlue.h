@@ -38,8 +38,12 @@ struct Loan {
     const gpu::DLPackArray* array;
 };
 
-/// Takes what a DLPack capsule lends, as takeDLPack. Throws InvalidArray or
-/// PythonError; then nothing was taken.
+/// Answers for `tensor`, not null, from now on. Throws PythonError or
+/// std::bad_alloc; then it has been given back.
+Loan takeLoan(gpu::dlpack::VersionedTensor* tensor);
+
+/// Takes what a DLPack capsule lends, as takeDLPack. Throws InvalidArray, then
+/// nothing was taken; PythonError or std::bad_alloc.
 Loan takeLoan(const char* name, PyObject* capsule);
 
 /// Takes what a DLPack capsule lends: renames the capsule, so that no one takes

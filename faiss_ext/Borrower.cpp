@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/DLPackAbi.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 
@@ -12,7 +13,6 @@ namespace {
 // Made by Borrower::prepare, and never given up.
 PyObject* deviceMethod;
 PyObject* exportMethod;
-PyObject* arrayInterface;
 PyObject* streamKeyword;
 PyObject* allKeywords;
 PyObject* highestVersion;
@@ -34,13 +34,6 @@ bool isOnDevice(PyObject* array, int device) {
            asInt(PyTuple_GET_ITEM(found.get(), 1)) == device;
 }
 
-/// Whether another offer might call it read-only: a capsule without a version
-/// does not tell.
-bool mayBeImmutable(PyObject* array) {
-    return PyObject_CheckBuffer(array) ||
-           PyObject_HasAttr(array, arrayInterface);
-}
-
 /// What was raised. Throws PythonError if that is no Exception.
 PyObject* takeException() {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
@@ -55,12 +48,14 @@ PyObject* takeException() {
 }
 
 /// The capsule, by the newest signature, then by the oldest; or the exception
-/// that the exporter raised.
+/// that the exporter raised. Its GPU is current meanwhile: PyTorch refuses to
+/// lend a tensor of another one.
 Reference exported(
         PyObject* array, cudaStream_t stream, int device, bool writable) {
     // CUDA's handle of the legacy default stream is 0, the protocol's 1.
     const auto handle = reinterpret_cast<uintptr_t>(stream);
     const Reference number(PyLong_FromUnsignedLongLong(handle ? handle : 1));
+    const gpu::DeviceGuard current(device);
     const Reference target(
             Py_BuildValue("(ii)", int{gpu::dlpack::kCuda}, device));
     PyObject* arguments[] = {
@@ -87,7 +82,6 @@ void Borrower::prepare() {
     };
     deviceMethod = made(PyUnicode_InternFromString("__dlpack_device__"));
     exportMethod = made(PyUnicode_InternFromString("__dlpack__"));
-    arrayInterface = made(PyUnicode_InternFromString("__array_interface__"));
     streamKeyword = made(Py_BuildValue("(s)", "stream"));
     allKeywords = made(Py_BuildValue(
             "(ssss)", "stream", "max_version", "dl_device", "copy"));
@@ -97,7 +91,7 @@ void Borrower::prepare() {
 
 std::optional<Loan> Borrower::borrow(
         const char* name, PyObject* array, bool writable) {
-    if (!isOnDevice(array, device()) || (writable && mayBeImmutable(array))) {
+    if (!isOnDevice(array, device())) {
         return std::nullopt;
     }
     const Reference capsule = exported(array, stream(), device(), writable);

@@ -13,8 +13,8 @@
 
 namespace faiss_ext {
 
-/// Takes arrays for one call on an index through DLPack, as `dlpack.py` does.
-/// With the interpreter's lock.
+/// Takes arrays for one call on an index through DLPack's methods, as
+/// `dlpack.py` does. With the interpreter's lock.
 class Borrower {
    public:
     /// Called once, when the module is imported. Throws PythonError.

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ExchangeTable.h"
 #include "PythonObjects.h"
 
 namespace faiss_ext {
@@ -30,6 +31,7 @@ bool areInts(PyObject* pair, int64_t least, int64_t* first, int64_t* second) {
 /// The names that this reads. Made once, and never given up.
 struct Names {
     PyObject* interface;
+    PyObject* hostInterface;
     PyObject* dlpack;
     PyObject* version;
     PyObject* mask;
@@ -38,6 +40,7 @@ struct Names {
     PyObject* strides;
     PyObject* data;
     PyObject* stream;
+    PyObject* isNegated;
 } names;
 
 PyObject* interned(const char* text) {
@@ -61,6 +64,24 @@ bool isReadOnly(PyObject* interface) {
            PyTuple_GET_ITEM(data, 1) != Py_False;
 }
 
+/// Whether an offer for the host might call it read-only: a capsule without a
+/// version does not tell.
+bool mayBeImmutable(PyObject* array) {
+    return PyObject_CheckBuffer(array) ||
+           PyObject_HasAttr(array, names.hostInterface);
+}
+
+/// Whether what DLPack lends may be the negatives of the numbers, as
+/// `is_negated` in dlpack.py has it.
+bool mayBeNegated(PyObject* array) {
+    const MaybeReference method(PyObject_GetAttr(array, names.isNegated));
+    if (!method.get()) {
+        return false;
+    }
+    const MaybeReference answer(PyObject_CallNoArgs(method.get()));
+    return answer.get() != Py_False;
+}
+
 } // namespace
 
 PyTypeObject* numpyArray = nullptr;
@@ -71,6 +92,7 @@ void PlainArray::prepare() {
     numpyArray = reinterpret_cast<PyTypeObject*>(type.release());
     names = {
             interned("__cuda_array_interface__"),
+            interned("__array_interface__"),
             interned("__dlpack__"),
             interned("version"),
             interned("mask"),
@@ -78,7 +100,9 @@ void PlainArray::prepare() {
             interned("shape"),
             interned("strides"),
             interned("data"),
-            interned("stream")};
+            interned("stream"),
+            interned("is_neg")};
+    ExchangeTable::prepare();
 }
 
 std::optional<PlainArray> PlainArray::of(
@@ -91,6 +115,10 @@ std::optional<PlainArray> PlainArray::of(
     if (PyObject_TypeCheck(array, numpyArray)) {
         // A class derived from it may mean something else, such as a mask.
         return std::nullopt;
+    }
+    PlainArray exchanged;
+    if (exchanged.takeExchange(array, wanted, borrower)) {
+        return exchanged;
     }
     const MaybeReference interface(PyObject_GetAttr(array, names.interface));
     const bool hasStream = interface.get() &&
@@ -108,7 +136,8 @@ PlainArray::PlainArray(PlainArray&& other) noexcept
         : data_(other.data_),
           rows_(other.rows_),
           bytes_(other.bytes_),
-          stream_(other.stream_),
+          readyAfter_(other.readyAfter_),
+          usedNextOn_(other.usedNextOn_),
           loan_(std::move(other.loan_)),
           buffer_(std::exchange(other.buffer_, Py_buffer{})) {}
 
@@ -175,9 +204,24 @@ bool PlainArray::takeInterface(PyObject* found, const Wanted& wanted) {
         if (!isInt(stream, 1, &number)) {
             return false;
         }
-        stream_ = reinterpret_cast<cudaStream_t>(number);
+        readyAfter_ = usedNextOn_ = reinterpret_cast<cudaStream_t>(number);
     }
     return true;
+}
+
+bool PlainArray::takeExchange(
+        PyObject* array, const Wanted& wanted, const Borrower& borrower) {
+    const auto table = ExchangeTable::of(array);
+    if (!table || (wanted.writable && mayBeImmutable(array)) ||
+        mayBeNegated(array)) {
+        return false;
+    }
+    loan_ = table->lend(array);
+    if (!loan_ || !useLoan(wanted, borrower.device())) {
+        return false;
+    }
+    readyAfter_ = usedNextOn_ = table->currentStream(borrower.device());
+    return usedNextOn_.has_value();
 }
 
 bool PlainArray::takeLoan(
@@ -185,30 +229,34 @@ bool PlainArray::takeLoan(
         PyObject* interface,
         const Wanted& wanted,
         Borrower& borrower) {
-    if (wanted.writable && interface && isReadOnly(interface)) {
+    if ((wanted.writable &&
+         ((interface && isReadOnly(interface)) || mayBeImmutable(array))) ||
+        mayBeNegated(array)) {
         return false;
     }
     loan_ = borrower.borrow(wanted.name, array, wanted.writable);
-    if (!loan_) {
+    if (!loan_ || !useLoan(wanted, borrower.device())) {
         return false;
     }
+    usedNextOn_ = borrower.usedNextOn(array);
+    return usedNextOn_.has_value();
+}
+
+/// Whether what was lent is plain.
+bool PlainArray::useLoan(const Wanted& wanted, int device) {
     try {
         const gpu::ArrayView view = loan_->array->view(wanted.name);
-        if (view.kind() != gpu::DeviceKind::Cuda ||
-            view.device() != borrower.device() || view.shape().size() != 2 ||
-            view.dtype().name() != wanted.dtype || !view.isContiguous() ||
+        if (view.kind() != gpu::DeviceKind::Cuda || view.device() != device ||
+            view.shape().size() != 2 || view.dtype().name() != wanted.dtype ||
+            !view.isContiguous() ||
             (wanted.writable && (view.readOnly() || loan_->array->isCopy()))) {
             return false;
         }
         data_ = view.data();
-        if (!measure(view.shape()[0], view.shape()[1], wanted)) {
-            return false;
-        }
+        return measure(view.shape()[0], view.shape()[1], wanted);
     } catch (const gpu::InvalidArray&) {
         return false;
     }
-    stream_ = borrower.usedNextOn(array);
-    return stream_.has_value();
 }
 
 /// Whether it has the wanted shape and lies at addresses that exist.

@@ -28,7 +28,9 @@ struct Wanted {
 
 /// A row-major matrix that needs nothing done to it, as it says of itself: a
 /// NumPy array, or memory of the index's GPU by the CUDA Array Interface,
-/// version 3, or by DLPack; which of these counts, `arrays.py` tells.
+/// version 3, or by DLPack; which of these counts, `arrays.py` tells. Before
+/// all of these comes the table of DLPack's functions that its type may offer
+/// (ExchangeTable.h): the way of PyTorch's tensors, without any Python code.
 ///
 /// It is stricter than the array entry in Python (`arrays.py`), which takes
 /// whatever is not plain, and tells what is wrong with it. So the two can only
@@ -64,12 +66,12 @@ class PlainArray {
     }
     /// The stream that our work comes after, if there is one.
     std::optional<cudaStream_t> readyAfter() const {
-        return loan_ ? std::nullopt : stream_;
+        return readyAfter_;
     }
     /// The stream on which the producer goes on after our work, if there is
     /// one.
     std::optional<cudaStream_t> usedNextOn() const {
-        return stream_;
+        return usedNextOn_;
     }
     /// What holds the memory beside the array itself; borrowed, None if
     /// nothing.
@@ -83,17 +85,21 @@ class PlainArray {
 
     bool takeBuffer(PyObject* array, const Wanted& wanted);
     bool takeInterface(PyObject* interface, const Wanted& wanted);
+    bool takeExchange(
+            PyObject* array, const Wanted& wanted, const Borrower& borrower);
     bool takeLoan(
             PyObject* array,
             PyObject* interface,
             const Wanted& wanted,
             Borrower& borrower);
+    bool useLoan(const Wanted& wanted, int device);
     bool measure(int64_t rows, int64_t columns, const Wanted& wanted);
 
     void* data_ = nullptr;
     int64_t rows_ = 0;
     size_t bytes_ = 0;
-    std::optional<cudaStream_t> stream_;
+    std::optional<cudaStream_t> readyAfter_;
+    std::optional<cudaStream_t> usedNextOn_;
     /// From DLPack.
     std::optional<Loan> loan_;
     /// Of a NumPy array, which is not resized meanwhile.

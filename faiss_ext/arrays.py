@@ -8,6 +8,10 @@ none but NumPy is imported.
    a stream: its ``__dlpack__`` is what makes the order right.
 3. The CUDA Array Interface without a stream (Numba, older libraries).
 
+A search of arrays that need nothing done to them (PlainArray.h) looks for one
+more thing before these: DLPack's table of C functions in the class of the array
+(PyTorch 2.10 and newer), which lends the same memory without Python code.
+
 Everything else is host memory, and NumPy's business as in Faiss; an object that
 offers DLPack for host memory and nothing that NumPy knows is taken by that.
 """
@@ -160,4 +164,14 @@ def is_on_gpu(array: Any) -> bool:
 
 def library_of(array: Any) -> Any:
     """The module of the library that made `array`'s class, if it is loaded."""
-    return sys.modules.get(type(array).__module__.partition(".")[0])
+    return _library(type(array))
+
+
+def libraries_of(array: Any) -> list[Any]:
+    """The same of the class and of each that it is derived from; None for one
+    that is not loaded."""
+    return [_library(base) for base in type(array).__mro__]
+
+
+def _library(array_type: type) -> Any:
+    return sys.modules.get(array_type.__module__.partition(".")[0])

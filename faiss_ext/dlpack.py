@@ -6,11 +6,12 @@ gpu/DLPackView.h).
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from . import gpu_memory
 from . import swigfaiss_ext as native
-from .arrays import ArrayView, attribute, library_of
+from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
@@ -77,6 +78,11 @@ def view(
         If the exporter raises, or what it lends is refused; then it has been
         given back.
     """
+    if is_negated(array, name):
+        raise InvalidArray(
+            f"{name}: its numbers lie in memory with the opposite sign "
+            "(is_neg()), which DLPack does not tell; resolve_neg() first"
+        )
     if isinstance(owner, Exception):
         raise _raised(name, "__dlpack__", owner) from owner
     if owner is None:
@@ -123,6 +129,13 @@ def view(
     )
 
 
+def is_negated(array: Any, name: str) -> bool:
+    """Whether the memory of `array` holds the negatives of its numbers. PyTorch
+    has such views (``z.conj().imag``), and lends them as they lie."""
+    method = attribute(array, "is_neg")
+    return callable(method) and bool(_ask(name, "is_neg", method))
+
+
 def _ask(name: str, what: str, call: Any, *args: Any, **options: Any) -> Any:
     try:
         return call(*args, **options)
@@ -141,19 +154,37 @@ def _raised(name: str, what: str, error: Exception) -> InvalidArray:
 def _export(
     array: Any, name: str, device: tuple, wish: dict, writable: bool
 ) -> Any:
-    """Call ``__dlpack__`` by the newest signature, then by the oldest."""
+    """Call ``__dlpack__`` by the newest signature, then by the oldest. Its GPU
+    is current meanwhile: PyTorch refuses to lend a tensor of another one."""
+    with _current(device):
+        try:
+            return array.__dlpack__(
+                **wish,
+                max_version=_VERSION,
+                dl_device=device,
+                copy=False if writable else None,
+            )
+        except TypeError:
+            # An exporter from before these words.
+            return _ask(name, "__dlpack__", array.__dlpack__, **wish)
+        except Exception as error:
+            raise _raised(name, "__dlpack__", error) from error
+
+
+@contextlib.contextmanager
+def _current(device: tuple[int, int]) -> Any:
+    """A GPU is the current one, if there is one of that number."""
+    before = native.current_device_c() if device[0] == CUDA else device[1]
+    if before == device[1]:
+        yield
+        return
+    # What it lends is looked at later.
+    with contextlib.suppress(RuntimeError):
+        native.use_device_c(device[1])
     try:
-        return array.__dlpack__(
-            **wish,
-            max_version=_VERSION,
-            dl_device=device,
-            copy=False if writable else None,
-        )
-    except TypeError:
-        # An exporter from before these words.
-        return _ask(name, "__dlpack__", array.__dlpack__, **wish)
-    except Exception as error:
-        raise _raised(name, "__dlpack__", error) from error
+        yield
+    finally:
+        native.use_device_c(before)
 
 
 def current_stream(array: Any, device: int) -> int:
@@ -161,17 +192,18 @@ def current_stream(array: Any, device: int) -> int:
 
     DLPack lets an exporter's work come before ours, and says nothing of its
     work after. A library with a current stream (``cuda.current_stream``) uses
-    that; for others it is the legacy default stream.
+    that, also for classes that others derive from its own; for others it is the
+    legacy default stream.
     """
-    cuda = attribute(library_of(array), "cuda")
-    current = attribute(cuda, "current_stream")
-    if callable(current):
-        try:
-            stream = current(device)
-            protocol = attribute(stream, "__cuda_stream__")
-            if callable(protocol):
-                return int(protocol()[1]) or 1
-            return int(stream.cuda_stream) or 1
-        except Exception:
-            pass
+    for library in libraries_of(array):
+        current = attribute(attribute(library, "cuda"), "current_stream")
+        if callable(current):
+            try:
+                stream = current(device)
+                protocol = attribute(stream, "__cuda_stream__")
+                if callable(protocol):
+                    return int(protocol()[1]) or 1
+                return int(stream.cuda_stream) or 1
+            except Exception:
+                pass
     return 1

@@ -48,7 +48,7 @@ def results_like(like: Any, n: int, k: int) -> tuple[Any, Any] | None:
     if way is None:
         return None
     try:
-        with _device_of(like):
+        with _device_of(like, way):
             return way(like, (n, k), "float32"), way(like, (n, k), "int64")
     except Exception:
         return None
@@ -67,7 +67,7 @@ def empty(
     if not isinstance(like.array, DeviceArray):
         for way in _WAYS:
             try:
-                with _device_of(like.array):
+                with _device_of(like.array, way):
                     made = way(like.array, shape, dtype)
             except Exception:
                 # It has no such way, or that takes something else.
@@ -89,10 +89,11 @@ def empty(
     return call.given_output(made, name, shape, (dtype,))
 
 
-def _device_of(like: Any) -> Any:
-    """The device of an array as a context, for libraries that allocate on their
-    current device."""
-    device = attribute(like, "device")
+def _device_of(like: Any, way: Callable) -> Any:
+    """The device of an array as a context, for a way that allocates on the
+    current device. PyTorch's does not, and the context of its devices costs more
+    than making a tensor."""
+    device = None if way is _by_new_empty else attribute(like, "device")
     if hasattr(type(device), "__enter__") and hasattr(type(device), "__exit__"):
         return device
     return contextlib.nullcontext()

@@ -4,8 +4,9 @@
 #include <cstdint>
 
 /// The binary interface of DLPack 1.x, as its specification lays it out: what a
-/// library hands over when it lends an array. Layout only; the values are
-/// another library's and may be anything. DLPackView.h reads them.
+/// library hands over when it lends an array, and the functions that it may
+/// offer for that. Layout only; the values are another library's and may be
+/// anything. DLPackView.h reads them.
 
 namespace faiss_ext {
 namespace gpu {
@@ -80,6 +81,38 @@ struct VersionedTensor {
     Tensor tensor;
 };
 
+/// What every version of ExchangeTable begins with.
+struct ExchangeHeader {
+    Version version;
+    /// The table of an older version, or nullptr.
+    const ExchangeHeader* previous;
+};
+
+/// From version 1.3 on: C functions by which a library lends its arrays without
+/// a method call. A type offers them as `__dlpack_c_exchange_api__`, a capsule
+/// named "dlpack_exchange_api", for the life of the process. Objects are those
+/// of the library's language. Each returns 0, or else has failed, with an
+/// exception of that language; none throws, and none orders any stream.
+struct ExchangeTable {
+    ExchangeHeader header;
+    /// A new array of the shape, type and device of `like`.
+    int (*allocate)(
+            Tensor* like,
+            VersionedTensor** made,
+            void* context,
+            void (*fail)(void* context, const char* kind, const char* text));
+    /// As `__dlpack__`: the tensor is the caller's, who answers for its
+    /// deleter.
+    int (*lend)(void* object, VersionedTensor** lent);
+    /// The reverse.
+    int (*take)(VersionedTensor* tensor, void** object);
+    /// Describes the array for as long as nobody changes it. May be nullptr.
+    int (*describe)(void* object, Tensor* described);
+    /// The stream, of a device of Device::type and number, on which the library
+    /// works now, in the calling thread.
+    int (*currentStream)(int32_t type, int32_t number, void** stream);
+};
+
 static_assert(sizeof(Device) == 8 && sizeof(ElementType) == 4, "packed");
 static_assert(
         sizeof(void*) != 8 ||
@@ -93,6 +126,12 @@ static_assert(
                 (sizeof(PlainTensor) == 64 && sizeof(VersionedTensor) == 80 &&
                  offsetof(VersionedTensor, tensor) == 32),
         "the layout of DLPack's owners");
+static_assert(
+        sizeof(void*) != 8 || (sizeof(ExchangeTable) == 56 &&
+                               offsetof(ExchangeTable, allocate) == 16 &&
+                               offsetof(ExchangeTable, lend) == 24 &&
+                               offsetof(ExchangeTable, currentStream) == 48),
+        "the layout of DLPack's table of functions");
 
 } // namespace dlpack
 } // namespace gpu

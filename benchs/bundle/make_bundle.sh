@@ -131,7 +131,7 @@ rm -rf "$stage"/site/*/bin
 
 mkdir -p "$stage/tests/python/native"
 cp -r tests/python/gpu_libraries "$stage/tests/python/"
-cp tests/python/native/dlpack_capsules.py "$stage/tests/python/native/"
+cp tests/python/native/{dlpack_capsules,exchange_tables}.py "$stage/tests/python/native/"
 cp -r benchs/{run.py,measure,cases} "$stage/benchs/"
 cp benchs/bundle/{validate.sh,README.md} "$stage/"
 cp -r benchs/bundle/validation "$stage/"

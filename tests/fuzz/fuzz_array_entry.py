@@ -21,6 +21,7 @@ import time
 import numpy as np
 from conftest import GpuArray, Simulator
 from dlpack_capsules import Loan
+from exchange_tables import Table
 from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
@@ -214,25 +215,45 @@ def interface(said, on_stock, cast):
 
 
 class Exporter:
-    def __init__(self, loan, device):
-        self.loan, self.device = loan, device
+    """Lends what `said` describes, each time anew."""
+
+    def __init__(self, address, said):
+        self.address, self.said, self.loans = address, said, []
+
+    def lend(self, **changed):
+        self.loans.append(Loan(self.address, **{**self.said, **changed}))
+        return self.loans[-1]
 
     def __dlpack_device__(self):
-        return self.device
+        return self.said["device"]
 
     def __dlpack__(self, **options):
-        return self.loan.capsule()
+        return self.lend().capsule()
+
+
+class TableExporter(Exporter):
+    """The same by a table of functions, too; where no version is said, it has
+    that of the table."""
+
+    table = Table(
+        lambda array: array.lend(version=array.said["version"] or (1, 3)),
+        lambda kind, number: 0,
+    )
+    __dlpack_c_exchange_api__ = table.capsule
 
 
 @ROUND
 @example({"shape": (N, DIMS), "offset": 0, "version": (1, 0), "flags": 0,
           "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False},
-         False, False)
+         False, False, False)
+@example({"shape": (N, DIMS), "offset": 0, "version": (1, 0), "flags": 0,
+          "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False},
+         True, False, False)
 @example({"shape": (N, DIMS), "offset": 2**64 - 4, "version": None, "flags": 0,
           "dtype": (2, 32, 1), "device": (2, 0), "deleter": True, "null": False},
-         False, False)
-@given(loans, st.booleans(), st.booleans())
-def dlpack(said, on_stock, cast):
+         False, False, False)
+@given(loans, st.booleans(), st.booleans(), st.booleans())
+def dlpack(said, by_table, on_stock, cast):
     said = dict(said)
     null = said.pop("null")
     deleter = said["deleter"]
@@ -254,14 +275,15 @@ def dlpack(said, on_stock, cast):
         # Host memory that is described wrongly cannot be told from other host
         # memory by anyone: only its numbers are fuzzed.
         said["device"] = device = (2, 0)
-    loan = Loan(address, **said)
+    x = (TableExporter if by_table else Exporter)(address, said)
     search(
         stock if on_stock else index,
-        Exporter(loan, device), said["shape"][: max(rank, 0)], said["offset"],
+        x, said["shape"][: max(rank, 0)], said["offset"],
         None if steps is None else tuple(4 * s for s in said["strides"]),
         said["dtype"] == (2, 32, 1), "loans", cast)
-    assert loan.deleted == (1 if deleter and device[0] != 10 else 0), (
-        loan.deleted)
+    assert x.loans or device[0] == 10
+    assert all(loan.deleted == deleter for loan in x.loans)
+    counts["by a table"] += by_table and not on_stock and len(x.loans) == 1
 
 
 outputs = st.fixed_dictionaries(
@@ -369,10 +391,10 @@ def host(said, on_gpu):
                            "keep": made})()
     elif way == "dlpack" and made.dtype.kind in "fiu":
         code = {"f": 2, "i": 0, "u": 1}[made.dtype.kind]
-        x = Exporter(Loan(
-            made.ctypes.data, made.shape, device=(1, 0),
-            dtype=(code, made.itemsize * 8, 1),
-            strides=tuple(s // made.itemsize for s in made.strides)), (1, 0))
+        x = Exporter(made.ctypes.data, {
+            "shape": made.shape, "device": (1, 0),
+            "dtype": (code, made.itemsize * 8, 1),
+            "strides": tuple(s // made.itemsize for s in made.strides)})
     on = index if on_gpu else cpu
     try:
         found = on.search(x, K)[1]

@@ -64,7 +64,8 @@ class Cupy:
 
 
 class Torch:
-    """Results by ``new_empty``; ordered by ``__dlpack__``."""
+    """Results by ``new_empty``; ordered by the current stream that DLPack's
+    table of C functions names (2.10 and newer), else by ``__dlpack__``."""
 
     halves = True
     immutable = False

@@ -305,6 +305,46 @@ def test_devices_that_are_none_are_refused_before_anything_is_lent(
     assert not x.calls
 
 
+def test_an_exporter_finds_its_gpu_current(
+    faiss_ext, vectors, exporter, queries, expected, simulator
+):
+    """PyTorch refuses to lend a tensor of another GPU than the current one."""
+    runtime = simulator.library
+    runtime.cuda_sim_set_device_count(2)
+
+    def current_device():
+        device = ctypes.c_int()
+        assert runtime.cudaGetDevice(ctypes.byref(device)) == 0
+        return device.value
+
+    def lend(self, **options):
+        if current_device() != 1:
+            raise BufferError("on another device")
+        return Exporter.__dlpack__(self, **options)
+
+    config = faiss_ext.GpuIndexFlatConfig()
+    config.device = 1
+    index = faiss_ext.GpuIndexFlatL2(
+        faiss_ext.StandardGpuResources(), DIMS, config)
+    assert runtime.cudaSetDevice(1) == 0
+    try:
+        stored, x = (exporter(values, device=(CUDA, 1))
+                     for values in (vectors(200, DIMS, 1), queries))
+        D = exporter(np.zeros((N, K), "float32"), device=(CUDA, 1))
+        I = exporter(np.zeros((N, K), "int64"), device=(CUDA, 1), dtype=INT64)
+        for array in (stored, x, D, I):
+            array.__class__ = type("Careful", (Exporter,), {"__dlpack__": lend})
+        assert runtime.cudaSetDevice(0) == 0
+        index.add(stored)
+        index.search(x, K, D=D, I=I)
+        assert current_device() == 0 and len(x.calls) == 1
+        assert runtime.cudaSetDevice(1) == 0
+        np.testing.assert_array_equal(I.memory.get(), expected[1])
+        del stored, x, D, I, array, index
+    finally:
+        runtime.cudaSetDevice(0)
+
+
 @pytest.mark.parametrize("error", [
     BufferError("requires grad"), RuntimeError("no"), ValueError("stream")])
 def test_an_exporter_that_raises_is_named(
@@ -407,16 +447,18 @@ def library_with_stream(monkeypatch, stream):
     return type("Tensor", (Exporter,), {"__module__": "lib_with_stream"})
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["current", "legacy"])
+@pytest.mark.parametrize("known", ["current", "legacy", "derived"])
 def test_the_library_goes_on_after_the_results(
     index, exporter, queries, expected, gpu_array, simulator, monkeypatch, known
 ):
-    stream = simulator.new_stream() if known else None
+    stream = None if known == "legacy" else simulator.new_stream()
     D = exporter(np.zeros((N, K), "float32"))
     I = exporter(np.zeros((N, K), "int64"), dtype=INT64)
     copy = gpu_array(np.zeros((N, K), "int64"))
-    if known:
+    if stream:
         its_class = library_with_stream(monkeypatch, stream)
+        if known == "derived":
+            its_class = type("Derived", (its_class,), {})
         D.__class__ = I.__class__ = its_class
     index.search(queries, K, D=D, I=I)
     assert simulator.library.cudaMemcpyAsync(

@@ -89,6 +89,26 @@ def test_tensors_make_results_by_new_empty(
     assert type(index.assign(x, K)) is Tensor
 
 
+def test_the_device_of_a_tensor_is_not_entered(
+    index, queries, expected, gpu_array, library
+):
+    class Device:
+        def __enter__(self):
+            raise AssertionError("a mode that all functions of PyTorch pass")
+
+        def __exit__(self, *why):
+            pass
+
+    library.float32 = types.SimpleNamespace(name="float32")
+    library.int64 = types.SimpleNamespace(name="int64")
+    x = Tensor(gpu_array, queries)
+    x.device = Device()
+    for _ in range(2):
+        D, I = index.search(x, K)
+        assert type(D) is type(I) is Tensor
+        np.testing.assert_array_equal(I.get(), expected[1])
+
+
 def test_libraries_with_empty_make_results_on_the_device_of_the_queries(
     index, queries, expected, gpu_array, library
 ):

@@ -9,6 +9,7 @@ import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "native"))
 from dlpack_capsules import CUDA, Loan  # noqa: E402
+from exchange_tables import Table  # noqa: E402
 
 _CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "int64": (0, 64, 1)}
 #: Each outlives what borrows from it.
@@ -18,6 +19,16 @@ float32, float16, int64 = map(np.dtype, _CODES)
 
 
 class Tensor(gpu.GpuMemory):
+    requires_grad = False
+    _negated = False
+
+    def requires_grad_(self):
+        self.requires_grad = True
+        return self
+
+    def is_neg(self):
+        return self._negated
+
     @property
     def __cuda_array_interface__(self):
         # Without a stream, as PyTorch's.
@@ -27,12 +38,14 @@ class Tensor(gpu.GpuMemory):
         return (CUDA, 0)
 
     def __dlpack__(self, stream=None):
+        if self.requires_grad:
+            raise BufferError(
+                "Can't export tensors that require gradient, "
+                "use tensor.detach()"
+            )
         if stream not in (None, -1):
             gpu.order_before(stream)
-        _loans.append(
-            Loan(self.address, self.shape, dtype=_CODES[self.dtype.name])
-        )
-        return _loans[-1].capsule()
+        return _lend(self).capsule()
 
     def new_empty(self, shape, dtype):
         return Tensor(shape, dtype)
@@ -42,6 +55,28 @@ class Tensor(gpu.GpuMemory):
 
     def copy_(self, other):
         self.take(other)
+
+
+def _lend(tensor, **options):
+    _loans.append(Loan(
+        tensor.address, tensor.shape, dtype=_CODES[tensor.dtype.name],
+        **options,
+    ))
+    return _loans[-1]
+
+
+# As PyTorch's: it lends tensors that record gradients, too.
+_table = Table(
+    lambda tensor: _lend(tensor, version=(1, 3)),
+    lambda kind, number: gpu.current_stream(),
+)
+Tensor.__dlpack_c_exchange_api__ = _table.capsule
+
+
+def _neg_view(tensor):
+    made = Tensor.__new__(Tensor)
+    made.__dict__.update(tensor.__dict__, _viewed=tensor, _negated=True)
+    return made
 
 
 def from_numpy(values):
