@@ -210,15 +210,8 @@ class Staged : protected LockedBothEnds, public Base {
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override {
         checkRows(n, recons, "recons");
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
-        // Not `search`, which may have to wait for another thread's.
-        searchStaged(
-                n,
-                {"x", x, this->d * sizeof(float)},
-                k,
-                resultsAt(labels, distances, k),
-                searchWork(k, params),
-                params);
+        std::lock_guard<ResourcesLock> guard(*lock_);
+        search(n, x, k, distances, labels, params);
         this->reconstruct_batch(n * k, labels, recons);
     }
 
@@ -238,7 +231,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// Forgets all vectors, once the searches in flight are done. Throws
     /// CudaError.
     void reset() override {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         pipeline_->waitForAll();
         Base::reset();
     }
@@ -248,7 +241,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
@@ -261,7 +254,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// work that this index has enqueued so far: for device results that
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 
@@ -397,8 +390,9 @@ class Staged : protected LockedBothEnds, public Base {
         if (mine.n == 0) {
             return;
         }
-        if (params) {
-            // Others may have asked for something else.
+        // Not with others, who may have asked for something else; nor behind
+        // one who waits for the lock that this thread holds.
+        if (params || lock_->heldByThisThread()) {
             searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
             return;
         }
@@ -406,7 +400,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (turn.answered()) {
             return;
         }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         if (!turn.takeAlong()) {
             runSearch(mine.n, x, outputs, searchWork(mine.k, params));
             return;
@@ -439,7 +433,7 @@ class Staged : protected LockedBothEnds, public Base {
             const InputRows& x,
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         runSearch(n, x, outputs, work);
     }
 
@@ -462,7 +456,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (n == 0) {
             return {};
         }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
         return pipeline_->profile(
                 n, {x}, outputs, searchWork(k, params), searchOperations());
@@ -475,7 +469,7 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
         NvtxRange range("add", n);
         checkRows(n, x, "x");
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
