@@ -48,6 +48,10 @@ class EndWorkOnFailure {
         downloads_.abandon();
     }
 
+    void alsoEnd(cudaStream_t stream) {
+        streams_.push_back(stream);
+    }
+
     void disarm() {
         armed_ = false;
     }

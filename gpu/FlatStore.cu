@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/Rounding.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -30,12 +31,53 @@ constexpr bool kWideLabels = std::is_same_v<StoreLabel, idx_t>;
 constexpr idx_t kRowsAtOnce = 16384;
 
 /// Of Faiss' temporary memory.
-constexpr size_t kGranularity = 16;
+constexpr size_t kGranularity = 256;
 
 constexpr DataType kFloat16{DataType::Kind::Float, 16};
 constexpr DataType kFloat32{DataType::Kind::Float, 32};
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
+
+/// FlatIndex::query computes on the streams and in the memory of resources that
+/// the store keeps for itself, in a member that is private. This names it: what
+/// is explicitly instantiated may (C++17, [temp.spec] 6).
+GpuResources*& resourcesOf(FlatIndex& store);
+
+template <GpuResources* FlatIndex::*resources>
+struct NameResources {
+    friend GpuResources*& resourcesOf(FlatIndex& store) {
+        return store.*resources;
+    }
+};
+template struct NameResources<&FlatIndex::resources_>;
+
+/// Lets a store use other resources for the time of one scope.
+class UsesResources {
+   public:
+    UsesResources(FlatIndex& store, GpuResources& resources)
+            : member_(resourcesOf(store)), own_(member_) {
+        member_ = &resources;
+    }
+    ~UsesResources() {
+        member_ = own_;
+    }
+
+    UsesResources(const UsesResources&) = delete;
+    UsesResources& operator=(const UsesResources&) = delete;
+
+   private:
+    GpuResources*& member_;
+    GpuResources* const own_;
+};
+
+/// Of memory that is converted, for so many rows.
+size_t convertedBytes(const FlatIndex& store, idx_t rows, int k) {
+    const auto bytes = [&](size_t row) {
+        return roundUp(rows * row, kGranularity);
+    };
+    return bytes(kWideLabels ? 0 : k * sizeof(StoreLabel)) +
+           bytes(store.getUseFloat16() ? store.getDim() * sizeof(half) : 0);
+}
 
 /// One search, cut into what one call of the store takes.
 struct StoreSearch {
@@ -47,14 +89,33 @@ struct StoreSearch {
     int k;
     cudaStream_t stream;
 
-    /// Of what is converted, for so many rows.
-    size_t temporaryBytes(idx_t rows) const {
-        const auto rounded = [&](size_t rowBytes) {
-            return (rows * rowBytes + kGranularity - 1) / kGranularity *
-                   kGranularity;
-        };
-        return rounded(kWideLabels ? 0 : k * sizeof(StoreLabel)) +
-               rounded(store.getUseFloat16() ? dims * sizeof(half) : 0);
+    StoreSearch(
+            FlatIndex& searched,
+            GpuResources& on,
+            faiss::MetricType metricType,
+            float argument,
+            int neighbours)
+            : store(searched),
+              resources(on),
+              metric(metricType),
+              metricArg(argument),
+              dims(static_cast<int>(searched.getDim())),
+              k(neighbours),
+              stream(on.getDefaultStreamCurrentDevice()) {}
+
+    /// How many of n rows are searched at a time.
+    idx_t step(idx_t n) const {
+        return convertedBytes(store, 1, k) > 0 ? std::min(kRowsAtOnce, n) : n;
+    }
+
+    void searchAll(
+            idx_t n, const float* x, float* distances, idx_t* labels) const {
+        for (idx_t first = 0; first < n; first += step(n)) {
+            search(std::min(step(n), n - first),
+                   x + first * dims,
+                   distances + first * k,
+                   labels + first * k);
+        }
     }
 
     /// Rows of `columns` elements, in temporary memory.
@@ -136,29 +197,48 @@ bool searchStore(
         int k,
         float* distances,
         idx_t* labels) {
-    const int dims = static_cast<int>(store.getDim());
-    const StoreSearch search{
-            store,
-            resources,
-            metric,
-            metricArg,
-            dims,
-            k,
-            resources.getDefaultStreamCurrentDevice()};
-    const bool converts = search.temporaryBytes(1) > 0;
-    const idx_t step = converts ? std::min(kRowsAtOnce, n) : n;
-    if (search.temporaryBytes(step) >
+    const StoreSearch search(store, resources, metric, metricArg, k);
+    if (convertedBytes(store, search.step(n), k) >
         resources.getTempMemoryAvailable(faiss::gpu::getCurrentDevice())) {
         return false;
     }
-    for (idx_t first = 0; first < n; first += step) {
-        search.search(
-                std::min(step, n - first),
-                x + first * dims,
-                distances + first * k,
-                labels + first * k);
-    }
+    search.searchAll(n, x, distances, labels);
     return true;
+}
+
+void searchStoreOnLane(
+        FlatIndex& store,
+        GpuResources& lane,
+        faiss::MetricType metric,
+        float metricArg,
+        idx_t n,
+        const float* x,
+        int k,
+        float* distances,
+        idx_t* labels) {
+    const UsesResources uses(store, lane);
+    StoreSearch(store, lane, metric, metricArg, k)
+            .searchAll(n, x, distances, labels);
+}
+
+size_t laneBytesOf(const FlatIndex& store, idx_t n, int k) {
+    // Faiss' tiles have so many rows, and two of them lie in a gigabyte.
+    const size_t mostRows = store.getDim() <= 32 ? 1024 : 512;
+    const size_t elementBytes = store.getUseFloat16() ? 2 : 4;
+    const size_t mostColumns = (size_t(1) << 30) / 2 / elementBytes / mostRows;
+    const size_t vectors = store.getSize();
+    const size_t rows = std::min<size_t>(mostRows, n);
+    const size_t columns = std::min(mostColumns, vectors);
+    // GPUs of less than 4 GiB have half as many columns.
+    const size_t tiles = 2 * divideUp(vectors, columns);
+    const auto twoOf = [](size_t bytes) {
+        return 2 * roundUp(bytes, kGranularity);
+    };
+    const size_t norms = roundUp(n * sizeof(float), kGranularity);
+    return norms + twoOf(rows * columns * sizeof(float)) +
+           twoOf(rows * tiles * k * sizeof(float)) +
+           twoOf(rows * tiles * k * sizeof(StoreLabel)) +
+           convertedBytes(store, std::min(kRowsAtOnce, n), k);
 }
 
 } // namespace gpu

@@ -39,5 +39,25 @@ FAISS_EXT_API bool searchStore(
         float* distances,
         idx_t* labels);
 
+/// The same on `lane`, in the order of its stream and in its scratch memory,
+/// whatever that has room for. The lane's parent are the resources of the
+/// store. Not thread-safe, as those are not.
+FAISS_EXT_API void searchStoreOnLane(
+        faiss::gpu::FlatIndex& store,
+        faiss::gpu::GpuResources& lane,
+        faiss::MetricType metric,
+        float metricArg,
+        idx_t n,
+        const float* x,
+        int k,
+        float* distances,
+        idx_t* labels);
+
+/// The scratch memory that searchStoreOnLane takes for n queries or fewer, in
+/// bytes: no less than Faiss' tiles (chooseTileSize and runDistance in its
+/// Distance.cu) and what is converted.
+FAISS_EXT_API size_t
+laneBytesOf(const faiss::gpu::FlatIndex& store, idx_t n, int k);
+
 } // namespace gpu
 } // namespace faiss_ext

@@ -14,6 +14,7 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Rounding.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -185,8 +186,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         Block block;
         block.scratch = request.space == MemorySpace::Temporary;
         block.type = request.type;
-        block.bytes =
-                (request.size + kGranularity - 1) / kGranularity * kGranularity;
+        block.bytes = roundUp(request.size, kGranularity);
         block.stream = block.scratch ? request.stream : gpu.storage.get();
         if (block.scratch && block.bytes > getTempMemoryAvailable(device)) {
             block.type = AllocType::TemporaryMemoryOverflow;

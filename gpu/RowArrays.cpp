@@ -6,6 +6,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/Rounding.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -23,7 +24,7 @@ char* mapped(void* pinned) {
 }
 
 size_t alignUp(size_t bytes) {
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return roundUp(bytes, kAlignment);
 }
 
 } // namespace
@@ -207,17 +208,17 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
     return copies;
 }
 
-std::vector<void*> RowArrays::devicePointers(idx_t first, char* block) const {
+std::vector<void*> RowArrays::devicePointers(
+        idx_t first, char* block, idx_t within) const {
     char* passage = mapped_ ? passage_ : block;
     std::vector<void*> pointers;
     for (const Array& array : arrays_) {
-        if (array.route == Route::InPlace) {
-            pointers.push_back(array.data + first * array.rowBytes);
-        } else if (array.route == Route::ThroughPinned) {
-            pointers.push_back(passage + array.offset);
-        } else {
-            pointers.push_back(block + array.offset);
-        }
+        char* rows = array.route == Route::InPlace
+                             ? array.data + first * array.rowBytes
+                     : array.route == Route::ThroughPinned
+                             ? passage + array.offset
+                             : block + array.offset;
+        pointers.push_back(rows + within * array.rowBytes);
     }
     return pointers;
 }

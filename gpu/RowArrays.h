@@ -86,8 +86,10 @@ class RowArrays {
     std::vector<DeviceCopy> deviceCopies(
             idx_t first, char* block, char* pinned) const;
 
-    /// Device pointers to the tile's rows, one for each array.
-    std::vector<void*> devicePointers(idx_t first, char* block) const;
+    /// Device pointers to row `within` of the tile that begins at row `first`,
+    /// one for each array.
+    std::vector<void*> devicePointers(
+            idx_t first, char* block, idx_t within) const;
 
    private:
     /// How an array gets to or from the GPU.

@@ -35,9 +35,20 @@ enum class Lane {
     UploadStream,
     DefaultStream,
     CopyStream,
+    /// The first of several on which parts of a search are computed side by
+    /// side.
+    ComputeStream1,
 };
 
-/// "calling thread", "upload stream", "default stream" or "copy stream".
+constexpr int kMostComputeStreams = 8;
+
+/// The stream of number i, 0 to kMostComputeStreams - 1.
+constexpr Lane computeStream(int i) {
+    return static_cast<Lane>(static_cast<int>(Lane::ComputeStream1) + i);
+}
+
+/// "calling thread", "upload stream", "default stream", "copy stream", or
+/// "compute stream 1" to "compute stream 8".
 FAISS_EXT_API const char* nameOf(Lane lane) noexcept;
 
 /// One stage of one tile.
@@ -74,8 +85,9 @@ struct FAISS_EXT_API SearchProfile {
 
     int64_t tiles = 0;
 
-    /// The durations of all spans of a stage. Stages overlap, so these add up
-    /// to more than `seconds` where copies are hidden behind the kernels.
+    /// How long a stage was under way; parts that run side by side count once.
+    /// Stages overlap, so these add up to more than `seconds` where copies are
+    /// hidden behind the kernels.
     double secondsIn(Stage stage) const;
 };
 

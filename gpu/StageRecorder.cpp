@@ -48,15 +48,30 @@ const char* nameOf(Lane lane) noexcept {
             return "default stream";
         case Lane::CopyStream:
             return "copy stream";
+        default:
+            break;
     }
-    return "";
+    constexpr const char* kComputeStreams[kMostComputeStreams] = {
+            "compute stream 1",
+            "compute stream 2",
+            "compute stream 3",
+            "compute stream 4",
+            "compute stream 5",
+            "compute stream 6",
+            "compute stream 7",
+            "compute stream 8"};
+    return kComputeStreams
+            [static_cast<int>(lane) - static_cast<int>(Lane::ComputeStream1)];
 }
 
 double SearchProfile::secondsIn(Stage stage) const {
     double sum = 0;
+    // Spans come in the order in which they begin.
+    double counted = -std::numeric_limits<double>::infinity();
     for (const StageSpan& span : spans) {
-        if (span.stage == stage) {
-            sum += span.end - span.begin;
+        if (span.stage == stage && span.end > counted) {
+            sum += span.end - std::max(span.begin, counted);
+            counted = span.end;
         }
     }
     return sum;

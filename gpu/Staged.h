@@ -146,26 +146,33 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const override {
-        searchStaged(
-                n,
-                {"x", x, this->d * faiss::get_numeric_type_size(type)},
-                k,
-                resultsAt(labels, distances, k),
-                [this, k, type, params](
-                        idx_t,
-                        idx_t rows,
-                        const void* const* in,
-                        void* const* out) {
-                    this->searchImpl_ex_(
-                            rows,
-                            in[0],
-                            type,
-                            static_cast<int>(k),
-                            static_cast<float*>(out[1]),
-                            static_cast<idx_t*>(out[0]),
-                            params);
-                },
-                params);
+        NvtxRange range("search", n);
+        const InputRows queries{
+                "x", x, this->d * faiss::get_numeric_type_size(type)};
+        const auto outputs = resultsAt(labels, distances, k);
+        checkSearch(n, queries, k, outputs, params);
+        if (n == 0) {
+            return;
+        }
+        TileWork work;
+        work.enqueue = [this, k, type, params](
+                               faiss::gpu::GpuResources&,
+                               idx_t,
+                               idx_t rows,
+                               const void* const* in,
+                               void* const* out) {
+            this->searchImpl_ex_(
+                    rows,
+                    in[0],
+                    type,
+                    static_cast<int>(k),
+                    static_cast<float*>(out[1]),
+                    static_cast<idx_t*>(out[0]),
+                    params);
+        };
+        std::lock_guard<ResourcesLock> guard(*lock_);
+        work.rowOperations = searchOperations();
+        runStaged(n, {queries}, outputs, work);
     }
 
     void add_ex(idx_t n, const void* x, faiss::NumericType type) override {
@@ -195,7 +202,6 @@ class Staged : protected LockedBothEnds, public Base {
                 k,
                 {{"labels", labels, k * sizeof(idx_t), kByKernels},
                  {nullptr, nullptr, k * sizeof(float), kByKernels}},
-                searchWork(k, nullptr),
                 nullptr);
     }
 
@@ -280,10 +286,37 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work,
-            double rowOperations = 0) const {
+            const TileWork& work) const {
         DeviceGuard device(this->config_.device);
-        pipeline_->run(n, inputs, outputs, work, rowOperations);
+        pipeline_->run(n, inputs, outputs, work);
+    }
+
+    /// Enqueues what searchImpl_ of Base does, on the default stream of `on`:
+    /// the resources of the index, or a lane if there is laneBytes.
+    virtual void searchOn(
+            faiss::gpu::GpuResources& on,
+            idx_t n,
+            const float* x,
+            int k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params) const {
+        (void)on;
+        this->searchImpl_(
+                static_cast<SearchImplCount>(n),
+                x,
+                k,
+                distances,
+                labels,
+                params);
+    }
+
+    /// Scratch memory that searchOn takes on a lane for n queries. 0: it can
+    /// compute on the default stream alone.
+    virtual size_t laneBytes(idx_t n, int k) const {
+        (void)n;
+        (void)k;
+        return 0;
     }
 
     /// Throws unless n is a count that Faiss takes and `data` is there for n >
@@ -339,20 +372,28 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// outputs[0] are labels, outputs[1] distances: the larger elements first.
-    TileWork searchWork(idx_t k, const faiss::SearchParameters* params) const {
-        return [this, k, params](
-                       idx_t,
-                       idx_t rows,
-                       const void* const* in,
-                       void* const* out) {
-            this->searchImpl_(
-                    static_cast<SearchImplCount>(rows),
+    /// For callers that hold the lock.
+    TileWork searchWork(
+            idx_t n, idx_t k, const faiss::SearchParameters* params) const {
+        TileWork work;
+        work.enqueue = [this, k, params](
+                               faiss::gpu::GpuResources& on,
+                               idx_t,
+                               idx_t rows,
+                               const void* const* in,
+                               void* const* out) {
+            searchOn(
+                    on,
+                    rows,
                     static_cast<const float*>(in[0]),
                     static_cast<int>(k),
                     static_cast<float*>(out[1]),
                     static_cast<idx_t*>(out[0]),
                     params);
         };
+        work.rowOperations = searchOperations();
+        work.laneBytes = laneBytes(n, static_cast<int>(k));
+        return work;
     }
 
     /// Throws unless it is a search that this index can answer. An output
@@ -393,7 +434,8 @@ class Staged : protected LockedBothEnds, public Base {
         // Not with others, who may have asked for something else; nor behind
         // one who waits for the lock that this thread holds.
         if (params || lock_->heldByThisThread()) {
-            searchLocked(mine.n, x, outputs, searchWork(mine.k, params));
+            std::lock_guard<ResourcesLock> guard(*lock_);
+            runSearch(mine.n, x, mine.k, outputs, params);
             return;
         }
         SearchBatcher::Turn turn(batcher_, mine);
@@ -402,15 +444,16 @@ class Staged : protected LockedBothEnds, public Base {
         }
         std::lock_guard<ResourcesLock> guard(*lock_);
         if (!turn.takeAlong()) {
-            runSearch(mine.n, x, outputs, searchWork(mine.k, params));
+            runSearch(mine.n, x, mine.k, outputs, params);
             return;
         }
         const SmallSearch all = turn.together();
         runSearch(
                 all.n,
                 {"x", all.x, x.rowBytes},
+                all.k,
                 resultsAt(all.labels, all.distances, all.k),
-                searchWork(all.k, params));
+                params);
         turn.share();
     }
 
@@ -419,30 +462,23 @@ class Staged : protected LockedBothEnds, public Base {
             const InputRows& x,
             idx_t k,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work,
             const faiss::SearchParameters* params) const {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            searchLocked(n, x, outputs, work);
+            std::lock_guard<ResourcesLock> guard(*lock_);
+            runSearch(n, x, k, outputs, params);
         }
     }
 
-    void searchLocked(
-            idx_t n,
-            const InputRows& x,
-            const std::vector<OutputRows>& outputs,
-            const TileWork& work) const {
-        std::lock_guard<ResourcesLock> guard(*lock_);
-        runSearch(n, x, outputs, work);
-    }
-
+    /// For callers that hold the lock.
     void runSearch(
             idx_t n,
             const InputRows& x,
+            idx_t k,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work) const {
-        runStaged(n, {x}, outputs, work, searchOperations());
+            const faiss::SearchParameters* params) const {
+        runStaged(n, {x}, outputs, searchWork(n, k, params));
     }
 
     SearchProfile profileStaged(
@@ -458,8 +494,7 @@ class Staged : protected LockedBothEnds, public Base {
         }
         std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
-        return pipeline_->profile(
-                n, {x}, outputs, searchWork(k, params), searchOperations());
+        return pipeline_->profile(n, {x}, outputs, searchWork(n, k, params));
     }
 
     /// Faiss enqueues the copy of a pinned or managed x and returns; we wait,

@@ -31,6 +31,12 @@ struct StagedConfig {
     /// themselves, at most; then there is no copy. 0: 128 KiB; 1: never.
     size_t mappedBytes = 0;
 
+    /// On how many streams parts of a search of many queries are computed side
+    /// by side, each with scratch memory of its own, which is taken from Faiss'
+    /// temporary memory; as many as that has room for, and 8 at most. 1: as
+    /// Faiss does. 0: 4. Flat indexes only.
+    int computeLanes = 0;
+
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
     int pipelineDepth = 0;
 

@@ -55,14 +55,15 @@ class StagedFlat : public Staged<Base> {
                 n,
                 {},
                 {{"out", out, this->d * sizeof(float)}},
-                [this, i0](
-                        idx_t first,
-                        idx_t rows,
-                        const void* const*,
-                        void* const* outputs) {
+                {[this, i0](
+                         faiss::gpu::GpuResources&,
+                         idx_t first,
+                         idx_t rows,
+                         const void* const*,
+                         void* const* outputs) {
                     Base::reconstruct_n(
                             i0 + first, rows, static_cast<float*>(outputs[0]));
-                });
+                }});
     }
 
     /// Vectors keys[0] .. keys[n - 1]: keys [n] int64, out [n, d] float32. A
@@ -81,10 +82,11 @@ class StagedFlat : public Staged<Base> {
                 n,
                 {{"keys", keys, sizeof(idx_t)}},
                 {{"out", out, this->d * sizeof(float)}},
-                [this](idx_t,
-                       idx_t rows,
-                       const void* const* inputs,
-                       void* const* outputs) {
+                {[this](faiss::gpu::GpuResources&,
+                        idx_t,
+                        idx_t rows,
+                        const void* const* inputs,
+                        void* const* outputs) {
                     if (this->ntotal == 0) {
                         fillWithoutVectors(outputs[0], rows, 0);
                         return;
@@ -93,7 +95,7 @@ class StagedFlat : public Staged<Base> {
                             rows,
                             static_cast<const idx_t*>(inputs[0]),
                             static_cast<float*>(outputs[0]));
-                });
+                }});
     }
 
     /// residual [d] = x [d] - vector `key`, float32, host or device.
@@ -122,10 +124,11 @@ class StagedFlat : public Staged<Base> {
                 n,
                 {{"keys", keys, sizeof(idx_t)}, {"xs", xs, rowBytes}},
                 {{"residuals", residuals, rowBytes}},
-                [this](idx_t,
-                       idx_t rows,
-                       const void* const* inputs,
-                       void* const* outputs) {
+                {[this](faiss::gpu::GpuResources&,
+                        idx_t,
+                        idx_t rows,
+                        const void* const* inputs,
+                        void* const* outputs) {
                     if (this->ntotal == 0) {
                         fillWithoutVectors(outputs[0], rows, 0xff); // NaN
                         return;
@@ -135,7 +138,7 @@ class StagedFlat : public Staged<Base> {
                             static_cast<const float*>(inputs[1]),
                             static_cast<float*>(outputs[0]),
                             static_cast<const idx_t*>(inputs[0]));
-                });
+                }});
     }
 
    protected:
@@ -160,6 +163,34 @@ class StagedFlat : public Staged<Base> {
                                          labels)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
         }
+    }
+
+    void searchOn(
+            faiss::gpu::GpuResources& on,
+            idx_t n,
+            const float* x,
+            int k,
+            float* distances,
+            idx_t* labels,
+            const faiss::SearchParameters* params) const override {
+        if (&on == this->resources_.get()) {
+            Staged<Base>::searchOn(on, n, x, k, distances, labels, params);
+        } else {
+            searchStoreOnLane(
+                    *this->data_,
+                    on,
+                    this->metric_type,
+                    this->metric_arg,
+                    n,
+                    x,
+                    k,
+                    distances,
+                    labels);
+        }
+    }
+
+    size_t laneBytes(idx_t n, int k) const override {
+        return this->ntotal == 0 ? 0 : laneBytesOf(*this->data_, n, k);
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store

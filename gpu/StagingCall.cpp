@@ -3,10 +3,18 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/NvtxRange.h>
+#include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
+
+namespace {
+
+/// What cudaMalloc aligns to; Faiss' temporary memory begins 16 bytes behind.
+constexpr size_t kLaneAlignment = 256;
+
+} // namespace
 
 StagingPipeline::Call::Call(
         StagingPipeline& pipeline,
@@ -14,17 +22,16 @@ StagingPipeline::Call::Call(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
-        double rowOperations,
         StageRecorder* recorder)
         : pipe_(pipeline),
           n_(n),
           work_(work),
-          rowOperations_(rowOperations),
           recorder_(recorder),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
           defaultStream_(
-                  pipeline.resources_->getDefaultStream(pipeline.device_)) {
+                  pipeline.resources_->getDefaultStream(pipeline.device_)),
+          lanes_{pipeline.resources_.get()} {
     for (const InputRows& in : inputs) {
         inputs_.add(in.name, in.data, in.rowBytes);
     }
@@ -62,7 +69,7 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
              inputs_.pinnedRowBytes(),
              outputs_.stagedRowBytes(),
              outputs_.pinnedRowBytes(),
-             rowOperations_},
+             work_.rowOperations},
             config,
             share,
             faissPinned_.first ? faissPinned_.second : share);
@@ -76,6 +83,7 @@ void StagingPipeline::Call::run() {
             // Faiss would abort the process when it cannot free them.
             borrowedIn_.data = nullptr;
             borrowedOut_.data = nullptr;
+            arena_.data = nullptr;
         }
         throw;
     }
@@ -94,15 +102,17 @@ void StagingPipeline::Call::runTilesOrOne() {
     }
 }
 
-/// Everything is on the index's GPU: no copy, no event, no wait.
+/// Everything is on the index's GPU: no copy, no wait.
 void StagingPipeline::Call::runInPlace() {
     layOut(n_);
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-    compute(0, nullptr, nullptr);
+    openLanes(onFailure);
+    computeAll(nullptr, nullptr);
     complete(onFailure);
 }
 
-/// The shortest path: all on the default stream.
+/// The shortest path: all on the default stream, but for a computation that is
+/// worth lanes.
 void StagingPipeline::Call::runOneTile() {
     PinnedBuffer pinnedIn;
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
@@ -117,6 +127,7 @@ void StagingPipeline::Call::runOneTile() {
         pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
         layOut(n_);
     }
+    openLanes(onFailure);
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
     copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
@@ -127,7 +138,7 @@ void StagingPipeline::Call::runOneTile() {
             inBlock,
             pinnedIn.data(),
             defaultStream_);
-    compute(0, inBlock, outBlock);
+    computeAll(inBlock, outBlock);
     copyOnDevice(
             Stage::CopyBack, outputs_, 0, outBlock, pinnedOut, defaultStream_);
     if (blocking_) {
@@ -145,6 +156,9 @@ void StagingPipeline::Call::runOneTile() {
 ///   default stream:  wait uploaded, downloaded; compute; record computed
 ///   copy stream:     wait computed; copy out; record downloaded
 ///
+/// With lanes, each computes a part of the tile in place of the default stream,
+/// and goes on to the next tile without waiting for the others.
+///
 /// The upload's wait for `computed` and the computation's for `downloaded` are
 /// for the tile that had the slot before, in this call or an earlier one;
 /// an event never recorded holds up nothing.
@@ -160,6 +174,14 @@ void StagingPipeline::Call::runTiles() {
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
     prepareSlots();
+    openLanes(onFailure);
+    for (int s = 0; s < plan_.depth; ++s) {
+        auto& computed = pipe_.slots_[s].computed;
+        while (computed.size() < lanes_.size()) {
+            computed.emplace_back();
+        }
+    }
+    fork();
     if (inputs_.stagedRowBytes() > 0) {
         // Inputs and blocks are valid in the default stream's order.
         pipe_.start_->record(defaultStream_);
@@ -177,6 +199,7 @@ void StagingPipeline::Call::runTiles() {
             downloadTile(tile, slot);
         }
     }
+    join();
     if (blocking_) {
         waitFor(copyStream_);
     } else if (outputs_.stagedRowBytes() > 0) {
@@ -286,27 +309,34 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
                     stream);
         }
     }
-    slot.computed.orderBefore(stream);
+    for (const Event& computed : slot.computed) {
+        computed.orderBefore(stream);
+    }
     copyOnDevice(Stage::Upload, inputs_, tile, inBlock(slot), pinned, stream);
     onceOnly.releaseAfter(stream);
     slot.uploaded.record(stream);
 }
 
 void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
-    if (inputs_.stagedRowBytes() > 0) {
-        slot.uploaded.orderBefore(defaultStream_);
+    for (const Part& part : parts()) {
+        const cudaStream_t stream = streamOf(part.lane);
+        if (inputs_.stagedRowBytes() > 0) {
+            slot.uploaded.orderBefore(stream);
+        }
+        if (outputs_.stagedRowBytes() > 0) {
+            slot.downloaded.orderBefore(stream);
+        }
+        compute(tile, part, inBlock(slot), outBlock(slot));
+        slot.computed[part.lane].record(stream);
     }
-    if (outputs_.stagedRowBytes() > 0) {
-        slot.downloaded.orderBefore(defaultStream_);
-    }
-    compute(tile, inBlock(slot), outBlock(slot));
-    slot.computed.record(defaultStream_);
 }
 
 void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
     char* pinned = outputs_.packedBytes() > 0 ? pinnedOut_[tile % plan_.depth]
                                               : nullptr;
-    slot.computed.orderBefore(copyStream_);
+    for (const Event& computed : slot.computed) {
+        computed.orderBefore(copyStream_);
+    }
     copyOnDevice(
             Stage::CopyBack,
             outputs_,
@@ -332,15 +362,116 @@ void StagingPipeline::Call::layOut(idx_t rows) {
     outputs_.layOut(rows);
 }
 
-void StagingPipeline::Call::compute(idx_t tile, char* inBlock, char* outBlock) {
+/// The tile laid out last, in as many parts as there are lanes, but none so
+/// small that a lane would compute it at a worse rate. The lane that has waited
+/// longest is next, so that small tiles run side by side too.
+std::vector<StagingPipeline::Call::Part> StagingPipeline::Call::parts() {
+    if (lanes_.size() == 1) {
+        return {{0, 0, rows_}};
+    }
+    const idx_t worthwhile = divideUp<idx_t>(rows_, tuning::kLaneRows);
+    const idx_t count = std::min<idx_t>(lanes_.size(), worthwhile);
+    const idx_t rows =
+            roundUp<idx_t>(divideUp(rows_, count), tuning::kComputeRows);
+    std::vector<Part> parts;
+    for (idx_t first = 0; first < rows_; first += rows) {
+        parts.push_back({nextLane_, first, std::min(rows, rows_ - first)});
+        nextLane_ = (nextLane_ + 1) % lanes_.size();
+    }
+    return parts;
+}
+
+void StagingPipeline::Call::compute(
+        idx_t tile, const Part& part, char* inBlock, char* outBlock) {
     const idx_t first = plan_.firstRow(tile);
-    const auto in = inputs_.devicePointers(first, inBlock);
-    const auto out = outputs_.devicePointers(first, outBlock);
+    const auto in = inputs_.devicePointers(first, inBlock, part.first);
+    const auto out = outputs_.devicePointers(first, outBlock, part.first);
+    const Lane lane = lanes_.size() == 1
+                              ? Lane::DefaultStream
+                              : computeStream(static_cast<int>(part.lane));
     stageOnStream(
             recorder_,
-            span(Stage::Compute, Lane::DefaultStream, tile, 0),
-            defaultStream_,
-            [&] { work_(first, rows_, in.data(), out.data()); });
+            span(Stage::Compute, lane, tile, 0),
+            streamOf(part.lane),
+            [&] {
+                work_.enqueue(
+                        *lanes_[part.lane],
+                        first + part.first,
+                        part.rows,
+                        in.data(),
+                        out.data());
+            });
+}
+
+/// The one tile that there is, in the order of the default stream.
+void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
+    fork();
+    for (const Part& part : parts()) {
+        compute(0, part, inBlock, outBlock);
+    }
+    join();
+}
+
+cudaStream_t StagingPipeline::Call::streamOf(size_t lane) const {
+    return lanes_[lane]->getDefaultStream(pipe_.device_);
+}
+
+/// Chooses where to compute. Lanes take their scratch memory from Faiss'
+/// temporary memory, as much as is left, so the call has what else it takes
+/// from there already.
+void StagingPipeline::Call::openLanes(EndWorkOnFailure& onFailure) {
+    const size_t bytes = roundUp(work_.laneBytes, kLaneAlignment);
+    const size_t available =
+            pipe_.resources_->getTempMemoryAvailable(pipe_.device_);
+    size_t count = work_.laneBytes == 0 ? 1
+                                        : std::min<size_t>(
+                                                  pipe_.config_.computeLanes,
+                                                  n_ / tuning::kLaneRows);
+    while (count > 1 && kLaneAlignment + count * bytes > available) {
+        --count;
+    }
+    if (count < 2) {
+        return;
+    }
+    try {
+        arena_ = pipe_.temporary(kLaneAlignment + count * bytes);
+    } catch (const faiss::FaissException&) {
+        // A pool that has less than it said. The search may do with less too.
+        throwIfContextLost(defaultStream_);
+        return;
+    }
+    const uintptr_t begin = roundUp<uintptr_t>(
+            reinterpret_cast<uintptr_t>(arena_.get()), kLaneAlignment);
+    pipe_.growLanes(count);
+    lanes_.clear();
+    for (size_t i = 0; i < count; ++i) {
+        ComputeLane& lane = pipe_.lanes_[i];
+        lane.useScratch(reinterpret_cast<char*>(begin) + i * bytes, bytes);
+        lanes_.push_back(&lane);
+        onFailure.alsoEnd(lane.stream());
+    }
+}
+
+/// The lanes go on from where the default stream is.
+void StagingPipeline::Call::fork() {
+    if (lanes_.size() == 1) {
+        return;
+    }
+    pipe_.forked_->record(defaultStream_);
+    for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+        pipe_.forked_->orderBefore(streamOf(lane));
+    }
+}
+
+/// The default stream goes on when all lanes are done.
+void StagingPipeline::Call::join() {
+    if (lanes_.size() == 1) {
+        return;
+    }
+    for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+        pipe_.joined_->record(streamOf(lane));
+        pipe_.joined_->orderBefore(defaultStream_);
+    }
 }
 
 /// Enqueues the GPU's part between `block` and what it can copy by itself.

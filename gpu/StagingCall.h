@@ -21,7 +21,6 @@ class StagingPipeline::Call {
          const std::vector<InputRows>& inputs,
          const std::vector<OutputRows>& outputs,
          const TileWork& work,
-         double rowOperations,
          StageRecorder* recorder);
 
     void run();
@@ -31,6 +30,13 @@ class StagingPipeline::Call {
     }
 
    private:
+    /// Rows of a tile that one lane computes, counted from the tile's first.
+    struct Part {
+        size_t lane;
+        idx_t first;
+        idx_t rows;
+    };
+
     void runInPlace();
     void runOneTile();
     void runTiles();
@@ -44,9 +50,16 @@ class StagingPipeline::Call {
     void computeTile(idx_t tile, Slot& slot);
     void downloadTile(idx_t tile, Slot& slot);
 
+    void openLanes(EndWorkOnFailure& onFailure);
+    void fork();
+    void join();
+    cudaStream_t streamOf(size_t lane) const;
+
     void layOut(idx_t rows);
     // The stages of the tile laid out last.
-    void compute(idx_t tile, char* inBlock, char* outBlock);
+    std::vector<Part> parts();
+    void compute(idx_t tile, const Part& part, char* inBlock, char* outBlock);
+    void computeAll(char* inBlock, char* outBlock);
     void copyOnDevice(
             Stage stage,
             const RowArrays& arrays,
@@ -76,7 +89,6 @@ class StagingPipeline::Call {
     StagingPipeline& pipe_;
     const idx_t n_;
     const TileWork& work_;
-    const double rowOperations_;
     StageRecorder* const recorder_;
     RowArrays inputs_;
     RowArrays outputs_;
@@ -94,10 +106,17 @@ class StagingPipeline::Call {
     cudaStream_t defaultStream_;
     cudaStream_t copyStream_ = nullptr;
 
+    /// Where the call computes: the resources of the index, or lanes.
+    std::vector<faiss::gpu::GpuResources*> lanes_;
+    /// Whose turn it is.
+    size_t nextLane_ = 0;
+
     // The blocks of a call that uses Faiss' temporary memory, a stack: given
     // back in the order opposite to this.
     faiss::gpu::GpuMemoryReservation borrowedIn_;
     faiss::gpu::GpuMemoryReservation borrowedOut_;
+    /// Scratch memory of the lanes; the same stack.
+    faiss::gpu::GpuMemoryReservation arena_;
     // Why there is no more memory on the GPU.
     std::exception_ptr noMemory_;
 

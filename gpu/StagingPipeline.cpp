@@ -71,17 +71,15 @@ void StagingPipeline::run(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work,
-        double rowOperations) {
-    Call(*this, n, inputs, outputs, work, rowOperations, nullptr).run();
+        const TileWork& work) {
+    Call(*this, n, inputs, outputs, work, nullptr).run();
 }
 
 SearchProfile StagingPipeline::profile(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
-        const TileWork& work,
-        double rowOperations) {
+        const TileWork& work) {
     if (!recorder_) {
         recorder_.emplace();
     }
@@ -90,7 +88,7 @@ SearchProfile StagingPipeline::profile(
             [this](const Event& event) { wait(event); });
     idx_t tiles = 0;
     {
-        Call call(*this, n, inputs, outputs, work, rowOperations, &*recorder_);
+        Call call(*this, n, inputs, outputs, work, &*recorder_);
         call.run();
         tiles = call.tiles();
     }
@@ -173,6 +171,19 @@ void StagingPipeline::freeBlocks(size_t first) {
     for (size_t s = first; s < slots_.size(); ++s) {
         slots_[s].in.memory.reset();
         slots_[s].out.memory.reset();
+    }
+}
+
+/// Makes sure that there are so many lanes and what they need.
+void StagingPipeline::growLanes(size_t count) {
+    if (!forked_) {
+        forked_.emplace();
+    }
+    if (!joined_) {
+        joined_.emplace();
+    }
+    while (lanes_.size() < count) {
+        lanes_.emplace_back(*resources_, counters_);
     }
 }
 

@@ -3,11 +3,13 @@
 #include <cuda_runtime_api.h>
 #include <faiss/gpu/GpuResources.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include <faiss_ext/gpu/ComputeLane.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/HostCopies.h>
@@ -42,24 +44,39 @@ struct OutputRows {
     bool behindLast = false;
 };
 
-/// Enqueues the computation of rows [first, first + rows) on the index's
-/// default stream. `inputs` and `outputs` are device pointers to the first of
-/// these rows, in the order in which the arrays were given.
-using TileWork = std::function<void(
-        idx_t first,
-        idx_t rows,
-        const void* const* inputs,
-        void* const* outputs)>;
+/// What a call computes.
+struct TileWork {
+    /// Enqueues the computation of rows [first, first + rows) on the default
+    /// stream of `on`: the resources of the index, or a lane (ComputeLane).
+    /// `inputs` and `outputs` are device pointers to the first of these rows,
+    /// in the order in which the arrays were given.
+    std::function<void(
+            faiss::gpu::GpuResources& on,
+            idx_t first,
+            idx_t rows,
+            const void* const* inputs,
+            void* const* outputs)>
+            enqueue;
+
+    /// Floating-point operations for each row, about, which decide how the call
+    /// is cut; 0: not known.
+    double rowOperations = 0;
+
+    /// Scratch memory that `enqueue` takes on a lane, whatever rows of the call
+    /// it is given. 0: it computes on the resources of the index alone.
+    size_t laneBytes = 0;
+};
 
 /// Moves the rows of a call to the GPU and its results to where the caller
 /// wants them, tile by tile, in stream order: while one tile computes, the next
 /// one goes up and the last one comes back.
 ///
-/// Three streams: uploads on one of its own, computation on the default stream
-/// of Faiss' resources, copy-back on their asynchronous copy stream. (Faiss'
+/// Uploads run on a stream of its own, computation on the default stream of
+/// Faiss' resources, copy-back on their asynchronous copy stream. (Faiss'
 /// alternate streams are taken by its own distance computation: an upload there
-/// would stand between its kernels.) A call of one tile uses the default stream
-/// alone. docs/architecture.md tells the life of a search.
+/// would stand between its kernels.) A call of one tile copies on the default
+/// stream too. Large computations run on lanes instead of the default stream,
+/// part beside part. docs/architecture.md tells the life of a search.
 ///
 /// Not thread-safe: the caller holds the lock of the resources.
 class FAISS_EXT_API StagingPipeline {
@@ -81,10 +98,9 @@ class FAISS_EXT_API StagingPipeline {
     /// process when it met a lost context. Throws CudaError.
     void waitForAll();
 
-    /// Runs `work` over n >= 1 rows; the index's device is current. It makes
-    /// about `rowOperations` floating-point operations a row (0: not known),
-    /// which decides how the call is cut. Outputs first those with the largest
-    /// elements, so that packing keeps them aligned.
+    /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
+    /// first those with the largest elements, so that packing keeps them
+    /// aligned.
     ///
     /// With any output in host memory: returns when every output is complete,
     /// after one wait for one event. Otherwise: returns when the work is
@@ -99,8 +115,7 @@ class FAISS_EXT_API StagingPipeline {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work,
-            double rowOperations = 0);
+            const TileWork& work);
 
     /// The same call, timed stage by stage; returns when every output is
     /// complete, wherever it lies. Waits a few times more, to compare the
@@ -109,8 +124,7 @@ class FAISS_EXT_API StagingPipeline {
             idx_t n,
             const std::vector<InputRows>& inputs,
             const std::vector<OutputRows>& outputs,
-            const TileWork& work,
-            double rowOperations = 0);
+            const TileWork& work);
 
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.
@@ -138,8 +152,8 @@ class FAISS_EXT_API StagingPipeline {
         DeviceBlock out;
         /// Upload stream: the rows are in `in`.
         Event uploaded;
-        /// Default stream: `in` has been read, `out` written.
-        Event computed;
+        /// Default stream, or each lane: `in` has been read, `out` written.
+        std::vector<Event> computed;
         /// Copy stream: `out` has been read.
         Event downloaded;
     };
@@ -149,6 +163,7 @@ class FAISS_EXT_API StagingPipeline {
     int growSlots(int depth, size_t in, size_t out);
     bool growBlock(DeviceBlock& block, size_t bytes);
     void freeBlocks(size_t first);
+    void growLanes(size_t count);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);
 
@@ -166,6 +181,10 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> start_;
     std::optional<Event> done_;
     std::vector<Slot> slots_;
+    // Addresses stay as it grows.
+    std::deque<ComputeLane> lanes_;
+    std::optional<Event> forked_;
+    std::optional<Event> joined_;
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};

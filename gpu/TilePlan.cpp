@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
@@ -22,10 +23,6 @@ idx_t rowsThatFit(size_t available, int depth, size_t bytes) {
         buffer *= 2;
     }
     return static_cast<idx_t>(buffer / bytes);
-}
-
-idx_t divideUp(idx_t a, idx_t b) {
-    return (a + b - 1) / b;
 }
 
 /// Tiles of up to `rows` rows, all equal: a short last one would compute at a
@@ -52,8 +49,8 @@ void cutWithRamps(TilePlan& plan, idx_t rows, size_t rowBytes) {
     }
     const idx_t middle = between(plan.ramp);
     const idx_t count = divideUp(middle, plan.step << plan.ramp);
-    plan.tileRows = divideUp(divideUp(middle, count), tuning::kComputeRows) *
-                    tuning::kComputeRows;
+    plan.tileRows =
+            roundUp<idx_t>(divideUp(middle, count), tuning::kComputeRows);
     plan.tiles = 2 * plan.ramp + divideUp(middle, plan.tileRows);
 }
 

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/SearchProfile.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -31,6 +32,7 @@ void choose(T& value, T chosen) {
 StagedConfig withDefaults(const StagedConfig& config) {
     refuseNegative("tileRows", config.tileRows);
     refuseNegative("pipelineDepth", config.pipelineDepth);
+    refuseNegative("computeLanes", config.computeLanes);
     refuseNegative("batchedQueries", config.batchedQueries);
     refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
@@ -39,6 +41,9 @@ StagedConfig withDefaults(const StagedConfig& config) {
     choose(complete.tileBytes, tuning::kTileBytes);
     choose(complete.mappedBytes, tuning::kMappedBytes);
     choose(complete.pipelineDepth, tuning::kPipelineDepth);
+    choose(complete.computeLanes, tuning::kComputeLanes);
+    complete.computeLanes =
+            std::min(complete.computeLanes, kMostComputeStreams);
     choose(complete.batchedQueries, tuning::kBatchedQueries);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());

@@ -42,6 +42,12 @@ constexpr double kOperationsPerByte = 45000;
 /// 219 ms in tiles of 512, 640, 1024, 1280, 2048 rows.
 constexpr int64_t kComputeRows = 512;
 
+/// StagedConfig::computeLanes: ?
+constexpr int kComputeLanes = 4;
+
+/// The least rows that a lane computes at once: ?
+constexpr int64_t kLaneRows = 1024;
+
 /// StagedConfig::mappedBytes: results that the kernels store over the link,
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
 /// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,

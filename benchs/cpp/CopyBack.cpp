@@ -87,14 +87,15 @@ struct faiss_ext_benchs_copy_back {
                 n,
                 {},
                 rows,
-                [this](idx_t first,
-                       idx_t count,
-                       const void* const*,
-                       void* const* to) {
+                {[this](auto&,
+                        idx_t first,
+                        idx_t count,
+                        const void* const*,
+                        void* const* to) {
                     for (size_t i = 0; i < arrays.size(); ++i) {
                         compute(arrays[i], first, count, to[i]);
                     }
-                });
+                }});
     }
 
     void stock(const std::vector<void*>& outputs) {

@@ -309,13 +309,13 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
         SCOPED_TRACE(nameOf(memory));
         Array<float> out(memory, kQueries);
         // As Faiss does it: some kernels on the default stream, some on others.
-        const auto half = [&](int64_t,
+        const auto half = [&](auto& on,
+                              int64_t,
                               int64_t rows,
                               const void* const*,
                               void* const* outputs) {
             auto* first = static_cast<float*>(outputs[0]);
-            check(cudaMemsetAsync(
-                    first, 0, rows * 2, resources->getDefaultStream(0)));
+            check(cudaMemsetAsync(first, 0, rows * 2, on.getDefaultStream(0)));
             check(cudaMemsetAsync(first + rows / 2, 0, rows * 2, alternate));
             throw faiss::FaissException("no memory for the other half");
         };
@@ -323,7 +323,7 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
                 [&] {
                     try {
                         pipeline.run(
-                                kQueries, {}, {{"out", out.data(), 4}}, half);
+                                kQueries, {}, {{"out", out.data(), 4}}, {half});
                     } catch (...) {
                         EXPECT_EQ(cuda_sim_pending(), 0u);
                         throw;
@@ -344,7 +344,8 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
     std::vector<int> in(kRows, 1);
     std::vector<int> out(kRows, 0);
     std::vector<const void*> blocks;
-    const auto copy = [&](int64_t first,
+    const auto copy = [&](auto& on,
+                          int64_t first,
                           int64_t,
                           const void* const* inputs,
                           void* const* outputs) {
@@ -353,7 +354,7 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
                 inputs[0],
                 sizeof(int),
                 cudaMemcpyDefault,
-                resources->getDefaultStream(0)));
+                on.getDefaultStream(0)));
         blocks.push_back(inputs[0]);
         if (first == kRows - 1) {
             throw faiss::FaissException("enough");
@@ -368,7 +369,7 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
                 kRows,
                 {{"in", in.data(), sizeof(int)}},
                 {{"out", out.data(), sizeof(int)}},
-                copy);
+                {copy});
     };
     EXPECT_THROW(run(), faiss::FaissException);
     EXPECT_GT(cuda_sim_pending(), 0u);

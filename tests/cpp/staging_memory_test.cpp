@@ -117,7 +117,7 @@ TEST_F(StagingMemory, is_freed_before_it_grows) {
                 4,
                 {{"rows", rows.data(), rowBytes}},
                 {},
-                [](auto, auto, auto*, auto*) {});
+                {[](auto&, auto, auto, auto*, auto*) {}});
     };
     runWith(bucket / 2);
     const uint64_t before = counts().live_device_bytes;
