@@ -127,6 +127,10 @@ TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     expectLocked("search", [&] {
         index.search(1, x, 3, distances.data(), labels.data());
     });
+    expectLocked("search with parameters", [&] {
+        const faiss::SearchParameters params;
+        index.search(1, x, 3, distances.data(), labels.data(), &params);
+    });
     expectLocked("profile_search", [&] {
         index.profile_search(1, x, 3, distances.data(), labels.data());
     });
