@@ -136,8 +136,7 @@ cudaStream_t Borrower::stream() {
         const auto ask = [&] {
             stream_ = resources->getDefaultStream(device());
         };
-        if (std::unique_lock<std::recursive_mutex> guard(
-                    *lock, std::try_to_lock);
+        if (std::unique_lock<gpu::ResourcesLock> guard(*lock, std::try_to_lock);
             guard) {
             ask();
         } else {

@@ -171,12 +171,12 @@ class ArraySearch {
         }
     }
 
-    /// The lock is not kept for the search, which may have to wait for other
-    /// threads' searches before it takes it.
+    /// The lock is not kept for the search: who holds it joins no other
+    /// thread's.
     cudaStream_t defaultStream(int device) const {
         const auto resources = index_->getResources();
         const auto lock = gpu::lockOf(resources.get());
-        const std::lock_guard<std::recursive_mutex> guard(*lock);
+        const std::lock_guard<gpu::ResourcesLock> guard(*lock);
         return resources->getDefaultStream(device);
     }
 

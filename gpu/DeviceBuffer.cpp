@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <mutex>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -20,7 +21,7 @@ DeviceBuffer::DeviceBuffer(
           lock_(lockOf(resources_.get())),
           device_(device),
           bytes_(bytes) {
-    std::lock_guard<std::recursive_mutex> guard(*lock_);
+    std::lock_guard<ResourcesLock> guard(*lock_);
     stream_ = resources_->getDefaultStream(device);
     DeviceGuard current(device);
     data_ = resources_->allocMemory(faiss::gpu::AllocRequest(
@@ -32,7 +33,7 @@ DeviceBuffer::DeviceBuffer(
 }
 
 DeviceBuffer::~DeviceBuffer() {
-    std::lock_guard<std::recursive_mutex> guard(*lock_);
+    std::lock_guard<ResourcesLock> guard(*lock_);
     // As in ~StagingPipeline.
     if (!contextLost(resources_->getAsyncCopyStream(device_))) {
         if (lent_) {

@@ -5,12 +5,13 @@
 
 #include <cstddef>
 #include <memory>
-#include <mutex>
 
 #include <faiss_ext/gpu/Export.h>
 
 namespace faiss_ext {
 namespace gpu {
+
+class ResourcesLock;
 
 /// Device memory from Faiss' resources that may outlive the index it was made
 /// for: the home of results that a caller asked for on the GPU without giving
@@ -64,7 +65,7 @@ class FAISS_EXT_API DeviceBuffer {
 
    private:
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
-    const std::shared_ptr<std::recursive_mutex> lock_;
+    const std::shared_ptr<ResourcesLock> lock_;
     const int device_;
     const size_t bytes_;
     // Set once the lock is taken.

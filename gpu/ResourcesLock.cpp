@@ -11,7 +11,7 @@ namespace {
 
 /// What all our indexes on one resources object have in common.
 struct Common {
-    std::recursive_mutex lock;
+    ResourcesLock lock;
     CopyTeam copyTeam;
     /// How many pointers to it there are.
     size_t uses = 0;
@@ -42,7 +42,7 @@ std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
 
 } // namespace
 
-std::shared_ptr<std::recursive_mutex> lockOf(
+std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources) {
     const auto common = commonOf(resources);
     return {common, &common->lock};

@@ -3,8 +3,11 @@
 #include <faiss/gpu/GpuResources.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <atomic>
+#include <cstddef>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/Export.h>
@@ -12,19 +15,69 @@
 namespace faiss_ext {
 namespace gpu {
 
+/// A recursive mutex that knows which thread holds it. For std::lock_guard and
+/// its like; `unlock` is for the thread that holds it.
+class ResourcesLock {
+   public:
+    /// Waits while another thread holds it.
+    void lock() {
+        if (!heldByThisThread()) {
+            mutex_.lock();
+        }
+        enter();
+    }
+
+    /// Does not wait; false if another thread holds it.
+    bool try_lock() {
+        if (!heldByThisThread() && !mutex_.try_lock()) {
+            return false;
+        }
+        enter();
+        return true;
+    }
+
+    /// As often as it was locked.
+    void unlock() {
+        --depth_;
+        if (depth_ == 0) {
+            owner_.store(std::thread::id(), std::memory_order_relaxed);
+            mutex_.unlock();
+        }
+    }
+
+    /// Any thread may ask.
+    bool heldByThisThread() const {
+        return owner_.load(std::memory_order_relaxed) ==
+               std::this_thread::get_id();
+    }
+
+   private:
+    void enter() {
+        owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        ++depth_;
+    }
+
+    std::mutex mutex_;
+    /// Relaxed: a thread finds its own id only where it has written it, and the
+    /// mutex alone orders threads.
+    std::atomic<std::thread::id> owner_{};
+    /// Of the thread that holds the mutex.
+    size_t depth_ = 0;
+};
+
 /// The lock of one GpuResources object. Faiss' resources (streams, temporary
 /// stack, cuBLAS handle) are for one thread at a time, and several indexes may
 /// share them; so callers of all our indexes on the same object take the same
 /// lock. It is recursive because Faiss' own methods call virtual ones of ours
 /// (copyTo calls reconstruct_n).
 ///
-/// Who holds it must not call `search` of such an index: that may wait for
-/// another thread's search, which needs the lock (SearchBatcher).
+/// Who holds it may call any method of such an index. Its searches then join
+/// no other thread's and queue behind none: these need the lock.
 ///
 /// The process holds one entry for each resources object in use, dropped with
 /// the last index on it. Stock Faiss indexes on the same object do not know
 /// this lock.
-FAISS_EXT_API std::shared_ptr<std::recursive_mutex> lockOf(
+FAISS_EXT_API std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources);
 
 /// The threads that copy for all our indexes on the same GpuResources object:
@@ -61,11 +114,11 @@ class LockedBothEnds {
         atEnds_.lock();
     }
 
-    const std::shared_ptr<std::recursive_mutex> lock_;
+    const std::shared_ptr<ResourcesLock> lock_;
 
    private:
     // Not held between the two ends.
-    std::unique_lock<std::recursive_mutex> atEnds_;
+    std::unique_lock<ResourcesLock> atEnds_;
 };
 
 } // namespace gpu

@@ -170,7 +170,7 @@ class Staged : protected LockedBothEnds, public Base {
                     static_cast<idx_t*>(out[0]),
                     params);
         };
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         work.rowOperations = searchOperations();
         runStaged(n, {queries}, outputs, work);
     }
@@ -216,14 +216,8 @@ class Staged : protected LockedBothEnds, public Base {
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override {
         checkRows(n, recons, "recons");
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
-        // Not `search`, which may have to wait for another thread's.
-        searchStaged(
-                n,
-                {"x", x, this->d * sizeof(float)},
-                k,
-                resultsAt(labels, distances, k),
-                params);
+        std::lock_guard<ResourcesLock> guard(*lock_);
+        search(n, x, k, distances, labels, params);
         this->reconstruct_batch(n * k, labels, recons);
     }
 
@@ -243,7 +237,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// Forgets all vectors, once the searches in flight are done. Throws
     /// CudaError.
     void reset() override {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         pipeline_->waitForAll();
         Base::reset();
     }
@@ -253,7 +247,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
@@ -266,7 +260,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// work that this index has enqueued so far: for device results that
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 
@@ -434,9 +428,10 @@ class Staged : protected LockedBothEnds, public Base {
         if (mine.n == 0) {
             return;
         }
-        if (params) {
-            // Others may have asked for something else.
-            std::lock_guard<std::recursive_mutex> guard(*lock_);
+        // Not with others, who may have asked for something else; nor behind
+        // one who waits for the lock that this thread holds.
+        if (params || lock_->heldByThisThread()) {
+            std::lock_guard<ResourcesLock> guard(*lock_);
             runSearch(mine.n, x, mine.k, outputs, params);
             return;
         }
@@ -444,7 +439,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (turn.answered()) {
             return;
         }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         if (!turn.takeAlong()) {
             runSearch(mine.n, x, mine.k, outputs, params);
             return;
@@ -468,7 +463,7 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            std::lock_guard<std::recursive_mutex> guard(*lock_);
+            std::lock_guard<ResourcesLock> guard(*lock_);
             runSearch(n, x, k, outputs, params);
         }
     }
@@ -494,7 +489,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (n == 0) {
             return {};
         }
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
         return pipeline_->profile(n, {x}, outputs, searchWork(n, k, params));
     }
@@ -506,7 +501,7 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
         NvtxRange range("add", n);
         checkRows(n, x, "x");
-        std::lock_guard<std::recursive_mutex> guard(*lock_);
+        std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;

@@ -21,7 +21,7 @@ class StagedFlat : public Staged<Base> {
     using Staged<Base>::Staged;
 
     ~StagedFlat() override {
-        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        std::lock_guard<ResourcesLock> guard(*this->lock_);
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
         if (contextLost(this->resources_->getAsyncCopyStream(
@@ -44,7 +44,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        std::lock_guard<ResourcesLock> guard(*this->lock_);
         FAISS_THROW_IF_NOT_FMT(
                 i0 >= 0 && n <= this->ntotal && i0 <= this->ntotal - n,
                 "vectors %lld to %lld out of bounds (ntotal %lld)",
@@ -76,7 +76,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        std::lock_guard<ResourcesLock> guard(*this->lock_);
         checkKeys(n, keys);
         this->runStaged(
                 n,
@@ -117,7 +117,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        std::lock_guard<ResourcesLock> guard(*this->lock_);
         checkKeys(n, keys);
         const size_t rowBytes = this->d * sizeof(float);
         this->runStaged(
@@ -258,7 +258,7 @@ class StagedFlat : public Staged<Base> {
     /// (Its copyTo reads the vectors by reconstruct_n.)
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
-        std::lock_guard<std::recursive_mutex> guard(*this->lock_);
+        std::lock_guard<ResourcesLock> guard(*this->lock_);
         this->pipeline_->waitForAll();
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||

@@ -10,6 +10,8 @@
 #include <faiss/gpu/StandardGpuResources.h>
 #include <malloc.h>
 
+#include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "support/Arrays.h"
@@ -125,6 +127,10 @@ TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     expectLocked("search", [&] {
         index.search(1, x, 3, distances.data(), labels.data());
     });
+    expectLocked("search with parameters", [&] {
+        const faiss::SearchParameters params;
+        index.search(1, x, 3, distances.data(), labels.data(), &params);
+    });
     expectLocked("profile_search", [&] {
         index.profile_search(1, x, 3, distances.data(), labels.data());
     });
@@ -215,7 +221,7 @@ TEST(LockOf, is_the_same_for_threads_that_come_and_go) {
             for (int i = 0; i < kRounds; ++i) {
                 const int object = (i + t) % kObjects;
                 const auto lock = lockOf(noResources(object));
-                std::lock_guard<std::recursive_mutex> guard(*lock);
+                std::lock_guard guard(*lock);
                 ++counts[object];
             }
         });
@@ -224,6 +230,60 @@ TEST(LockOf, is_the_same_for_threads_that_come_and_go) {
         thread.join();
     }
     EXPECT_EQ(counts[0] + counts[1] + counts[2], kThreads * kRounds);
+}
+
+TEST(LockOf, knows_the_thread_that_holds_it) {
+    const auto resources = noResources(1);
+    const auto lock = lockOf(resources);
+    const auto heldByAnother = [&] {
+        bool held = false;
+        std::thread([&] { held = lock->heldByThisThread(); }).join();
+        return held;
+    };
+    EXPECT_FALSE(lock->heldByThisThread());
+    lock->lock();
+    EXPECT_TRUE(lock->heldByThisThread());
+    EXPECT_FALSE(heldByAnother());
+    lock->lock();
+    EXPECT_TRUE(lock->try_lock());
+    for (int i = 0; i < 2; ++i) {
+        lock->unlock();
+        EXPECT_TRUE(lock->heldByThisThread());
+        EXPECT_FALSE(isFree(resources));
+    }
+    lock->unlock();
+    EXPECT_FALSE(lock->heldByThisThread());
+    EXPECT_TRUE(isFree(resources));
+    EXPECT_TRUE(lock->try_lock());
+    EXPECT_TRUE(lock->heldByThisThread());
+    EXPECT_FALSE(isFree(resources));
+    lock->unlock();
+    EXPECT_TRUE(isFree(resources));
+}
+
+TEST(LockOf, tells_threads_that_ask_while_others_take_it) {
+    constexpr int kThreads = 4;
+    constexpr int kRounds = 3000;
+    const auto lock = lockOf(noResources(1));
+    int count = 0;
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < kRounds; ++i) {
+                wrong += lock->heldByThisThread();
+                std::lock_guard guard(*lock);
+                std::lock_guard again(*lock);
+                wrong += !lock->heldByThisThread();
+                ++count;
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0);
+    EXPECT_EQ(count, kThreads * kRounds);
 }
 
 TEST(KeepForEver, may_be_called_by_any_thread) {

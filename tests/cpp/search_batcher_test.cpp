@@ -1,9 +1,11 @@
 // Searches of several threads that become one.
 
 #include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/SearchBatcher.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -412,6 +414,46 @@ TEST_F(BatchedIndex, search_and_reconstruct_waits_for_no_other_search) {
         thread.join();
     }
     EXPECT_EQ(wrong, 0);
+}
+
+// As an index of inverted lists does that asks its coarse quantizer.
+TEST_F(BatchedIndex, who_holds_the_lock_queues_behind_no_other_search) {
+    constexpr int d = 8, k = 2;
+    faiss::gpu::StandardGpuResources resources;
+    const auto base = randomVectors(100, d, 1);
+    Index index(&resources, d);
+    index.add(100, base.data());
+    std::vector<std::vector<float>> distances(3, std::vector<float>(k));
+    std::vector<std::vector<int64_t>> labels(3, std::vector<int64_t>(k));
+    const auto search = [&](int t) {
+        index.search(1, &base[t * d], k, distances[t].data(), labels[t].data());
+    };
+    std::vector<int64_t> packed((k * 12 + 7) / 8);
+    // A thread that queues is never woken, and the lock it holds never free.
+    alarm(20);
+    const auto lock = faiss_ext::gpu::lockOf(resources.getResources().get());
+    std::vector<std::thread> others;
+    {
+        std::lock_guard guard(*lock);
+        for (int t : {1, 2}) {
+            others.emplace_back(search, t);
+        }
+        // One has its turn and needs the lock, one is behind it.
+        while (index.waiting() != 1) {
+            std::this_thread::yield();
+        }
+        search(0);
+        index.search_packed(1, &base[3 * d], k, packed.data());
+        EXPECT_EQ(labels[0][0], 0);
+        EXPECT_EQ(packed[0], 3);
+        EXPECT_EQ(index.waiting(), 1u);
+    }
+    for (auto& other : others) {
+        other.join();
+    }
+    alarm(0);
+    EXPECT_EQ(labels[1][0], 1);
+    EXPECT_EQ(labels[2][0], 2);
 }
 
 } // namespace

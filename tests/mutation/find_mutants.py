@@ -20,6 +20,7 @@ KINDS = (
     ("host wait", r"\bwait\w*\s*\(|\.join\s*\(|cuda\w*Synchronize"),
     ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
+    ("lock", r"\bowner_\.store\s*\(|(\+\+|--)depth_;"),
     ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bKeepDevice\s+\w+;|cudaSetDevice\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
@@ -47,6 +48,7 @@ EXPRESSIONS = (
     ("query", r"\bcuda(?:Event|Stream)Query\s*\((?:[^()]|\([^()]*\))*\)", "cudaSuccess"),
     ("query", r"\b[\w.>-]+[.>]reached\(\)", "true"),
     ("query", r"(?<!bool )\bcontextLost\((?:[^()]|\([^()]*\))*\)", "false"),
+    ("lock", r"(?<!bool )(?:\b[\w.>-]+[.>])?\bheldByThisThread\(\)", "false"),
     ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
 )
 
@@ -122,7 +124,8 @@ def is_code(head):
 
 
 def statements(code):
-    """(begin, end, function) of each statement with its semicolon."""
+    """(begin, end, function) of each statement with its semicolon, and of an
+    empty one where a body begins."""
     # Of each open brace: its kind, where the present statement began, the
     # depth of parentheses in it, the function it lies in.
     stack = [[False, 0, 0, ""]]
@@ -144,6 +147,8 @@ def statements(code):
                 )
                 function = names[0] if names else ""
             stack.append([kind, i + 1, 0, function])
+            if kind:
+                yield i + 1, i + 1, function
         elif char == "}":
             closed = stack.pop()
             if closed[0] is None:

@@ -38,9 +38,10 @@ struct KeepDevice {
     int before_ = calls["device"];
 };
 struct Mutex {
-    void lock() { ++held; }
-    void unlock() { --held; }
-    int held = 0;
+    void lock() { ++depth_; }  // lock
+    void unlock() { --depth_; }  // lock
+    bool heldByThisThread() { return depth_ > 0; }
+    int depth_ = 0;
 } mutex;
 struct EndWorkOnFailure {
     ~EndWorkOnFailure() { calls["drained"] += armed_; }
@@ -83,12 +84,12 @@ bool reached() {
 
 int underLock() {
     std::lock_guard<Mutex> guard(mutex);  // lock
-    return mutex.held;
+    return mutex.depth_;
 }
 
 int underUniqueLock() {
     std::unique_lock<Mutex> guard(mutex);  // lock
-    return guard.owns_lock();
+    return mutex.heldByThisThread();  // lock
 }
 
 int onDevice() {
@@ -140,7 +141,7 @@ int main() {
     require(calls["record"] == 2 && calls["orderBefore"] == 1);
     require(calls["wait"] == 4 && calls["else"] == 1);
     require(!reached());
-    require(underLock() == 1 && underUniqueLock() == 1 && mutex.held == 0);
+    require(underLock() == 1 && underUniqueLock() == 1 && mutex.depth_ == 0);
     require(onDevice() == 5);
     require(keepsDevice() == 5);
     drain(false);
@@ -155,7 +156,7 @@ int main() {
     require(shared.use_count() == 2);
     {
         AtEnds ends(&mutex);
-        require(mutex.held == 1);
+        require(mutex.depth_ == 1);
     }
     [] {
         idle_.push_back(nullptr);  // recycle

@@ -9,6 +9,7 @@ import threading
 import faiss as stock
 import numpy as np
 import pytest
+from programs import run_program
 
 from faiss_ext import index_classes
 from faiss_ext import swigfaiss_ext as native
@@ -219,6 +220,59 @@ def test_faiss_works_under_the_lock_of_the_resources(make, base, gpu_array):
         del type(index).add_c
         other.join()
     assert taken.is_set() and index.ntotal == NB
+
+
+A_SEARCH_UNDER_THE_LOCK = """
+import threading, time
+import faiss
+import faiss_ext
+import numpy as np
+from faiss_ext import index_classes
+from stand_ins import simulated_gpu
+
+class OnTheGpu:
+    __cuda_array_interface__ = {
+        "version": 3, "shape": (100, 8), "typestr": "<f4", "stream": 1,
+        "data": (simulated_gpu.malloc(3200), False),
+    }
+
+x = np.arange(800, dtype="float32").reshape(100, 8)
+simulated_gpu.upload(OnTheGpu.__cuda_array_interface__["data"][0], x)
+simulated_gpu.synchronize()
+resources = faiss_ext.StandardGpuResources()
+quantizer = faiss_ext.GpuIndexFlatL2(resources, 8)
+quantizer.add(x)
+found = {}
+
+def search(i):
+    found[i] = quantizer.search(x[i : i + 1], 1)[1][0, 0]
+
+others = [threading.Thread(target=search, args=(i,)) for i in (1, 2)]
+Stock = index_classes.class_of(faiss.GpuIndexFlatL2)
+
+class Searching(Stock):
+    # As one of inverted lists does, in C++.
+    def add_c(self, n, x):
+        for other in others:
+            other.start()
+        # Until one has its turn and waits for the lock.
+        time.sleep(0.5)
+        assert not found
+        search(0)
+        super().add_c(n, x)
+
+index = Searching(resources, 8)
+index.add(OnTheGpu())
+for other in others:
+    other.join()
+assert index.ntotal == 100 and found == {0: 0, 1: 1, 2: 2}
+print("done", flush=True)
+"""
+
+
+def test_an_index_of_ours_is_searched_by_faiss_while_other_threads_search_it():
+    # Faiss' call holds the lock, and the other threads' searches wait for it.
+    run_program(A_SEARCH_UNDER_THE_LOCK)
 
 
 def test_what_faiss_does_on_the_host_refuses_gpu_memory(

@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ import faiss as stock
 import numpy as np
 import pytest
 from dlpack_capsules import take
+from programs import run_program
 from stand_ins.simulated_gpu import StreamPool, current_device
 
 DIMS, N, K = 8, 40, 4
@@ -329,20 +329,12 @@ def test_the_pool_lives_until_the_last_index_is_gone(
     assert alive() is None
 
 
-def run_program(text):
-    """A process that must end well, and soon."""
-    paths = [path for path in sys.path if path]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{text}"],
-        capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
-
-
 QUERIES_ON_THE_GPU = """
 import ctypes, threading, time
 import faiss_ext
 import numpy as np
 from dlpack_capsules import take
+from programs import run_program
 from stand_ins import simulated_gpu
 from test_pooled_resources import Pool
 
