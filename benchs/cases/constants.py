@@ -72,6 +72,11 @@ def _sweeps(shapes):
                 f"tile rows={value}": _tiles(value) if value else {}
                 for value in rows
             }
+    for shape, nbytes, lanes in shapes.lanes:
+        yield shape, "computeLanes", "pinned", nbytes, {
+            f"computeLanes={value}": {"computeLanes": value} if value else {}
+            for value in lanes
+        }
     nb, d, k = shapes.constants
     for nbytes in shapes.one_tile_bytes:
         n = nbytes // (BYTES_PER_RESULT * k)

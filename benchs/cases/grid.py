@@ -145,7 +145,8 @@ def _contenders(searches, x, k, effort):
             gpu_x = memory.OnGpu.of(native, x)
         queries = gpu_x if source == "GPU" else x
         if name == "stock GPU":
-            made.append(searches.stock_on_gpu(name, queries, *outputs(place)()))
+            made.append(searches.by_pointers(
+                name, kind, queries, *outputs(place)(), wait=True))
         elif place:
             made.append(searches.given(
                 name, kind, queries, outputs(place), wait=place == "GPU"))

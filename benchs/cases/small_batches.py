@@ -105,6 +105,11 @@ def _call(session, searches, x, k):
         for name, kind in (
             ("C++ stock GPU, call", "C++ stock"), ("C++ ours GPU", "C++ ours"))
     ]
+    # What Python adds is the difference to this: the same index, whose vectors
+    # lie where they lie, and the same interpreter.
+    contenders.append(searches.by_pointers(
+        "ours GPU, pointers", "ours", stand_in(x), *outputs(stand_in)(),
+        wait=False))
     for family in families(native):
         queries = family.of(x)
         contenders += [

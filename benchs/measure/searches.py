@@ -148,9 +148,10 @@ class Searches:
         reset, counts = _counts(index)
         return Contender(name, run, None, check, reset, counts, out.clear)
 
-    def stock_on_gpu(self, name, x, D, I):
-        """Stock Faiss with pointers to arrays on the GPU, then a wait."""
-        index = self.index("stock")
+    def by_pointers(self, name, kind, x, D, I, *, wait):
+        """The C++ method as Faiss' Python has it, with pointers to arrays on the
+        GPU. `wait`: for the device, afterwards."""
+        index = self.index(kind)
         arguments = (
             x.shape[0],
             faiss.cast_integer_to_float_ptr(_address(x)),
@@ -161,12 +162,16 @@ class Searches:
 
         def run():
             index.search_c(*arguments)
-            self.native.synchronize()
+            if wait:
+                self.native.synchronize()
 
-        return Contender(
-            name, run, None, lambda: self.oracle.check(D.get(), I.get()),
-            lambda: memory.poison(D, I),
-        )
+        def check():
+            self.native.synchronize()
+            return self.oracle.check(D.get(), I.get())
+
+        # The pointers do not keep the arrays.
+        run.arrays = x, D, I
+        return Contender(name, run, None, check, lambda: memory.poison(D, I))
 
     def peers(self, x, k, wanted=lambda name: True):
         """Whatever peer library is installed and `wanted` takes, with arrays on

@@ -77,6 +77,11 @@ class Shapes:
          (0, 512, 640, 1024, 1280, 2048, 2560, 5120, 10_240))
         for nb in (10_000, 1_000_000)
     )
+    #: (nb, d, k), bytes of results, and on how many lanes.
+    lanes: tuple = tuple(
+        ((nb, 128, k), 12 * k * 10_000, (0, 1, 2, 3, 4, 6, 8))
+        for nb in (10_000, 100_000) for k in (1, 100, 1000)
+    )
     #: Bytes of results around the limit of one tile, and into how many tiles.
     one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
                              64 * _MIB)
@@ -111,6 +116,7 @@ SMOKE = Shapes(
         ("mappedBytes", (0, _GIB), ("pinned",), 1200),
     ),
     tile_rows=(((60, 8, 10), 60 * _KIB, (0, 128)),),
+    lanes=(((60, 8, 10), 180 * _KIB, (0, 2)),),
     one_tile_bytes=(60 * _KIB,),
     one_tile_cuts=(1, 4),
 )

@@ -244,20 +244,20 @@ def _gpu_arrays(results):
         WHOLE.small_databases, ("CuPy", "stand-in")
     ):
         case = few_queries(1, nb, d, "call, GPU arrays")
-        given, made, cpp = (
+        given, made, call = (
             results.get("small_batches", case, name)
             for name in (f"ours, {library}, given outputs", f"ours, {library}",
-                         "C++ ours GPU")
+                         "ours GPU, pointers")
         )
-        if not (given and cpp and given.median and cpp.median):
+        if not (given and call and given.median and call.median):
             continue
         counts = given.entry.get("counts", {})
         moved = counts.get("bytes_to_host", 0) + counts.get("bytes_to_device", 0)
         also = ""
         if made and made.median:
-            also = (f"; {(made.median - cpp.median) * 1e6:.1f} µs with results that "
-                    f"{library} makes")
-        found = (given.median - cpp.median, moved, counts.get("host_waits", 0),
+            also = (f"; {(made.median - call.median) * 1e6:.1f} µs with results "
+                    f"that {library} makes")
+        found = (given.median - call.median, moved, counts.get("host_waits", 0),
                  f"{library}, nb = {nb:,}{also}")
         worst = max(worst, found) if worst else found
     if worst:

@@ -164,7 +164,7 @@ def calls(results, nb, d):
     ]
     return _times(
         results, "small_batches", "n", cases,
-        ("C++ ours GPU", "C++ stock GPU, call",
+        ("C++ ours GPU", "C++ stock GPU, call", "ours GPU, pointers",
          *([name for name in names if name in found] or names[:1])),
     )
 

@@ -156,7 +156,7 @@ SMALL = {"n": 1, "k": 100, "nb": 1_000_000, "d": 128}
     (6, lambda: [
         made_up.timed("small_batches", {**SMALL, "timed": "call, GPU arrays"},
                       name, 1e-5, None, {"host_waits": 1})
-        for name in ("ours, CuPy, given outputs", "C++ ours GPU")]),
+        for name in ("ours, CuPy, given outputs", "ours GPU, pointers")]),
     (7, lambda: [
         made_up.timed("threads", {"threads": 16, "calls": 20, "nb": 10_000}, name,
                       median)

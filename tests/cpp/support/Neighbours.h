@@ -51,8 +51,9 @@ inline Neighbours searchOnCpu(
     return found;
 }
 
-/// Distances must be the oracle's; a label must be the oracle's, or one of a
-/// vector at the same distance, and none may come twice for one query.
+/// For L2, L1 and inner products. Distances must be the oracle's; a label must
+/// be the oracle's, or one of a vector at the same distance, and none may come
+/// twice for one query.
 inline void expectNeighbours(
         const Neighbours& found,
         const Neighbours& oracle,
@@ -81,9 +82,10 @@ inline void expectNeighbours(
         const float* y = base.data() + label * d;
         double distance = 0;
         for (int j = 0; j < d; ++j) {
-            distance += metric == faiss::METRIC_L2
-                                ? (x[j] - y[j]) * (x[j] - y[j])
-                                : x[j] * y[j];
+            const double difference = x[j] - y[j];
+            distance += metric == faiss::METRIC_L2   ? difference * difference
+                        : metric == faiss::METRIC_L1 ? std::abs(difference)
+                                                     : x[j] * y[j];
         }
         ASSERT_EQ(static_cast<float>(distance), oracle.distances[i]) << where;
     }
