@@ -16,13 +16,6 @@ namespace {
 /// What cudaMalloc aligns to; Faiss' temporary memory begins 16 bytes behind.
 constexpr size_t kAlignment = 256;
 
-/// What Faiss computes at once, or as much of it as makes `turns` for each.
-idx_t turnsOf(idx_t turns, size_t lanes, idx_t n) {
-    const idx_t whole =
-            turns * static_cast<idx_t>(lanes) * tuning::kComputeRows;
-    return std::max<idx_t>(1, n / whole) * tuning::kComputeRows;
-}
-
 } // namespace
 
 CallLanes::CallLanes(
@@ -36,16 +29,23 @@ CallLanes::CallLanes(
           counters_(counters),
           on_{&resources} {}
 
-void CallLanes::open(idx_t n, size_t least, size_t most, size_t bytes) {
-    const size_t each = roundUp(bytes, kAlignment);
+size_t CallLanes::affordable(idx_t n, size_t most, size_t bytes) const {
     const size_t available = resources_.getTempMemoryAvailable(device_);
     size_t count = std::min<size_t>(most, n / tuning::kComputeRows);
-    while (count > 1 && kAlignment + count * each > available) {
+    while (count > 1 &&
+           kAlignment + count * roundUp(bytes, kAlignment) > available) {
         --count;
     }
+    return count;
+}
+
+void CallLanes::open(
+        idx_t n, idx_t tileRows, size_t least, size_t most, size_t bytes) {
+    const size_t count = affordable(n, most, bytes);
     if (count < least) {
         return;
     }
+    const size_t each = roundUp(bytes, kAlignment);
     try {
         scratch_ = resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
                 faiss::gpu::AllocType::Other,
@@ -78,7 +78,10 @@ void CallLanes::open(idx_t n, size_t least, size_t most, size_t bytes) {
     // Many lanes fill the GPU with what Faiss computes at once, and turns even
     // out what each has to do. Few do best with one long stretch each.
     if (count > tuning::kFewLanes) {
-        step_ = turnsOf(tuning::kTurns, count, n);
+        const idx_t atOnce = tuning::kComputeRows;
+        const idx_t turn = std::min(n / tuning::kTurns, tileRows) /
+                           static_cast<idx_t>(count);
+        step_ = std::max(turn - turn % atOnce, atOnce);
     }
 }
 

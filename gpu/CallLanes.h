@@ -45,10 +45,13 @@ class CallLanes {
             LaneStore& store,
             TransferCounters& counters);
 
-    /// Takes `most` lanes for n rows, or as many as have enough to do and as
-    /// Faiss' temporary memory, a stack, has room for: `bytes` for each. None
-    /// if that is less than `least`. Throws CudaError.
-    void open(idx_t n, size_t least, size_t most, size_t bytes);
+    /// `most` lanes for n rows, or as many as have enough to do and as Faiss'
+    /// temporary memory, a stack, has room for now: `bytes` for each.
+    size_t affordable(idx_t n, size_t most, size_t bytes) const;
+
+    /// Takes as many, for tiles of up to tileRows; none if that is less than
+    /// `least`. Throws CudaError.
+    void open(idx_t n, idx_t tileRows, size_t least, size_t most, size_t bytes);
 
     size_t size() const {
         return on_.size();

@@ -24,7 +24,7 @@ struct StagedConfig {
     size_t oneTileBytes = 0;
 
     /// Bytes that one tile of a larger call transfers each way, at most. 0: 32
-    /// MiB.
+    /// MiB; 8 on lanes.
     size_t tileBytes = 0;
 
     /// Bytes of results that the kernels of a search store into pinned memory
@@ -38,7 +38,8 @@ struct StagedConfig {
     /// than 8192 vectors.
     int computeLanes = 0;
 
-    /// How many tiles are under way at once; 1: each waits for the last. 0: 3.
+    /// How many tiles are under way at once; 1: each waits for the last. 0: 3;
+    /// 9 on lanes.
     int pipelineDepth = 0;
 
     /// Searches of fewer queries than this that threads ask for while the index

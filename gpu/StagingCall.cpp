@@ -48,7 +48,13 @@ StagingPipeline::Call::Call(
         faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
-    cut(pipe_.config_);
+    if (work_.laneBytes > 0) {
+        const int asked = pipe_.config_.computeLanes;
+        mostLanes_ = lanes_.affordable(
+                n_, asked > 0 ? asked : work_.lanes, work_.laneBytes);
+    }
+    config_ = mostLanes_ > 1 ? &pipe_.laneConfig_ : &pipe_.config_;
+    cut(*config_);
     mappable_ = byKernels &&
                 n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
@@ -229,7 +235,7 @@ void StagingPipeline::Call::cutInHalf() {
     if (rows == 0) {
         std::rethrow_exception(noMemory_);
     }
-    StagedConfig smaller = pipe_.config_;
+    StagedConfig smaller = *config_;
     smaller.tileRows = rows;
     cut(smaller);
 }
@@ -392,13 +398,11 @@ void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
 /// Lanes take their scratch memory from what is left of Faiss' temporary
 /// memory, so the call has what else it takes from there already.
 void StagingPipeline::Call::openLanes(EndWorkOnFailure& onFailure) {
-    if (work_.laneBytes == 0) {
-        return;
-    }
-    const int asked = pipe_.config_.computeLanes;
     // Faiss computes on two streams by itself, but joins them after each tile.
-    const size_t least = asked > 0 || plan_.tiles() > 1 ? 2 : 3;
-    lanes_.open(n_, least, asked > 0 ? asked : work_.lanes, work_.laneBytes);
+    const size_t least = config_->computeLanes > 0 || plan_.tiles() > 1 ? 2 : 3;
+    if (mostLanes_ >= least) {
+        lanes_.open(n_, plan_.tileRows, least, mostLanes_, work_.laneBytes);
+    }
     for (size_t lane = 0; lane < lanes_.size(); ++lane) {
         onFailure.alsoEnd(lanes_.stream(lane));
     }

@@ -88,6 +88,9 @@ class StagingPipeline::Call {
     RowArrays outputs_;
     /// Rows of the tile laid out last.
     idx_t rows_ = 0;
+    /// How many lanes the call would have room for, and how it is cut then.
+    size_t mostLanes_ = 0;
+    const StagedConfig* config_ = nullptr;
     TilePlan plan_;
 
     /// Whether the caller waits: some output is in host memory.

@@ -17,6 +17,7 @@ StagingPipeline::StagingPipeline(
         : resources_(std::move(resources)),
           device_(device),
           config_(withDefaults(config)),
+          laneConfig_(withDefaults(config, true)),
           pool_(config_.pinnedBytes, counters_),
           copier_(copyTeamOf(resources_.get()), config_) {}
 

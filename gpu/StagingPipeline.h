@@ -171,8 +171,10 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
-    /// Without zeros.
+    // Without zeros: for calls that compute on the default stream, and on
+    // lanes.
     const StagedConfig config_;
+    const StagedConfig laneConfig_;
 
     // Before the pool, which counts into it to its end.
     TransferCounters counters_;

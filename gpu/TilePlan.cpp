@@ -51,11 +51,11 @@ idx_t smallestTile(idx_t most, size_t rowBytes) {
 void cutWithRamps(TilePlan& plan, idx_t n, idx_t most, const RowCosts& row) {
     most -= most % tuning::kComputeRows;
     idx_t between = n;
-    // Adds a tile to a ramp, if as much at least is left between the two.
+    // Adds a tile to a ramp, if as much as its first is left between the two.
     const auto grow = [&](std::vector<idx_t>& ramp, size_t rowBytes) {
-        const idx_t next =
-                ramp.empty() ? smallestTile(most, rowBytes) : 2 * ramp.back();
-        if (rowBytes == 0 || 2 * next > most || between < 2 * next) {
+        const idx_t first = smallestTile(most, rowBytes);
+        const idx_t next = ramp.empty() ? first : 2 * ramp.back();
+        if (rowBytes == 0 || 2 * next > most || between < next + first) {
             return false;
         }
         ramp.push_back(next);

@@ -29,7 +29,7 @@ void choose(T& value, T chosen) {
 
 } // namespace
 
-StagedConfig withDefaults(const StagedConfig& config) {
+StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
     refuseNegative("tileRows", config.tileRows);
     refuseNegative("pipelineDepth", config.pipelineDepth);
     refuseNegative("computeLanes", config.computeLanes);
@@ -38,9 +38,11 @@ StagedConfig withDefaults(const StagedConfig& config) {
     StagedConfig complete = config;
     choose(complete.pinnedBytes, tuning::kPinnedBytes);
     choose(complete.oneTileBytes, tuning::kOneTileBytes);
-    choose(complete.tileBytes, tuning::kTileBytes);
+    choose(complete.tileBytes,
+           onLanes ? tuning::kLaneTileBytes : tuning::kTileBytes);
     choose(complete.mappedBytes, tuning::kMappedBytes);
-    choose(complete.pipelineDepth, tuning::kPipelineDepth);
+    choose(complete.pipelineDepth,
+           onLanes ? tuning::kLaneDepth : tuning::kPipelineDepth);
     complete.computeLanes =
             std::min(complete.computeLanes, kMostComputeStreams);
     choose(complete.batchedQueries, tuning::kBatchedQueries);

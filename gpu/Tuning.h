@@ -29,6 +29,13 @@ constexpr size_t kOneTileBytes = size_t(2) << 20;
 /// way are to stay small beside Faiss' scratch memory (1.5 GiB).
 constexpr size_t kTileBytes = size_t(32) << 20;
 
+/// The same where tiles are computed on lanes, which go on from tile to tile;
+/// and how many are under way then. 10,000 queries of k 1000 at nb 10,000 take
+/// 7.3 ms into pageable and 6.1 into pooled memory in tiles of 32 MiB, three at
+/// once, 7.2 and 5.7 in 8 MiB, three at once, and 6.0 and 5.7, nine at once*.
+constexpr size_t kLaneTileBytes = size_t(8) << 20;
+constexpr int kLaneDepth = 9;
+
 /// Floating-point operations for each byte copied from which on the copies are
 /// not worth hiding: they take a hundredth of the computation, as much as is
 /// lost where one tile ends and the next begins. Faiss does some 25 TFLOP/s
@@ -125,7 +132,9 @@ constexpr size_t kSmallestFaissBuffer = size_t(1) << 20;
 /// `config` with the values above in place of zeros; tileRows stays 0 where
 /// bytes decide, and computeLanes where each search does. Throws InvalidArray
 /// for a value that means nothing.
-FAISS_EXT_API StagedConfig withDefaults(const StagedConfig& config);
+/// `onLanes`: for calls that compute on lanes.
+FAISS_EXT_API StagedConfig
+withDefaults(const StagedConfig& config, bool onLanes = false);
 
 } // namespace gpu
 } // namespace faiss_ext

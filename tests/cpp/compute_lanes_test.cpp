@@ -180,6 +180,24 @@ TEST_F(ComputeLanes, are_chosen_by_vectors_and_neighbours) {
     EXPECT_EQ(lanesUsed(*makeIndex(many, config), 1536, 513), 2u);
 }
 
+TEST_F(ComputeLanes, make_tiles_smaller) {
+    // Tiles end without a join, so they may end often.
+    const auto base = randomVectors(300, kDims, 1);
+    const auto queries = randomVectors(1100, kDims, 2);
+    constexpr int k = 1000; // 13 MB
+    std::map<int, int64_t> tiles;
+    for (int lanes : {1, 2}) {
+        Neighbours found;
+        tiles[lanes] = profile(*makeIndex(base, onLanes(lanes)),
+                               queries,
+                               Memory::Pinned,
+                               &found,
+                               k)
+                               .tiles;
+    }
+    EXPECT_EQ(tiles, (std::map<int, int64_t>{{1, 2}, {2, 3}}));
+}
+
 TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {
     // More than a row of Faiss' tiles; each has scratch for all it selects.
     const auto base = randomVectors(9000, kDims, 1);

@@ -95,10 +95,10 @@ TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
             tiles(20000, 512, 12000),
             (Rows{2048, 4096, 4096, 4096, 2080, 2048, 1024, 512}));
     // 100 neighbours: 512 rows would be less than 1 MiB.
-    EXPECT_EQ(tiles(10000, 512, 1200), (Rows{2048, 4880, 2048, 1024}));
+    EXPECT_EQ(tiles(10000, 512, 1200), (Rows{2048, 4096, 2832, 1024}));
     // Nothing to hide at one end.
-    EXPECT_EQ(tiles(10000, 0, 1200), (Rows{6928, 2048, 1024}));
-    EXPECT_EQ(tiles(10000, 512, 0), (Rows{2048, 7952}));
+    EXPECT_EQ(tiles(10000, 0, 1200), (Rows{2832, 4096, 2048, 1024}));
+    EXPECT_EQ(tiles(10000, 512, 0), (Rows{2048, 4096, 3856}));
     // Too few for two ramps.
     EXPECT_EQ(tiles(1500, 512, 12000), (Rows{988, 512}));
     // Rows of which not 512 fit.
