@@ -127,9 +127,5 @@ std::vector<CallLanes::Part> CallLanes::parts(idx_t rows) {
     return parts;
 }
 
-void CallLanes::keepScratch() noexcept {
-    scratch_.data = nullptr;
-}
-
 } // namespace gpu
 } // namespace faiss_ext

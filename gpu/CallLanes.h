@@ -75,16 +75,13 @@ class CallLanes {
     /// side too.
     std::vector<Part> parts(idx_t rows);
 
-    /// The CUDA context is lost: what Faiss would abort on when it cannot free
-    /// it is not freed.
-    void keepScratch() noexcept;
-
    private:
     faiss::gpu::GpuResources& resources_;
     const int device_;
     LaneStore& store_;
     TransferCounters& counters_;
 
+    /// Set aside already, so that no call of CUDA's frees it.
     faiss::gpu::GpuMemoryReservation scratch_;
     std::vector<faiss::gpu::GpuResources*> on_;
     /// Rows of a part; 0: as many as make one part for each lane.

@@ -146,33 +146,32 @@ class Staged : protected LockedBothEnds, public Base {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params = nullptr) const override {
-        NvtxRange range("search", n);
-        const InputRows queries{
-                "x", x, this->d * faiss::get_numeric_type_size(type)};
-        const auto outputs = resultsAt(labels, distances, k);
-        checkSearch(n, queries, k, outputs, params);
-        if (n == 0) {
-            return;
-        }
-        TileWork work;
-        work.enqueue = [this, k, type, params](
-                               faiss::gpu::GpuResources&,
-                               idx_t,
-                               idx_t rows,
-                               const void* const* in,
-                               void* const* out) {
-            this->searchImpl_ex_(
-                    rows,
-                    in[0],
-                    type,
-                    static_cast<int>(k),
-                    static_cast<float*>(out[1]),
-                    static_cast<idx_t*>(out[0]),
-                    params);
-        };
-        std::lock_guard<ResourcesLock> guard(*lock_);
-        work.rowOperations = searchOperations();
-        runStaged(n, {queries}, outputs, work);
+        searchStaged(
+                n,
+                {"x", x, this->d * faiss::get_numeric_type_size(type)},
+                k,
+                resultsAt(labels, distances, k),
+                params,
+                [&] {
+                    TileWork work;
+                    work.rowOperations = searchOperations();
+                    work.enqueue = [this, k, type, params](
+                                           faiss::gpu::GpuResources&,
+                                           idx_t,
+                                           idx_t rows,
+                                           const void* const* in,
+                                           void* const* out) {
+                        this->searchImpl_ex_(
+                                rows,
+                                in[0],
+                                type,
+                                static_cast<int>(k),
+                                static_cast<float*>(out[1]),
+                                static_cast<idx_t*>(out[0]),
+                                params);
+                    };
+                    return work;
+                });
     }
 
     void add_ex(idx_t n, const void* x, faiss::NumericType type) override {
@@ -202,7 +201,8 @@ class Staged : protected LockedBothEnds, public Base {
                 k,
                 {{"labels", labels, k * sizeof(idx_t), kByKernels},
                  {nullptr, nullptr, k * sizeof(float), kByKernels}},
-                nullptr);
+                nullptr,
+                [&] { return searchWork(n, k, nullptr); });
     }
 
     /// `search`, then the found vectors: recons [n, k, d] float32, zeros where
@@ -454,17 +454,20 @@ class Staged : protected LockedBothEnds, public Base {
         turn.share();
     }
 
+    /// By itself. `makeWork` is called under the lock.
+    template <typename MakeWork>
     void searchStaged(
             idx_t n,
             const InputRows& x,
             idx_t k,
             const std::vector<OutputRows>& outputs,
-            const faiss::SearchParameters* params) const {
+            const faiss::SearchParameters* params,
+            const MakeWork& makeWork) const {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
             std::lock_guard<ResourcesLock> guard(*lock_);
-            runSearch(n, x, k, outputs, params);
+            runStaged(n, {x}, outputs, makeWork());
         }
     }
 

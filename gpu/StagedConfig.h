@@ -24,11 +24,12 @@ struct StagedConfig {
     size_t oneTileBytes = 0;
 
     /// Bytes that one tile of a larger call transfers each way, at most. 0: 32
-    /// MiB; 8 on lanes.
+    /// MiB; 8 on lanes where no results are pageable.
     size_t tileBytes = 0;
 
-    /// Bytes of results that the kernels of a search store into pinned memory
-    /// themselves, at most; then there is no copy. 0: 128 KiB; 1: never.
+    /// Bytes of results, at most, that the kernels of a search of up to 512
+    /// queries store into pinned memory themselves; then there is no copy. 0:
+    /// 128 KiB; 1: never.
     size_t mappedBytes = 0;
 
     /// On how many streams ("lanes") parts of a search of at least 1024 queries
@@ -39,7 +40,7 @@ struct StagedConfig {
     int computeLanes = 0;
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3;
-    /// 9 on lanes.
+    /// 9 where tiles have 8 MiB.
     int pipelineDepth = 0;
 
     /// Searches of fewer queries than this that threads ask for while the index

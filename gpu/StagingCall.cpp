@@ -53,9 +53,12 @@ StagingPipeline::Call::Call(
         mostLanes_ = lanes_.affordable(
                 n_, asked > 0 ? asked : work_.lanes, work_.laneBytes);
     }
-    config_ = mostLanes_ > 1 ? &pipe_.laneConfig_ : &pipe_.config_;
+    // Pageable results want large tiles in any case: tuning::kLaneTileBytes.
+    config_ = mostLanes_ > 1 && outputs_.pinnedRowBytes() == 0
+                      ? &pipe_.laneConfig_
+                      : &pipe_.config_;
     cut(*config_);
-    mappable_ = byKernels &&
+    mappable_ = byKernels && n <= tuning::kComputeRows &&
                 n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
 
@@ -84,7 +87,6 @@ void StagingPipeline::Call::run() {
             // Faiss would abort the process when it cannot free them.
             borrowedIn_.data = nullptr;
             borrowedOut_.data = nullptr;
-            lanes_.keepScratch();
         }
         throw;
     }

@@ -29,10 +29,11 @@ constexpr size_t kOneTileBytes = size_t(2) << 20;
 /// way are to stay small beside Faiss' scratch memory (1.5 GiB).
 constexpr size_t kTileBytes = size_t(32) << 20;
 
-/// The same where tiles are computed on lanes, which go on from tile to tile;
-/// and how many are under way then. 10,000 queries of k 1000 at nb 10,000 take
-/// 7.3 ms into pageable and 6.1 into pooled memory in tiles of 32 MiB, three at
-/// once, 7.2 and 5.7 in 8 MiB, three at once, and 6.0 and 5.7, nine at once*.
+/// The same where tiles are computed on lanes, which go on from tile to tile,
+/// and how many are under way then, if no results are pageable. 10,000 queries
+/// of k 1000 at nb 10,000 take 6.1, 5.7, 5.7 ms into pinned memory in tiles of
+/// 32 MiB, three at once, of 8 MiB, three and nine at once*. Into new pages,
+/// which threads must share out, 100,000 took 127 ms in place of 81.
 constexpr size_t kLaneTileBytes = size_t(8) << 20;
 constexpr int kLaneDepth = 9;
 
@@ -82,7 +83,10 @@ constexpr int64_t kTurns = 4;
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
 /// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,
 /// 1200 KB) 177, 193, 336 in place of 182, 195, 350 into pageable memory, and
-/// 177, 189, 228 in place of 183, 192, 226 into pinned.
+/// 177, 189, 228 in place of 183, 192, 226 into pinned. No more queries than
+/// Faiss computes at once: of others a copy waits for the last alone, while
+/// each step's kernels wait for the link (10,000 queries of k 1, 120 KB: 1123
+/// in place of 1114)*.
 constexpr size_t kMappedBytes = size_t(128) << 10;
 
 /// Where the GPU has no memory for two tiles, they are halved, but not below

@@ -1,5 +1,6 @@
 // Parts of large searches, computed side by side.
 
+#include <faiss_ext/gpu/ComputeLane.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 namespace {
 
+using faiss_ext::gpu::ComputeLane;
 using faiss_ext::gpu::GpuIndexFlat;
 using faiss_ext::gpu::Lane;
 using faiss_ext::gpu::SearchProfile;
@@ -22,6 +24,7 @@ using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::StagingPipeline;
 using faiss_ext::gpu::TileWork;
+using faiss_ext::gpu::TransferCounters;
 using namespace test;
 
 constexpr int kDims = 4;
@@ -185,17 +188,19 @@ TEST_F(ComputeLanes, make_tiles_smaller) {
     const auto base = randomVectors(300, kDims, 1);
     const auto queries = randomVectors(1100, kDims, 2);
     constexpr int k = 1000; // 13 MB
-    std::map<int, int64_t> tiles;
-    for (int lanes : {1, 2}) {
+    const auto tiles = [&](int lanes, Memory memory) {
         Neighbours found;
-        tiles[lanes] = profile(*makeIndex(base, onLanes(lanes)),
-                               queries,
-                               Memory::Pinned,
-                               &found,
-                               k)
-                               .tiles;
-    }
-    EXPECT_EQ(tiles, (std::map<int, int64_t>{{1, 2}, {2, 3}}));
+        return profile(*makeIndex(base, onLanes(lanes)),
+                       queries,
+                       memory,
+                       &found,
+                       k)
+                .tiles;
+    };
+    EXPECT_EQ(tiles(1, Memory::Pinned), 2);
+    EXPECT_EQ(tiles(2, Memory::Pinned), 3);
+    // New pages are shared out among threads: the more of them the better.
+    EXPECT_EQ(tiles(2, Memory::Pageable), 2);
 }
 
 TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {
@@ -235,6 +240,49 @@ TEST_F(ComputeLanes, are_fewer_where_faiss_has_little_temporary_memory) {
             used,
             (std::map<size_t, size_t>{
                     {0, 0}, {100, 0}, {160, 2}, {240, 3}, {320, 4}}));
+}
+
+TEST_F(ComputeLanes, allocate_what_their_scratch_memory_has_no_room_for) {
+    const auto whole = resources().getResources();
+    const auto stream = whole->getDefaultStream(0);
+    const auto overflow = [&] {
+        return resources().getMemoryInfo()[0]["TemporaryMemoryOverflow"].first;
+    };
+    TransferCounters counters;
+    ComputeLane lane(*whole, counters);
+    EXPECT_NE(lane.stream(), stream);
+    EXPECT_EQ(lane.getDefaultStream(0), lane.stream());
+    EXPECT_EQ(
+            lane.getAlternateStreams(0),
+            std::vector<cudaStream_t>(2, lane.stream()));
+    EXPECT_EQ(lane.getAsyncCopyStream(0), whole->getAsyncCopyStream(0));
+    EXPECT_EQ(lane.getBlasHandle(0), whole->getBlasHandle(0));
+    EXPECT_THROW(lane.setDefaultStream(0, stream), faiss::FaissException);
+
+    auto scratch = whole->allocMemoryHandle(faiss::gpu::AllocRequest(
+            faiss::gpu::makeTempAlloc(faiss::gpu::AllocType::Other, stream),
+            1024));
+    lane.useScratch(scratch.get(), 1024);
+    const auto temporary = [&](size_t bytes) {
+        return lane.allocMemoryHandle(faiss::gpu::AllocRequest(
+                faiss::gpu::makeTempAlloc(
+                        faiss::gpu::AllocType::Other, lane.stream()),
+                bytes));
+    };
+    {
+        const auto first = temporary(1), second = temporary(700);
+        EXPECT_EQ(
+                static_cast<char*>(second.data) -
+                        static_cast<char*>(first.data),
+                256);
+        EXPECT_EQ(lane.getTempMemoryAvailable(0), 0u);
+        EXPECT_EQ(overflow(), 0);
+        const auto third = temporary(1);
+        EXPECT_EQ(overflow(), 1);
+        EXPECT_EQ(counters.deviceAllocations, 1u);
+    }
+    EXPECT_EQ(overflow(), 0);
+    EXPECT_EQ(lane.getTempMemoryAvailable(0), 1024u);
 }
 
 TEST_F(ComputeLanes, are_told_which_rows_they_compute) {

@@ -329,6 +329,19 @@ TEST_F(TransferCountsOfOneTile, mapped_results_are_no_copy) {
     }
 }
 
+TEST_F(TransferCountsOfOneTile, mapping_is_for_what_faiss_computes_at_once) {
+    GpuIndexFlatL2 index(&resources_, kDims);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    for (int64_t n : {512, 513}) {
+        const auto queries = randomVectors(n, kDims, 2);
+        Array<float> distances(Memory::Pinned, n);
+        Array<int64_t> labels(Memory::Pinned, n);
+        index.resetTransferStats();
+        index.search(n, queries.data(), 1, distances.data(), labels.data());
+        EXPECT_EQ(index.getTransferStats().copiesToHost, n == 512 ? 0u : 2u);
+    }
+}
+
 TEST_F(TransferCountsOfOneTile, mapping_is_for_search_alone) {
     StagedConfig config;
     config.mappedBytes = size_t(1) << 20;
