@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 
 BUILD = pathlib.Path(os.environ["FAISS_EXT_BUILD_DIR"])
 
@@ -184,3 +185,20 @@ def vectors():
         return random.integers(-7, 8, (n, d)).astype("float32")
 
     return make
+
+
+@pytest.fixture
+def index(faiss_ext, resources, vectors):
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
+    index.add(vectors(200, DIMS, 1))
+    return index
+
+
+@pytest.fixture
+def queries(vectors):
+    return vectors(N, DIMS, 2)
+
+
+@pytest.fixture
+def expected(index, queries):
+    return index.search(queries, K)

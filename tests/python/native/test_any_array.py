@@ -7,18 +7,12 @@ import gc
 
 import numpy as np
 import pytest
-
-DIMS, N, K = 8, 40, 4
+from common_search import DIMS, K, N
 
 
 @pytest.fixture
 def base(vectors):
     return vectors(200, DIMS, 1)
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
 
 
 @pytest.fixture

@@ -8,20 +8,7 @@ import types
 
 import numpy as np
 import pytest
-
-DIMS, N, K = 8, 40, 4
-
-
-@pytest.fixture
-def index(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
-    index.add(vectors(200, DIMS, 1))
-    return index
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
+from common_search import K, N
 
 
 def python_calls(call):

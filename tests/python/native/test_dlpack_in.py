@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 from dlpack_capsules import (
     COPIED,
     CPU,
@@ -22,7 +23,6 @@ from dlpack_capsules import (
     capsule_name,
 )
 
-DIMS, N, K = 8, 40, 4
 DEFAULT = 4  # cudaMemcpyDefault
 
 
@@ -53,23 +53,6 @@ class Exporter:
     @property
     def deleted(self):
         return [loan.deleted for loan in self.loans]
-
-
-@pytest.fixture
-def index(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
-    index.add(vectors(200, DIMS, 1))
-    return index
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
-
-
-@pytest.fixture
-def expected(index, queries):
-    return index.search(queries, K)
 
 
 @pytest.fixture

@@ -10,17 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 from dlpack_capsules import COPIED, CPU, CUDA, capsule_name, take
 
-DIMS, N, K = 8, 40, 4
 DEFAULT = 4  # cudaMemcpyDefault
-
-
-@pytest.fixture
-def index(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
-    index.add(vectors(200, DIMS, 1))
-    return index
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import types
 import faiss as stock
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 
-DIMS, N, K = 8, 40, 4
 STAND_INS = pathlib.Path(__file__).parent / "stand_ins"
 
 
@@ -48,11 +48,6 @@ def library(request, load):
     }[request.param]()
     return types.SimpleNamespace(
         name=request.param, interop=interop, pool=pool, error=error)
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
 
 
 @pytest.fixture

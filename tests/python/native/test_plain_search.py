@@ -8,26 +8,8 @@ import types
 
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 from dlpack_capsules import COPIED, CUDA, FLOAT32, INT64, READ_ONLY, Loan
-
-DIMS, N, K = 8, 40, 4
-
-
-@pytest.fixture
-def index(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, DIMS)
-    index.add(vectors(200, DIMS, 1))
-    return index
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
-
-
-@pytest.fixture
-def expected(index, queries):
-    return index.search(queries, K)
 
 
 def search_plain_c(*arguments):

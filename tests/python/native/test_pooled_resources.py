@@ -11,11 +11,10 @@ import weakref
 import faiss as stock
 import numpy as np
 import pytest
+from common_search import DIMS, K, N
 from dlpack_capsules import take
 from programs import run_program
 from stand_ins.simulated_gpu import StreamPool, current_device
-
-DIMS, N, K = 8, 40, 4
 
 
 class Pool(StreamPool):
@@ -53,11 +52,6 @@ def index(faiss_ext, pooled, vectors):
     index = faiss_ext.GpuIndexFlatL2(pooled, DIMS)
     index.add(vectors(200, DIMS, 1))
     return index
-
-
-@pytest.fixture
-def queries(vectors):
-    return vectors(N, DIMS, 2)
 
 
 @pytest.fixture
