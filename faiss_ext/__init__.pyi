@@ -21,6 +21,7 @@ class StagedConfig:
     oneTileBytes: int
     tileBytes: int
     mappedBytes: int
+    computeLanes: int
     pipelineDepth: int
     batchedQueries: int
     copyThreads: int

@@ -92,6 +92,14 @@ def test_our_methods_all_have_stubs(faiss_ext):
     assert ours <= written
 
 
+def test_every_member_of_the_config_has_a_stub(faiss_ext):
+    told = {n.target.id for n in CLASSES["StagedConfig"].body
+            if isinstance(n, ast.AnnAssign)}
+    made = {name for name, member in vars(faiss_ext.StagedConfig).items()
+            if isinstance(member, property) and name not in ("this", "thisown")}
+    assert told == made
+
+
 @pytest.mark.parametrize("name", ["GpuIndexFlatL2", "GpuIndexIVFFlat", "IndexFlatL2"])
 def test_every_method_has_help_that_names_its_arguments(faiss_ext, name):
     the_class = getattr(faiss_ext, name)
