@@ -83,38 +83,23 @@ size_t convertedBytes(const FlatIndex& store, idx_t rows, int k) {
 struct StoreSearch {
     FlatIndex& store;
     GpuResources& resources;
-    faiss::MetricType metric;
-    float metricArg;
-    int dims;
-    int k;
-    cudaStream_t stream;
+    const StoreQueries& asked;
+    const int dims = static_cast<int>(store.getDim());
+    const int k = asked.k;
+    const cudaStream_t stream = resources.getDefaultStreamCurrentDevice();
 
-    StoreSearch(
-            FlatIndex& searched,
-            GpuResources& on,
-            faiss::MetricType metricType,
-            float argument,
-            int neighbours)
-            : store(searched),
-              resources(on),
-              metric(metricType),
-              metricArg(argument),
-              dims(static_cast<int>(searched.getDim())),
-              k(neighbours),
-              stream(on.getDefaultStreamCurrentDevice()) {}
-
-    /// How many of n rows are searched at a time.
-    idx_t step(idx_t n) const {
-        return convertedBytes(store, 1, k) > 0 ? std::min(kRowsAtOnce, n) : n;
+    /// How many queries are searched at a time.
+    idx_t step() const {
+        return convertedBytes(store, 1, k) > 0 ? std::min(kRowsAtOnce, asked.n)
+                                               : asked.n;
     }
 
-    void searchAll(
-            idx_t n, const float* x, float* distances, idx_t* labels) const {
-        for (idx_t first = 0; first < n; first += step(n)) {
-            search(std::min(step(n), n - first),
-                   x + first * dims,
-                   distances + first * k,
-                   labels + first * k);
+    void searchAll() const {
+        for (idx_t first = 0; first < asked.n; first += step()) {
+            search(std::min(step(), asked.n - first),
+                   asked.x + first * dims,
+                   asked.distances + first * k,
+                   asked.labels + first * k);
         }
     }
 
@@ -177,7 +162,8 @@ struct StoreSearch {
     void query(idx_t rows, Queries& queries, float* distances, Labels& labels)
             const {
         auto out = matrix(distances, rows, k);
-        store.query(queries, k, metric, metricArg, out, labels, true);
+        store.query(
+                queries, k, asked.metric, asked.metricArg, out, labels, true);
     }
 };
 
@@ -190,35 +176,20 @@ idx_t vectorsIn(const FlatIndex& store) {
 bool searchStore(
         FlatIndex& store,
         GpuResources& resources,
-        faiss::MetricType metric,
-        float metricArg,
-        idx_t n,
-        const float* x,
-        int k,
-        float* distances,
-        idx_t* labels) {
-    const StoreSearch search(store, resources, metric, metricArg, k);
-    if (convertedBytes(store, search.step(n), k) >
+        const StoreQueries& queries) {
+    const StoreSearch search{store, resources, queries};
+    if (convertedBytes(store, search.step(), queries.k) >
         resources.getTempMemoryAvailable(faiss::gpu::getCurrentDevice())) {
         return false;
     }
-    search.searchAll(n, x, distances, labels);
+    search.searchAll();
     return true;
 }
 
 void searchStoreOnLane(
-        FlatIndex& store,
-        GpuResources& lane,
-        faiss::MetricType metric,
-        float metricArg,
-        idx_t n,
-        const float* x,
-        int k,
-        float* distances,
-        idx_t* labels) {
+        FlatIndex& store, GpuResources& lane, const StoreQueries& queries) {
     const UsesResources uses(store, lane);
-    StoreSearch(store, lane, metric, metricArg, k)
-            .searchAll(n, x, distances, labels);
+    StoreSearch{store, lane, queries}.searchAll();
 }
 
 size_t laneBytesOf(const FlatIndex& store, idx_t n, int k) {

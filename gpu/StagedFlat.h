@@ -151,16 +151,16 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
-        if (this->ntotal == 0 || !searchStore(
-                                         *this->data_,
-                                         *this->resources_,
-                                         this->metric_type,
-                                         this->metric_arg,
-                                         n,
-                                         x,
-                                         k,
-                                         distances,
-                                         labels)) {
+        const StoreQueries queries{
+                this->metric_type,
+                this->metric_arg,
+                n,
+                x,
+                k,
+                distances,
+                labels};
+        if (this->ntotal == 0 ||
+            !searchStore(*this->data_, *this->resources_, queries)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
         }
     }
@@ -179,13 +179,13 @@ class StagedFlat : public Staged<Base> {
             searchStoreOnLane(
                     *this->data_,
                     on,
-                    this->metric_type,
-                    this->metric_arg,
-                    n,
-                    x,
-                    k,
-                    distances,
-                    labels);
+                    {this->metric_type,
+                     this->metric_arg,
+                     n,
+                     x,
+                     k,
+                     distances,
+                     labels});
         }
     }
 
