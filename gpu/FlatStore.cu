@@ -40,7 +40,7 @@ constexpr DataType kInt64{DataType::Kind::Int, 64};
 
 /// FlatIndex::query computes on the streams and in the memory of resources that
 /// the store keeps for itself, in a member that is private. This names it: what
-/// is explicitly instantiated may (C++17, [temp.spec] 6).
+/// is explicitly instantiated may (C++17, [temp.explicit] 12).
 GpuResources*& resourcesOf(FlatIndex& store);
 
 template <GpuResources* FlatIndex::*resources>

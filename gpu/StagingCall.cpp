@@ -402,9 +402,10 @@ void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
 void StagingPipeline::Call::openLanes(EndWorkOnFailure& onFailure) {
     // Faiss computes on two streams by itself, but joins them after each tile.
     const size_t least = config_->computeLanes > 0 || plan_.tiles() > 1 ? 2 : 3;
-    if (mostLanes_ >= least) {
-        lanes_.open(n_, plan_.tileRows, least, mostLanes_, work_.laneBytes);
+    if (mostLanes_ < least) {
+        return;
     }
+    lanes_.open(n_, plan_.tileRows, least, mostLanes_, work_.laneBytes);
     for (size_t lane = 0; lane < lanes_.size(); ++lane) {
         onFailure.alsoEnd(lanes_.stream(lane));
     }

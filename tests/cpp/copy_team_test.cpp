@@ -48,19 +48,22 @@ void copyAndCheck(
         total += size + 13;
     }
     const auto from = someBytes(total + 3);
-    std::vector<char> to(total, 0);
-    std::vector<char> expected(total, 0);
-    std::vector<HostCopy> copies;
-    size_t at = offset;
-    for (size_t size : sizes) {
-        copies.push_back({to.data() + at, from.data() + at + 3, size});
-        std::copy_n(from.data() + at + 3, size, expected.data() + at);
-        at += size + 13;
+    for (bool forGpu : {false, true}) {
+        std::vector<char> to(total, 0);
+        std::vector<char> expected(total, 0);
+        std::vector<HostCopy> copies;
+        size_t at = offset;
+        for (size_t size : sizes) {
+            copies.push_back(
+                    {to.data() + at, from.data() + at + 3, size, forGpu});
+            std::copy_n(from.data() + at + 3, size, expected.data() + at);
+            at += size + 13;
+        }
+        team.copy(copies, threads, chunkBytes);
+        EXPECT_TRUE(to == expected) << sizes.front() << " bytes at " << offset
+                                    << ", " << threads << " threads, chunks of "
+                                    << chunkBytes << ", for the GPU " << forGpu;
     }
-    team.copy(copies, threads, chunkBytes);
-    EXPECT_TRUE(to == expected)
-            << sizes.front() << " bytes at " << offset << ", " << threads
-            << " threads, chunks of " << chunkBytes;
 }
 
 /// The threads of all teams, which have a name.
