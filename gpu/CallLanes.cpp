@@ -2,11 +2,9 @@
 
 #include <faiss/impl/FaissException.h>
 
-#include <algorithm>
 #include <cstdint>
 
 #include <faiss_ext/gpu/Rounding.h>
-#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -29,22 +27,19 @@ CallLanes::CallLanes(
           counters_(counters),
           on_{&resources} {}
 
-size_t CallLanes::affordable(idx_t n, size_t most, size_t bytes) const {
-    const size_t available = resources_.getTempMemoryAvailable(device_);
-    size_t count = std::min<size_t>(most, n / tuning::kComputeRows);
-    while (count > 1 &&
-           kAlignment + count * roundUp(bytes, kAlignment) > available) {
-        --count;
-    }
-    return count;
+bool CallLanes::haveRoom(size_t lanes, size_t bytes, size_t besides) const {
+    return kAlignment + lanes * roundUp(bytes, kAlignment) + besides <=
+           resources_.getTempMemoryAvailable(device_);
 }
 
-void CallLanes::open(
-        idx_t n, idx_t tileRows, size_t least, size_t most, size_t bytes) {
-    const size_t count = affordable(n, most, bytes);
-    if (count < least) {
-        return;
+size_t CallLanes::affordable(size_t most, size_t bytes) const {
+    while (most > 1 && !haveRoom(most, bytes)) {
+        --most;
     }
+    return most;
+}
+
+bool CallLanes::open(size_t lanes, size_t bytes, size_t besides) {
     const size_t each = roundUp(bytes, kAlignment);
     try {
         scratch_ = resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
@@ -52,11 +47,11 @@ void CallLanes::open(
                 device_,
                 faiss::gpu::MemorySpace::Temporary,
                 resources_.getDefaultStream(device_),
-                kAlignment + count * each));
+                kAlignment + lanes * each + besides));
     } catch (const faiss::FaissException&) {
         // A pool that has less than it said. The call may do with less too.
         throwIfContextLost(resources_.getDefaultStream(device_));
-        return;
+        return false;
     }
     if (!store_.forked) {
         store_.forked.emplace();
@@ -64,25 +59,19 @@ void CallLanes::open(
     if (!store_.joined) {
         store_.joined.emplace();
     }
-    while (store_.lanes.size() < count) {
+    while (store_.lanes.size() < lanes) {
         store_.lanes.emplace_back(resources_, counters_);
     }
     const auto address = reinterpret_cast<uintptr_t>(scratch_.get());
     auto* memory = static_cast<char*>(scratch_.get()) +
                    (roundUp<uintptr_t>(address, kAlignment) - address);
     on_.clear();
-    for (size_t lane = 0; lane < count; ++lane) {
+    for (size_t lane = 0; lane < lanes; ++lane) {
         store_.lanes[lane].useScratch(memory + lane * each, each);
         on_.push_back(&store_.lanes[lane]);
     }
-    // Many lanes fill the GPU with what Faiss computes at once, and turns even
-    // out what each has to do. Few do best with one long stretch each.
-    if (count > tuning::kFewLanes) {
-        const idx_t atOnce = tuning::kComputeRows;
-        const idx_t turn = std::min(n / tuning::kTurns, tileRows) /
-                           static_cast<idx_t>(count);
-        step_ = std::max(turn - turn % atOnce, atOnce);
-    }
+    besides_ = memory + lanes * each;
+    return true;
 }
 
 Lane CallLanes::profiledAs(size_t lane) const {
@@ -108,23 +97,6 @@ void CallLanes::join() {
         store_.joined->record(stream(lane));
         store_.joined->orderBefore(resources_.getDefaultStream(device_));
     }
-}
-
-std::vector<CallLanes::Part> CallLanes::parts(idx_t rows) {
-    const auto lanes = static_cast<idx_t>(size());
-    if (lanes == 1) {
-        return {{0, 0, rows}};
-    }
-    const idx_t step =
-            step_ > 0 ? step_
-                      : roundUp<idx_t>(
-                                divideUp(rows, lanes), tuning::kComputeRows);
-    std::vector<Part> parts;
-    for (idx_t first = 0; first < rows; first += step) {
-        parts.push_back({next_, first, std::min(step, rows - first)});
-        next_ = (next_ + 1) % size();
-    }
-    return parts;
 }
 
 } // namespace gpu

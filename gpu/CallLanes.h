@@ -1,6 +1,6 @@
 #pragma once
 
-// Private to StagingPipeline.
+// Private to StagingPipeline and SlicedSearch.
 
 #include <cuda_runtime_api.h>
 #include <faiss/gpu/GpuResources.h>
@@ -11,7 +11,7 @@
 
 #include <faiss_ext/gpu/ComputeLane.h>
 #include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/TransferStats.h>
 
@@ -28,16 +28,9 @@ struct LaneStore {
 };
 
 /// Where one call computes: on the default stream of the index's resources, or
-/// on several lanes, part beside part. Number 0 to size() - 1.
-class CallLanes {
+/// on several lanes beside each other. Number 0 to size() - 1.
+class FAISS_EXT_API CallLanes {
    public:
-    /// Rows of a tile that one lane computes, counted from the tile's first.
-    struct Part {
-        size_t lane;
-        idx_t first;
-        idx_t rows;
-    };
-
     /// On the default stream alone, until `open`. All outlive this.
     CallLanes(
             faiss::gpu::GpuResources& resources,
@@ -45,13 +38,16 @@ class CallLanes {
             LaneStore& store,
             TransferCounters& counters);
 
-    /// `most` lanes for n rows, or as many as have enough to do and as Faiss'
-    /// temporary memory, a stack, has room for now: `bytes` for each.
-    size_t affordable(idx_t n, size_t most, size_t bytes) const;
+    /// Whether Faiss' temporary memory, a stack, has room now for so many lanes
+    /// with `bytes` of scratch memory each, and for `besides` bytes more.
+    bool haveRoom(size_t lanes, size_t bytes, size_t besides = 0) const;
 
-    /// Takes as many, for tiles of up to tileRows; none if that is less than
-    /// `least`. Throws CudaError.
-    void open(idx_t n, idx_t tileRows, size_t least, size_t most, size_t bytes);
+    /// As many, up to `most`, as there is room for.
+    size_t affordable(size_t most, size_t bytes) const;
+
+    /// Takes so many, two or more, and as many bytes `besides`; false, and
+    /// none, where that memory has less than it said. Throws CudaError.
+    bool open(size_t lanes, size_t bytes, size_t besides = 0);
 
     size_t size() const {
         return on_.size();
@@ -62,6 +58,11 @@ class CallLanes {
     cudaStream_t stream(size_t lane) const {
         return on_[lane]->getDefaultStream(device_);
     }
+    /// What was taken besides scratch memory, for use in the default stream's
+    /// order. Aligned as cudaMalloc aligns.
+    char* besides() const {
+        return besides_;
+    }
     /// For the recorder.
     Lane profiledAs(size_t lane) const;
 
@@ -69,11 +70,6 @@ class CallLanes {
     void fork();
     /// The default stream goes on when all lanes are done.
     void join();
-
-    /// A tile of `rows` rows, cut into what each lane computes in turn. The
-    /// lane that has waited longest is next, so that small tiles run side by
-    /// side too.
-    std::vector<Part> parts(idx_t rows);
 
    private:
     faiss::gpu::GpuResources& resources_;
@@ -83,10 +79,8 @@ class CallLanes {
 
     /// Set aside already, so that no call of CUDA's frees it.
     faiss::gpu::GpuMemoryReservation scratch_;
+    char* besides_ = nullptr;
     std::vector<faiss::gpu::GpuResources*> on_;
-    /// Rows of a part; 0: as many as make one part for each lane.
-    idx_t step_ = 0;
-    size_t next_ = 0;
 };
 
 } // namespace gpu

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/HostCopies.h>
 
@@ -17,17 +18,19 @@ namespace gpu {
 /// buffers are lent again. The one place where a search synchronises streams.
 class EndWorkOnFailure {
    public:
-    /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses.
+    /// Of the work on `streams`, on those of `resources` that Faiss' own
+    /// computation uses, and on all of `lanes`.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
+            const LaneStore& lanes,
             HostCopies& uploads,
             HostCopies& downloads)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
+              lanes_(lanes),
               uploads_(uploads),
               downloads_(downloads) {}
 
@@ -44,12 +47,11 @@ class EndWorkOnFailure {
         for (cudaStream_t stream : streams_) {
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
         }
+        for (const ComputeLane& lane : lanes_.lanes) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(lane.stream()));
+        }
         uploads_.abandon();
         downloads_.abandon();
-    }
-
-    void alsoEnd(cudaStream_t stream) {
-        streams_.push_back(stream);
     }
 
     void disarm() {
@@ -59,7 +61,8 @@ class EndWorkOnFailure {
    private:
     faiss::gpu::GpuResources& resources_;
     const int device_;
-    std::vector<cudaStream_t> streams_;
+    const std::vector<cudaStream_t> streams_;
+    const LaneStore& lanes_;
     HostCopies& uploads_;
     HostCopies& downloads_;
     bool armed_ = true;

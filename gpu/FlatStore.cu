@@ -5,11 +5,15 @@
 #include <cuda_fp16.h>
 #include <faiss/gpu/utils/DeviceUtils.h>
 #include <faiss/gpu/impl/FlatIndex.cuh>
+#include <faiss/gpu/utils/BlockSelectKernel.cuh>
 
 #include <algorithm>
 #include <type_traits>
+#include <typeinfo>
 
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/OffsetLabels.h>
 #include <faiss_ext/gpu/Rounding.h>
 
 namespace faiss_ext {
@@ -38,45 +42,128 @@ constexpr DataType kFloat32{DataType::Kind::Float, 32};
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
 
-/// FlatIndex::query computes on the streams and in the memory of resources that
-/// the store keeps for itself, in a member that is private. This names it: what
-/// is explicitly instantiated may (C++17, [temp.explicit] 12).
-GpuResources*& resourcesOf(FlatIndex& store);
+/// The store's norms are in a member that is private. This names it: what is
+/// explicitly instantiated may (C++17, [temp.explicit] 12).
+DeviceTensor<float, 1, true>& normsOf(FlatIndex& store);
 
-template <GpuResources* FlatIndex::*resources>
-struct NameResources {
-    friend GpuResources*& resourcesOf(FlatIndex& store) {
-        return store.*resources;
+template <DeviceTensor<float, 1, true> FlatIndex::*norms>
+struct NameNorms {
+    friend DeviceTensor<float, 1, true>& normsOf(FlatIndex& store) {
+        return store.*norms;
     }
 };
-template struct NameResources<&FlatIndex::resources_>;
+template struct NameNorms<&FlatIndex::norms_>;
 
-/// Lets a store use other resources for the time of one scope.
-class UsesResources {
+/// Vectors [first, first + count) of a store, as a store of their own that
+/// computes on other resources: FlatIndex::query takes its streams and its
+/// memory from those that the store was made with. Owns no vectors.
+class StoreView {
    public:
-    UsesResources(FlatIndex& store, GpuResources& resources)
-            : member_(resourcesOf(store)), own_(member_) {
-        member_ = &resources;
-    }
-    ~UsesResources() {
-        member_ = own_;
+    StoreView(FlatIndex& store, GpuResources& on, idx_t first, idx_t count)
+            : index_(&on,
+                     static_cast<int>(store.getDim()),
+                     store.getUseFloat16(),
+                     faiss::gpu::MemorySpace::Device) {
+        if (store.getUseFloat16()) {
+            view(index_.getVectorsFloat16Ref(),
+                 store.getVectorsFloat16Ref(),
+                 first,
+                 count);
+        } else {
+            view(index_.getVectorsFloat32Ref(),
+                 store.getVectorsFloat32Ref(),
+                 first,
+                 count);
+        }
+        view(normsOf(index_), normsOf(store), first, count);
     }
 
-    UsesResources(const UsesResources&) = delete;
-    UsesResources& operator=(const UsesResources&) = delete;
+    FlatIndex& index() {
+        return index_;
+    }
 
    private:
-    GpuResources*& member_;
-    GpuResources* const own_;
+    /// Of the base class of a DeviceTensor, which owns nothing.
+    template <typename T, int Dims>
+    static void view(
+            Tensor<T, Dims, true>& rows,
+            Tensor<T, Dims, true>& all,
+            idx_t first,
+            idx_t count) {
+        rows = all.narrow(0, first, count);
+    }
+
+    FlatIndex index_;
 };
+
+/// Of labels that are widened, for so many rows.
+size_t labelBytes(idx_t rows, int k) {
+    return kWideLabels ? 0
+                       : roundUp(rows * k * sizeof(StoreLabel), kGranularity);
+}
 
 /// Of memory that is converted, for so many rows.
 size_t convertedBytes(const FlatIndex& store, idx_t rows, int k) {
-    const auto bytes = [&](size_t row) {
-        return roundUp(rows * row, kGranularity);
-    };
-    return bytes(kWideLabels ? 0 : k * sizeof(StoreLabel)) +
-           bytes(store.getUseFloat16() ? store.getDim() * sizeof(half) : 0);
+    const size_t halves =
+            store.getUseFloat16() ? rows * store.getDim() * sizeof(half) : 0;
+    return labelBytes(rows, k) + roundUp(halves, kGranularity);
+}
+
+template <typename T>
+Tensor<T, 2, true> matrix(T* data, idx_t rows, idx_t columns) {
+    return {data,
+            {static_cast<SearchImplCount>(rows),
+             static_cast<SearchImplCount>(columns)}};
+}
+
+/// Rows of `columns` elements, in temporary memory.
+template <typename T>
+DeviceTensor<T, 2, true> temporary(
+        GpuResources& resources, idx_t rows, int columns) {
+    return {&resources,
+            faiss::gpu::makeTempAlloc(
+                    faiss::gpu::AllocType::Other,
+                    resources.getDefaultStreamCurrentDevice()),
+            {static_cast<SearchImplCount>(rows), columns}};
+}
+
+/// `count` elements, one after another.
+void convert(
+        const void* source,
+        const DataType& from,
+        idx_t count,
+        const DataType& to,
+        void* destination,
+        cudaStream_t stream) {
+    convertRows(
+            {source, from, 1, count, 0, static_cast<int64_t>(from.bytes())},
+            to,
+            destination,
+            stream);
+}
+
+/// Has `fill` write labels as Faiss does, and widens them to `labels` [rows, k]
+/// where those are narrower.
+template <typename Fill>
+void withLabels(
+        GpuResources& resources,
+        idx_t rows,
+        int k,
+        idx_t* labels,
+        const Fill& fill) {
+    if constexpr (kWideLabels) {
+        auto out = matrix(labels, rows, k);
+        fill(out);
+    } else {
+        auto narrow = temporary<StoreLabel>(resources, rows, k);
+        fill(narrow);
+        convert(narrow.data(),
+                kInt32,
+                rows * k,
+                kInt64,
+                labels,
+                resources.getDefaultStreamCurrentDevice());
+    }
 }
 
 /// One search, cut into what one call of the store takes.
@@ -103,68 +190,58 @@ struct StoreSearch {
         }
     }
 
-    /// Rows of `columns` elements, in temporary memory.
-    template <typename T>
-    DeviceTensor<T, 2, true> temporary(idx_t rows, int columns) const {
-        return {&resources,
-                faiss::gpu::makeTempAlloc(faiss::gpu::AllocType::Other, stream),
-                {static_cast<SearchImplCount>(rows), columns}};
-    }
-
-    template <typename T>
-    static Tensor<T, 2, true> matrix(T* data, idx_t rows, int columns) {
-        return {data, {static_cast<SearchImplCount>(rows), columns}};
-    }
-
-    /// `count` elements, one after another.
-    void convert(
-            const void* source,
-            const DataType& from,
-            idx_t count,
-            const DataType& to,
-            void* destination) const {
-        convertRows(
-                {source, from, 1, count, 0, static_cast<int64_t>(from.bytes())},
-                to,
-                destination,
-                stream);
-    }
-
     void search(
             idx_t rows, const float* x, float* distances, idx_t* labels) const {
-        if constexpr (kWideLabels) {
-            auto out = matrix(labels, rows, k);
-            convertQueries(rows, x, distances, out);
-        } else {
-            auto narrow = temporary<StoreLabel>(rows, k);
-            convertQueries(rows, x, distances, narrow);
-            convert(narrow.data(), kInt32, rows * k, kInt64, labels);
-        }
+        auto out = matrix(distances, rows, k);
+        withLabels(resources, rows, k, labels, [&](auto& found) {
+            searchInto(rows, x, out, found);
+        });
     }
 
-    template <typename Labels>
-    void convertQueries(
+    /// distances and labels: Tensors [rows, k], whose rows may lie apart.
+    template <typename Distances, typename Labels>
+    void searchInto(
             idx_t rows,
             const float* x,
-            float* distances,
+            Distances& distances,
             Labels& labels) const {
         if (store.getUseFloat16()) {
-            auto halves = temporary<half>(rows, dims);
-            convert(x, kFloat32, rows * dims, kFloat16, halves.data());
-            query(rows, halves, distances, labels);
+            auto halves = temporary<half>(resources, rows, dims);
+            convert(x, kFloat32, rows * dims, kFloat16, halves.data(), stream);
+            query(halves, distances, labels);
         } else {
             auto queries = matrix(const_cast<float*>(x), rows, dims);
-            query(rows, queries, distances, labels);
+            query(queries, distances, labels);
         }
     }
 
-    template <typename Queries, typename Labels>
-    void query(idx_t rows, Queries& queries, float* distances, Labels& labels)
-            const {
-        auto out = matrix(distances, rows, k);
+    template <typename Queries, typename Distances, typename Labels>
+    void query(Queries& queries, Distances& distances, Labels& labels) const {
         store.query(
-                queries, k, asked.metric, asked.metricArg, out, labels, true);
+                queries,
+                k,
+                asked.metric,
+                asked.metricArg,
+                distances,
+                labels,
+                true);
     }
+};
+
+/// SliceResults as Faiss' functions take them.
+struct FoundInSlices {
+    FoundInSlices(const StoreQueries& asked, const SliceResults& results)
+            : labels(
+                      matrix(static_cast<StoreLabel*>(results.found),
+                             asked.n,
+                             idx_t(results.slices) * asked.k)),
+              distances(
+                      matrix(reinterpret_cast<float*>(labels.end()),
+                             asked.n,
+                             idx_t(results.slices) * asked.k)) {}
+
+    Tensor<StoreLabel, 2, true> labels;
+    Tensor<float, 2, true> distances;
 };
 
 } // namespace
@@ -186,22 +263,82 @@ bool searchStore(
     return true;
 }
 
-void searchStoreOnLane(
-        FlatIndex& store, GpuResources& lane, const StoreQueries& queries) {
-    const UsesResources uses(store, lane);
-    StoreSearch{store, lane, queries}.searchAll();
+bool searchedByFaiss(const FlatIndex& store) {
+    if constexpr (std::is_polymorphic_v<FlatIndex>) {
+        return typeid(store) == typeid(FlatIndex);
+    }
+    return true;
 }
 
-size_t laneBytesOf(const FlatIndex& store, idx_t n, int k) {
+void searchStoreOnLane(
+        FlatIndex& store, GpuResources& lane, const StoreQueries& queries) {
+    StoreView view(store, lane, 0, store.getSize());
+    StoreSearch{view.index(), lane, queries}.searchAll();
+}
+
+size_t resultBytesOf(idx_t n, int k, int slices) {
+    return n * slices * k * (sizeof(StoreLabel) + sizeof(float));
+}
+
+size_t mergeBytesOf(idx_t n, int k) {
+    return labelBytes(n, k);
+}
+
+void searchSliceOnLane(
+        FlatIndex& store,
+        GpuResources& lane,
+        const StoreQueries& queries,
+        const SliceResults& results,
+        int slice) {
+    const idx_t first = slice * results.vectors;
+    StoreView view(
+            store,
+            lane,
+            first,
+            std::min<idx_t>(results.vectors, store.getSize() - first));
+    FoundInSlices found(queries, results);
+    auto distances = found.distances.narrow(1, slice * queries.k, queries.k);
+    auto labels = found.labels.narrow(1, slice * queries.k, queries.k);
+    StoreSearch{view.index(), lane, queries}.searchInto(
+            queries.n, queries.x, distances, labels);
+}
+
+void mergeSlices(
+        GpuResources& resources,
+        const StoreQueries& queries,
+        const SliceResults& results) {
+    const cudaStream_t stream = resources.getDefaultStreamCurrentDevice();
+    FoundInSlices found(queries, results);
+    FAISS_EXT_CUDA_TRY(launchOffsetLabels(
+            found.labels.data(),
+            queries.n,
+            results.slices,
+            queries.k,
+            results.vectors,
+            stream));
+    auto distances = matrix(queries.distances, queries.n, queries.k);
+    withLabels(
+            resources, queries.n, queries.k, queries.labels, [&](auto& labels) {
+                faiss::gpu::runBlockSelectPair(
+                        found.distances,
+                        found.labels,
+                        distances,
+                        labels,
+                        queries.metric == faiss::METRIC_INNER_PRODUCT,
+                        queries.k,
+                        stream);
+            });
+}
+
+size_t laneBytesOf(const FlatIndex& store, idx_t n, int k, idx_t vectors) {
     // Faiss' tiles have so many rows, and two of them lie in a gigabyte.
     const size_t mostRows = store.getDim() <= 32 ? 1024 : 512;
     const size_t elementBytes = store.getUseFloat16() ? 2 : 4;
     const size_t mostColumns = (size_t(1) << 30) / 2 / elementBytes / mostRows;
-    const size_t vectors = store.getSize();
     const size_t rows = std::min<size_t>(mostRows, n);
-    const size_t columns = std::min(mostColumns, vectors);
+    const size_t columns = std::min<size_t>(mostColumns, vectors);
     // GPUs of less than 4 GiB have half as many columns.
-    const size_t tiles = 2 * divideUp(vectors, columns);
+    const size_t tiles = 2 * divideUp<size_t>(vectors, columns);
     const auto twoOf = [](size_t bytes) {
         return 2 * roundUp(bytes, kGranularity);
     };

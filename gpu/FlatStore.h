@@ -44,7 +44,11 @@ FAISS_EXT_API bool searchStore(
         faiss::gpu::GpuResources& resources,
         const StoreQueries& queries);
 
-/// The same on `lane`, in the order of its stream and in its scratch memory,
+/// Whether lanes can search the store: not one that searches by other means
+/// than Faiss' own, such as cuVS.
+FAISS_EXT_API bool searchedByFaiss(const faiss::gpu::FlatIndex& store);
+
+/// searchStore on `lane`, in the order of its stream and in its scratch memory,
 /// whatever that has room for. The lane's parent are the resources of the
 /// store. Not thread-safe, as those are not.
 FAISS_EXT_API void searchStoreOnLane(
@@ -52,11 +56,47 @@ FAISS_EXT_API void searchStoreOnLane(
         faiss::gpu::GpuResources& lane,
         const StoreQueries& queries);
 
-/// The scratch memory that searchStoreOnLane takes for n queries or fewer, in
-/// bytes: no less than Faiss' tiles (chooseTileSize and runDistance in its
-/// Distance.cu) and what is converted.
+/// What a search finds in slices of the vectors, side by side, as Faiss keeps
+/// what it finds in its tiles.
+struct SliceResults {
+    int slices;
+    /// Of each slice but the last, which has what is left, one at least.
+    idx_t vectors;
+    /// On the current GPU, resultBytesOf(n, k, slices) bytes, aligned as
+    /// cudaMalloc aligns: labels [n, slices * k], which count from the first
+    /// vector of their slice, -1 where that has fewer than k; behind them the
+    /// distances.
+    void* found;
+};
+
+/// Of SliceResults::found.
+FAISS_EXT_API size_t resultBytesOf(idx_t n, int k, int slices);
+
+/// The temporary memory that mergeSlices takes, in bytes.
+FAISS_EXT_API size_t mergeBytesOf(idx_t n, int k);
+
+/// Searches slice `slice` of the vectors on `lane`, as searchStoreOnLane does
+/// all of them. n <= 16384.
+FAISS_EXT_API void searchSliceOnLane(
+        faiss::gpu::FlatIndex& store,
+        faiss::gpu::GpuResources& lane,
+        const StoreQueries& queries,
+        const SliceResults& results,
+        int slice);
+
+/// Writes the k nearest of all slices to the distances and labels of `queries`,
+/// in the order of the default stream, and changes the labels found.
+/// Throws faiss::FaissException, CudaError.
+FAISS_EXT_API void mergeSlices(
+        faiss::gpu::GpuResources& resources,
+        const StoreQueries& queries,
+        const SliceResults& results);
+
+/// The scratch memory that a lane takes for n queries or fewer among so many
+/// vectors of the store, in bytes: no less than Faiss' tiles (chooseTileSize
+/// and runDistance in its Distance.cu) and what is converted.
 FAISS_EXT_API size_t
-laneBytesOf(const faiss::gpu::FlatIndex& store, idx_t n, int k);
+laneBytesOf(const faiss::gpu::FlatIndex& store, idx_t n, int k, idx_t vectors);
 
 } // namespace gpu
 } // namespace faiss_ext

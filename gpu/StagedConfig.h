@@ -32,12 +32,19 @@ struct StagedConfig {
     /// 128 KiB; 1: never.
     size_t mappedBytes = 0;
 
-    /// On how many streams ("lanes") parts of a search of at least 1024 queries
-    /// are computed side by side, 8 at most; fewer where Faiss' temporary
-    /// memory has no room for the scratch memory of so many. Flat indexes only.
-    /// 1: as Faiss does. 0: 8; 2 for more than 512 neighbours; 1 among fewer
-    /// than 8192 vectors.
+    /// On how many streams ("lanes") parts of a search are computed side by
+    /// side, 8 at most; fewer where Faiss' temporary memory has no room for the
+    /// scratch memory of so many. Flat indexes only. Of at least 1024 queries,
+    /// each lane searches some; 1: as Faiss does; 0: 8, but 2 for more than 512
+    /// neighbours, 1 among fewer than 8192 vectors. For up to 512 queries, each
+    /// lane searches among some of the vectors; 1: as Faiss does; 0: 8, but see
+    /// sliceVectors.
     int computeLanes = 0;
+
+    /// The vectors, at least, among which one lane searches for up to 512
+    /// queries. There are fewer lanes, too, where the queries keep the GPU busy
+    /// by themselves. 0: 24576.
+    int64_t sliceVectors = 0;
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3;
     /// 9 where tiles have 8 MiB.

@@ -8,6 +8,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/FlatStore.h>
+#include <faiss_ext/gpu/SlicedSearch.h>
 #include <faiss_ext/gpu/Staged.h>
 
 namespace faiss_ext {
@@ -151,14 +152,7 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
-        const StoreQueries queries{
-                this->metric_type,
-                this->metric_arg,
-                n,
-                x,
-                k,
-                distances,
-                labels};
+        const auto queries = queriesOf(n, x, k, distances, labels);
         if (this->ntotal == 0 ||
             !searchStore(*this->data_, *this->resources_, queries)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
@@ -173,31 +167,44 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
-        if (&on == this->resources_.get()) {
+        const auto queries = queriesOf(n, x, k, distances, labels);
+        if (&on != this->resources_.get()) {
+            searchStoreOnLane(*this->data_, on, queries);
+        } else if (
+                this->ntotal == 0 || !searchInSlices(
+                                             *this->data_,
+                                             on,
+                                             this->pipeline_->lanes(),
+                                             this->pipeline_->config(),
+                                             queries)) {
             Staged<Base>::searchOn(on, n, x, k, distances, labels, params);
-        } else {
-            searchStoreOnLane(
-                    *this->data_,
-                    on,
-                    {this->metric_type,
-                     this->metric_arg,
-                     n,
-                     x,
-                     k,
-                     distances,
-                     labels});
         }
     }
 
     void planLanes(TileWork& work, idx_t n, int k) const override {
-        if (this->ntotal == 0) {
+        if (this->ntotal == 0 || !searchedByFaiss(*this->data_)) {
             return;
         }
-        work.laneBytes = laneBytesOf(*this->data_, n, k);
+        work.laneBytes = laneBytesOf(*this->data_, n, k, this->ntotal);
         if (this->ntotal >= tuning::kLaneVectors) {
             work.lanes = k > tuning::kManyNeighbours ? tuning::kLanesForMany
                                                      : tuning::kComputeLanes;
         }
+    }
+
+    StoreQueries queriesOf(
+            idx_t n,
+            const float* x,
+            int k,
+            float* distances,
+            idx_t* labels) const {
+        return {this->metric_type,
+                this->metric_arg,
+                n,
+                x,
+                k,
+                distances,
+                labels};
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store

@@ -51,7 +51,10 @@ StagingPipeline::Call::Call(
     if (work_.laneBytes > 0) {
         const int asked = pipe_.config_.computeLanes;
         mostLanes_ = lanes_.affordable(
-                n_, asked > 0 ? asked : work_.lanes, work_.laneBytes);
+                std::min<size_t>(
+                        asked > 0 ? asked : work_.lanes,
+                        n_ / tuning::kComputeRows),
+                work_.laneBytes);
     }
     // Pageable results want large tiles in any case: tuning::kLaneTileBytes.
     config_ = mostLanes_ > 1 && outputs_.pinnedRowBytes() == 0
@@ -109,7 +112,7 @@ void StagingPipeline::Call::runTilesOrOne() {
 void StagingPipeline::Call::runInPlace() {
     layOut(n_);
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-    openLanes(onFailure);
+    openLanes();
     computeAll(nullptr, nullptr);
     complete(onFailure);
 }
@@ -130,7 +133,7 @@ void StagingPipeline::Call::runOneTile() {
         pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
         layOut(n_);
     }
-    openLanes(onFailure);
+    openLanes();
     auto* inBlock = static_cast<char*>(borrowedIn_.get());
     auto* outBlock = static_cast<char*>(borrowedOut_.get());
     copyOnHost(Stage::HostRead, inputs_, 0, pinnedIn.data());
@@ -177,7 +180,7 @@ void StagingPipeline::Call::runTiles() {
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
     prepareSlots();
-    openLanes(onFailure);
+    openLanes();
     for (int s = 0; s < plan_.depth; ++s) {
         auto& computed = pipe_.slots_[s].computed;
         while (computed.size() < lanes_.size()) {
@@ -322,7 +325,7 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
 }
 
 void StagingPipeline::Call::computeTile(idx_t tile, Slot& slot) {
-    for (const CallLanes::Part& part : lanes_.parts(rows_)) {
+    for (const LaneTurns::Part& part : turns_->parts(rows_)) {
         const cudaStream_t stream = lanes_.stream(part.lane);
         if (inputs_.stagedRowBytes() > 0) {
             slot.uploaded.orderBefore(stream);
@@ -368,7 +371,7 @@ void StagingPipeline::Call::layOut(idx_t rows) {
 
 void StagingPipeline::Call::compute(
         idx_t tile,
-        const CallLanes::Part& part,
+        const LaneTurns::Part& part,
         char* inBlock,
         char* outBlock) {
     const idx_t first = plan_.firstRow(tile);
@@ -391,7 +394,7 @@ void StagingPipeline::Call::compute(
 /// The one tile that there is, in the order of the default stream.
 void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
     lanes_.fork();
-    for (const CallLanes::Part& part : lanes_.parts(rows_)) {
+    for (const LaneTurns::Part& part : turns_->parts(rows_)) {
         compute(0, part, inBlock, outBlock);
     }
     lanes_.join();
@@ -399,16 +402,14 @@ void StagingPipeline::Call::computeAll(char* inBlock, char* outBlock) {
 
 /// Lanes take their scratch memory from what is left of Faiss' temporary
 /// memory, so the call has what else it takes from there already.
-void StagingPipeline::Call::openLanes(EndWorkOnFailure& onFailure) {
+void StagingPipeline::Call::openLanes() {
     // Faiss computes on two streams by itself, but joins them after each tile.
     const size_t least = config_->computeLanes > 0 || plan_.tiles() > 1 ? 2 : 3;
-    if (mostLanes_ < least) {
-        return;
+    const size_t lanes = lanes_.affordable(mostLanes_, work_.laneBytes);
+    if (lanes >= least) {
+        lanes_.open(lanes, work_.laneBytes);
     }
-    lanes_.open(n_, plan_.tileRows, least, mostLanes_, work_.laneBytes);
-    for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-        onFailure.alsoEnd(lanes_.stream(lane));
-    }
+    turns_.emplace(lanes_.size(), n_, plan_.tileRows);
 }
 
 /// Enqueues the GPU's part between `block` and what it can copy by itself.
@@ -513,6 +514,7 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             *pipe_.resources_,
             pipe_.device_,
             std::move(streams),
+            pipe_.laneStore_,
             pipe_.uploads_,
             pipe_.downloads_);
 }

@@ -3,11 +3,13 @@
 // Private to StagingPipeline.
 
 #include <exception>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/EndWorkOnFailure.h>
+#include <faiss_ext/gpu/LaneTurns.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
 
 namespace faiss_ext {
@@ -44,13 +46,13 @@ class StagingPipeline::Call {
     void computeTile(idx_t tile, Slot& slot);
     void downloadTile(idx_t tile, Slot& slot);
 
-    void openLanes(EndWorkOnFailure& onFailure);
+    void openLanes();
 
     void layOut(idx_t rows);
     // The stages of the tile laid out last.
     void compute(
             idx_t tile,
-            const CallLanes::Part& part,
+            const LaneTurns::Part& part,
             char* inBlock,
             char* outBlock);
     void computeAll(char* inBlock, char* outBlock);
@@ -109,6 +111,7 @@ class StagingPipeline::Call {
     faiss::gpu::GpuMemoryReservation borrowedOut_;
     // Scratch memory of lanes lies on the same stack.
     CallLanes lanes_;
+    std::optional<LaneTurns> turns_;
     // Why there is no more memory on the GPU.
     std::exception_ptr noMemory_;
 

@@ -137,6 +137,18 @@ class FAISS_EXT_API StagingPipeline {
         return counters_;
     }
 
+    /// As it was given, without zeros.
+    const StagedConfig& config() const noexcept {
+        return config_;
+    }
+
+    /// For a TileWork that divides what it does on the default stream by
+    /// itself; from `enqueue` alone, when that is not on a lane. If it throws,
+    /// `run` ends what the lanes are doing.
+    CallLanes lanes() {
+        return {*resources_, device_, laneStore_, counters_};
+    }
+
    private:
     class Call;
 

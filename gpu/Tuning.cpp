@@ -33,6 +33,7 @@ StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
     refuseNegative("tileRows", config.tileRows);
     refuseNegative("pipelineDepth", config.pipelineDepth);
     refuseNegative("computeLanes", config.computeLanes);
+    refuseNegative("sliceVectors", config.sliceVectors);
     refuseNegative("batchedQueries", config.batchedQueries);
     refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
@@ -45,6 +46,7 @@ StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
            onLanes ? tuning::kLaneDepth : tuning::kPipelineDepth);
     complete.computeLanes =
             std::min(complete.computeLanes, kMostComputeStreams);
+    choose(complete.sliceVectors, tuning::kSliceVectors);
     choose(complete.batchedQueries, tuning::kBatchedQueries);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());

@@ -79,6 +79,11 @@ constexpr int64_t kFewLanes = 4;
 /// k 100, 10,000 queries into pinned memory 2.45, 2.34, 2.30*.
 constexpr int64_t kTurns = 4;
 
+/// StagedConfig::sliceVectors
+constexpr int64_t kSliceVectors = 24576;
+constexpr int64_t kSlicedQueries = 512;
+constexpr int64_t kVectorsPerNeighbour = 500;
+
 /// StagedConfig::mappedBytes: results that the kernels store over the link,
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
 /// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,

@@ -1,7 +1,8 @@
-// Replaces the kernel of faiss_ext's conversions.
+// Replaces the kernels of faiss_ext: conversions, and the labels of slices.
 
 #include <cuda_fp16.h>
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/OffsetLabels.h>
 
 #include <algorithm>
 #include <cstring>
@@ -85,6 +86,29 @@ void convert(
     }
 }
 
+template <typename Label>
+cudaError_t offsetLabels(
+        Label* labels,
+        int64_t rows,
+        int groups,
+        int k,
+        int64_t offset,
+        cudaStream_t stream) {
+    const size_t count = rows * groups * k;
+    return cuda_sim::launch(
+            "offsetLabelsKernel",
+            stream,
+            {cuda_sim::writes(labels, count)},
+            [=] {
+                Label* const found = cuda_sim::view(labels);
+                for (size_t i = 0; i < count; ++i) {
+                    if (found[i] >= 0) {
+                        found[i] += i / k % groups * offset;
+                    }
+                }
+            });
+}
+
 } // namespace
 
 cudaError_t launchConvertRows(
@@ -121,6 +145,26 @@ cudaError_t launchConvertRows(
                     }
                 }
             });
+}
+
+cudaError_t launchOffsetLabels(
+        int32_t* labels,
+        int64_t rows,
+        int groups,
+        int k,
+        int64_t offset,
+        cudaStream_t stream) {
+    return offsetLabels(labels, rows, groups, k, offset, stream);
+}
+
+cudaError_t launchOffsetLabels(
+        int64_t* labels,
+        int64_t rows,
+        int groups,
+        int k,
+        int64_t offset,
+        cudaStream_t stream) {
+    return offsetLabels(labels, rows, groups, k, offset, stream);
 }
 
 } // namespace gpu

@@ -1,6 +1,6 @@
-// Replaces GpuIndexFlat::searchImpl_, FlatIndex::query and bfKnn: the same
-// checks, the same temporary memory, the same waits, and then one operation in
-// place of the kernels.
+// Replaces GpuIndexFlat::searchImpl_, FlatIndex::query, bfKnn and the merge of
+// what was found in parts: the same checks, the same temporary memory, the same
+// waits, and then one operation in place of the kernels.
 
 #include <cuda_fp16.h>
 #include <faiss/gpu/GpuDistance.h>
@@ -12,6 +12,7 @@
 #include <faiss/gpu/utils/DeviceTensor.cuh>
 
 #include <algorithm>
+#include <numeric>
 #include <type_traits>
 
 #include "../cuda_sim_kernel.h"
@@ -95,7 +96,70 @@ void check(cudaError_t error, const char* what) {
             cudaGetErrorString(error));
 }
 
+/// Rows of k elements, the first of each `stride` from the next row's.
+template <typename T>
+struct ResultRows {
+    T* data;
+    size_t rows;
+    size_t k;
+    size_t stride;
+
+    template <typename Tensor>
+    static ResultRows of(const Tensor& tensor) {
+        return {tensor.data(),
+                size_t(tensor.getSize(0)),
+                size_t(tensor.getSize(1)),
+                size_t(tensor.getStride(0))};
+    }
+
+    /// Those that an operation writes.
+    void addTo(std::vector<cuda_sim_range>* ranges) const {
+        if (stride == k) {
+            ranges->push_back(writes(data, rows * k));
+            return;
+        }
+        for (size_t row = 0; row < rows; ++row) {
+            ranges->push_back(writes(data + row * stride, k));
+        }
+    }
+
+    /// Only inside an operation.
+    template <typename U>
+    void set(const std::vector<U>& values) const {
+        for (size_t row = 0; row < rows; ++row) {
+            std::copy_n(values.begin() + row * k, k, view(data + row * stride));
+        }
+    }
+};
+
 /// One operation that writes [queries, k] distances and labels.
+template <typename L>
+void enqueueSearch(
+        const char* name,
+        const Knn& knn,
+        int k,
+        const ResultRows<float>& distances,
+        const ResultRows<L>& labels,
+        cudaStream_t stream) {
+    std::vector<cuda_sim_range> ranges = {
+            {knn.vectors.data, knn.vectors.bytes(), 0},
+            {knn.queries.data, knn.queries.bytes(), 0}};
+    distances.addTo(&ranges);
+    labels.addTo(&ranges);
+    check(launch(name,
+                 stream,
+                 ranges,
+                 [=] {
+                     std::vector<float> found(knn.queries.rows * k);
+                     std::vector<idx_t> ids(found.size());
+                     knn.search(k, found.data(), ids.data());
+                     distances.set(found);
+                     labels.set(ids);
+                 }),
+          name);
+}
+
+/// The same to arrays whose rows follow each other.
 template <typename L>
 void enqueueSearch(
         const char* name,
@@ -104,21 +168,14 @@ void enqueueSearch(
         float* distances,
         L* labels,
         cudaStream_t stream) {
-    size_t results = knn.queries.rows * k;
-    std::vector<cuda_sim_range> ranges = {
-            {knn.vectors.data, knn.vectors.bytes(), 0},
-            {knn.queries.data, knn.queries.bytes(), 0},
-            writes(distances, results),
-            writes(labels, results)};
-    check(launch(name,
-                 stream,
-                 ranges,
-                 [=] {
-                     std::vector<idx_t> ids(results);
-                     knn.search(k, view(distances), ids.data());
-                     std::copy(ids.begin(), ids.end(), view(labels));
-                 }),
-          name);
+    const size_t rows = knn.queries.rows, columns = k;
+    enqueueSearch(
+            name,
+            knn,
+            k,
+            ResultRows<float>{distances, rows, columns, columns},
+            ResultRows<L>{labels, rows, columns, columns},
+            stream);
 }
 
 /// Widens labels on their way out. By Thrust, which waits for the stream.
@@ -263,9 +320,56 @@ void FlatIndex::search(
             "bfKnnOnDevice",
             knn,
             k,
-            distances.data(),
-            labels.data(),
+            ResultRows<float>::of(distances),
+            ResultRows<cuda_sim::Label>::of(labels),
             resources_->getDefaultStreamCurrentDevice());
+}
+
+// Declared in a header that needs a CUDA compiler.
+void runBlockSelectPair(
+        Tensor<float, 2, true>& inKeys,
+        Tensor<cuda_sim::Label, 2, true>& inIndices,
+        Tensor<float, 2, true>& outKeys,
+        Tensor<cuda_sim::Label, 2, true>& outIndices,
+        bool largest,
+        int k,
+        cudaStream_t stream) {
+    const auto keys = ResultRows<float>::of(inKeys);
+    const auto ids = ResultRows<cuda_sim::Label>::of(inIndices);
+    const auto outK = ResultRows<float>::of(outKeys);
+    const auto outI = ResultRows<cuda_sim::Label>::of(outIndices);
+    FAISS_ASSERT(keys.stride == keys.k && ids.stride == ids.k);
+    std::vector<cuda_sim_range> ranges = {
+            reads(keys.data, keys.rows * keys.k),
+            reads(ids.data, ids.rows * ids.k)};
+    outK.addTo(&ranges);
+    outI.addTo(&ranges);
+    const auto select = [=] {
+        std::vector<float> nearest;
+        std::vector<cuda_sim::Label> labels;
+        std::vector<size_t> order(keys.k);
+        for (size_t row = 0; row < keys.rows; ++row) {
+            const float* key = view(keys.data) + row * keys.k;
+            const auto* id = view(ids.data) + row * ids.k;
+            std::iota(order.begin(), order.end(), 0);
+            // What is no label is never taken before what is.
+            std::stable_sort(
+                    order.begin(), order.end(), [&](size_t a, size_t b) {
+                        if ((id[a] < 0) != (id[b] < 0)) {
+                            return id[b] < 0;
+                        }
+                        return largest ? key[a] > key[b] : key[a] < key[b];
+                    });
+            for (int i = 0; i < k; ++i) {
+                nearest.push_back(key[order[i]]);
+                labels.push_back(id[order[i]]);
+            }
+        }
+        outK.set(nearest);
+        outI.set(labels);
+    };
+    check(launch("blockSelectPair", stream, ranges, select),
+          "runBlockSelectPair");
 }
 
 namespace {

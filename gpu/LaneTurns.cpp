@@ -1,0 +1,40 @@
+#include <faiss_ext/gpu/LaneTurns.h>
+
+#include <algorithm>
+
+#include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/Tuning.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+LaneTurns::LaneTurns(size_t lanes, idx_t n, idx_t tileRows) : lanes_(lanes) {
+    // Many lanes fill the GPU with what Faiss computes at once, and turns even
+    // out what each has to do. Few do best with one long stretch each.
+    if (lanes > tuning::kFewLanes) {
+        const idx_t atOnce = tuning::kComputeRows;
+        const idx_t turn = std::min(n / tuning::kTurns, tileRows) /
+                           static_cast<idx_t>(lanes);
+        step_ = std::max(turn - turn % atOnce, atOnce);
+    }
+}
+
+std::vector<LaneTurns::Part> LaneTurns::parts(idx_t rows) {
+    if (lanes_ == 1) {
+        return {{0, 0, rows}};
+    }
+    const idx_t step =
+            step_ > 0 ? step_
+                      : roundUp<idx_t>(
+                                divideUp(rows, static_cast<idx_t>(lanes_)),
+                                tuning::kComputeRows);
+    std::vector<Part> parts;
+    for (idx_t first = 0; first < rows; first += step) {
+        parts.push_back({next_, first, std::min(step, rows - first)});
+        next_ = (next_ + 1) % lanes_;
+    }
+    return parts;
+}
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <faiss_ext/gpu/CallLanes.h>
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/FlatStore.h>
+#include <faiss_ext/gpu/StagedConfig.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Into how many slices of its vectors a store is best cut for n queries, each
+/// slice for a lane: 1 where it had better be searched as a whole. `config` is
+/// one without zeros, but for computeLanes. Pure arithmetic.
+FAISS_EXT_API int slicesOf(
+        idx_t vectors, idx_t n, int k, const StagedConfig& config);
+
+/// A search of few queries among many vectors. Faiss selects the nearest of one
+/// query with one of a GPU's many processors, tile by tile of the vectors.
+/// Here, slices of the vectors are searched side by side on `lanes`, and what
+/// each finds is merged as Faiss merges its tiles.
+///
+/// Enqueues that in the order of the default stream of `resources`; the host
+/// does not wait. Returns false, having done nothing, where slices are not
+/// worth it or Faiss' temporary memory has no room. If it throws, the lanes may
+/// still be at work. Throws faiss::FaissException, CudaError.
+FAISS_EXT_API bool searchInSlices(
+        faiss::gpu::FlatIndex& store,
+        faiss::gpu::GpuResources& resources,
+        CallLanes lanes,
+        const StagedConfig& config,
+        const StoreQueries& queries);
+
+} // namespace gpu
+} // namespace faiss_ext
