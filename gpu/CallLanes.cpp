@@ -27,13 +27,11 @@ CallLanes::CallLanes(
           counters_(counters),
           on_{&resources} {}
 
-bool CallLanes::haveRoom(size_t lanes, size_t bytes, size_t besides) const {
-    return kAlignment + lanes * roundUp(bytes, kAlignment) + besides <=
-           resources_.getTempMemoryAvailable(device_);
-}
-
-size_t CallLanes::affordable(size_t most, size_t bytes) const {
-    while (most > 1 && !haveRoom(most, bytes)) {
+size_t CallLanes::affordable(size_t most, size_t bytes, size_t besides) const {
+    const size_t available = resources_.getTempMemoryAvailable(device_);
+    while (most > 1 &&
+           kAlignment + most * roundUp(bytes, kAlignment) + besides >
+                   available) {
         --most;
     }
     return most;

@@ -38,12 +38,10 @@ class FAISS_EXT_API CallLanes {
             LaneStore& store,
             TransferCounters& counters);
 
-    /// Whether Faiss' temporary memory, a stack, has room now for so many lanes
-    /// with `bytes` of scratch memory each, and for `besides` bytes more.
-    bool haveRoom(size_t lanes, size_t bytes, size_t besides = 0) const;
-
-    /// As many, up to `most`, as there is room for.
-    size_t affordable(size_t most, size_t bytes) const;
+    /// How many lanes, up to `most`, Faiss' temporary memory, a stack, has room
+    /// for now, with `bytes` of scratch memory each and `besides` bytes more;
+    /// at least 1, if `most` is, which needs none.
+    size_t affordable(size_t most, size_t bytes, size_t besides = 0) const;
 
     /// Takes so many, two or more, and as many bytes `besides`; false, and
     /// none, where that memory has less than it said. Throws CudaError.

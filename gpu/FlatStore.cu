@@ -228,17 +228,17 @@ struct StoreSearch {
     }
 };
 
-/// SliceResults as Faiss' functions take them.
+/// Slices as Faiss' functions take them.
 struct FoundInSlices {
-    FoundInSlices(const StoreQueries& asked, const SliceResults& results)
+    FoundInSlices(const StoreQueries& asked, const Slices& slices)
             : labels(
-                      matrix(static_cast<StoreLabel*>(results.found),
+                      matrix(static_cast<StoreLabel*>(slices.found),
                              asked.n,
-                             idx_t(results.slices) * asked.k)),
+                             idx_t(slices.count) * asked.k)),
               distances(
                       matrix(reinterpret_cast<float*>(labels.end()),
                              asked.n,
-                             idx_t(results.slices) * asked.k)) {}
+                             idx_t(slices.count) * asked.k)) {}
 
     Tensor<StoreLabel, 2, true> labels;
     Tensor<float, 2, true> distances;
@@ -288,15 +288,15 @@ void searchSliceOnLane(
         FlatIndex& store,
         GpuResources& lane,
         const StoreQueries& queries,
-        const SliceResults& results,
+        const Slices& slices,
         int slice) {
-    const idx_t first = slice * results.vectors;
+    const idx_t first = slice * slices.vectors;
     StoreView view(
             store,
             lane,
             first,
-            std::min<idx_t>(results.vectors, store.getSize() - first));
-    FoundInSlices found(queries, results);
+            std::min<idx_t>(slices.vectors, store.getSize() - first));
+    FoundInSlices found(queries, slices);
     auto distances = found.distances.narrow(1, slice * queries.k, queries.k);
     auto labels = found.labels.narrow(1, slice * queries.k, queries.k);
     StoreSearch{view.index(), lane, queries}.searchInto(
@@ -306,15 +306,15 @@ void searchSliceOnLane(
 void mergeSlices(
         GpuResources& resources,
         const StoreQueries& queries,
-        const SliceResults& results) {
+        const Slices& slices) {
     const cudaStream_t stream = resources.getDefaultStreamCurrentDevice();
-    FoundInSlices found(queries, results);
+    FoundInSlices found(queries, slices);
     FAISS_EXT_CUDA_TRY(launchOffsetLabels(
             found.labels.data(),
             queries.n,
-            results.slices,
+            slices.count,
             queries.k,
-            results.vectors,
+            slices.vectors,
             stream));
     auto distances = matrix(queries.distances, queries.n, queries.k);
     withLabels(

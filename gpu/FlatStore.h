@@ -56,20 +56,20 @@ FAISS_EXT_API void searchStoreOnLane(
         faiss::gpu::GpuResources& lane,
         const StoreQueries& queries);
 
-/// What a search finds in slices of the vectors, side by side, as Faiss keeps
-/// what it finds in its tiles.
-struct SliceResults {
-    int slices;
+/// Slices of the vectors of a store, and what a search finds in them, side by
+/// side, as Faiss keeps what it finds in its tiles.
+struct Slices {
+    int count;
     /// Of each slice but the last, which has what is left, one at least.
     idx_t vectors;
-    /// On the current GPU, resultBytesOf(n, k, slices) bytes, aligned as
-    /// cudaMalloc aligns: labels [n, slices * k], which count from the first
+    /// On the current GPU, resultBytesOf(n, k, count) bytes, aligned as
+    /// cudaMalloc aligns: labels [n, count * k], which count from the first
     /// vector of their slice, -1 where that has fewer than k; behind them the
     /// distances.
     void* found;
 };
 
-/// Of SliceResults::found.
+/// Of Slices::found.
 FAISS_EXT_API size_t resultBytesOf(idx_t n, int k, int slices);
 
 /// The temporary memory that mergeSlices takes, in bytes.
@@ -81,7 +81,7 @@ FAISS_EXT_API void searchSliceOnLane(
         faiss::gpu::FlatIndex& store,
         faiss::gpu::GpuResources& lane,
         const StoreQueries& queries,
-        const SliceResults& results,
+        const Slices& slices,
         int slice);
 
 /// Writes the k nearest of all slices to the distances and labels of `queries`,
@@ -90,7 +90,7 @@ FAISS_EXT_API void searchSliceOnLane(
 FAISS_EXT_API void mergeSlices(
         faiss::gpu::GpuResources& resources,
         const StoreQueries& queries,
-        const SliceResults& results);
+        const Slices& slices);
 
 /// The scratch memory that a lane takes for n queries or fewer among so many
 /// vectors of the store, in bytes: no less than Faiss' tiles (chooseTileSize

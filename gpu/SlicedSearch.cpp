@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/SlicedSearch.h>
 
 #include <algorithm>
+#include <optional>
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/Tuning.h>
@@ -28,22 +29,51 @@ bool sliceable(faiss::MetricType metric) {
     }
 }
 
+/// How a store is cut for one search.
+struct Cut {
+    Slices slices;
+    size_t resultBytes;
+    /// On how many lanes they are searched, in turns; 2 at least.
+    size_t lanes;
+    size_t laneBytes;
+};
+
+/// The largest slices, for as many lanes as may be, that there is memory for.
+std::optional<Cut> cutOf(
+        const faiss::gpu::FlatIndex& store,
+        const CallLanes& lanes,
+        const StagedConfig& config,
+        const StoreQueries& queries) {
+    const idx_t n = queries.n;
+    const int k = queries.k;
+    const idx_t vectors = vectorsIn(store);
+    const idx_t least = leastSliceOf(n, k, config);
+    const idx_t mostLanes = config.computeLanes > 0 ? config.computeLanes
+                                                    : tuning::kComputeLanes;
+    for (idx_t slices = std::min(mostLanes, vectors / least);
+         slices > 1 && vectors / slices >= least;
+         slices *= 2) {
+        Cut cut{};
+        cut.slices.vectors = divideUp(vectors, slices);
+        cut.slices.count =
+                static_cast<int>(divideUp(vectors, cut.slices.vectors));
+        cut.resultBytes = resultBytesOf(n, k, cut.slices.count);
+        cut.laneBytes = laneBytesOf(store, n, k, cut.slices.vectors);
+        cut.lanes = lanes.affordable(
+                std::min<size_t>(mostLanes, cut.slices.count),
+                cut.laneBytes,
+                cut.resultBytes + mergeBytesOf(n, k));
+        if (cut.lanes > 1) {
+            return cut;
+        }
+    }
+    return std::nullopt;
+}
+
 } // namespace
 
-int slicesOf(idx_t vectors, idx_t n, int k, const StagedConfig& config) {
-    if (n > tuning::kComputeRows) {
-        return 1;
-    }
-    const idx_t most = config.computeLanes > 0 ? config.computeLanes
-                                               : tuning::kComputeLanes;
-    idx_t slices = std::min<idx_t>(most, vectors / config.sliceVectors);
-    // Where the queries alone keep the GPU selecting, each slice makes it
-    // select more.
-    while (slices > 1 && slices * n > tuning::kSlicedQueries &&
-           vectors / slices < tuning::kVectorsPerNeighbour * k) {
-        --slices;
-    }
-    return static_cast<int>(std::max<idx_t>(slices, 1));
+idx_t leastSliceOf(idx_t n, int k, const StagedConfig& config) {
+    return std::max<idx_t>(config.sliceVectors, n * k);
 }
 
 bool searchInSlices(
@@ -52,36 +82,23 @@ bool searchInSlices(
         CallLanes lanes,
         const StagedConfig& config,
         const StoreQueries& queries) {
-    if (!sliceable(queries.metric) || !searchedByFaiss(store)) {
+    if (queries.n > tuning::kComputeRows || !sliceable(queries.metric) ||
+        !searchedByFaiss(store)) {
         return false;
     }
-    SliceResults results{};
-    size_t laneBytes = 0, resultBytes = 0;
-    const auto cut = [&](idx_t slices) {
-        const idx_t vectors = vectorsIn(store);
-        results.vectors = divideUp(vectors, slices);
-        results.slices = static_cast<int>(divideUp(vectors, results.vectors));
-        laneBytes = laneBytesOf(store, queries.n, queries.k, results.vectors);
-        resultBytes = resultBytesOf(queries.n, queries.k, results.slices);
-    };
-    cut(slicesOf(vectorsIn(store), queries.n, queries.k, config));
-    const size_t mergeBytes = mergeBytesOf(queries.n, queries.k);
-    while (results.slices > 1 &&
-           !lanes.haveRoom(
-                   results.slices, laneBytes, resultBytes + mergeBytes)) {
-        cut(results.slices - 1);
-    }
-    if (results.slices == 1 ||
-        !lanes.open(results.slices, laneBytes, resultBytes)) {
+    auto cut = cutOf(store, lanes, config, queries);
+    if (!cut || !lanes.open(cut->lanes, cut->laneBytes, cut->resultBytes)) {
         return false;
     }
-    results.found = lanes.besides();
+    Slices& slices = cut->slices;
+    slices.found = lanes.besides();
     lanes.fork();
-    for (int slice = 0; slice < results.slices; ++slice) {
-        searchSliceOnLane(store, lanes.on(slice), queries, results, slice);
+    for (int slice = 0; slice < slices.count; ++slice) {
+        searchSliceOnLane(
+                store, lanes.on(slice % lanes.size()), queries, slices, slice);
     }
     lanes.join();
-    mergeSlices(resources, queries, results);
+    mergeSlices(resources, queries, slices);
     return true;
 }
 

@@ -8,11 +8,9 @@
 namespace faiss_ext {
 namespace gpu {
 
-/// Into how many slices of its vectors a store is best cut for n queries, each
-/// slice for a lane: 1 where it had better be searched as a whole. `config` is
-/// one without zeros, but for computeLanes. Pure arithmetic.
-FAISS_EXT_API int slicesOf(
-        idx_t vectors, idx_t n, int k, const StagedConfig& config);
+/// The vectors, at least, of a slice worth searching by itself for n queries.
+/// `config` is one without zeros. Pure arithmetic.
+FAISS_EXT_API idx_t leastSliceOf(idx_t n, int k, const StagedConfig& config);
 
 /// A search of few queries among many vectors. Faiss selects the nearest of one
 /// query with one of a GPU's many processors, tile by tile of the vectors.
@@ -21,8 +19,9 @@ FAISS_EXT_API int slicesOf(
 ///
 /// Enqueues that in the order of the default stream of `resources`; the host
 /// does not wait. Returns false, having done nothing, where slices are not
-/// worth it or Faiss' temporary memory has no room. If it throws, the lanes may
-/// still be at work. Throws faiss::FaissException, CudaError.
+/// worth it or Faiss' temporary memory has no room for two at once. If it
+/// throws, the lanes may still be at work. Throws faiss::FaissException,
+/// CudaError. `config` is one without zeros, but for computeLanes.
 FAISS_EXT_API bool searchInSlices(
         faiss::gpu::FlatIndex& store,
         faiss::gpu::GpuResources& resources,

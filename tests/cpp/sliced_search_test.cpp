@@ -1,0 +1,202 @@
+// Few queries among many vectors: slices of the vectors, searched side by side.
+
+#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/SlicedSearch.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "support/Arrays.h"
+#include "support/GpuTest.h"
+#include "support/Neighbours.h"
+
+namespace {
+
+using faiss_ext::gpu::GpuIndexFlat;
+using faiss_ext::gpu::leastSliceOf;
+using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::withDefaults;
+using namespace test;
+
+constexpr int kDims = 4;
+constexpr size_t kVectors = 601;
+
+class SlicedSearch : public GpuTest {
+   protected:
+    /// Eight slices where n * k allows; of one vector at least.
+    static StagedConfig inSlices(int lanes, int64_t least = 1) {
+        StagedConfig config;
+        config.computeLanes = lanes;
+        config.sliceVectors = least;
+        return config;
+    }
+
+    static std::unique_ptr<GpuIndexFlat> makeIndex(
+            const std::vector<float>& base,
+            const StagedConfig& config,
+            faiss::MetricType metric = faiss::METRIC_L2,
+            bool float16 = false) {
+        faiss::gpu::GpuIndexFlatConfig storage;
+        storage.useFloat16 = float16;
+        auto index = std::make_unique<GpuIndexFlat>(
+                &resources(), kDims, metric, storage, config);
+        index->add(base.size() / kDims, base.data());
+        return index;
+    }
+
+    static Neighbours search(
+            const faiss::gpu::GpuIndexFlat& index,
+            const std::vector<float>& queries,
+            int k,
+            Memory in = Memory::Pageable,
+            Memory out = Memory::Pageable) {
+        const size_t n = queries.size() / kDims;
+        Array<float> x(in, queries);
+        Array<float> distances(out, n * k);
+        Array<int64_t> labels(out, n * k);
+        index.search(n, x.data(), k, distances.data(), labels.data());
+        return {distances.get(), labels.get()};
+    }
+};
+
+TEST_F(SlicedSearch, finds_what_a_search_of_all_vectors_finds) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    for (auto metric :
+         {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT, faiss::METRIC_L1}) {
+        for (auto [n, k] : {std::pair(1, 1), {1, 70}, {7, 10}, {60, 3}}) {
+            const auto queries = randomVectors(n, kDims, 2);
+            const auto oracle = searchOnCpu(base, queries, kDims, k, metric);
+            for (bool float16 : {false, true}) {
+                for (int lanes : {2, 3, 8}) {
+                    SCOPED_TRACE(
+                            std::to_string(n) + " queries, k " +
+                            std::to_string(k) + ", metric " +
+                            std::to_string(metric) + ", float16 " +
+                            std::to_string(float16) + ", lanes " +
+                            std::to_string(lanes));
+                    expectNeighbours(
+                            search(*makeIndex(
+                                           base,
+                                           inSlices(lanes),
+                                           metric,
+                                           float16),
+                                   queries,
+                                   k),
+                            oracle,
+                            base,
+                            queries,
+                            kDims,
+                            k,
+                            metric);
+                }
+            }
+        }
+    }
+}
+
+TEST_F(SlicedSearch, takes_arrays_wherever_they_lie) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    const auto queries = randomVectors(20, kDims, 2);
+    const auto oracle = searchOnCpu(base, queries, kDims, 5);
+    for (int64_t tileRows : {0, 6}) {
+        for (Memory in : {Memory::Pageable, Memory::Pinned, Memory::Device}) {
+            for (Memory out :
+                 {Memory::Pageable, Memory::Pinned, Memory::Device}) {
+                for (size_t mapped : {0, 1}) {
+                    SCOPED_TRACE(
+                            std::string(nameOf(in)) + " to " + nameOf(out) +
+                            ", tiles of " + std::to_string(tileRows) +
+                            ", mapped " + std::to_string(mapped));
+                    auto config = inSlices(3);
+                    config.tileRows = tileRows;
+                    config.mappedBytes = mapped;
+                    const auto index = makeIndex(base, config);
+                    for (int again : {0, 1}) {
+                        SCOPED_TRACE(again);
+                        expectNeighbours(
+                                search(*index, queries, 5, in, out),
+                                oracle,
+                                base,
+                                queries,
+                                kDims,
+                                5);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(SlicedSearch, finds_equal_vectors_of_all_slices) {
+    // 100 vectors, each six times, far from each other in the store.
+    const auto distinct = randomVectors(100, kDims, 3);
+    std::vector<float> base;
+    for (int copy = 0; copy < 6; ++copy) {
+        base.insert(base.end(), distinct.begin(), distinct.end());
+    }
+    const std::vector<float> queries(
+            distinct.begin(), distinct.begin() + 10 * kDims);
+    const auto oracle = searchOnCpu(base, queries, kDims, 12);
+    for (int lanes : {2, 5}) {
+        expectNeighbours(
+                search(*makeIndex(base, inSlices(lanes)), queries, 12),
+                oracle,
+                base,
+                queries,
+                kDims,
+                12);
+    }
+}
+
+TEST_F(SlicedSearch, gives_no_label_where_there_is_no_distance) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    auto queries = randomVectors(3, kDims, 2);
+    queries[kDims + 1] = std::nanf("");
+    faiss::gpu::GpuIndexFlat stock(&resources(), kDims, faiss::METRIC_L2);
+    stock.add(kVectors, base.data());
+    const auto wanted = search(stock, queries, 4);
+    const auto found = search(*makeIndex(base, inSlices(3)), queries, 4);
+    EXPECT_EQ(found.labels, wanted.labels);
+    EXPECT_EQ(found.labels[4], -1);
+}
+
+TEST_F(SlicedSearch, sees_the_vectors_that_are_stored_when_it_is_asked) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    const auto more = randomVectors(200, kDims, 4);
+    const auto queries = randomVectors(5, kDims, 2);
+    auto all = base;
+    all.insert(all.end(), more.begin(), more.end());
+    auto index = makeIndex(base, inSlices(4));
+    const auto expectFoundIn = [&](const std::vector<float>& stored) {
+        expectNeighbours(
+                search(*index, queries, 3),
+                searchOnCpu(stored, queries, kDims, 3),
+                stored,
+                queries,
+                kDims,
+                3);
+    };
+    expectFoundIn(base);
+    index->add(200, more.data());
+    expectFoundIn(all);
+    index->reset();
+    index->add(200, more.data());
+    expectFoundIn(more);
+}
+
+TEST_F(SlicedSearch, leaves_slices_enough_vectors) {
+    const auto least = [](int64_t n, int k, int64_t vectors) {
+        StagedConfig config;
+        config.sliceVectors = vectors;
+        return leastSliceOf(n, k, withDefaults(config));
+    };
+    EXPECT_EQ(least(1, 1, 0), 32768);
+    EXPECT_EQ(least(500, 10, 0), 32768);
+    EXPECT_EQ(least(500, 100, 0), 50000);
+    EXPECT_EQ(least(1, 1, 3), 3);
+    EXPECT_EQ(least(5, 2, 3), 10);
+}
+
+} // namespace
