@@ -186,6 +186,20 @@ TEST_F(SlicedSearch, sees_the_vectors_that_are_stored_when_it_is_asked) {
     expectFoundIn(more);
 }
 
+TEST_F(SlicedSearch, finds_its_scratch_memory_in_that_of_faiss) {
+    // More vectors in a slice than a tile of Faiss' has columns.
+    const auto base = randomVectors(1100000, kDims, 1);
+    for (bool float16 : {false, true}) {
+        auto index = makeIndex(base, inSlices(2), faiss::METRIC_L2, float16);
+        for (auto [n, k] : {std::pair(1, 1), {3, 40}, {100, 1}, {1, 2000}}) {
+            SCOPED_TRACE(std::to_string(n) + " of k " + std::to_string(k));
+            const auto queries = randomVectors(n, kDims, 2);
+            search(*index, queries, k, Memory::Device, Memory::Device);
+            EXPECT_EQ(index->getTransferStats().deviceAllocations, 0u);
+        }
+    }
+}
+
 TEST_F(SlicedSearch, leaves_slices_enough_vectors) {
     const auto least = [](int64_t n, int k, int64_t vectors) {
         StagedConfig config;
