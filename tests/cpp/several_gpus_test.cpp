@@ -251,6 +251,11 @@ TEST_F(SeveralGpus, a_stream_of_another_gpu_is_joined) {
                 copyOn(stream, other, xs, source, queries_.size());
                 index->waitForStream(stream, other);
                 search(*index, xs.data(), distances.data(), labels.data());
+                expectCurrent(0);
+                synchronizeBoth();
+                expectRight({distances.get(), labels.get()});
+
+                labels.set(std::vector<int64_t>(kResults, -5));
                 holdUp(defaultStream(device), device);
                 search(*index, xs.data(), distances.data(), labels.data());
                 index->makeStreamWait(stream, other);

@@ -146,6 +146,12 @@ def test_what_is_skipped_passes_beside_the_rest_with_its_reason(bundle):
         "passed", "2 passed, 0 failed, 2 skipped (one GPU here; two are needed)")
 
 
+def test_the_simulator_has_two_gpus(bundle):
+    bundle.program("search_test", f'[ "$CUDA_SIM_DEVICES" = 2 ] || exit 9; {PASSES}')
+    status, parts = bundle.run("cpp", "--simulated")
+    assert status == 0, parts
+
+
 def test_a_part_that_hangs_is_ended_with_its_children(bundle):
     bundle.gpu()
     bundle.program("search_test", f"echo $$ > {bundle.folder}/pid; {HANGS}")
