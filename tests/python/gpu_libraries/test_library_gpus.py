@@ -1,12 +1,12 @@
-"""An index on one GPU, arrays of a library on another, either of them the
+"""Arrays of a library on GPU 1, an index there or on GPU 0, either of them the
 current one. Everything here is skipped where there is one GPU."""
 
 import numpy as np
 import pytest
 from libraries import gpu_of
-from small_search import K, QUERIES
+from small_search import DIMS, K, QUERIES
 
-#: Of the arrays; the index is on GPU 0.
+#: The GPU of the arrays.
 OTHER = 1
 
 
@@ -24,6 +24,15 @@ def resources(request, faiss_ext):
     if request.param == "default stream":
         resources.setDefaultNullStreamAllDevices()
     return resources
+
+
+@pytest.fixture(params=[0, OTHER], ids=["index on GPU 0", "index on GPU 1"])
+def index(request, faiss_ext, resources, stored):
+    config = faiss_ext.GpuIndexFlatConfig()
+    config.device = request.param
+    index = faiss_ext.GpuIndexFlatL2(resources, DIMS, config)
+    index.add(stored)
+    return index
 
 
 @pytest.fixture(params=[0, OTHER], ids=["GPU 0 current", "GPU 1 current"])
@@ -71,6 +80,22 @@ def test_host_outputs_for_queries_on_another_gpu(
     I = np.full((QUERIES, K), -7, "int64")
     index.search(library.to_gpu(queries, OTHER), K, D=D, I=I)
     expect_neighbours(D, I, queries)
+
+
+def test_bytes_go_to_another_gpu_only_where_they_must(
+    library, index, current, queries
+):
+    x = library.to_gpu(queries, OTHER)
+    given = {} if library.immutable else outputs(library)
+    index.search(x, K, **given)
+    index.reset_transfer_stats()
+    D, I = index.search(x, K, **given)
+    stats = index.transfer_stats()
+    elsewhere = 0 if index.getDevice() == OTHER else queries.nbytes + sum(
+        QUERIES * K * size for size, array in ((4, D), (8, I))
+        if gpu_of(array) == OTHER)
+    assert stats.pop("bytes_across_devices") == elsewhere
+    assert not any(n for name, n in stats.items() if "across" not in name), stats
 
 
 def test_half_queries_on_another_gpu_are_searched_as_float32(
