@@ -56,6 +56,12 @@ PyObject* entry(PyObject* interface, PyObject* key) {
     return found == Py_None ? nullptr : found;
 }
 
+/// The GPU that calls of this thread mean; -1 if CUDA does not tell.
+int currentDevice() {
+    int device = -1;
+    return cudaGetDevice(&device) == cudaSuccess ? device : -1;
+}
+
 /// Whether an interface says so, or what nobody can tell.
 bool isReadOnly(PyObject* interface) {
     PyObject* data = PyDict_CheckExact(interface) ? entry(interface, names.data)
@@ -125,6 +131,10 @@ std::optional<PlainArray> PlainArray::of(
                            PyDict_CheckExact(interface.get()) &&
                            entry(interface.get(), names.stream);
     // Without a stream, DLPack is what makes the order right.
+    if (hasStream && currentDevice() != borrower.device()) {
+        // A library with a current stream for each GPU names another one.
+        return std::nullopt;
+    }
     const bool isPlain =
             !hasStream && PyObject_HasAttr(array, names.dlpack)
                     ? made.takeLoan(array, interface.get(), wanted, borrower)

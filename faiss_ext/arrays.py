@@ -12,6 +12,10 @@ A search of arrays that need nothing done to them (PlainArray.h) looks for one
 more thing before these: DLPack's table of C functions in the class of the array
 (PyTorch 2.10 and newer), which lends the same memory without Python code.
 
+A producer's stream is one of its array's GPU, which is the current one while the
+producer is asked. An interface names a stream without its GPU, before anybody
+knows where the memory lies: see `cuda_array_interface.with_streams_of_its_gpu`.
+
 Everything else is host memory, and NumPy's business as in Faiss; an object that
 offers DLPack for host memory and nothing that NumPy knows is taken by that.
 """
@@ -54,12 +58,11 @@ class ArrayView(NamedTuple):
     on_gpu: bool
     #: The GPU that the memory is on; -1: not said, on none, or not on one alone.
     device: int
-    #: Handle of the stream that the producer's work is on; None: nothing to
-    #: wait for.
-    ready_after: int | None
-    #: Handle of the stream on which the producer goes on using the array, which
-    #: must not get ahead of our work; None: it takes care itself.
-    used_next_on: int | None
+    #: Streams that the producer's work is on, each as its handle and its GPU.
+    ready_after: tuple[tuple[int, int], ...]
+    #: Streams on which the producer goes on using the array, which must not get
+    #: ahead of our work; none: it takes care itself.
+    used_next_on: tuple[tuple[int, int], ...]
     owner: Any
 
 
@@ -77,6 +80,7 @@ def array_view(
     name: str,
     stream: int,
     *,
+    gpu: int = -1,
     writable: bool = False,
     owner: Any = None,
 ) -> ArrayView:
@@ -90,8 +94,11 @@ def array_view(
         What the caller calls the argument; every refusal begins with it.
     stream : int
         Handle of the stream that will use the array. An exporter of DLPack
-        orders its pending work before this stream. -1: the caller sees to the
-        order.
+        orders its pending work before this stream, or, where the array lies on
+        another GPU, before one of that GPU, which the view names. -1: the
+        caller sees to the order.
+    gpu : int
+        The GPU of that stream.
     writable : bool
         Whether the array is an output.
     owner : object, optional
@@ -121,9 +128,11 @@ def array_view(
         if writable:
             _refuse_immutable(array, interface, name)
         if device[0] != dlpack.CPU:
-            return dlpack.view(array, name, device, stream, writable, owner)
+            return dlpack.view(
+                array, name, device, stream, gpu, writable, owner
+            )
         if writable or not host_arrays.is_array_like(array):
-            return dlpack.view(array, name, device, None, writable)
+            return dlpack.view(array, name, device, None, -1, writable)
     elif interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)
     return host_arrays.view(array, name, writable)

@@ -96,7 +96,8 @@ class Call:
         """
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
         view = array_view(
-            array, name, self.stream, owner=self._owner(array, name)
+            array, name, self.stream, gpu=self.device,
+            owner=self._owner(array, name),
         )
         check_shape(name, view.shape, shape)
         if not view.on_gpu:
@@ -143,7 +144,7 @@ class Call:
     ) -> Operand:
         """Judge an output without making it one of the call."""
         view = array_view(
-            array, name, self.stream, writable=True,
+            array, name, self.stream, gpu=self.device, writable=True,
             owner=self._owner(array, name),
         )
         if view.shape != tuple(shape):
@@ -169,13 +170,8 @@ class Call:
         """Do `work` after the producers of all arrays, and let them go on after
         it. The host waits for none of them."""
         self._refuse_overlaps()
-        before, after = set(), set()
-        for view in self._views():
-            device = view.device if view.device >= 0 else self.device
-            if view.ready_after is not None:
-                before.add((view.ready_after, device))
-            if view.used_next_on is not None:
-                after.add((view.used_next_on, device))
+        before = {s for view in self._views() for s in view.ready_after}
+        after = {s for view in self._views() for s in view.used_next_on}
         for stream, device in before:
             native.order_streams_c(stream, device, self.stream, self.device)
         try:

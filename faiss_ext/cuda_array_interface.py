@@ -9,7 +9,7 @@ import numpy as np
 
 from . import gpu_memory
 from . import swigfaiss_ext as native
-from .arrays import ArrayView
+from .arrays import ArrayView, attribute
 from .errors import InvalidArray
 
 #: The interface's names of CUDA's default streams.
@@ -62,7 +62,8 @@ def view(array: Any, interface: Any, name: str, writable: bool) -> ArrayView:
         raise InvalidArray(
             f"{name}: read-only, but results are written to it"
         )
-    stream = _stream(interface, version, name)
+    stream = _stream(interface, name)
+    streams = () if stream is None else ((stream, native.current_device_c()),)
     return ArrayView(
         pointer=checked.pointer,
         shape=checked.shape,
@@ -75,10 +76,34 @@ def view(array: Any, interface: Any, name: str, writable: bool) -> ArrayView:
         span=checked.span,
         on_gpu=True,
         device=-1,
-        ready_after=stream,
-        used_next_on=stream,
+        ready_after=streams,
+        used_next_on=streams,
         owner=array,
     )
+
+
+def with_streams_of_its_gpu(located: ArrayView, name: str) -> ArrayView:
+    """The view of an array whose GPU is known, with the streams of both GPUs
+    where it lies on another one than the current.
+
+    The interface names one stream and no GPU. A library with a current stream
+    for each GPU (CuPy) names that of the current GPU, which may work on the
+    array as that of the array's own does. So it is asked again with the latter
+    current. A stream that is named both times is the array's.
+    """
+    device = located.device
+    if device < 0 or all(gpu == device for _, gpu in located.ready_after):
+        return located
+    named = located.ready_after[0]
+    with gpu_memory.current(device):
+        interface = attribute(located.owner, "__cuda_array_interface__")
+        again = _stream(interface, name) if isinstance(interface, dict) else None
+    there = (named[0] if again is None else again, device)
+    is_shared = named[0] in (LEGACY, PER_THREAD)
+    streams = (there,) if named[0] == there[0] and not is_shared else (
+        named, there
+    )
+    return located._replace(ready_after=streams, used_next_on=streams)
 
 
 def _entry(interface: dict, key: str, name: str) -> Any:
@@ -113,10 +138,12 @@ def _dtype(typestr: Any, name: str) -> np.dtype:
     return dtype
 
 
-def _stream(interface: dict, version: int, name: str) -> int | None:
+def _stream(interface: dict, name: str) -> int | None:
     # Version 2 has no word on streams; its exporters work on the legacy default
     # stream unless told otherwise, which version 3 calls 1.
-    stream = interface.get("stream") if version >= 3 else LEGACY
+    stream = (
+        interface.get("stream") if interface.get("version") == 3 else LEGACY
+    )
     if stream is None:
         return None
     if not isinstance(stream, int) or stream < 0:

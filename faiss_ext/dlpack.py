@@ -6,7 +6,6 @@ gpu/DLPackView.h).
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from . import gpu_memory
@@ -53,6 +52,7 @@ def view(
     name: str,
     device: tuple[int, int],
     stream: int | None,
+    gpu: int,
     writable: bool,
     owner: Any = None,
 ) -> ArrayView:
@@ -67,6 +67,8 @@ def view(
     stream : int or None
         Handle of the stream that will use the array, -1 for no ordering; None
         for host memory.
+    gpu : int
+        The GPU of that stream.
     writable : bool
     owner : object, optional
         What holds the array, or what the exporter raised, where that was asked
@@ -85,6 +87,15 @@ def view(
         )
     if isinstance(owner, Exception):
         raise _raised(name, "__dlpack__", owner) from owner
+    before: tuple[tuple[int, int], ...] = ()
+    after: tuple[tuple[int, int], ...] = ()
+    if device[0] == CUDA:
+        there = current_stream(array, device[1])
+        after = ((there, device[1]),)
+        if stream != -1 and gpu != device[1]:
+            # An exporter takes a handle for a stream of its own GPU. A default
+            # stream of ours has the same handle as the one there.
+            stream, before = there, after
     if owner is None:
         wish: dict[str, Any] = {}
         if device[0] not in (CPU, CUDA_HOST):
@@ -121,10 +132,8 @@ def view(
         span=found.span,
         on_gpu=device[0] != CPU,
         device=number if found.span else -1,
-        ready_after=None,
-        used_next_on=(
-            current_stream(array, device[1]) if device[0] == CUDA else None
-        ),
+        ready_after=before,
+        used_next_on=after,
         owner=(array, owner),
     )
 
@@ -156,7 +165,7 @@ def _export(
 ) -> Any:
     """Call ``__dlpack__`` by the newest signature, then by the oldest. Its GPU
     is current meanwhile: PyTorch refuses to lend a tensor of another one."""
-    with _current(device):
+    with gpu_memory.current(device[1] if device[0] == CUDA else -1):
         try:
             return array.__dlpack__(
                 **wish,
@@ -169,22 +178,6 @@ def _export(
             return _ask(name, "__dlpack__", array.__dlpack__, **wish)
         except Exception as error:
             raise _raised(name, "__dlpack__", error) from error
-
-
-@contextlib.contextmanager
-def _current(device: tuple[int, int]) -> Any:
-    """A GPU is the current one, if there is one of that number."""
-    before = native.current_device_c() if device[0] == CUDA else device[1]
-    if before == device[1]:
-        yield
-        return
-    # What it lends is looked at later.
-    with contextlib.suppress(RuntimeError):
-        native.use_device_c(device[1])
-    try:
-        yield
-    finally:
-        native.use_device_c(before)
 
 
 def current_stream(array: Any, device: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import swigfaiss_ext as native
@@ -58,3 +60,20 @@ def locate(view: ArrayView, name: str) -> ArrayView:
             + (f"on GPU {device}" if device >= 0 else kind)
         )
     return view._replace(device=device)
+
+
+@contextlib.contextmanager
+def current(device: int) -> Iterator[None]:
+    """A GPU is this thread's current one, if there is one of that number; -1:
+    whichever it is."""
+    before = native.current_device_c() if device >= 0 else device
+    if before == device:
+        yield
+        return
+    # Who is asked under it is judged by what it answers.
+    with contextlib.suppress(RuntimeError):
+        native.use_device_c(device)
+    try:
+        yield
+    finally:
+        native.use_device_c(before)

@@ -72,8 +72,8 @@ def view(array: Any, name: str, writable: bool) -> ArrayView:
         span=high - low if values.size else 0,
         on_gpu=False,
         device=-1,
-        ready_after=None,
-        used_next_on=None,
+        ready_after=(),
+        used_next_on=(),
         owner=values,
     )
 

@@ -156,8 +156,8 @@ def replacement_search(
         vectors. The given outputs; or where none were given, NumPy arrays for
         host queries (of a flat index on pinned memory that returns to a pool
         when the last view dies, see `pinned_pool_stats`), and for GPU queries
-        arrays of the queries' library if it can make them, else
-        `faiss_ext.DeviceArray`. float32 and int64.
+        arrays of the queries' library, on their GPU, if it can make them there,
+        else `faiss_ext.DeviceArray`, on that of the index. float32 and int64.
 
     Raises
     ------
@@ -171,6 +171,11 @@ def replacement_search(
     Waits once if an output is in host memory. Otherwise returns when the work
     is enqueued: it comes after what the arrays' streams hold, and these streams
     come after it. The arrays are kept until the work is done.
+
+    Arrays may lie on another GPU than the index, and any GPU may be the current
+    one, which stays so. The streams are the current ones, in the arrays'
+    library, of the arrays' GPUs; where that library tells the stream of the
+    current GPU (CuPy), that one too.
     """
     loans = None
     if params is None and not later:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from . import gpu_memory, host_arrays
+from . import cuda_array_interface, gpu_memory, host_arrays
 from . import swigfaiss_ext as native
 from .arrays import ArrayView
 from .errors import InvalidArray
@@ -72,7 +72,7 @@ class Operand:
 
 def in_place(name: str, array: Any, view: ArrayView) -> Operand:
     """An array that C++ reads or writes where it is."""
-    view = gpu_memory.locate(view, name)
+    view = _located(view, name)
     return Operand(name, array, view, view.owner, view.pointer, view.dtype)
 
 
@@ -99,7 +99,7 @@ def converted(
     row-major one of dtype `target`, in scratch memory. One on another GPU is
     copied over as it is."""
     _check_convertible(name, view, target, cast)
-    view = gpu_memory.locate(view, name)
+    view = _located(view, name)
     made = _row_major(view, target)
 
     def prepare(call: Call) -> int:
@@ -120,10 +120,16 @@ def converted(
 def narrowed(name: str, array: Any, view: ArrayView, dtype: str) -> Operand:
     """An output that the work writes as `dtype` elsewhere, and of which the
     array gets the narrower values."""
-    view = gpu_memory.locate(view, name)
+    view = _located(view, name)
     ways = _narrow_on_gpu if view.on_gpu else _narrow_on_host
     return Operand(
         name, array, view, view.owner, 0, dtype, *ways(name, view, dtype)
+    )
+
+
+def _located(view: ArrayView, name: str) -> ArrayView:
+    return cuda_array_interface.with_streams_of_its_gpu(
+        gpu_memory.locate(view, name), name
     )
 
 

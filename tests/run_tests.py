@@ -143,7 +143,8 @@ def suites(build):
                    [tests / "native"], on_simulator),
             pytest("libraries", python, reports / "libraries.xml",
                    [tests / "gpu_libraries"],
-                   {**on_simulator, "FAISS_EXT_STAND_INS": "1"}),
+                   {**on_simulator, "FAISS_EXT_STAND_INS": "1",
+                    "CUDA_SIM_DEVICES": "2"}),
             pytest(
                 "pure",
                 ROOT / ".cache/cpu-venv/bin/python",

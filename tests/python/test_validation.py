@@ -16,7 +16,9 @@ BUNDLE = pathlib.Path(__file__).resolve().parents[2] / "benchs/bundle"
 
 PASSES = "echo '[       OK ] Search.one (0 ms)'; echo '[       OK ] Search.two (0 ms)'"
 FAILS = "echo '[  FAILED  ] Search.one (0 ms)'; exit 1"
-SKIPS = "echo '[  SKIPPED ] Search.one (0 ms)'"
+SKIPS = (
+    "echo 'several.cpp:9: Skipped'; echo 'one GPU here; two are needed'; echo; "
+    "echo '[  SKIPPED ] Search.one (0 ms)'")
 HANGS = "sleep 60 & wait"
 CRASHES = "kill -ABRT $$"
 
@@ -123,7 +125,7 @@ def test_a_machine_with_a_gpu_runs_the_programs(bundle):
 @pytest.mark.parametrize(("text", "line"), [
     (FAILS, "0 passed, 1 failed, 0 skipped: Search.one"),
     (CRASHES, "0 passed, 1 failed, 0 skipped: search_test: status -6"),
-    (SKIPS, "0 passed, 0 failed, 1 skipped"),
+    (SKIPS, "0 passed, 0 failed, 1 skipped (one GPU here; two are needed)"),
 ])
 def test_a_part_that_fails_hides_no_other(bundle, text, line):
     bundle.gpu()
@@ -132,6 +134,22 @@ def test_a_part_that_fails_hides_no_other(bundle, text, line):
     assert status == 1
     assert parts["cpp"] == ("failed", line)
     assert parts["conformance"][0] == "passed"
+
+
+def test_what_is_skipped_passes_beside_the_rest_with_its_reason(bundle):
+    bundle.gpu()
+    bundle.program("search_test", PASSES)
+    bundle.program("several_gpus_test", f"{SKIPS}; {SKIPS}")
+    status, parts = bundle.run("cpp")
+    assert status == 0
+    assert parts["cpp"] == (
+        "passed", "2 passed, 0 failed, 2 skipped (one GPU here; two are needed)")
+
+
+def test_the_simulator_has_two_gpus(bundle):
+    bundle.program("search_test", f'[ "$CUDA_SIM_DEVICES" = 2 ] || exit 9; {PASSES}')
+    status, parts = bundle.run("cpp", "--simulated")
+    assert status == 0, parts
 
 
 def test_a_part_that_hangs_is_ended_with_its_children(bundle):

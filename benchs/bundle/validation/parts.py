@@ -111,11 +111,12 @@ def cpp(part):
 
 def _googletest(part, programs, *arguments):
     passed = skipped = 0
-    failures = []
+    failures, reasons = [], []
     for program in programs:
         status, text = part.run(BUNDLE / "tests/bin" / program, *arguments)
         passed += len(re.findall(r"^\[ +OK +\] ", text, re.MULTILINE))
         skipped += len(re.findall(r"^\[ +SKIPPED +\] \S+ \(", text, re.MULTILINE))
+        reasons += re.findall(r": Skipped\n(.+)$", text, re.MULTILINE)
         if status is None:
             failures.append("%s: time limit of %d s" % (program, part.limit))
             break
@@ -123,6 +124,8 @@ def _googletest(part, programs, *arguments):
             named = re.findall(r"^\[ +FAILED +\] (\S+) \(", text, re.MULTILINE)
             failures += named or ["%s: status %s" % (program, status)]
     counts = "%d passed, %d failed, %d skipped" % (passed, len(failures), skipped)
+    if reasons:
+        counts += " (%s)" % "; ".join(sorted(set(reasons)))
     if failures:
         return FAILED, "%s: %s" % (counts, "; ".join(failures[:3]))
     return (PASSED if passed else FAILED), counts

@@ -35,6 +35,13 @@ inline void check(cudaError_t status) {
     ASSERT_EQ(status, cudaSuccess) << cudaGetErrorString(status);
 }
 
+/// The GPU that calls of this thread mean.
+inline void expectCurrent(int device) {
+    int current = -1;
+    EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
+    EXPECT_EQ(current, device);
+}
+
 /// Owns `size` elements; move-only.
 template <typename T>
 class Array {

@@ -8,17 +8,17 @@
 
 namespace test {
 
-inline bool deviceVisible() {
+inline int visibleDevices() {
     int count = 0;
-    const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+    const bool known = cudaGetDeviceCount(&count) == cudaSuccess;
     cudaGetLastError();
-    return found;
+    return known ? count : 0;
 }
 
 class GpuTest : public ::testing::Test {
    protected:
     void SetUp() override {
-        if (!deviceVisible()) {
+        if (visibleDevices() == 0) {
             GTEST_SKIP() << "no GPU here";
         }
     }
@@ -28,6 +28,17 @@ class GpuTest : public ::testing::Test {
         // Never destroyed: at exit the CUDA runtime may be gone before it.
         static auto& shared = *new faiss::gpu::StandardGpuResources;
         return shared;
+    }
+};
+
+/// The same for tests that need two GPUs. The test's thread has GPU 0 current.
+class TwoGpusTest : public GpuTest {
+   protected:
+    void SetUp() override {
+        GpuTest::SetUp();
+        if (!IsSkipped() && visibleDevices() == 1) {
+            GTEST_SKIP() << "one GPU here; two are needed";
+        }
     }
 };
 

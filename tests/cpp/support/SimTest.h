@@ -8,12 +8,6 @@
 
 namespace test {
 
-inline void expectCurrent(int device) {
-    int current = -1;
-    EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
-    EXPECT_EQ(current, device);
-}
-
 /// Each test begins on a clean simulator and must end without a report.
 class SimTest : public ::testing::Test {
    protected:

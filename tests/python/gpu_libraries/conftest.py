@@ -56,6 +56,30 @@ def library(request, faiss_ext):
         pytest.skip(str(missing))
 
 
+#: Bytes that keep a stream busy for a while, and how often they are copied. The
+#: simulated runtime is as late as possible anyway.
+BUSY_BYTES, BUSY_TIMES = (4096, 2) if _STAND_INS else (64 << 20, 40)
+
+
+@pytest.fixture
+def busy(library):
+    """Enqueues work of milliseconds on the current stream of a GPU; a call that
+    does not wait for it is ahead of it by far."""
+    if library.stream is None:
+        pytest.skip("no current stream in this library")
+    zeros = np.zeros(BUSY_BYTES // 4, "float32")
+    arrays = [
+        [library.to_gpu(zeros, gpu) for _ in range(2)]
+        for gpu in range(min(library.gpus(), 2))
+    ]
+
+    def enqueue(gpu=0):
+        for _ in range(BUSY_TIMES):
+            library.overwrite(*arrays[gpu])
+
+    return enqueue
+
+
 @pytest.fixture(scope="session")
 def stored():
     return integers(STORED, 1)

@@ -3,12 +3,18 @@
 `load(name)` imports one and gives its adapter, or raises Missing. An adapter
 has:
 
-to_gpu(values)      a GPU array of a NumPy array
+gpus()              how many GPUs it sees
+to_gpu(values, gpu=0)   an array, on a GPU, of a NumPy array
 to_host(array)      the reverse; waits
 is_own(array)       whether an array is of the library, so in the family
-stream()            a context in which the library uses a stream of its own, or
-                    None where it has no current stream
-overwrite(a, b)     enqueue, on the current stream: a takes the values of b
+on(gpu)             a context in which the library uses a GPU
+current()           the number of the GPU that it uses, or None where it has no
+                    current one
+follows             whether it makes arrays on the GPU of another array
+stream(gpu=0)       a context in which the library uses a stream of its own on a
+                    GPU, whichever it uses; or None where it has no current stream
+overwrite(a, b)     enqueue, on the current stream of their GPU: a takes the
+                    values of b
 halves              whether its arrays may be float16
 immutable           whether its arrays cannot be written
 pooled_resources()  resources on its memory pool, or None
@@ -34,6 +40,7 @@ class Cupy:
 
     halves = True
     immutable = False
+    follows = True
 
     def __init__(self):
         self._cupy = _import("cupy")
@@ -42,20 +49,37 @@ class Cupy:
         except Exception as error:
             raise Missing(f"cupy sees no GPU: {error}") from None
 
-    def to_gpu(self, values):
-        return self._cupy.asarray(values)
+    def gpus(self):
+        return self._cupy.cuda.runtime.getDeviceCount()
+
+    def to_gpu(self, values, gpu=0):
+        with self.on(gpu):
+            return self._cupy.asarray(values)
 
     def to_host(self, array):
-        return self._cupy.asnumpy(array)
+        with array.device:
+            return self._cupy.asnumpy(array)
 
     def is_own(self, array):
         return isinstance(array, self._cupy.ndarray)
 
-    def stream(self):
-        return self._cupy.cuda.Stream(non_blocking=True)
+    def on(self, gpu):
+        return self._cupy.cuda.Device(gpu)
+
+    def current(self):
+        return self._cupy.cuda.Device().id
+
+    @contextlib.contextmanager
+    def stream(self, gpu=0):
+        with contextlib.ExitStack() as stack:
+            # A stream is entered on its own GPU, and remains the one of that.
+            with self.on(gpu):
+                stack.enter_context(self._cupy.cuda.Stream(non_blocking=True))
+            yield
 
     def overwrite(self, array, values):
-        array[...] = values
+        with array.device:
+            array[...] = values
 
     def pooled_resources(self):
         from faiss_ext.contrib import cupy_interop
@@ -69,14 +93,18 @@ class Torch:
 
     halves = True
     immutable = False
+    follows = True
 
     def __init__(self):
         self._torch = _import("torch")
         if not self._torch.cuda.is_available():
             raise Missing("torch sees no GPU")
 
-    def to_gpu(self, values):
-        return self._torch.from_numpy(values).cuda()
+    def gpus(self):
+        return self._torch.cuda.device_count()
+
+    def to_gpu(self, values, gpu=0):
+        return self._torch.from_numpy(values).cuda(gpu)
 
     def to_host(self, array):
         return array.cpu().numpy()
@@ -84,9 +112,17 @@ class Torch:
     def is_own(self, array):
         return isinstance(array, self._torch.Tensor)
 
+    def on(self, gpu):
+        return self._torch.cuda.device(gpu)
+
+    def current(self):
+        return self._torch.cuda.current_device()
+
     @contextlib.contextmanager
-    def stream(self):
-        with self._torch.cuda.stream(self._torch.cuda.Stream()):
+    def stream(self, gpu=0):
+        cuda, before = self._torch.cuda, self.current()
+        # PyTorch makes the GPU of a stream the current one.
+        with cuda.stream(cuda.Stream(gpu)), self.on(before):
             yield
 
     def overwrite(self, array, values):
@@ -104,6 +140,7 @@ class Jax:
 
     halves = True
     immutable = True
+    follows = False
     stream = None
     pooled_resources = None
 
@@ -112,14 +149,23 @@ class Jax:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self._jax = _import("jax")
         try:
-            self._device = self._jax.devices("gpu")[0]
+            self._gpus = self._jax.devices("gpu")
         except Exception as error:
             raise Missing(f"jax sees no GPU: {error}") from None
 
-    def to_gpu(self, values):
+    def gpus(self):
+        return len(self._gpus)
+
+    def on(self, gpu):
+        return contextlib.nullcontext()
+
+    def current(self):
+        return None
+
+    def to_gpu(self, values, gpu=0):
         if values.dtype == "int64":
             raise TypeError("JAX has no int64 unless it is switched on")
-        return self._jax.device_put(values, self._device)
+        return self._jax.device_put(values, self._gpus[gpu])
 
     def to_host(self, array):
         if isinstance(array, self._jax.Array):
@@ -136,10 +182,11 @@ class Jax:
 
 class Numba:
     """Results by ``cuda.device_array``; its interface has a stream where the
-    array was made on one."""
+    array was made on one, and otherwise nothing is ordered but by a wait."""
 
     halves = False
     immutable = False
+    follows = False
     stream = None
     pooled_resources = None
 
@@ -154,14 +201,36 @@ class Numba:
         if not available:
             raise Missing("numba sees no GPU")
 
-    def to_gpu(self, values):
-        return self._cuda.to_device(values)
+    def gpus(self):
+        return len(self._cuda.gpus)
+
+    def on(self, gpu):
+        return self._cuda.gpus[gpu]
+
+    def current(self):
+        return self._cuda.get_current_device().id
+
+    def to_gpu(self, values, gpu=0):
+        with self.on(gpu):
+            return self._cuda.to_device(values)
 
     def to_host(self, array):
-        return array.copy_to_host()
+        for gpu in range(self.gpus()):
+            with self.on(gpu):
+                self._cuda.synchronize()
+        with self.on(gpu_of(array)):
+            return array.copy_to_host()
 
     def is_own(self, array):
         return type(array).__module__.startswith("numba")
+
+
+def gpu_of(array):
+    """The number of the GPU that an array lies on, as CUDA has it."""
+    from faiss_ext import swigfaiss_ext as native
+
+    address = array.__cuda_array_interface__["data"][0]
+    return native.placement_c("array", address, 1)[1]
 
 
 _ADAPTERS = dict(zip(NAMES, (Cupy, Torch, Jax, Numba)))

@@ -1,34 +1,8 @@
 """Searches stand in the order of the library's current stream, without a wait
 that anybody writes."""
 
-import os
-
 import numpy as np
-import pytest
 from small_search import K, QUERIES
-
-#: Bytes that keep a stream busy for a while, and how often they are copied. The
-#: simulated runtime is as late as possible anyway.
-BUSY_BYTES, BUSY_TIMES = 64 << 20, 40
-if os.environ.get("FAISS_EXT_STAND_INS") == "1":
-    BUSY_BYTES, BUSY_TIMES = 4096, 2
-
-
-@pytest.fixture
-def busy(library):
-    """Enqueues work of milliseconds on the current stream; a call that does not
-    wait for it is ahead of it by far."""
-    if library.stream is None:
-        pytest.skip("no current stream in this library")
-    one = library.to_gpu(np.zeros(BUSY_BYTES // 4, "float32"))
-    two = library.to_gpu(np.zeros(BUSY_BYTES // 4, "float32"))
-
-    def enqueue():
-        for _ in range(BUSY_TIMES):
-            library.overwrite(one, two)
-
-    return enqueue
-
 
 def test_queries_are_read_after_what_their_stream_holds(
     library, busy, index, queries, expect_neighbours

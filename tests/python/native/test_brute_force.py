@@ -182,7 +182,9 @@ def test_gpus_do_not_share_the_memory_of_conversions(
     stream = native.resources_stream_c(resources.getResources(), 0)
     simulator.hold(stream)
     first = faiss_ext.knn_gpu(resources, *arrays[0], K)[1]
+    assert simulator.library.cudaSetDevice(1) == 0
     second = faiss_ext.knn_gpu(resources, *arrays[1], K)[1].copy_to_host()
+    assert simulator.library.cudaSetDevice(0) == 0
     simulator.release(stream)
     np.testing.assert_array_equal(second, expected[::-1])
     np.testing.assert_array_equal(first.copy_to_host(), expected)

@@ -35,6 +35,7 @@ class Tensor:
         self.gpu_array = gpu_array
         self.memory = gpu_array(values)
         self.values = values
+        self.loans = []
 
     __cuda_array_interface__ = property(
         lambda self: {**self.memory.__cuda_array_interface__, "version": 2})
@@ -47,8 +48,10 @@ class Tensor:
             raise TypeError("unexpected keyword")
         assert stream > 0
         dtype = {"float32": FLOAT32, "int64": INT64}[str(self.values.dtype)]
-        self.loan = Loan(self.memory._pointer, self.values.shape, dtype=dtype)
-        return self.loan.capsule()
+        # Each outlives what borrows from it, and so the next one.
+        self.loans.append(
+            Loan(self.memory._pointer, self.values.shape, dtype=dtype))
+        return self.loans[-1].capsule()
 
     def new_empty(self, shape, dtype):
         assert isinstance(dtype, types.SimpleNamespace)

@@ -9,7 +9,12 @@ import numpy as np
 
 class ndarray(gpu.GpuMemory):
     @property
+    def device(self):
+        return Device(self.gpu)
+
+    @property
     def __cuda_array_interface__(self):
+        # That of the current GPU, as CuPy's.
         return self.interface(version=3, stream=gpu.current_stream() or 1)
 
     def __setitem__(self, where, values):
@@ -41,8 +46,26 @@ class MemoryPointer:
         weakref.finalize(self, gpu.give_up, self.ptr)
 
 
+class Device:
+    """May be entered again and again, the same one too."""
+
+    def __init__(self, number=None):
+        self.id = gpu.current_gpu() if number is None else number
+        self._entered = []
+
+    def __enter__(self):
+        self._entered.append(gpu.on_gpu(self.id))
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *why):
+        self._entered.pop().__exit__(*why)
+
+
 cuda = types.SimpleNamespace(
-    Stream=lambda non_blocking: gpu.on_new_stream(),
+    Device=Device,
+    runtime=types.SimpleNamespace(getDeviceCount=gpu.gpu_count),
+    Stream=lambda non_blocking: gpu.on_stream(
+        gpu.new_stream(gpu.current_gpu())),
     ExternalStream=lambda handle, device: _External(handle),
     get_allocator=lambda: MemoryPointer,
 )

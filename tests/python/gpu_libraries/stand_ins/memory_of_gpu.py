@@ -1,8 +1,9 @@
 """What the stand-ins are made of: arrays in the memory of the simulated CUDA
-runtime, and streams."""
+runtime, its GPUs, and streams."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import math
@@ -22,8 +23,9 @@ _cuda.cuda_sim_check.restype = ctypes.c_size_t
 _cuda.cuda_sim_report.restype = ctypes.c_char_p
 _DEFAULT_KIND = 4
 
-#: The current stream; 0 is the legacy default stream.
-_current = [0]
+#: The current streams of each GPU, the last one in use; 0 is the legacy default
+#: stream.
+_current = collections.defaultdict(lambda: [0])
 
 
 #: Memory of arrays that are gone. Freed after the test: a free that waits would
@@ -31,30 +33,51 @@ _current = [0]
 _given_up = []
 
 
-def current_stream():
-    return _current[-1]
+def gpu_count():
+    count = ctypes.c_int()
+    assert _cuda.cudaGetDeviceCount(ctypes.byref(count)) == 0
+    return count.value
+
+
+def current_gpu():
+    gpu = ctypes.c_int()
+    assert _cuda.cudaGetDevice(ctypes.byref(gpu)) == 0
+    return gpu.value
 
 
 @contextlib.contextmanager
-def on_new_stream():
-    """A stream that does not join the legacy default stream is the current one."""
+def on_gpu(gpu):
+    """A GPU is the current one."""
+    before = current_gpu()
+    assert _cuda.cudaSetDevice(gpu) == 0
+    try:
+        yield
+    finally:
+        assert _cuda.cudaSetDevice(before) == 0
+
+
+def current_stream(gpu=None):
+    """That of the GPU, by default the current one."""
+    return _current[current_gpu() if gpu is None else gpu][-1]
+
+
+def new_stream(gpu):
+    """A stream of a GPU that does not join the legacy default stream."""
     stream = ctypes.c_void_p()
-    assert _cuda.cudaStreamCreateWithFlags(ctypes.byref(stream), 1) == 0
-    _current.append(stream.value)
-    try:
-        yield
-    finally:
-        _current.pop()
+    with on_gpu(gpu):
+        assert _cuda.cudaStreamCreateWithFlags(ctypes.byref(stream), 1) == 0
+    return stream.value
 
 
 @contextlib.contextmanager
-def on_stream(stream):
-    """A stream of somebody else is the current one."""
-    _current.append(stream)
+def on_stream(stream, gpu=None):
+    """A stream is the current one of its GPU, by default of the current one."""
+    gpu = current_gpu() if gpu is None else gpu
+    _current[gpu].append(stream)
     try:
         yield
     finally:
-        _current.pop()
+        _current[gpu].pop()
 
 
 def allocate(nbytes):
@@ -70,9 +93,11 @@ def give_up(address):
 
 
 class GpuMemory:
-    """An array; copies stand in the order of the current stream."""
+    """An array on the GPU that is current when it is made; copies stand in the
+    order of the current stream of the current GPU."""
 
     def __init__(self, shape, dtype):
+        self.gpu = current_gpu()
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
         self.address = allocate(self.nbytes)
@@ -93,8 +118,9 @@ class GpuMemory:
 
     def values(self):
         values = np.empty(self.shape, self.dtype)
-        self._copy(values.ctypes.data, self.address)
-        self._wait()
+        with on_gpu(self.gpu):
+            self._copy(values.ctypes.data, self.address)
+            self._wait()
         return values
 
     def interface(self, **more):
@@ -123,10 +149,17 @@ def end_test():
         for i in range(_cuda.cuda_sim_check())
     ]
     _cuda.cuda_sim_clear_reports()
-    assert _cuda.cudaDeviceSynchronize() == 0
+    synchronize()
     while _given_up:
         assert _cuda.cudaFree(_given_up.pop()) == 0
     return reports
+
+
+def synchronize():
+    """Wait for all GPUs."""
+    for gpu in range(gpu_count()):
+        with on_gpu(gpu):
+            assert _cuda.cudaDeviceSynchronize() == 0
 
 
 def order_before(stream):

@@ -1,5 +1,6 @@
 """As much of PyTorch as the tests use."""
 
+import contextlib
 import pathlib
 import sys
 import types
@@ -34,8 +35,12 @@ class Tensor(gpu.GpuMemory):
         # Without a stream, as PyTorch's.
         return self.interface(version=2)
 
+    @property
+    def device(self):
+        return types.SimpleNamespace(index=self.gpu)
+
     def __dlpack_device__(self):
-        return (CUDA, 0)
+        return (CUDA, self.gpu)
 
     def __dlpack__(self, stream=None):
         if self.requires_grad:
@@ -43,24 +48,30 @@ class Tensor(gpu.GpuMemory):
                 "Can't export tensors that require gradient, "
                 "use tensor.detach()"
             )
+        if self.gpu != gpu.current_gpu():
+            raise BufferError(
+                "Can't export tensors on a different CUDA device index"
+            )
         if stream not in (None, -1):
             gpu.order_before(stream)
         return _lend(self).capsule()
 
     def new_empty(self, shape, dtype):
-        return Tensor(shape, dtype)
+        with gpu.on_gpu(self.gpu):
+            return Tensor(shape, dtype)
 
     def cpu(self):
         return types.SimpleNamespace(numpy=self.values)
 
     def copy_(self, other):
-        self.take(other)
+        with gpu.on_gpu(self.gpu):
+            self.take(other)
 
 
 def _lend(tensor, **options):
     _loans.append(Loan(
         tensor.address, tensor.shape, dtype=_CODES[tensor.dtype.name],
-        **options,
+        device=(CUDA, tensor.gpu), **options,
     ))
     return _loans[-1]
 
@@ -68,7 +79,7 @@ def _lend(tensor, **options):
 # As PyTorch's: it lends tensors that record gradients, too.
 _table = Table(
     lambda tensor: _lend(tensor, version=(1, 3)),
-    lambda kind, number: gpu.current_stream(),
+    lambda kind, number: gpu.current_stream(number),
 )
 Tensor.__dlpack_c_exchange_api__ = _table.capsule
 
@@ -80,7 +91,24 @@ def _neg_view(tensor):
 
 
 def from_numpy(values):
-    return types.SimpleNamespace(cuda=lambda: Tensor.of(values))
+    def cuda(number):
+        with gpu.on_gpu(number):
+            return Tensor.of(values)
+
+    return types.SimpleNamespace(cuda=cuda)
+
+
+class _Stream:
+    def __init__(self, device):
+        self.device, self.cuda_stream = device, gpu.new_stream(device)
+
+
+@contextlib.contextmanager
+def _stream(stream):
+    """Its GPU is the current one, too."""
+    with gpu.on_gpu(stream.device):
+        with gpu.on_stream(stream.cuda_stream):
+            yield
 
 
 cuda = types.SimpleNamespace(
@@ -88,9 +116,12 @@ cuda = types.SimpleNamespace(
     init=lambda: None,
     caching_allocator_alloc=lambda nbytes, device, stream: gpu.allocate(nbytes),
     caching_allocator_delete=gpu.give_up,
-    Stream=gpu.on_new_stream,
-    stream=lambda context: context,
+    device_count=gpu.gpu_count,
+    current_device=gpu.current_gpu,
+    device=gpu.on_gpu,
+    Stream=_Stream,
+    stream=_stream,
     current_stream=lambda device: types.SimpleNamespace(
-        cuda_stream=gpu.current_stream()
+        cuda_stream=gpu.current_stream(device)
     ),
 )

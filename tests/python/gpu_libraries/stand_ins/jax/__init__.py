@@ -17,11 +17,12 @@ class Array(gpu.GpuMemory):
 
 def devices(kind):
     assert kind == "gpu"
-    return ["gpu:0"]
+    return range(gpu.gpu_count())
 
 
 def device_put(values, device):
-    return Array.of(values)
+    with gpu.on_gpu(device):
+        return Array.of(values)
 
 
 def _from_dlpack(array):
