@@ -19,9 +19,11 @@ class StagedConfig:
     pinnedBytes: int
     tileRows: int
     oneTileBytes: int
+    endTileBytes: int
     tileBytes: int
     mappedBytes: int
     computeLanes: int
+    sliceVectors: int
     pipelineDepth: int
     batchedQueries: int
     copyThreads: int

@@ -149,7 +149,11 @@ void RowArrays::layOut(idx_t rows) {
             packedBytes_ += rows * array.rowBytes;
         }
     }
-    blockBytes_ = mapped_ ? 0 : packedBytes_;
+    gap_ = direction_ == Direction::ToDevice &&
+                           rows * stagedRowBytes_ >= tuning::kGapFromBytes
+                   ? tuning::kInputGap
+                   : 0;
+    blockBytes_ = gap_ + (mapped_ ? 0 : packedBytes_);
     for (Array& array : arrays_) {
         if (array.route == Route::Copied || array.route == Route::Dropped) {
             array.offset =
@@ -193,7 +197,7 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
         }
     };
     if (packedBytes_ > 0 && !mapped_) {
-        add(block, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
+        add(block + gap_, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
     }
     for (const Array& array : arrays_) {
         if (joinsLast(array)) {
@@ -210,7 +214,7 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
 
 std::vector<void*> RowArrays::devicePointers(
         idx_t first, char* block, idx_t within) const {
-    char* passage = mapped_ ? passage_ : block;
+    char* passage = mapped_ ? passage_ : block + gap_;
     std::vector<void*> pointers;
     for (const Array& array : arrays_) {
         char* rows = array.route == Route::InPlace

@@ -70,10 +70,15 @@ class RowArrays {
     /// of this tile until the next call.
     void layOut(idx_t rows);
     /// Bytes of the block that go through pinned memory, in one copy: they lie
-    /// first, without gaps.
+    /// first, without gaps between them.
     size_t packedBytes() const {
         return packedBytes_;
     }
+    /// Bytes that are left free before the first array: tuning::kInputGap.
+    size_t gap() const {
+        return gap_;
+    }
+    /// Of the gap and the arrays.
     size_t blockBytes() const {
         return blockBytes_;
     }
@@ -137,6 +142,7 @@ class RowArrays {
 
     // Of the tile laid out last.
     idx_t rows_ = 0;
+    size_t gap_ = 0;
     size_t packedBytes_ = 0;
     size_t blockBytes_ = 0;
 };

@@ -20,12 +20,17 @@ struct StagedConfig {
 
     /// Bytes that a call may transfer each way without being cut into tiles;
     /// where that takes a hundredth of the computation at most, tileBytes. 0: 2
-    /// MiB.
+    /// MiB; 512 KiB on lanes where no results are pageable.
     size_t oneTileBytes = 0;
 
     /// Bytes that one tile of a larger call transfers each way, at most. 0: 32
     /// MiB; 8 on lanes where no results are pageable.
     size_t tileBytes = 0;
+
+    /// Bytes, at least, of the first tile that comes in and of the last that
+    /// goes out, which no computation hides; of whole steps of 512 rows. 0: 1
+    /// MiB; 64 KiB on lanes where no results are pageable.
+    size_t endTileBytes = 0;
 
     /// Bytes of results, at most, that the kernels of a search of up to 512
     /// queries store into pinned memory themselves; then there is no copy. 0:

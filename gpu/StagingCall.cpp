@@ -252,17 +252,17 @@ void StagingPipeline::Call::cutInHalf() {
 void StagingPipeline::Call::reserveBlocks() {
     while (true) {
         layOut(plan_.tileRows);
-        const size_t in = inputs_.blockBytes();
+        const size_t gap = inputs_.gap();
+        const size_t in = inputs_.blockBytes() - gap;
         const size_t out = outputs_.blockBytes();
         const int wanted = plan_.depth;
-        const int ready = pipe_.growSlots(wanted, in, out);
+        const int ready = pipe_.growSlots(wanted, gap, in, out);
         if (ready == wanted || ready >= 2) {
             plan_.depth = ready;
             return;
         }
         pipe_.freeBlocks(0);
-        if (plan_.tileRows == 1 ||
-            std::max(in, out) <= tuning::kSmallestTileBytes) {
+        if (plan_.tileRows == 1 || std::max(in, out) <= tuning::kEndTileBytes) {
             break;
         }
         cutInHalf();

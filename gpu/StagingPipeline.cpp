@@ -110,15 +110,15 @@ void StagingPipeline::wait(const Event& event) {
     event.wait();
 }
 
-/// Makes sure that the first slots have blocks of `in` and `out` bytes: `depth`
-/// of them, or as many as the GPU has memory for, which is returned. The others
-/// then have none.
-int StagingPipeline::growSlots(int depth, size_t in, size_t out) {
+/// Makes sure that the first slots have blocks of `gap` and `in`, and of `out`
+/// bytes: `depth` of them, or as many as the GPU has memory for, which is
+/// returned. The others then have none.
+int StagingPipeline::growSlots(int depth, size_t gap, size_t in, size_t out) {
     while (slots_.size() < static_cast<size_t>(depth)) {
         slots_.emplace_back();
     }
     const auto grow = [&](Slot& slot) {
-        return growBlock(slot.in, in) && growBlock(slot.out, out);
+        return growBlock(slot.in, gap, in) && growBlock(slot.out, 0, out);
     };
     for (int s = 0; s < depth; ++s) {
         if (grow(slots_[s])) {
@@ -134,11 +134,11 @@ int StagingPipeline::growSlots(int depth, size_t in, size_t out) {
     return depth;
 }
 
-/// Makes sure that a slot's block holds `bytes`; false if the GPU has not so
-/// much memory left, and then there is none. A smaller one is exchanged once
-/// its last user is done with it.
-bool StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
-    if (bytes == 0 || (block.memory && block.memory->size >= bytes)) {
+/// Makes sure that a slot's block holds `gap` and `bytes`; false if the GPU has
+/// not so much memory left, and then there is none. A smaller one is exchanged
+/// once its last user is done with it.
+bool StagingPipeline::growBlock(DeviceBlock& block, size_t gap, size_t bytes) {
+    if (bytes == 0 || (block.memory && block.memory->size >= gap + bytes)) {
         return true;
     }
     if (block.memory) {
@@ -156,7 +156,7 @@ bool StagingPipeline::growBlock(DeviceBlock& block, size_t bytes) {
                         device_,
                         faiss::gpu::MemorySpace::Device,
                         resources_->getDefaultStream(device_),
-                        PinnedBufferPool::bucketSize(bytes))));
+                        gap + PinnedBufferPool::bucketSize(bytes))));
     } catch (const faiss::FaissException&) {
         return false;
     }

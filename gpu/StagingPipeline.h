@@ -175,8 +175,8 @@ class FAISS_EXT_API StagingPipeline {
 
     void wait(const Event& event);
     void keepForEver() noexcept;
-    int growSlots(int depth, size_t in, size_t out);
-    bool growBlock(DeviceBlock& block, size_t bytes);
+    int growSlots(int depth, size_t gap, size_t in, size_t out);
+    bool growBlock(DeviceBlock& block, size_t gap, size_t bytes);
     void freeBlocks(size_t first);
     faiss::gpu::GpuMemoryReservation temporary(size_t bytes);
     void enqueue(const std::vector<DeviceCopy>& copies, cudaStream_t stream);

@@ -36,9 +36,9 @@ void cutEvenly(TilePlan& plan, idx_t n, idx_t rows) {
 
 /// Of the small tiles at one end, the smallest: of rows that Faiss computes at
 /// once, and of enough bytes to be worth a copy.
-idx_t smallestTile(idx_t most, size_t rowBytes) {
+idx_t endTile(idx_t most, size_t rowBytes, size_t leastBytes) {
     idx_t rows = tuning::kComputeRows;
-    while (rows * rowBytes < tuning::kSmallestTileBytes && 2 * rows <= most) {
+    while (rows * rowBytes < leastBytes && 2 * rows <= most) {
         rows *= 2;
     }
     return rows;
@@ -48,12 +48,17 @@ idx_t smallestTile(idx_t most, size_t rowBytes) {
 /// and the last copy-back have nothing to hide behind: where rows come in, the
 /// tiles grow from a small first one, and where rows go out, they shrink to a
 /// small last one, by twos.
-void cutWithRamps(TilePlan& plan, idx_t n, idx_t most, const RowCosts& row) {
+void cutWithRamps(
+        TilePlan& plan,
+        idx_t n,
+        idx_t most,
+        const RowCosts& row,
+        size_t endBytes) {
     most -= most % tuning::kComputeRows;
     idx_t between = n;
     // Adds a tile to a ramp, if as much as its first is left between the two.
     const auto grow = [&](std::vector<idx_t>& ramp, size_t rowBytes) {
-        const idx_t first = smallestTile(most, rowBytes);
+        const idx_t first = endTile(most, rowBytes, endBytes);
         const idx_t next = ramp.empty() ? first : 2 * ramp.back();
         if (rowBytes == 0 || 2 * next > most || between < next + first) {
             return false;
@@ -128,7 +133,7 @@ TilePlan planTiles(
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
     if (config.tileRows == 0 && rows >= tuning::kComputeRows) {
-        cutWithRamps(plan, n, rows, row);
+        cutWithRamps(plan, n, rows, row, config.endTileBytes);
     } else {
         cutEvenly(plan, n, rows);
     }

@@ -38,9 +38,12 @@ StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
     refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
     choose(complete.pinnedBytes, tuning::kPinnedBytes);
-    choose(complete.oneTileBytes, tuning::kOneTileBytes);
+    choose(complete.oneTileBytes,
+           onLanes ? tuning::kLaneOneTileBytes : tuning::kOneTileBytes);
     choose(complete.tileBytes,
            onLanes ? tuning::kLaneTileBytes : tuning::kTileBytes);
+    choose(complete.endTileBytes,
+           onLanes ? tuning::kLaneEndTileBytes : tuning::kEndTileBytes);
     choose(complete.mappedBytes, tuning::kMappedBytes);
     choose(complete.pipelineDepth,
            onLanes ? tuning::kLaneDepth : tuning::kPipelineDepth);

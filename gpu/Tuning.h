@@ -29,12 +29,22 @@ constexpr size_t kOneTileBytes = size_t(2) << 20;
 /// way are to stay small beside Faiss' scratch memory (1.5 GiB).
 constexpr size_t kTileBytes = size_t(32) << 20;
 
+/// StagedConfig::endTileBytes: 1 MiB takes 20 us on the link, no more than the
+/// launches for a tile. Nor are tiles halved below this where the GPU has no
+/// memory for two: then one at a time takes Faiss' temporary memory.
+constexpr size_t kEndTileBytes = size_t(1) << 20;
+
 /// The same where tiles are computed on lanes, which go on from tile to tile,
 /// and how many are under way then, if no results are pageable. 10,000 queries
 /// of k 1000 at nb 10,000 take 6.1, 5.7, 5.7 ms into pinned memory in tiles of
 /// 32 MiB, three at once, of 8 MiB, three and nine at once*. Into new pages,
-/// which threads must share out, 100,000 took 127 ms in place of 81.
+/// which threads must share out, 100,000 took 127 ms in place of 81. Of k 10
+/// (1.2 MB) they take 1.321 ms uncut, 1.316 and 1.297 ending with 256 and 64
+/// KiB or more, and 1.291 if the results stay on the GPU*. (Of k 100, into
+/// pageable memory, 2.75, 2.96, 2.92 ms ending with 1 MiB, 256, 64 KiB.)
+constexpr size_t kLaneOneTileBytes = size_t(512) << 10;
 constexpr size_t kLaneTileBytes = size_t(8) << 20;
+constexpr size_t kLaneEndTileBytes = size_t(64) << 10;
 constexpr int kLaneDepth = 9;
 
 /// Floating-point operations for each byte copied from which on the copies are
@@ -102,12 +112,6 @@ constexpr int64_t kSliceVectors = 32768;
 /// in place of 1114)*.
 constexpr size_t kMappedBytes = size_t(128) << 10;
 
-/// Where the GPU has no memory for two tiles, they are halved, but not below
-/// this: 1 MiB takes 20 us on the link, no more than the launches for a tile.
-/// Then one tile at a time takes Faiss' temporary memory. Nor do tiles grow
-/// from less.
-constexpr size_t kSmallestTileBytes = size_t(1) << 20;
-
 /// StagedConfig::pipelineDepth: one tile goes up, one computes, one comes back.
 /// 240 MiB (k 1000) take 20.2, 15.1, 15.2, 15.1 ms into pinned memory with 1,
 /// 2, 3, 4 at once, and 33.5, 15.7, 15.7, 15.7 into pageable memory.
@@ -133,6 +137,16 @@ constexpr size_t kCopyChunkBytes = size_t(256) << 10;
 /// place of 46. At nb 10,000, k 1, 500, 1536 and 10,000 queries (0.26, 0.8, 5
 /// MB) take 170, 386, 1390 us in place of 166, 428, 1684*.
 constexpr size_t kPastCachesBytes = size_t(512) << 10;
+
+/// How far from the beginning of their block in GPU memory queries begin, from
+/// so many bytes of them on. The stored vectors begin at a boundary of large
+/// pages, and cuBLAS takes longer to multiply matrices whose rows lie alike. Of
+/// d 512 at nb 1,000,000, 10,000 queries of k 1 take 300.1, 296.6, 293.4, 294.6
+/// ms with gaps of 0, 1024, 2048, 4096; 1024 take 30.6 ms at 0, 0.97 of it from
+/// 2048 to 6144, 1.00 at 8192. With 2048, d 96, 128, 256, 768, 1024 take 1.00,
+/// 0.99, 1.00, 1.00, 1.00 of the time at 0; with 8192, d 1024 takes 1.09*.
+constexpr size_t kInputGap = 2048;
+constexpr size_t kGapFromBytes = size_t(256) << 10;
 
 /// StagedConfig::pinnedBytes: six tiles of 32 MiB and room for more. Pinned
 /// memory is taken from the whole machine, so it is not much more. No speed

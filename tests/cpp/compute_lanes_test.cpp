@@ -187,8 +187,7 @@ TEST_F(ComputeLanes, make_tiles_smaller) {
     // Tiles end without a join, so they may end often.
     const auto base = randomVectors(300, kDims, 1);
     const auto queries = randomVectors(1100, kDims, 2);
-    constexpr int k = 1000; // 13 MB
-    const auto tiles = [&](int lanes, Memory memory) {
+    const auto tiles = [&](int lanes, Memory memory, int k) {
         Neighbours found;
         return profile(*makeIndex(base, onLanes(lanes)),
                        queries,
@@ -197,10 +196,13 @@ TEST_F(ComputeLanes, make_tiles_smaller) {
                        k)
                 .tiles;
     };
-    EXPECT_EQ(tiles(1, Memory::Pinned), 2);
-    EXPECT_EQ(tiles(2, Memory::Pinned), 3);
+    EXPECT_EQ(tiles(1, Memory::Pinned, 1000), 2); // 13 MB
+    EXPECT_EQ(tiles(2, Memory::Pinned, 1000), 3);
+    EXPECT_EQ(tiles(1, Memory::Pinned, 50), 1); // 660 KB
+    EXPECT_EQ(tiles(2, Memory::Pinned, 50), 2);
     // New pages are shared out among threads: the more of them the better.
-    EXPECT_EQ(tiles(2, Memory::Pageable), 2);
+    EXPECT_EQ(tiles(2, Memory::Pageable, 1000), 2);
+    EXPECT_EQ(tiles(2, Memory::Pageable, 50), 1);
 }
 
 TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {

@@ -105,6 +105,46 @@ TEST_F(StagingMemory, makes_room_once_nothing_uses_it) {
     expectRight({distances_->get(), labels_->get()});
 }
 
+TEST_F(StagingMemory, of_many_queries_does_not_begin_as_the_vectors_do) {
+    // Which begin at a boundary of pages. For a few it does not matter.
+    constexpr int64_t kRows = 1000;
+    for (size_t rowBytes : {200, 300}) {
+        for (int64_t tileRows : {int64_t(0), kRows}) {
+            for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
+                StagedConfig config;
+                config.tileRows = tileRows;
+                StagingPipeline pipeline(resources_->getResources(), 0, config);
+                Array<char> rows(memory, 2 * kRows * rowBytes);
+                uintptr_t first = 0;
+                pipeline.run(
+                        kRows,
+                        {{"few", rows.data(), 4}},
+                        {},
+                        {[&](auto&, auto, auto, const void* const* in, auto*) {
+                            first = reinterpret_cast<uintptr_t>(in[0]);
+                        }});
+                const uintptr_t begin = first;
+                pipeline.run(
+                        2 * kRows,
+                        {{"rows", rows.data(), rowBytes}},
+                        {},
+                        {[&](auto&, auto tile, auto, auto* in, auto*) {
+                            if (tile == 0) {
+                                first = reinterpret_cast<uintptr_t>(in[0]);
+                            }
+                        }});
+                const size_t tile = (tileRows ? 1 : 2) * kRows * rowBytes;
+                if (tileRows == 0) {
+                    // Both in Faiss' temporary memory.
+                    EXPECT_EQ(first - begin, tile >= 262144 ? 2048u : 0u);
+                } else {
+                    EXPECT_EQ(first % 4096, tile >= 262144 ? 2048u : 0u);
+                }
+            }
+        }
+    }
+}
+
 TEST_F(StagingMemory, is_freed_before_it_grows) {
     StagedConfig config;
     config.tileRows = 2;

@@ -106,6 +106,21 @@ TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
     EXPECT_EQ(tiles(700, 512, 120000), (Rows{117, 117, 117, 117, 117, 115}));
 }
 
+TEST(TilePlan, the_tiles_at_the_ends_have_as_few_bytes_as_asked_for) {
+    StagedConfig config;
+    config.oneTileBytes = 512 << 10;
+    config.tileBytes = 8 << 20;
+    const auto tiles = [&](size_t endBytes, size_t in, size_t out) {
+        config.endTileBytes = endBytes;
+        return rowsOf(cut(10000, {in, in, out, out}, config, kPlenty, kPlenty));
+    };
+    using Rows = std::vector<int64_t>;
+    EXPECT_EQ(tiles(64 << 10, 0, 120), (Rows{2832, 4096, 2048, 1024}));
+    EXPECT_EQ(tiles(256 << 10, 0, 120), (Rows{5904, 4096}));
+    EXPECT_EQ(tiles(256 << 10, 512, 0), (Rows{512, 1024, 2048, 4096, 2320}));
+    EXPECT_EQ(tiles(0, 512, 0), (Rows{2048, 4096, 3856}));
+}
+
 TEST(TilePlan, copies_that_are_short_beside_the_computation_are_not_hidden) {
     StagedConfig config;
     config.oneTileBytes = 2 << 20;
