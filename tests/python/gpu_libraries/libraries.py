@@ -204,8 +204,14 @@ class Numba:
     def gpus(self):
         return len(self._cuda.gpus)
 
+    @contextlib.contextmanager
     def on(self, gpu):
-        return self._cuda.gpus[gpu]
+        before = self.current()
+        with self._cuda.gpus[gpu]:
+            yield
+        # Numba goes on with the GPU whose context was left last.
+        with self._cuda.gpus[before]:
+            pass
 
     def current(self):
         return self._cuda.get_current_device().id
