@@ -77,6 +77,11 @@ def _sweeps(shapes):
             f"computeLanes={value}": {"computeLanes": value} if value else {}
             for value in lanes
         }
+    for shape, n, vectors in shapes.slices:
+        yield shape, "sliceVectors", "pinned", BYTES_PER_RESULT * n * shape[2], {
+            f"sliceVectors={value}": {"sliceVectors": value} if value else {}
+            for value in vectors
+        }
     nb, d, k = shapes.constants
     for nbytes in shapes.one_tile_bytes:
         n = nbytes // (BYTES_PER_RESULT * k)

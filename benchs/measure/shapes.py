@@ -65,6 +65,8 @@ class Shapes:
          ("touched", "fresh"), 4 * _MIB),
         ("copyChunkBytes", (0, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB),
          ("touched",), 16 * _MIB),
+        ("endTileBytes", (0, 64 * _KIB, 256 * _KIB, _MIB), ("touched", "pinned"),
+         12 * _MIB),
         # 1, 10 and 100 queries.
         *(("mappedBytes", (0, _GIB), ("touched", "pinned"), 12_000 * n)
           for n in (1, 10, 100)),
@@ -81,6 +83,12 @@ class Shapes:
     lanes: tuple = tuple(
         ((nb, 128, k), 12 * k * 10_000, (0, 1, 2, 3, 4, 6, 8))
         for nb in (10_000, 100_000) for k in (1, 100, 1000)
+    )
+    #: (nb, d, k), queries, and the vectors, at least, of a slice.
+    slices: tuple = tuple(
+        ((nb, 128, k), n, (0, nb, nb // 2, nb // 4, nb // 8))
+        for nb in (50_000, 100_000, 1_000_000)
+        for n, k in ((1, 1), (1, 100), (500, 10), (500, 100))
     )
     #: Bytes of results around the limit of one tile, and into how many tiles.
     one_tile_bytes: tuple = (_MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB,
@@ -114,9 +122,11 @@ SMOKE = Shapes(
         ("copyThreads", (0, 2), ("touched", "fresh"), 60 * _KIB),
         ("copyChunkBytes", (0, 4 * _KIB), ("touched",), 60 * _KIB),
         ("mappedBytes", (0, _GIB), ("pinned",), 1200),
+        ("endTileBytes", (0, 4 * _KIB), ("pinned",), 60 * _KIB),
     ),
     tile_rows=(((60, 8, 10), 60 * _KIB, (0, 128)),),
     lanes=(((60, 8, 10), 180 * _KIB, (0, 2)),),
+    slices=(((60, 8, 10), 3, (0, 20)),),
     one_tile_bytes=(60 * _KIB,),
     one_tile_cuts=(1, 4),
 )
