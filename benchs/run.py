@@ -3,6 +3,7 @@
 
     benchs/run.py --out FOLDER [--seconds S] [NAME...]
     benchs/run.py --out FOLDER --only grid,threads
+    benchs/run.py --out FOLDER --only grid --cells 10000:100:10000:128
     benchs/run.py --smoke
 
 The names are those of the files in benchs/cases. FOLDER gets one JSON file
@@ -35,6 +36,17 @@ WHOLE_S = 540
 LEAST_S_WITH_CONSTANTS = 400
 
 
+def _cells(text):
+    try:
+        cells = [tuple(map(int, cell.split(":"))) for cell in text.split(",")]
+    except ValueError:
+        cells = [()]
+    if any(len(cell) != 4 or min(cell) < 1 for cell in cells):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of cells; one is n:k:nb:d, four counts")
+    return cells
+
+
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
@@ -50,6 +62,8 @@ def arguments():
                         help=f"budget of all benchmarks (default {WHOLE_S})")
     parser.add_argument("--cell-seconds", type=float, default=3,
                         help="budget of the timed runs of one case (default 3)")
+    parser.add_argument("--cells", metavar="N:K:NB:D,...", type=_cells, default=[],
+                        help="of the grid: these cells alone")
     parser.add_argument("--library", help=f"path of {native.NAME}")
     parser.add_argument("--smoke", action="store_true",
                         help="the smallest cases; keeps nothing")
@@ -69,6 +83,7 @@ def measured(options, library, path) -> Session:
         budget_s=options.seconds,
         cell_s=0 if options.smoke else options.cell_seconds,
         smoke=options.smoke,
+        cells=options.cells,
         say=lambda text: print(text, flush=True),
         save=lambda content: record.write(content, path),
     )

@@ -23,9 +23,9 @@ MOST_S = 1.2
 
 
 def run(session):
-    """All cells."""
+    """All cells, or those that are asked for."""
     shapes = session.shapes
-    cells = [
+    cells = session.cells or [
         (n, k, nb, d)
         for (nb, d), n, k in itertools.product(
             shapes.databases, shapes.queries, shapes.neighbours)

@@ -55,6 +55,7 @@ EFFORTS = (
     ), 2, 4.5),
     Effort("stock Faiss and ours, no output arrays given", (
         "stock", COMPUTE, "ours pooled"), 1, 9),
+    Effort("stock Faiss and ours alone", ("stock", "ours pooled"), 1, 9),
 )
 
 

@@ -19,13 +19,15 @@ class Session:
 
     `smoke` asks for the smallest cases that still take every path. `budget_s` is
     for everything; a case that begins after its end is skipped, and says so.
+    `cells`: those of the grid (n, k, nb, d) to measure, if not all.
     """
 
-    def __init__(self, native, *, budget_s, cell_s, smoke=False, say=print,
-                 save=lambda record: None):
+    def __init__(self, native, *, budget_s, cell_s, smoke=False, cells=(),
+                 say=print, save=lambda record: None):
         self.native = native
         self.smoke = smoke
         self.shapes = SMOKE if smoke else WHOLE
+        self.cells = list(cells)
         self.cell_s = cell_s
         self.say = say
         self._save = save

@@ -29,6 +29,8 @@ def arguments():
                         % (LIMITS["benchmarks"] - BENCHMARK_MARGIN))
     parser.add_argument("--benchmarks", metavar="NAME,NAME,...",
                         help="which of them (benchs/run.py has them); default: all")
+    parser.add_argument("--cells", metavar="N:K:NB:D,...",
+                        help="of the grid, these cells alone")
     parser.add_argument("--simulated", action="store_true",
                         help="on the simulated CUDA runtime in place of a GPU")
     options = parser.parse_args()
@@ -63,8 +65,11 @@ def main():
     for name in options.parts or PARTS:
         print("==> %s (at most %d s)" % (name, limits[name]), flush=True)
         begin = time.monotonic()
-        state, line = run(
-            name, host, folder, limits[name], options.benchmarks)
+        state, line = run(name, host, folder, limits[name], [
+            word for option, value in (
+                ("--only", options.benchmarks), ("--cells", options.cells))
+            if value for word in (option, value)
+        ])
         rows.append({
             "part": name, "state": state, "seconds": round(time.monotonic() - begin, 1),
             "line": line,

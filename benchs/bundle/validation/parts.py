@@ -38,8 +38,8 @@ SANITIZED = (
 class Part:
     """One part under way: its host, its log, its deadline."""
 
-    def __init__(self, name, host, folder, limit, benchmarks=None):
-        """`benchmarks`: which of them, with commas; None: all."""
+    def __init__(self, name, host, folder, limit, benchmarks=()):
+        """`benchmarks`: arguments of benchs/run.py that tell which."""
         self.name, self.host, self.folder = name, host, folder
         self.limit, self.benchmarks = limit, benchmarks
         self.deadline = time.monotonic() + limit
@@ -212,8 +212,8 @@ def benchmarks(part):
             return _no_python(part)
         # The searches need the modules; copy-back by itself is all C++.
         arguments.append("copy_back")
-    elif part.benchmarks:
-        arguments += ["--only", part.benchmarks]
+    else:
+        arguments += part.benchmarks
     status, text = part.run(part.host.any_python, *arguments, python=True)
     counts = re.findall(r'^\{"timed".*\}$', text, re.MULTILINE)
     if status is None:

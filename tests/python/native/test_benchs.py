@@ -36,6 +36,21 @@ def test_every_benchmark_runs_and_keeps_nothing(tmp_path):
     assert sorted((BENCHS / "results").iterdir()) == before
 
 
+def test_cells_of_the_grid_are_measured_alone(tmp_path):
+    done = run(tmp_path, "--smoke", "--only", "grid", "--cells", "7:3:90:8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    timed = [line for line in done.stdout.splitlines() if "    grid n=" in line]
+    assert timed
+    assert all("n=7 k=3 nb=90 d=8 " in line for line in timed)
+
+
+@pytest.mark.parametrize("cells", ["7:3:90", "7:3:90:d", "7:3:0:8", ""])
+def test_cells_that_are_none_are_refused(tmp_path, cells):
+    done = run(tmp_path, "--smoke", "--only", "grid", "--cells", cells)
+    assert done.returncode == 2
+    assert "n:k:nb:d" in done.stderr
+
+
 def test_times_on_the_simulator_are_refused(tmp_path):
     done = run(tmp_path, "--out", tmp_path)
     assert done.returncode == 2
