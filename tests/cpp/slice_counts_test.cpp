@@ -5,6 +5,7 @@
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
 #include <memory>
+#include <string>
 
 #include "support/Arrays.h"
 #include "support/Neighbours.h"
@@ -120,6 +121,22 @@ TEST_F(SliceCounts, are_larger_than_the_lanes_where_memory_is_short) {
     EXPECT_EQ(counts(9000), (Counts{8, 2}));
     EXPECT_EQ(counts(5000), (Counts{16, 2}));
     EXPECT_EQ(counts(3000), kWhole);
+}
+
+TEST_F(SliceCounts, take_no_more_memory_than_there_is) {
+    // Some 5000 bytes for two lanes, for what they find, and to merge that.
+    // One byte too few, and Faiss would allocate, and wait when it frees.
+    Counts before = kWhole;
+    int changes = 0;
+    for (size_t bytes = 1024; bytes < 8192; bytes += 16) {
+        SCOPED_TRACE(std::to_string(bytes) + " bytes");
+        resources_.setTempMemory(bytes);
+        const auto counts = countsOf(*makeIndex(40, with(2, 1)), 1, 3);
+        changes += !(counts == before);
+        before = counts;
+    }
+    EXPECT_EQ(before, (Counts{2, 2}));
+    EXPECT_EQ(changes, 1);
 }
 
 TEST_F(SliceCounts, are_the_same_for_every_metric) {
