@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/SlicedSearch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -161,6 +162,50 @@ TEST_F(SlicedSearch, gives_no_label_where_there_is_no_distance) {
             EXPECT_EQ(found.labels[i], -1);
         } else {
             EXPECT_EQ(found.distances[i], oracle.distances[i]);
+        }
+    }
+}
+
+TEST_F(SlicedSearch, passes_over_slices_whose_vectors_are_no_numbers) {
+    auto base = randomVectors(kVectors, kDims, 1);
+    const std::vector<float> some(base.begin() + 300 * kDims, base.end());
+    std::fill_n(base.begin(), 300 * kDims, std::nanf(""));
+    const auto queries = randomVectors(3, kDims, 2);
+    for (auto metric :
+         {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT, faiss::METRIC_L1}) {
+        SCOPED_TRACE(metric);
+        auto found = search(*makeIndex(base, inSlices(8), metric), queries, 4);
+        for (auto& label : found.labels) {
+            label -= 300;
+        }
+        expectNeighbours(
+                found,
+                searchOnCpu(some, queries, kDims, 4, metric),
+                some,
+                queries,
+                kDims,
+                4,
+                metric);
+    }
+}
+
+TEST_F(SlicedSearch, takes_the_argument_of_the_metric) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    const auto queries = randomVectors(6, kDims, 2);
+    StagedConfig whole;
+    whole.computeLanes = 1;
+    for (float argument : {0.5f, 2.f, 3.f}) {
+        SCOPED_TRACE(argument);
+        const auto find = [&](const StagedConfig& config) {
+            auto index = makeIndex(base, config, faiss::METRIC_Lp);
+            index->metric_arg = argument;
+            return search(*index, queries, 5);
+        };
+        const auto found = find(inSlices(3));
+        const auto oracle = find(whole);
+        EXPECT_EQ(found.labels, oracle.labels);
+        for (size_t i = 0; i < oracle.distances.size(); ++i) {
+            EXPECT_NEAR(found.distances[i], oracle.distances[i], 1e-4);
         }
     }
 }
