@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Rounding.h>
 
 namespace faiss_ext {
@@ -26,6 +27,15 @@ CallLanes::CallLanes(
           store_(store),
           counters_(counters),
           on_{&resources} {}
+
+CallLanes::~CallLanes() {
+    if (!forked_) {
+        return;
+    }
+    for (size_t lane = 0; lane < size(); ++lane) {
+        FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream(lane)));
+    }
+}
 
 size_t CallLanes::affordable(size_t most, size_t bytes, size_t besides) const {
     const size_t available = resources_.getTempMemoryAvailable(device_);
@@ -81,6 +91,7 @@ void CallLanes::fork() {
     if (size() == 1) {
         return;
     }
+    forked_ = true;
     store_.forked->record(resources_.getDefaultStream(device_));
     for (size_t lane = 0; lane < size(); ++lane) {
         store_.forked->orderBefore(stream(lane));
@@ -95,6 +106,7 @@ void CallLanes::join() {
         store_.joined->record(stream(lane));
         store_.joined->orderBefore(resources_.getDefaultStream(device_));
     }
+    forked_ = false;
 }
 
 } // namespace gpu

@@ -38,6 +38,13 @@ class FAISS_EXT_API CallLanes {
             LaneStore& store,
             TransferCounters& counters);
 
+    /// Between fork and join, such as where a call has thrown: waits for the
+    /// lanes, before their scratch memory is given back.
+    ~CallLanes();
+
+    CallLanes(const CallLanes&) = delete;
+    CallLanes& operator=(const CallLanes&) = delete;
+
     /// How many lanes, up to `most`, Faiss' temporary memory, a stack, has room
     /// for now, with `bytes` of scratch memory each and `besides` bytes more;
     /// at least 1, if `most` is, which needs none.
@@ -79,6 +86,7 @@ class FAISS_EXT_API CallLanes {
     faiss::gpu::GpuMemoryReservation scratch_;
     char* besides_ = nullptr;
     std::vector<faiss::gpu::GpuResources*> on_;
+    bool forked_ = false;
 };
 
 } // namespace gpu

@@ -15,7 +15,8 @@ namespace gpu {
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
-/// buffers are lent again. The one place where a search synchronises streams.
+/// buffers are lent again. The one place where a search synchronises streams,
+/// but for ~CallLanes.
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, on those of `resources` that Faiss' own

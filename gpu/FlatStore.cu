@@ -277,7 +277,9 @@ void searchStoreOnLane(
 }
 
 size_t resultBytesOf(idx_t n, int k, int slices) {
-    return n * slices * k * (sizeof(StoreLabel) + sizeof(float));
+    return roundUp(
+            n * slices * k * (sizeof(StoreLabel) + sizeof(float)),
+            kGranularity);
 }
 
 size_t mergeBytesOf(idx_t n, int k) {

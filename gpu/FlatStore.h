@@ -69,7 +69,7 @@ struct Slices {
     void* found;
 };
 
-/// Of Slices::found.
+/// Of Slices::found; of whole steps, as Faiss takes temporary memory.
 FAISS_EXT_API size_t resultBytesOf(idx_t n, int k, int slices);
 
 /// The temporary memory that mergeSlices takes, in bytes.

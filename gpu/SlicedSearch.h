@@ -20,8 +20,8 @@ FAISS_EXT_API idx_t leastSliceOf(idx_t n, int k, const StagedConfig& config);
 /// Enqueues that in the order of the default stream of `resources`; the host
 /// does not wait. Returns false, having done nothing, where slices are not
 /// worth it or Faiss' temporary memory has no room for two at once. If it
-/// throws, the lanes may still be at work. Throws faiss::FaissException,
-/// CudaError. `config` is one without zeros, but for computeLanes.
+/// throws, the lanes are done. Throws faiss::FaissException, CudaError.
+/// `config` is one without zeros, but for computeLanes.
 FAISS_EXT_API bool searchInSlices(
         faiss::gpu::FlatIndex& store,
         faiss::gpu::GpuResources& resources,

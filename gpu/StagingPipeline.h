@@ -143,8 +143,7 @@ class FAISS_EXT_API StagingPipeline {
     }
 
     /// For a TileWork that divides what it does on the default stream by
-    /// itself; from `enqueue` alone, when that is not on a lane. If it throws,
-    /// `run` ends what the lanes are doing.
+    /// itself; from `enqueue` alone, when that is not on a lane.
     CallLanes lanes() {
         return {*resources_, device_, laneStore_, counters_};
     }

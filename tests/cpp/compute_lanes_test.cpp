@@ -1,9 +1,11 @@
 // Parts of large searches, computed side by side.
 
+#include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/ComputeLane.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -16,9 +18,11 @@
 
 namespace {
 
+using faiss_ext::gpu::CallLanes;
 using faiss_ext::gpu::ComputeLane;
 using faiss_ext::gpu::GpuIndexFlat;
 using faiss_ext::gpu::Lane;
+using faiss_ext::gpu::LaneStore;
 using faiss_ext::gpu::SearchProfile;
 using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
@@ -285,6 +289,30 @@ TEST_F(ComputeLanes, allocate_what_their_scratch_memory_has_no_room_for) {
     }
     EXPECT_EQ(overflow(), 0);
     EXPECT_EQ(lane.getTempMemoryAvailable(0), 1024u);
+}
+
+TEST_F(ComputeLanes, have_memory_that_is_aligned_as_that_of_cudaMalloc) {
+    const auto whole = resources().getResources();
+    const auto isAligned = [](const void* memory) {
+        return reinterpret_cast<uintptr_t>(memory) % 256 == 0;
+    };
+    TransferCounters counters;
+    LaneStore store;
+    CallLanes lanes(*whole, 0, store, counters);
+    ASSERT_TRUE(lanes.open(2, 300, 100));
+    ASSERT_EQ(lanes.size(), 2u);
+    EXPECT_TRUE(isAligned(lanes.besides()));
+    for (size_t i = 0; i < 2; ++i) {
+        const auto scratch =
+                lanes.on(i).allocMemoryHandle(faiss::gpu::AllocRequest(
+                        faiss::gpu::AllocType::Other,
+                        0,
+                        faiss::gpu::MemorySpace::Temporary,
+                        lanes.stream(i),
+                        300));
+        EXPECT_TRUE(isAligned(scratch.data));
+        EXPECT_EQ(counters.deviceAllocations, 0u);
+    }
 }
 
 TEST_F(ComputeLanes, are_told_which_rows_they_compute) {

@@ -79,6 +79,51 @@ TEST_F(PooledFailures, a_failing_request_orders_what_the_call_gives_back) {
     giveBack(again);
 }
 
+/// Whose next user of what is given back does not wait for anything else.
+class EagerPool : public CachingPool {
+   public:
+    void deallocate(
+            void* memory,
+            size_t bytes,
+            int device,
+            cudaStream_t stream) noexcept override {
+        cudaMemsetAsync(memory, 0, bytes, stream);
+        CachingPool::deallocate(memory, bytes, device, stream);
+    }
+};
+
+TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
+    PooledGpuResources pooled(std::make_shared<EagerPool>());
+    faiss_ext::gpu::StagedConfig config;
+    config.computeLanes = 3;
+    config.sliceVectors = 10;
+    GpuIndexFlatL2 index(
+            &pooled, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index.add(base_.size() / kDims, base_.data());
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, kResults);
+    Array<int64_t> labels(Memory::Device, kResults);
+    const auto search = [&] {
+        index.search(5, x.data(), kNearest, distances.data(), labels.data());
+    };
+    search();
+    EXPECT_EQ(cuda_sim_calls("kernel:blockSelectPair"), 1u);
+    int failures = 0;
+    for (int nth = 1; nth <= 60; ++nth) {
+        SCOPED_TRACE(nth);
+        cuda_sim_fail_call("libfaiss_ext/*", nth, cudaErrorMemoryAllocation);
+        try {
+            search();
+        } catch (const CudaError&) {
+            ++failures;
+        }
+        cuda_sim_clear_faults();
+    }
+    // Three lanes' events, and two kernels.
+    EXPECT_GE(failures, 14);
+    check(cudaDeviceSynchronize());
+}
+
 TEST_F(PooledFailures, an_index_that_cannot_be_stored_is_one_exception) {
     GpuIndexFlatL2 index(pooled_.get(), kDims);
     pool_->fail(1);

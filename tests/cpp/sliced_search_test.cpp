@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/SlicedSearch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -95,6 +96,26 @@ TEST_F(SlicedSearch, finds_what_a_search_of_all_vectors_finds) {
     }
 }
 
+TEST_F(SlicedSearch, finds_every_vector) {
+    std::vector<float> base;
+    for (size_t i = 0; i < kVectors; ++i) {
+        base.insert(base.end(), {float(i % 25), float(i / 25), 0, 0});
+    }
+    for (int lanes : {2, 7, 8}) {
+        const auto index = makeIndex(base, inSlices(lanes));
+        for (size_t first = 0; first < kVectors; first += 70) {
+            const size_t last = std::min<size_t>(first + 70, kVectors);
+            const auto found = search(
+                    *index,
+                    {base.begin() + first * kDims, base.begin() + last * kDims},
+                    1);
+            for (size_t i = first; i < last; ++i) {
+                EXPECT_EQ(found.labels[i - first], int64_t(i)) << lanes;
+            }
+        }
+    }
+}
+
 TEST_F(SlicedSearch, takes_arrays_wherever_they_lie) {
     const auto base = randomVectors(kVectors, kDims, 1);
     const auto queries = randomVectors(20, kDims, 2);
@@ -161,6 +182,46 @@ TEST_F(SlicedSearch, gives_no_label_where_there_is_no_distance) {
             EXPECT_EQ(found.labels[i], -1);
         } else {
             EXPECT_EQ(found.distances[i], oracle.distances[i]);
+        }
+    }
+}
+
+TEST_F(SlicedSearch, passes_over_slices_whose_vectors_are_no_numbers) {
+    auto base = randomVectors(kVectors, kDims, 1);
+    const std::vector<float> some(base.begin() + 300 * kDims, base.end());
+    std::fill_n(base.begin(), 300 * kDims, std::nanf(""));
+    const auto queries = randomVectors(3, kDims, 2);
+    for (auto metric :
+         {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT, faiss::METRIC_L1}) {
+        SCOPED_TRACE(metric);
+        auto found = search(*makeIndex(base, inSlices(8), metric), queries, 4);
+        for (auto& label : found.labels) {
+            label -= 300;
+        }
+        expectNeighbours(
+                found,
+                searchOnCpu(some, queries, kDims, 4, metric),
+                some,
+                queries,
+                kDims,
+                4,
+                metric);
+    }
+}
+
+TEST_F(SlicedSearch, takes_the_argument_of_the_metric) {
+    const auto base = randomVectors(kVectors, kDims, 1);
+    const auto queries = randomVectors(6, kDims, 2);
+    for (float argument : {0.5f, 2.f, 3.f}) {
+        SCOPED_TRACE(argument);
+        auto index = makeIndex(base, inSlices(3), faiss::METRIC_Lp);
+        index->metric_arg = argument;
+        const auto found = search(*index, queries, 5);
+        const auto oracle = searchOnCpu(
+                base, queries, kDims, 5, faiss::METRIC_Lp, argument);
+        for (size_t i = 0; i < oracle.distances.size(); ++i) {
+            const float distance = oracle.distances[i];
+            EXPECT_NEAR(found.distances[i], distance, 1e-4 * distance + 1e-4);
         }
     }
 }

@@ -5,6 +5,7 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
 #include <memory>
+#include <numeric>
 
 #include "support/FlatIndexTest.h"
 
@@ -141,6 +142,35 @@ TEST_F(StagingMemory, of_many_queries_does_not_begin_as_the_vectors_do) {
                     EXPECT_EQ(first % 4096, tile >= 262144 ? 2048u : 0u);
                 }
             }
+        }
+    }
+}
+
+TEST_F(StagingMemory, of_many_queries_holds_them_where_they_are_said_to_be) {
+    constexpr int64_t kRows = 3000;
+    constexpr size_t kRowBytes = 300;
+    std::vector<char> rows(kRows * kRowBytes);
+    std::iota(rows.begin(), rows.end(), char(0));
+    for (int64_t tileRows : {int64_t(0), kRows / 3}) {
+        for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
+            StagedConfig config;
+            config.tileRows = tileRows;
+            StagingPipeline pipeline(resources_->getResources(), 0, config);
+            Array<char> in(memory, rows);
+            Array<char> out(Memory::Pageable, rows.size());
+            pipeline.run(
+                    kRows,
+                    {{"in", in.data(), kRowBytes}},
+                    {{"out", out.data(), kRowBytes}},
+                    {[&](auto& on, auto, auto count, auto* from, auto* to) {
+                        check(cudaMemcpyAsync(
+                                to[0],
+                                from[0],
+                                count * kRowBytes,
+                                cudaMemcpyDeviceToDevice,
+                                on.getDefaultStream(0)));
+                    }});
+            EXPECT_TRUE(out.get() == rows) << nameOf(memory) << tileRows;
         }
     }
 }

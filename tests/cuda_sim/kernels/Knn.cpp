@@ -7,6 +7,7 @@
 #include <faiss/utils/extra_distances.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #if CUDA_SIM_FAISS_VERSION >= 10704
@@ -32,6 +33,17 @@ struct Selected : faiss::IDSelector {
 /// A test hook of the GPU code: Lp with -1 is L2.
 faiss::MetricType effective(faiss::MetricType metric, float arg) {
     return metric == faiss::METRIC_Lp && arg == -1 ? faiss::METRIC_L2 : metric;
+}
+
+/// Whether they are those of vectors y [n, d], but for rounding.
+bool areNormsOf(const float* norms, const float* y, size_t n, size_t d) {
+    for (size_t i = 0; i < n; ++i) {
+        const float norm = faiss::fvec_norm_L2sqr(y + i * d, d);
+        if (std::abs(norms[i] - norm) > 1e-4f * norm) {
+            return false;
+        }
+    }
+    return true;
 }
 
 } // namespace
@@ -71,6 +83,11 @@ const float* Matrix::floats(std::vector<float>* storage) const {
     return storage->data();
 }
 
+bool Knn::isEuclidean() const {
+    return metric == faiss::METRIC_L2 ||
+           (metric == faiss::METRIC_Lp && metricArg == 2);
+}
+
 void Knn::search(int k, float* distances, idx_t* labels) const {
     if (vectors.rows == 0) {
         // What the GPU code fills in, whatever the metric.
@@ -84,6 +101,11 @@ void Knn::search(int k, float* distances, idx_t* labels) const {
     const float* x = queries.floats(&queryStorage);
     size_t d = vectors.dims;
     size_t n = vectors.rows;
+    if (norms && !areNormsOf(cuda_sim::view(norms), y, n, d)) {
+        std::fill_n(distances, queries.rows * k, std::nanf(""));
+        std::fill_n(labels, queries.rows * k, -1);
+        return;
+    }
     auto type = effective(metric, metricArg);
 #if CUDA_SIM_FAISS_VERSION >= 10704
     Selected selector(selected);

@@ -38,9 +38,14 @@ struct Knn {
     float metricArg = 0;
     Matrix vectors;
     Matrix queries;
+    /// Where a kernel names them: the squares of the vectors' lengths, from
+    /// which L2 distances are computed on a GPU. Others than these give NaN.
+    const float* norms = nullptr;
     /// For each vector whether it may be found; empty: all may.
     std::vector<bool> selected;
 
+    /// Whether the distances are those of L2.
+    bool isEuclidean() const;
     /// [queries, k]; k may exceed the number of vectors.
     void search(int k, float* distances, idx_t* labels) const;
     /// [queries, vectors]

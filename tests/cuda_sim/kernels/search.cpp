@@ -12,7 +12,10 @@
 #include <faiss/gpu/utils/DeviceTensor.cuh>
 
 #include <algorithm>
-#include <numeric>
+#include <array>
+#include <cstring>
+#include <iterator>
+#include <limits>
 #include <type_traits>
 
 #include "../cuda_sim_kernel.h"
@@ -32,6 +35,15 @@
 
 namespace faiss {
 namespace gpu {
+
+/// As DeviceVector, whose header needs a CUDA compiler, keeps bytes.
+struct StoredBytes {
+    GpuMemoryReservation alloc_;
+    size_t num_;
+    size_t capacity_;
+    GpuResources* res_;
+    AllocInfo allocInfo_;
+};
 
 /// As far as it is used here; its header needs a CUDA compiler.
 class FlatIndex {
@@ -73,11 +85,20 @@ class FlatIndex {
             Labels& labels,
             const IDSelector* selector);
 
-    // Where Faiss' class has it.
+    // What Faiss' class has, in its order.
 #if CUDA_SIM_FAISS_VERSION >= 10704
     const void* virtualFunctions_;
 #endif
     GpuResources* resources_;
+    int dim_;
+    bool useFloat16_;
+    MemorySpace space_;
+    cuda_sim::Count num_;
+    StoredBytes rawData32_;
+    StoredBytes rawData16_;
+    DeviceTensor<float, 2, true> vectors_;
+    DeviceTensor<half, 2, true> vectorsHalf_;
+    DeviceTensor<float, 1, true> norms_;
 };
 
 } // namespace gpu
@@ -86,6 +107,8 @@ class FlatIndex {
 namespace cuda_sim {
 
 namespace {
+
+using namespace faiss::gpu;
 
 void check(cudaError_t error, const char* what) {
     FAISS_THROW_IF_NOT_FMT(
@@ -132,7 +155,70 @@ struct ResultRows {
     }
 };
 
-/// One operation that writes [queries, k] distances and labels.
+/// The temporary memory of a search: chooseTileSize and runDistance in Faiss'
+/// Distance.cu. The search writes it too.
+class Scratch {
+   public:
+    Scratch(GpuResources* resources, const Knn& knn, int k) {
+        if (knn.vectors.rows == 0) {
+            return;
+        }
+        const size_t gigabyte = size_t(1) << 30;
+        const size_t total = getCurrentDeviceProperties().totalGlobalMem;
+        const size_t usage = total <= 4 * gigabyte   ? gigabyte / 2
+                             : total <= 8 * gigabyte ? gigabyte / 4 * 3
+                                                     : gigabyte;
+        const size_t mostRows = knn.vectors.dims <= 32 ? 1024 : 512;
+        const size_t mostColumns =
+                usage / 2 / (knn.vectors.half ? 2 : 4) / mostRows;
+        const size_t rows = std::min(mostRows, knn.queries.rows);
+        const size_t columns = std::min(mostColumns, knn.vectors.rows);
+        const size_t found =
+                rows * k * ((knn.vectors.rows + columns - 1) / columns);
+        const size_t product = rows * columns * sizeof(float);
+        const size_t distances = found * sizeof(float);
+        const size_t labels = found * sizeof(Label);
+        const size_t sizes[] = {
+                knn.queries.rows * sizeof(float),
+                product,
+                product,
+                distances,
+                distances,
+                labels,
+                labels};
+        const auto stream = resources->getDefaultStreamCurrentDevice();
+        for (size_t i = 0; i < std::size(sizes); ++i) {
+            taken_[i] = resources->allocMemoryHandle(AllocRequest(
+                    makeTempAlloc(AllocType::Other, stream), sizes[i]));
+        }
+    }
+
+    std::vector<cuda_sim_range> ranges() const {
+        std::vector<cuda_sim_range> written;
+        for (const auto& memory : taken_) {
+            written.push_back(
+                    writes(static_cast<char*>(memory.data), memory.size));
+        }
+        return written;
+    }
+
+    /// Only inside an operation: leaves rubbish at both ends.
+    static void use(const std::vector<cuda_sim_range>& ranges) {
+        for (const auto& range : ranges) {
+            char* const first =
+                    view(static_cast<char*>(const_cast<void*>(range.ptr)));
+            const size_t some = std::min<size_t>(range.bytes, 4096);
+            std::memset(first, 0x5a, some);
+            std::memset(first + range.bytes - some, 0x5a, some);
+        }
+    }
+
+   private:
+    // Given back last to first, as a stack is.
+    std::array<GpuMemoryReservation, 7> taken_;
+};
+
+/// One operation that writes [queries, k] distances and labels, and scratch.
 template <typename L>
 void enqueueSearch(
         const char* name,
@@ -140,10 +226,16 @@ void enqueueSearch(
         int k,
         const ResultRows<float>& distances,
         const ResultRows<L>& labels,
+        const std::vector<cuda_sim_range>& scratch,
         cudaStream_t stream) {
-    std::vector<cuda_sim_range> ranges = {
-            {knn.vectors.data, knn.vectors.bytes(), 0},
-            {knn.queries.data, knn.queries.bytes(), 0}};
+    std::vector<cuda_sim_range> ranges = scratch;
+    ranges.insert(
+            ranges.end(),
+            {{knn.vectors.data, knn.vectors.bytes(), 0},
+             {knn.queries.data, knn.queries.bytes(), 0}});
+    if (knn.norms) {
+        ranges.push_back(reads(knn.norms, knn.vectors.rows));
+    }
     distances.addTo(&ranges);
     labels.addTo(&ranges);
     check(launch(name,
@@ -153,6 +245,7 @@ void enqueueSearch(
                      std::vector<float> found(knn.queries.rows * k);
                      std::vector<idx_t> ids(found.size());
                      knn.search(k, found.data(), ids.data());
+                     Scratch::use(scratch);
                      distances.set(found);
                      labels.set(ids);
                  }),
@@ -175,6 +268,7 @@ void enqueueSearch(
             k,
             ResultRows<float>{distances, rows, columns, columns},
             ResultRows<L>{labels, rows, columns, columns},
+            {},
             stream);
 }
 
@@ -311,19 +405,35 @@ void FlatIndex::search(
     knn.metricArg = metricArg;
     knn.vectors = matrix(vectors);
     knn.queries = matrix(queries);
+    if (knn.isEuclidean()) {
+        FAISS_ASSERT(norms_.getSize(0) == vectors.getSize(0));
+        knn.norms = norms_.data();
+    }
     if (selector) {
         for (size_t i = 0; i < knn.vectors.rows; ++i) {
             knn.selected.push_back(selector->is_member(i));
         }
     }
+    const Scratch scratch(resources_, knn, k);
     enqueueSearch(
             "bfKnnOnDevice",
             knn,
             k,
             ResultRows<float>::of(distances),
             ResultRows<cuda_sim::Label>::of(labels),
+            scratch.ranges(),
             resources_->getDefaultStreamCurrentDevice());
 }
+
+namespace {
+
+bool areApart(const cuda_sim_range& a, const cuda_sim_range& b) {
+    const auto* first = static_cast<const char*>(a.ptr);
+    const auto* second = static_cast<const char*>(b.ptr);
+    return first + a.bytes <= second || second + b.bytes <= first;
+}
+
+} // namespace
 
 // Declared in a header that needs a CUDA compiler.
 void runBlockSelectPair(
@@ -344,25 +454,37 @@ void runBlockSelectPair(
             reads(ids.data, ids.rows * ids.k)};
     outK.addTo(&ranges);
     outI.addTo(&ranges);
+    for (size_t in = 0; in < 2; ++in) {
+        for (size_t out = 2; out < ranges.size(); ++out) {
+            FAISS_ASSERT(areApart(ranges[in], ranges[out]));
+        }
+    }
     const auto select = [=] {
         std::vector<float> nearest;
         std::vector<cuda_sim::Label> labels;
-        std::vector<size_t> order(keys.k);
+        // What is no better than this is not selected, such as a NaN.
+        const float worst = largest ? std::numeric_limits<float>::lowest()
+                                    : std::numeric_limits<float>::max();
+        const auto better = [=](float a, float b) {
+            return largest ? a > b : a < b;
+        };
         for (size_t row = 0; row < keys.rows; ++row) {
             const float* key = view(keys.data) + row * keys.k;
             const auto* id = view(ids.data) + row * ids.k;
-            std::iota(order.begin(), order.end(), 0);
-            // What is no label is never taken before what is.
+            std::vector<size_t> order;
+            for (size_t i = 0; i < keys.k; ++i) {
+                if (better(key[i], worst)) {
+                    order.push_back(i);
+                }
+            }
             std::stable_sort(
                     order.begin(), order.end(), [&](size_t a, size_t b) {
-                        if ((id[a] < 0) != (id[b] < 0)) {
-                            return id[b] < 0;
-                        }
-                        return largest ? key[a] > key[b] : key[a] < key[b];
+                        return better(key[a], key[b]);
                     });
-            for (int i = 0; i < k; ++i) {
-                nearest.push_back(key[order[i]]);
-                labels.push_back(id[order[i]]);
+            for (size_t i = 0; i < size_t(k); ++i) {
+                const bool some = i < order.size();
+                nearest.push_back(some ? key[order[i]] : worst);
+                labels.push_back(some ? id[order[i]] : -1);
             }
         }
         outK.set(nearest);
