@@ -225,6 +225,17 @@ TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {
     }
 }
 
+TEST_F(ComputeLanes, find_scratch_memory_for_each_of_many_queries) {
+    // For little but their norms.
+    const auto base = randomVectors(300, kDims, 1);
+    const auto queries = randomVectors(40000, kDims, 2);
+    auto index = makeIndex(base, onLanes(2));
+    Neighbours found;
+    const auto seen = profile(*index, queries, Memory::Device, &found, 1);
+    EXPECT_EQ(lanesOf(seen).size(), 2u);
+    EXPECT_EQ(index->getTransferStats().deviceAllocations, 0u);
+}
+
 TEST_F(ComputeLanes, are_fewer_where_faiss_has_little_temporary_memory) {
     const auto base = randomVectors(9000, kDims, 1);
     const auto queries = randomVectors(4096, kDims, 2);
