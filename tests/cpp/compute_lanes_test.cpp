@@ -3,6 +3,7 @@
 #include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/ComputeLane.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/LaneTurns.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -23,6 +24,7 @@ using faiss_ext::gpu::ComputeLane;
 using faiss_ext::gpu::GpuIndexFlat;
 using faiss_ext::gpu::Lane;
 using faiss_ext::gpu::LaneStore;
+using faiss_ext::gpu::LaneTurns;
 using faiss_ext::gpu::SearchProfile;
 using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
@@ -225,6 +227,17 @@ TEST_F(ComputeLanes, find_their_scratch_memory_in_that_of_faiss) {
     }
 }
 
+TEST_F(ComputeLanes, find_scratch_memory_for_each_of_many_queries) {
+    // For little but their norms.
+    const auto base = randomVectors(300, kDims, 1);
+    const auto queries = randomVectors(40000, kDims, 2);
+    auto index = makeIndex(base, onLanes(2));
+    Neighbours found;
+    const auto seen = profile(*index, queries, Memory::Device, &found, 1);
+    EXPECT_EQ(lanesOf(seen).size(), 2u);
+    EXPECT_EQ(index->getTransferStats().deviceAllocations, 0u);
+}
+
 TEST_F(ComputeLanes, are_fewer_where_faiss_has_little_temporary_memory) {
     const auto base = randomVectors(9000, kDims, 1);
     const auto queries = randomVectors(4096, kDims, 2);
@@ -354,6 +367,19 @@ TEST_F(ComputeLanes, are_told_which_rows_they_compute) {
         }
         EXPECT_EQ(next, 3000);
     }
+}
+
+TEST(LaneTurns, are_long_for_few_lanes_and_even_out_many) {
+    // Of the first part, for so many queries in tiles of up to so many rows.
+    const auto rows = [](size_t lanes, int64_t n, int64_t tileRows) {
+        return LaneTurns(lanes, n, tileRows).parts(tileRows).front().rows;
+    };
+    EXPECT_EQ(rows(1, 100000, 100000), 100000);
+    EXPECT_EQ(rows(4, 100000, 100000), 25088); // 49 steps of 512
+    EXPECT_EQ(rows(8, 100000, 100000), 3072);  // four turns for each
+    EXPECT_EQ(rows(8, 100000, 8192), 1024);    // one in each tile
+    EXPECT_EQ(rows(8, 2000, 2000), 512);
+    EXPECT_EQ(rows(8, 2000, 100), 100);
 }
 
 } // namespace

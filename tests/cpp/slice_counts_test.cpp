@@ -4,6 +4,8 @@
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/SlicedSearch.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 #include <memory>
 #include <string>
@@ -16,8 +18,12 @@
 
 namespace {
 
+using faiss_ext::gpu::CallLanes;
 using faiss_ext::gpu::GpuIndexFlat;
+using faiss_ext::gpu::LaneStore;
 using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::TransferCounters;
+using faiss_ext::gpu::withDefaults;
 using namespace test;
 
 constexpr int kDims = 2;
@@ -112,6 +118,47 @@ TEST_F(SliceCounts, follow_the_results_that_each_has_to_select) {
     EXPECT_EQ(countsOf(*index, 5, 500), kWhole);
     EXPECT_EQ(countsOf(*index, 512, 1), (Counts{7, 7}));
     EXPECT_EQ(countsOf(*index, 513, 1), kWhole);
+}
+
+/// Whose vectors can be searched without a pipeline.
+class OpenIndex : public faiss::gpu::GpuIndexFlat {
+   public:
+    using GpuIndexFlat::GpuIndexFlat;
+
+    faiss::gpu::FlatIndex& store() {
+        return *data_;
+    }
+};
+
+TEST_F(SliceCounts, are_shared_out_among_the_lanes) {
+    OpenIndex index(&resources_, kDims, faiss::METRIC_L2);
+    index.add(40, randomVectors(40, kDims, 1).data());
+    check(cudaDeviceSynchronize());
+    const auto resources = resources_.getResources();
+    LaneStore store;
+    TransferCounters counters;
+    Array<float> x(Memory::Device, {1, 2});
+    Array<float> distances(Memory::Device, 1);
+    Array<int64_t> labels(Memory::Device, 1);
+    ASSERT_TRUE(searchInSlices(
+            index.store(),
+            *resources,
+            CallLanes(*resources, 0, store, counters),
+            withDefaults(with(4, 1)),
+            {faiss::METRIC_L2,
+             0,
+             1,
+             x.data(),
+             1,
+             distances.data(),
+             labels.data()}));
+    ASSERT_EQ(store.lanes.size(), 4u);
+    const size_t pending = cuda_sim_pending_on(store.lanes[0].stream());
+    EXPECT_GT(pending, 0u);
+    for (const auto& lane : store.lanes) {
+        EXPECT_EQ(cuda_sim_pending_on(lane.stream()), pending);
+    }
+    check(cudaDeviceSynchronize());
 }
 
 TEST_F(SliceCounts, are_larger_than_the_lanes_where_memory_is_short) {

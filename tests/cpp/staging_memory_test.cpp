@@ -175,6 +175,22 @@ TEST_F(StagingMemory, of_many_queries_holds_them_where_they_are_said_to_be) {
     }
 }
 
+TEST_F(StagingMemory, grows_where_queries_fit_but_not_what_lies_before_them) {
+    StagedConfig config;
+    config.tileRows = 1024;
+    StagingPipeline pipeline(resources_->getResources(), 0, config);
+    Array<char> rows(Memory::Pinned, std::vector<char>(3072 * 256, 'x'));
+    // Blocks of 256 KiB; then these are full, and begin later.
+    for (size_t rowBytes : {250, 256}) {
+        pipeline.run(
+                3072,
+                {{"rows", rows.data(), rowBytes}},
+                {},
+                {[](auto&, auto, auto, auto*, auto*) {}});
+    }
+    check(cudaDeviceSynchronize());
+}
+
 TEST_F(StagingMemory, is_freed_before_it_grows) {
     StagedConfig config;
     config.tileRows = 2;

@@ -82,8 +82,7 @@ def test_all_memory_comes_from_the_pool_and_returns(
     check(index.search(queries, K), expected)
     (kinds,) = pooled.getMemoryInfo().values()
     assert kinds == {"FlatData": (2, pool.used_bytes)}
-    assert simulator.counter("bytes_allocated_device") == sum(
-        nbytes for nbytes, _, _ in set(pool.requests))
+    assert simulator.counter("bytes_allocated_device") == pool.held_bytes
     del index
     assert pool.used_bytes == 0 and pooled.getMemoryInfo() == {0: {}}
 
@@ -97,8 +96,8 @@ def test_scratch_lasts_as_long_as_a_search_and_is_of_its_size(
     asked = pool.requests[before:]
     assert pool.used_bytes == stored
     # Queries, results, and Faiss' own; far from the 1.5 GiB of Faiss' stack.
-    assert 1 <= len(asked) <= 4
-    assert sum(nbytes for nbytes, _, _ in asked) < 8192
+    assert 1 <= len(asked) <= 12
+    assert sum(nbytes for nbytes, _, _ in asked) < 128 << 10
 
 
 def test_they_go_wherever_faiss_resources_go(
@@ -209,7 +208,7 @@ def test_an_exhausted_pool_is_one_exception_and_the_index_answers_afterwards(
     index.add(vectors(200, DIMS, 1))
     stored = pool.used_bytes
     outcomes = set()
-    for room in range(0, 8192, 512):
+    for room in range(0, 128 << 10, 4096):
         pool.limit = stored + room
         try:
             check(index.search(queries, K), expected)

@@ -75,6 +75,13 @@ class StreamPool:
     def used_bytes(self):
         return sum(nbytes for nbytes, _, _ in self.lent.values())
 
+    @property
+    def held_bytes(self):
+        """Those in use, and those that it will lend again."""
+        return self.used_bytes + sum(
+            nbytes * len(addresses)
+            for (nbytes, _, _), addresses in self._cached.items())
+
     def allocate(self, nbytes, device, stream):
         assert current_device() == device
         key = (nbytes, device, stream)
