@@ -8,14 +8,15 @@
 namespace faiss_ext {
 namespace gpu {
 
-LaneTurns::LaneTurns(size_t lanes, idx_t n, idx_t tileRows) : lanes_(lanes) {
+LaneTurns::LaneTurns(size_t lanes, idx_t n, idx_t tileRows)
+        : lanes_(lanes), turn_(n) {
     // Many lanes fill the GPU with what Faiss computes at once, and turns even
     // out what each has to do. Few do best with one long stretch each.
     if (lanes > tuning::kFewLanes) {
         const idx_t atOnce = tuning::kComputeRows;
         const idx_t turn = std::min(n / tuning::kTurns, tileRows) /
                            static_cast<idx_t>(lanes);
-        step_ = std::max(turn - turn % atOnce, atOnce);
+        turn_ = std::max(turn - turn % atOnce, atOnce);
     }
 }
 
@@ -23,11 +24,10 @@ std::vector<LaneTurns::Part> LaneTurns::parts(idx_t rows) {
     if (lanes_ == 1) {
         return {{0, 0, rows}};
     }
-    const idx_t step =
-            step_ > 0 ? step_
-                      : roundUp<idx_t>(
-                                divideUp(rows, static_cast<idx_t>(lanes_)),
-                                tuning::kComputeRows);
+    // A part for each lane, so that none works on long after the others.
+    const idx_t equal = roundUp<idx_t>(
+            divideUp(rows, static_cast<idx_t>(lanes_)), tuning::kComputeRows);
+    const idx_t step = std::min(equal, turn_);
     std::vector<Part> parts;
     for (idx_t first = 0; first < rows; first += step) {
         parts.push_back({next_, first, std::min(step, rows - first)});

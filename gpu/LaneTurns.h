@@ -29,8 +29,8 @@ class FAISS_EXT_API LaneTurns {
 
    private:
     const size_t lanes_;
-    /// Rows of a part; 0: as many as make one part for each lane.
-    idx_t step_ = 0;
+    /// Rows of a part, at most.
+    idx_t turn_;
     size_t next_ = 0;
 };
 

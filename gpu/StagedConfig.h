@@ -47,7 +47,7 @@ struct StagedConfig {
     int computeLanes = 0;
 
     /// The vectors, at least, among which one lane searches for up to 512
-    /// queries; and no fewer than n * k. 0: 32768.
+    /// queries; and no fewer than n * k. 0: 24576.
     int64_t sliceVectors = 0;
 
     /// How many tiles are under way at once; 1: each waits for the last. 0: 3;

@@ -91,16 +91,16 @@ constexpr int64_t kTurns = 4;
 
 /// StagedConfig::sliceVectors. Faiss selects the nearest of one query with one
 /// of a GPU's many processors. Among 1,000,000 vectors, one query of k 100
-/// takes 4.03, 2.13, 1.21, 0.83 ms in 1, 2, 4, 8 slices, 500 of k 10 7.0, 5.4,
-/// 5.4, 5.2; among 100,000, one takes 0.44, 0.30, 0.25, 0.24, 0.29 in 1, 2, 3,
-/// 4, 8; among 50,000, one of k 1 0.091, 0.107 in 1, 2: a slice takes 25 us of
-/// the calling thread*. Nor have slices fewer vectors than all queries together
-/// have results: selecting those is what a slice adds. 128 queries of k 1000
-/// (128,000) among 1,000,000 take 6.4, 4.2, 4.0, 4.5 ms in 1, 2, 6, 8 slices,
-/// among 400,000 2.8, 1.9, 1.8, 2.7 in 1, 3, 4, 8, among 100,000 0.90, 1.04 in
-/// 1, 2*. Of more queries than Faiss computes at once, 1024 of k 10, two steps
-/// side by side take as long as eight slices.
-constexpr int64_t kSliceVectors = 32768;
+/// takes 3.85, 2.05, 1.16, 0.75 ms in 1, 2, 4, 8 slices, 500 of k 10 take 7.04,
+/// 5.45 in 1, 8; among 100,000, one takes 0.43, 0.29, 0.24, 0.29 in 1, 2, 4, 8,
+/// among 50,000 0.252, 0.190, 0.193 in 1, 2, 4 and of k 1 0.118, 0.105, 0.128:
+/// a slice takes 25 us of the calling thread. Nor have slices fewer vectors
+/// than all queries together have results: selecting those is what a slice
+/// adds. 128 queries of k 1000 (128,000) among 1,000,000 take 6.4, 4.2, 4.0,
+/// 4.5 ms in 1, 2, 6, 8 slices, among 400,000 2.8, 1.9, 1.8, 2.7 in 1, 3, 4, 8,
+/// among 100,000 0.90, 1.04 in 1, 2*. Of more queries than Faiss computes at
+/// once, 1024 of k 10, two steps side by side take as long as eight slices*.
+constexpr int64_t kSliceVectors = 24576;
 
 /// StagedConfig::mappedBytes: results that the kernels store over the link,
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,

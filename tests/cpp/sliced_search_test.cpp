@@ -270,8 +270,8 @@ TEST_F(SlicedSearch, leaves_slices_enough_vectors) {
         config.sliceVectors = vectors;
         return leastSliceOf(n, k, withDefaults(config));
     };
-    EXPECT_EQ(least(1, 1, 0), 32768);
-    EXPECT_EQ(least(500, 10, 0), 32768);
+    EXPECT_EQ(least(1, 1, 0), 24576);
+    EXPECT_EQ(least(500, 10, 0), 24576);
     EXPECT_EQ(least(500, 100, 0), 50000);
     EXPECT_EQ(least(1, 1, 3), 3);
     EXPECT_EQ(least(5, 2, 3), 10);
