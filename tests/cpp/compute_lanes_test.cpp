@@ -382,4 +382,17 @@ TEST(LaneTurns, are_long_for_few_lanes_and_even_out_many) {
     EXPECT_EQ(rows(8, 2000, 100), 100);
 }
 
+TEST(LaneTurns, give_each_lane_a_part_of_a_small_tile_too) {
+    // The last tiles of a call are small; none of the lanes is to work on for
+    // long when the others have nothing left.
+    LaneTurns turns(8, 1000000, 698880);
+    std::set<size_t> lanes;
+    for (const auto& part : turns.parts(8192)) {
+        EXPECT_EQ(part.rows, 1024);
+        lanes.insert(part.lane);
+    }
+    EXPECT_EQ(lanes.size(), 8u);
+    EXPECT_EQ(turns.parts(698880).front().rows, 31232);
+}
+
 } // namespace
