@@ -312,10 +312,8 @@ void mergeSlices(
     const cudaStream_t stream = resources.getDefaultStreamCurrentDevice();
     FoundInSlices found(queries, slices);
     FAISS_EXT_CUDA_TRY(launchOffsetLabels(
-            found.labels.data(),
-            queries.n,
-            slices.count,
-            queries.k,
+            GroupedLabels<StoreLabel>{
+                    found.labels.data(), queries.n, slices.count, queries.k},
             slices.vectors,
             stream));
     auto distances = matrix(queries.distances, queries.n, queries.k);

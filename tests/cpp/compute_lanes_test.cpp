@@ -14,8 +14,8 @@
 #include <string>
 
 #include "support/Arrays.h"
-#include "support/GpuTest.h"
 #include "support/Neighbours.h"
+#include "support/PortableFlat.h"
 
 namespace {
 
@@ -33,30 +33,15 @@ using faiss_ext::gpu::TileWork;
 using faiss_ext::gpu::TransferCounters;
 using namespace test;
 
-constexpr int kDims = 4;
 constexpr int kNearest = 3;
 
-class ComputeLanes : public GpuTest {
+class ComputeLanes : public PortableFlat {
    protected:
     static StagedConfig onLanes(int lanes, int64_t tileRows = 0) {
         StagedConfig config;
         config.computeLanes = lanes;
         config.tileRows = tileRows;
         return config;
-    }
-
-    static std::unique_ptr<GpuIndexFlat> makeIndex(
-            const std::vector<float>& base,
-            const StagedConfig& config,
-            faiss::MetricType metric = faiss::METRIC_L2,
-            bool float16 = false,
-            faiss::gpu::GpuResourcesProvider* provider = &resources()) {
-        faiss::gpu::GpuIndexFlatConfig storage;
-        storage.useFloat16 = float16;
-        auto index = std::make_unique<GpuIndexFlat>(
-                provider, kDims, metric, storage, config);
-        index->add(base.size() / kDims, base.data());
-        return index;
     }
 
     /// Of a search with results in `memory`, which are `found` then.

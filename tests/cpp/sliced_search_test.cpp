@@ -9,8 +9,8 @@
 #include <string>
 
 #include "support/Arrays.h"
-#include "support/GpuTest.h"
 #include "support/Neighbours.h"
+#include "support/PortableFlat.h"
 
 namespace {
 
@@ -20,10 +20,9 @@ using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::withDefaults;
 using namespace test;
 
-constexpr int kDims = 4;
 constexpr size_t kVectors = 601;
 
-class SlicedSearch : public GpuTest {
+class SlicedSearch : public PortableFlat {
    protected:
     /// Eight slices where n * k allows; of one vector at least.
     static StagedConfig inSlices(int lanes, int64_t least = 1) {
@@ -31,19 +30,6 @@ class SlicedSearch : public GpuTest {
         config.computeLanes = lanes;
         config.sliceVectors = least;
         return config;
-    }
-
-    static std::unique_ptr<GpuIndexFlat> makeIndex(
-            const std::vector<float>& base,
-            const StagedConfig& config,
-            faiss::MetricType metric = faiss::METRIC_L2,
-            bool float16 = false) {
-        faiss::gpu::GpuIndexFlatConfig storage;
-        storage.useFloat16 = float16;
-        auto index = std::make_unique<GpuIndexFlat>(
-                &resources(), kDims, metric, storage, config);
-        index->add(base.size() / kDims, base.data());
-        return index;
     }
 
     static Neighbours search(

@@ -88,22 +88,19 @@ void convert(
 
 template <typename Label>
 cudaError_t offsetLabels(
-        Label* labels,
-        int64_t rows,
-        int groups,
-        int k,
+        const GroupedLabels<Label>& labels,
         int64_t offset,
         cudaStream_t stream) {
-    const size_t count = rows * groups * k;
+    const size_t count = labels.rows * labels.groups * labels.k;
     return cuda_sim::launch(
             "offsetLabelsKernel",
             stream,
-            {cuda_sim::writes(labels, count)},
+            {cuda_sim::writes(labels.data, count)},
             [=] {
-                Label* const found = cuda_sim::view(labels);
+                Label* const found = cuda_sim::view(labels.data);
                 for (size_t i = 0; i < count; ++i) {
                     if (found[i] >= 0) {
-                        found[i] += i / k % groups * offset;
+                        found[i] += i / labels.k % labels.groups * offset;
                     }
                 }
             });
@@ -148,23 +145,17 @@ cudaError_t launchConvertRows(
 }
 
 cudaError_t launchOffsetLabels(
-        int32_t* labels,
-        int64_t rows,
-        int groups,
-        int k,
+        const GroupedLabels<int32_t>& labels,
         int64_t offset,
         cudaStream_t stream) {
-    return offsetLabels(labels, rows, groups, k, offset, stream);
+    return offsetLabels(labels, offset, stream);
 }
 
 cudaError_t launchOffsetLabels(
-        int64_t* labels,
-        int64_t rows,
-        int groups,
-        int k,
+        const GroupedLabels<int64_t>& labels,
         int64_t offset,
         cudaStream_t stream) {
-    return offsetLabels(labels, rows, groups, k, offset, stream);
+    return offsetLabels(labels, offset, stream);
 }
 
 } // namespace gpu
