@@ -196,8 +196,10 @@ class Scratch {
     std::vector<cuda_sim_range> ranges() const {
         std::vector<cuda_sim_range> written;
         for (const auto& memory : taken_) {
-            written.push_back(
-                    writes(static_cast<char*>(memory.data), memory.size));
+            if (memory.size > 0) {
+                written.push_back(
+                        writes(static_cast<char*>(memory.data), memory.size));
+            }
         }
         return written;
     }
