@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include <faiss_ext/gpu/CudaCheck.h>
+
 #include "ExchangeTable.h"
 #include "PythonObjects.h"
 
@@ -59,7 +61,8 @@ PyObject* entry(PyObject* interface, PyObject* key) {
 /// The GPU that calls of this thread mean; -1 if CUDA does not tell.
 int currentDevice() {
     int device = -1;
-    return cudaGetDevice(&device) == cudaSuccess ? device : -1;
+    FAISS_EXT_CUDA_NOTHROW(cudaGetDevice(&device));
+    return device;
 }
 
 /// Whether an interface says so, or what nobody can tell.

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/HostCopies.h>
 
@@ -19,19 +18,17 @@ namespace gpu {
 /// but for ~CallLanes.
 class EndWorkOnFailure {
    public:
-    /// Of the work on `streams`, on those of `resources` that Faiss' own
-    /// computation uses, and on all of `lanes`.
+    /// Of the work on `streams`, and on those of `resources` that Faiss' own
+    /// computation uses. Lanes are waited for by ~CallLanes.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
-            const LaneStore& lanes,
             HostCopies& uploads,
             HostCopies& downloads)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
-              lanes_(lanes),
               uploads_(uploads),
               downloads_(downloads) {}
 
@@ -48,9 +45,6 @@ class EndWorkOnFailure {
         for (cudaStream_t stream : streams_) {
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
         }
-        for (const ComputeLane& lane : lanes_.lanes) {
-            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(lane.stream()));
-        }
         uploads_.abandon();
         downloads_.abandon();
     }
@@ -63,7 +57,6 @@ class EndWorkOnFailure {
     faiss::gpu::GpuResources& resources_;
     const int device_;
     const std::vector<cudaStream_t> streams_;
-    const LaneStore& lanes_;
     HostCopies& uploads_;
     HostCopies& downloads_;
     bool armed_ = true;

@@ -171,12 +171,14 @@ class StagedFlat : public Staged<Base> {
         if (&on != this->resources_.get()) {
             searchStoreOnLane(*this->data_, on, queries);
         } else if (
-                this->ntotal == 0 || !searchInSlices(
-                                             *this->data_,
-                                             on,
-                                             this->pipeline_->lanes(),
-                                             this->pipeline_->config(),
-                                             queries)) {
+                this->ntotal <
+                        2 * leastSliceOf(n, k, this->pipeline_->config()) ||
+                !searchInSlices(
+                        *this->data_,
+                        on,
+                        this->pipeline_->lanes(),
+                        this->pipeline_->config(),
+                        queries)) {
             Staged<Base>::searchOn(on, n, x, k, distances, labels, params);
         }
     }

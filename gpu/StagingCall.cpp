@@ -514,7 +514,6 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             *pipe_.resources_,
             pipe_.device_,
             std::move(streams),
-            pipe_.laneStore_,
             pipe_.uploads_,
             pipe_.downloads_);
 }
