@@ -120,18 +120,20 @@ class Test:
         process = subprocess.Popen(
             list(map(str, self.command)), cwd=self.folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
+            stderr=subprocess.STDOUT,
             # Ended with all it started.
             start_new_session=True,
         )
+        output = Output(process.stdout)
         try:
-            output = process.communicate(timeout=self.limit)[0]
+            process.wait(self.limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            return f"does not end; {why(process.communicate()[0])}"
+            process.wait()
+            return f"does not end; {why(output.text())}"
         if process.returncode == 0:
             return ""
-        return why(output) or f"status {process.returncode}"
+        return why(output.text()) or f"status {process.returncode}"
 
     def comes_by(self, mutant):
         """Whether it executes what the mutant leaves out."""
@@ -157,15 +159,41 @@ class Test:
             print(f"fails without a mutant: {self.name}: {failure}", flush=True)
 
 
+class Output:
+    """The beginning and the end of what a test prints: a mutant may make it print
+    for as long as it runs."""
+
+    #: Bytes of each.
+    KEPT = 1 << 16
+
+    def __init__(self, pipe):
+        self.kept = [b"", b""]
+        self.reader = threading.Thread(target=self.read, args=(pipe,))
+        self.reader.start()
+
+    def read(self, pipe):
+        """All there is, so that the test is not held up."""
+        with pipe:
+            self.kept[0] = pipe.read(self.KEPT)
+            while said := pipe.read1(self.KEPT):
+                self.kept[1] = (self.kept[1] + said)[-self.KEPT:]
+
+    def text(self):
+        """What was kept, of a test that has ended."""
+        self.reader.join()
+        return b"".join(self.kept).decode(errors="replace")
+
+
 def why(output):
     """What of a test's output tells which one failed, and how."""
-    for pattern in (
-        r"^\[  FAILED  \] (\S+)", r"(terminate called .*)", r"(ThreadSanitizer: [^(\n]+)", r"^replay: \S+ (.*)",
-        r"(?s).*^\[ RUN      \] (\S+)", r"^(?!Running main)(\S.*)",
+    for pattern, which in (
+        (r"^\[  FAILED  \] (\S+)", 0), (r"(terminate called .*)", 0),
+        (r"(ThreadSanitizer: [^(\n]+)", 0), (r"^replay: \S+ (.*)", 0),
+        (r"^\[ RUN      \] (\S+)", -1), (r"^(?!Running main)(\S.*)", 0),
     ):
-        found = re.search(pattern, output, re.MULTILINE)
+        found = re.findall(pattern, output, re.MULTILINE)
         if found:
-            return found.group(1).strip()[:100]
+            return found[which].strip()[:100]
     return ""
 
 

@@ -4,6 +4,8 @@ tells the killed from the survivors: on a made-up source."""
 import collections
 import pathlib
 import subprocess
+import time
+import tracemalloc
 
 import pytest
 
@@ -238,6 +240,28 @@ def test_a_test_that_does_not_come_by_a_mutant_is_not_run(program):
 def test_a_test_that_a_mutant_makes_endless_has_failed(tmp_path):
     test = run.Test("endless", ["sleep", "60"], tmp_path, limit=0.2, reached={1})
     assert "does not end" in run.judge(1, [test])[1]
+
+
+@pytest.mark.parametrize("command, failure", [
+    ("yes 'said again' | head -c 3000000; exit 1", "said again"),
+    ("yes 'said again'", "does not end; said again"),
+], ids=["much", "without end"])
+def test_what_a_test_prints_costs_neither_time_nor_memory(
+    tmp_path, command, failure
+):
+    test = run.Test("talks", ["sh", "-c", command], tmp_path, limit=2, reached={1})
+    tracemalloc.start()
+    begin = time.monotonic()
+    assert run.judge(1, [test]) == ["talks", failure]
+    assert time.monotonic() - begin < 30
+    assert tracemalloc.get_traced_memory()[1] < 20 * run.Output.KEPT
+    tracemalloc.stop()
+
+
+def test_what_a_test_was_doing_last_is_told():
+    said = "[ RUN      ] A.first\n[       OK ] A.first\n[ RUN      ] A.second\n"
+    assert run.why(said) == "A.second"
+    assert run.why(said + "[  FAILED  ] A.first (1 ms)\n") == "A.first"
 
 
 def test_a_test_that_fails_without_a_mutant_is_told(tmp_path):
