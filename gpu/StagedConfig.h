@@ -27,9 +27,10 @@ struct StagedConfig {
     /// MiB; 8 on lanes where no results are pageable.
     size_t tileBytes = 0;
 
-    /// Bytes, at least, of the first tile that comes in and of the last that
-    /// goes out, which no computation hides; of whole steps of 512 rows. 0: 1
-    /// MiB; 64 KiB on lanes where no results are pageable.
+    /// Tiles are smaller where a call begins and ends, since no computation
+    /// hides the first way in and the last way out; but, a rest apart, not
+    /// smaller than this many bytes, in whole steps of 512 rows. 0: 1 MiB; 64
+    /// KiB on lanes where no results are pageable.
     size_t endTileBytes = 0;
 
     /// Bytes of results, at most, that the kernels of a search of up to 512

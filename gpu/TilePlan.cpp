@@ -46,8 +46,12 @@ idx_t endTile(idx_t most, size_t rowBytes, size_t leastBytes) {
 
 /// Tiles of up to `most` rows, most >= tuning::kComputeRows. The first upload
 /// and the last copy-back have nothing to hide behind: where rows come in, the
-/// tiles grow from a small first one, and where rows go out, they shrink to a
-/// small last one, by twos.
+/// tiles grow from a small first one, by twos, and where rows go out, each has
+/// about half of what is left. Lanes end their parts in no order, so a tile
+/// that is larger than all after it together is complete little before them:
+/// 10,000 queries of k 100 took 3.6 % longer into pinned memory than into the
+/// GPU's with 6416 of them in the first tile, 2.0 % with 5120 (nb 10,000,
+/// compared by hand as in Tuning.h).
 void cutWithRamps(
         TilePlan& plan,
         idx_t n,
@@ -55,34 +59,31 @@ void cutWithRamps(
         const RowCosts& row,
         size_t endBytes) {
     most -= most % tuning::kComputeRows;
-    idx_t between = n;
-    // Adds a tile to a ramp, if as much as its first is left between the two.
-    const auto grow = [&](std::vector<idx_t>& ramp, size_t rowBytes) {
-        const idx_t first = endTile(most, rowBytes, endBytes);
-        const idx_t next = ramp.empty() ? first : 2 * ramp.back();
-        if (rowBytes == 0 || 2 * next > most || between < next + first) {
-            return false;
-        }
-        ramp.push_back(next);
-        between -= next;
-        return true;
+    idx_t left = n;
+    const auto append = [&](idx_t rows) {
+        plan.append(std::min(rows, left));
+        left = n - plan.bounds.back();
     };
-    std::vector<idx_t> up, down;
-    bool growing = true;
-    while (growing) {
-        growing = grow(up, row.stagedIn);
-        growing |= grow(down, row.stagedOut);
+    if (row.stagedIn > 0) {
+        const idx_t first = endTile(most, row.stagedIn, endBytes);
+        for (idx_t rows = first; 2 * rows <= most && left >= rows + first;
+             rows *= 2) {
+            append(rows);
+        }
     }
-    for (idx_t rows : up) {
-        plan.append(rows);
-    }
-    const idx_t equal = roundUp<idx_t>(
-            divideUp(between, divideUp(between, most)), tuning::kComputeRows);
-    for (idx_t first = 0; first < between; first += equal) {
-        plan.append(std::min(equal, between - first));
-    }
-    for (; !down.empty(); down.pop_back()) {
-        plan.append(down.back());
+    if (row.stagedOut > 0) {
+        const idx_t last = endTile(most, row.stagedOut, endBytes);
+        while (left > 0) {
+            const idx_t half = roundUp<idx_t>(
+                    divideUp<idx_t>(left, 2), tuning::kComputeRows);
+            append(std::min(std::max(half, last), most));
+        }
+    } else {
+        const idx_t equal = roundUp<idx_t>(
+                divideUp(left, divideUp(left, most)), tuning::kComputeRows);
+        while (left > 0) {
+            append(equal);
+        }
     }
 }
 
