@@ -54,7 +54,8 @@ class ArrayView(NamedTuple):
     #: element.
     lowest: int
     span: int
-    #: Whether it was offered as memory for a GPU (also managed or pinned).
+    #: Whether it was offered as memory of a GPU (also managed). Pinned memory
+    #: is the host's.
     on_gpu: bool
     #: The GPU that the memory is on; -1: not said, on none, or not on one alone.
     device: int
@@ -127,7 +128,7 @@ def array_view(
         device = dlpack.device_of(array, name)
         if writable:
             _refuse_immutable(array, interface, name)
-        if device[0] != dlpack.CPU:
+        if device[0] in dlpack.GPU:
             return dlpack.view(
                 array, name, device, stream, gpu, writable, owner
             )

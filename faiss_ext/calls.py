@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import families, in_flight, operands
+from . import families, gpu_memory, in_flight, operands
 from . import swigfaiss_ext as native
 from .arrays import ArrayView, array_view
 from .errors import InvalidArray, check_shape
@@ -206,10 +206,13 @@ class Call:
         """Let streams go on, and keep what was lent until the work is done."""
         for stream, device in after:
             native.order_streams_c(self.stream, self.device, stream, device)
+        waited = any(not operand.view.on_gpu for operand in self._outputs)
         kept: list[Any] = [
             (operand.array, operand.owner, operand.view.owner)
             for operand in self._inputs + self._outputs
             if operand.view.on_gpu
+            # Pinned queries are read where they lie.
+            or not (waited or gpu_memory.is_pageable(operand.view))
         ]
         kept += [p for p in self._lent if not self._scratch.take_back(p)]
         self._lent = []

@@ -14,9 +14,11 @@ from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
-GPU = (CUDA, CUDA_HOST, CUDA_MANAGED)
-_KINDS = {CPU: "host", CUDA: "device", CUDA_HOST: "pinned",
-          CUDA_MANAGED: "managed"}
+GPU = (CUDA, CUDA_MANAGED)
+#: What is lent must be. (PyTorch says of pinned tensors that they are such, and
+#: lends them as host memory.)
+_KINDS = {CPU: ("host",), CUDA: ("device",), CUDA_HOST: ("pinned", "host"),
+          CUDA_MANAGED: ("managed",)}
 #: What we read: the highest version of DLPack whose layout is known.
 _VERSION = (1, 0)
 
@@ -98,7 +100,7 @@ def view(
             stream, before = there, after
     if owner is None:
         wish: dict[str, Any] = {}
-        if device[0] not in (CPU, CUDA_HOST):
+        if device[0] in GPU:
             # CUDA's handle of the legacy default stream is 0, the protocol's 1.
             wish["stream"] = stream or 1
         capsule = _export(array, name, device, wish, writable)
@@ -107,7 +109,7 @@ def view(
     found = gpu_memory.Description(*description)
     number = found.device if found.kind == "device" else -1
     said = device[1] if device[0] == CUDA else -1
-    if found.kind != _KINDS[device[0]] or number != said:
+    if found.kind not in _KINDS[device[0]] or number != said:
         raise InvalidArray(
             f"{name}: its __dlpack_device__ gave {device}, but its array is "
             f"of kind {found.kind!r}, number {found.device}"
@@ -130,7 +132,7 @@ def view(
         contiguous=found.contiguous,
         lowest=found.lowest,
         span=found.span,
-        on_gpu=device[0] != CPU,
+        on_gpu=device[0] in GPU,
         device=number if found.span else -1,
         ready_after=before,
         used_next_on=after,
@@ -164,17 +166,20 @@ def _export(
     array: Any, name: str, device: tuple, wish: dict, writable: bool
 ) -> Any:
     """Call ``__dlpack__`` by the newest signature, then by the oldest. Its GPU
-    is current meanwhile: PyTorch refuses to lend a tensor of another one."""
+    is current meanwhile: PyTorch refuses to lend a tensor of another one.
+    Pinned memory stays where it is unasked: PyTorch does not know its name."""
+    if device[0] != CUDA_HOST:
+        wish = {**wish, "dl_device": device}
     with gpu_memory.current(device[1] if device[0] == CUDA else -1):
         try:
             return array.__dlpack__(
                 **wish,
                 max_version=_VERSION,
-                dl_device=device,
                 copy=False if writable else None,
             )
         except TypeError:
             # An exporter from before these words.
+            wish.pop("dl_device", None)
             return _ask(name, "__dlpack__", array.__dlpack__, **wish)
         except Exception as error:
             raise _raised(name, "__dlpack__", error) from error

@@ -62,6 +62,13 @@ def locate(view: ArrayView, name: str) -> ArrayView:
     return view._replace(device=device)
 
 
+def is_pageable(view: ArrayView) -> bool:
+    """Whether host memory has been read when a call returns."""
+    return view.span == 0 or (
+        native.placement_c("array", view.lowest, view.span)[0] == "pageable"
+    )
+
+
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """A GPU is this thread's current one, if there is one of that number; -1:

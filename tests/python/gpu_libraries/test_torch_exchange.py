@@ -123,3 +123,38 @@ def test_derived_tensors_are_searched_too(
     D, I = np.empty((QUERIES, K), "float32"), np.empty((QUERIES, K), "int64")
     index.search(derived, K, D=D, I=I)
     expect_neighbours(D, I, queries)
+
+
+@pytest.fixture
+def pinned(library):
+    """Makes pinned tensors of NumPy arrays."""
+    import torch
+
+    return lambda values: torch.from_numpy(values).pin_memory()
+
+
+def test_pinned_tensors_are_host_arrays(
+    index, queries, pinned, expect_neighbours
+):
+    D = pinned(np.full((QUERIES, K), np.nan, "float32"))
+    I = pinned(np.full((QUERIES, K), -7, "int64"))
+    found = index.search(pinned(queries), K, D=D, I=I)
+    assert found[0] is D and found[1] is I
+    expect_neighbours(D.numpy(), I.numpy(), queries)
+    D, I = index.search(pinned(queries), K)
+    assert type(D) is type(I) is np.ndarray
+    expect_neighbours(D, I, queries)
+
+
+def test_pinned_tensors_beside_those_on_the_gpu(
+    library, index, x, outputs, queries, pinned, expect_neighbours
+):
+    D = pinned(np.full((QUERIES, K), np.nan, "float32"))
+    I = pinned(np.full((QUERIES, K), -7, "int64"))
+    index.search(x, K, D=D, I=I)
+    expect_neighbours(D.numpy(), I.numpy(), queries)
+    # The tensor is dropped at once.
+    index.search(pinned(queries), K, **outputs)
+    expect_neighbours(
+        library.to_host(outputs["D"]), library.to_host(outputs["I"]), queries
+    )

@@ -7,6 +7,7 @@ import enum
 import gc
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dlpack_capsules import (
     CUDA,
     CUDA_HOST,
     CUDA_MANAGED,
+    FLOAT32,
     INT64,
     READ_ONLY,
     Loan,
@@ -506,6 +508,84 @@ def test_pinned_and_managed_memory(
     assert x.calls[0]["stream"] > 0
     simulator.synchronize()
     assert library.cudaFree(managed) == 0
+
+
+class Pinned(Exporter):
+    """Pinned memory as PyTorch lends it: it does not know the name that it gives
+    its own device, and the loan is on the host."""
+
+    def __init__(self, shape, dtype="float32"):
+        self.values = pinned_memory(shape, dtype)
+        codes = {"float32": FLOAT32, "float16": (2, 16, 1), "int64": INT64}
+        super().__init__(
+            self.values.ctypes.data, shape, device=(CPU, 0), dtype=codes[dtype])
+        self.said = (CUDA_HOST, 0)
+
+    def __dlpack__(self, **options):
+        if options.get("dl_device"):
+            raise BufferError("Unsupported device_type: 3")
+        return super().__dlpack__(**options)
+
+
+def pinned_memory(shape, dtype):
+    """Of the simulated runtime; it is not freed."""
+    cuda = ctypes.CDLL("libcudart.so.13")
+    values = np.zeros(shape, dtype)
+    address = ctypes.c_void_p()
+    assert cuda.cudaHostAlloc(
+        ctypes.byref(address), ctypes.c_size_t(values.nbytes), 0) == 0
+    memory = (ctypes.c_char * values.nbytes).from_address(address.value)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("type_of_d", ["float32", "float16"])
+def test_pinned_tensors_are_host_arrays(
+    index, queries, expected, simulator, type_of_d
+):
+    x = Pinned(queries.shape)
+    x.values[:] = queries
+    D, I = Pinned((N, K), type_of_d), Pinned((N, K), "int64")
+    index.search(x, K, D=D, I=I)
+    # Without another wait, and without a copy by the host.
+    np.testing.assert_array_equal(D.values, expected[0].astype(type_of_d))
+    np.testing.assert_array_equal(I.values, expected[1])
+    assert simulator.counter("copies_d2h_pageable") == 0
+    # No array of a GPU was given, so none is returned.
+    D, I = index.search(x, K)
+    assert type(D) is type(I) is np.ndarray
+    np.testing.assert_array_equal(I, expected[1])
+
+
+def test_pinned_outputs_of_gpu_queries(exporter, index, queries, expected):
+    D, I = Pinned((N, K)), Pinned((N, K), "int64")
+    index.search(exporter(queries), K, D=D, I=I)
+    np.testing.assert_array_equal(D.values, expected[0])
+    np.testing.assert_array_equal(I.values, expected[1])
+
+
+@pytest.mark.parametrize("kind", ["DLPack", "NumPy"])
+def test_pinned_queries_are_kept_until_they_are_read(
+    index, queries, gpu_array, simulator, kind
+):
+    from faiss_ext import in_flight
+
+    x = Pinned(queries.shape)
+    x.values[:] = queries
+    if kind == "NumPy":
+        x = x.values
+    alive = weakref.ref(x)
+    D = gpu_array(np.zeros((N, K), "float32"))
+    I = gpu_array(np.zeros((N, K), "int64"))
+    index.search(x, K, D=D, I=I)
+    assert simulator.pending()
+    del x
+    gc.collect()
+    in_flight.let_go()
+    assert alive() is not None
+    simulator.synchronize()
+    in_flight.let_go()
+    gc.collect()
+    assert alive() is None
 
 
 def both(exporter, gpu_array, queries, interface):

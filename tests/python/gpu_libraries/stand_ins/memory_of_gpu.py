@@ -15,6 +15,7 @@ _cuda = ctypes.CDLL("libcudart.so.13")
 _pointer = ctypes.c_void_p
 _cuda.cudaMalloc.argtypes = [_pointer, ctypes.c_size_t]
 _cuda.cudaFree.argtypes = [_pointer]
+_cuda.cudaHostAlloc.argtypes = [_pointer, ctypes.c_size_t, ctypes.c_uint]
 _cuda.cudaMemcpyAsync.argtypes = [
     _pointer, _pointer, ctypes.c_size_t, ctypes.c_int, _pointer
 ]
@@ -31,6 +32,17 @@ _current = collections.defaultdict(lambda: [0])
 #: Memory of arrays that are gone. Freed after the test: a free that waits would
 #: order what should be ordered by others.
 _given_up = []
+
+
+def pinned(values):
+    """A copy in pinned memory, which is not freed."""
+    memory = _pointer()
+    assert _cuda.cudaHostAlloc(ctypes.byref(memory), values.nbytes, 0) == 0
+    made = np.frombuffer(
+        (ctypes.c_char * values.nbytes).from_address(memory.value), values.dtype
+    ).reshape(values.shape)
+    made[...] = values
+    return made
 
 
 def gpu_count():

@@ -9,7 +9,7 @@ import memory_of_gpu as gpu
 import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "native"))
-from dlpack_capsules import CUDA, Loan  # noqa: E402
+from dlpack_capsules import CPU, CUDA, CUDA_HOST, Loan  # noqa: E402
 from exchange_tables import Table  # noqa: E402
 
 _CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "int64": (0, 64, 1)}
@@ -90,12 +90,45 @@ def _neg_view(tensor):
     return made
 
 
+class _Pinned:
+    """A tensor in pinned memory. It tells so, but its own device is not taken
+    for one that could be asked for, and the loan says host memory."""
+
+    requires_grad = False
+
+    def __init__(self, values):
+        self.values = gpu.pinned(values)
+
+    def is_neg(self):
+        return False
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def __dlpack_device__(self):
+        return (CUDA_HOST, 0)
+
+    def __dlpack__(
+        self, *, stream=None, max_version=None, dl_device=None, copy=None
+    ):
+        if dl_device not in (None, (CPU, 0)):
+            raise BufferError(f"Unsupported device_type: {dl_device[0]}")
+        _loans.append(Loan(
+            self.values.ctypes.data, self.values.shape, device=(CPU, 0),
+            dtype=_CODES[self.values.dtype.name], version=max_version,
+        ))
+        return _loans[-1].capsule()
+
+    def numpy(self):
+        return self.values
+
+
 def from_numpy(values):
     def cuda(number):
         with gpu.on_gpu(number):
             return Tensor.of(values)
 
-    return types.SimpleNamespace(cuda=cuda)
+    return types.SimpleNamespace(cuda=cuda, pin_memory=lambda: _Pinned(values))
 
 
 class _Stream:
