@@ -13,6 +13,7 @@ STAGES = ("host read", "upload", "compute", "copy-back", "host copy")
 
 _CALLER = "calling thread"
 _WAIT = "wait"
+_WAIT_FOR_QUERIES = "wait for host read"
 
 #: What a wait of the calling thread is for, where several run: behind kernels,
 #: copies are hidden and cost the caller nothing.
@@ -21,7 +22,7 @@ _WAITED_FOR = {
     "upload": "wait for upload",
     "copy-back": "wait for copy-back",
     "host copy": "wait for host copy",
-    "host read": "wait for host read",
+    "host read": _WAIT_FOR_QUERIES,
 }
 
 #: The parts of `SearchProfile.caller`.
@@ -46,11 +47,13 @@ class StageSpan(NamedTuple):
     stage : str
         'host read' (pageable queries into pinned memory), 'upload', 'compute',
         'copy-back', 'host copy' (results into the caller's arrays), or 'wait'
-        of the calling thread.
+        of the calling thread: of a tile, for its queries, which the copy
+        threads read ahead, and with its help.
     lane : str
-        In whose order it stands: 'calling thread', 'upload stream', 'default
-        stream', 'copy stream', or 'compute stream 1' to 'compute stream 8' for
-        parts of a search that are computed side by side.
+        In whose order it stands: 'calling thread', 'copy threads' (queries
+        read ahead), 'upload stream', 'default stream', 'copy stream', or
+        'compute stream 1' to 'compute stream 8' for parts of a search that are
+        computed side by side.
     tile : int
         0 to tiles - 1; -1 for what belongs to all.
     bytes : int
@@ -146,7 +149,7 @@ class SearchProfile:
     def caller(self) -> dict[str, float]:
         """Where the calling thread spent the call; adds up to `seconds`.
 
-        Each moment of its wait is put down to what runs then: to 'compute' if
+        Each moment of its wait for the GPU is put down to what runs then: to 'compute' if
         kernels run, else to the first of upload, copy-back and the host's
         copies that does. So copying hidden behind kernels counts as nothing,
         and waiting for kernels does not count as copying.
@@ -170,7 +173,10 @@ class SearchProfile:
         """When something begins (1) or ends (-1), within the call."""
         changes = [(self.seconds, 0, (False, _WAIT))]
         for span in self.spans:
-            key = (span.lane == _CALLER, span.stage)
+            stage = span.stage
+            if stage == _WAIT and span.tile >= 0:
+                stage = _WAIT_FOR_QUERIES
+            key = (span.lane == _CALLER, stage)
             begin, end = (
                 min(max(moment, 0.0), self.seconds)
                 for moment in (span.begin, span.end)
@@ -181,7 +187,7 @@ class SearchProfile:
 
 def _part(running: collections.Counter[tuple[bool, str]]) -> str:
     """The part of the caller's time in which these run."""
-    for stage in ("host read", "host copy"):
+    for stage in ("host read", "host copy", _WAIT_FOR_QUERIES):
         if running[True, stage] > 0:
             return stage
     if running[True, _WAIT] == 0:

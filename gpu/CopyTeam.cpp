@@ -78,12 +78,26 @@ class CopyTeam::Job {
     void work() {
         for (size_t claim = next_++; claim < span_ * threads_;
              claim = next_++) {
+            if (claim == 0) {
+                interval.begin = HostInterval::Clock::now();
+            }
             const size_t chunk = claim % threads_ * span_ + claim / threads_;
             if (chunk < chunks_) {
                 copyChunk(chunk);
+                if (++made_ == chunks_) {
+                    interval.end = HostInterval::Clock::now();
+                }
             }
         }
     }
+
+    /// Nobody begins another chunk.
+    void stop() {
+        next_ = span_ * threads_;
+    }
+
+    /// When it was under way, once it is made.
+    HostInterval interval;
 
     // Below: under the lock of Workers.
 
@@ -132,6 +146,7 @@ class CopyTeam::Job {
     /// Chunks of each thread, if all are equally fast.
     size_t span_ = 0;
     std::atomic<size_t> next_{0};
+    std::atomic<size_t> made_{0};
 };
 
 class CopyTeam::Workers {
@@ -147,9 +162,9 @@ class CopyTeam::Workers {
         }
     }
 
-    /// If this throws, nobody knows of the job.
-    void run(Job& job) {
-        const size_t wanted = job.threads() - 1;
+    /// Lets up to `wanted` threads of the team work on the job. If this throws,
+    /// nobody knows of it.
+    void post(Job& job, size_t wanted) {
         {
             std::lock_guard<std::mutex> guard(mutex_);
             jobs_.push_back(&job);
@@ -159,7 +174,10 @@ class CopyTeam::Workers {
         for (size_t i = 0; i < wanted; ++i) {
             wake_.notify_one();
         }
-        job.work();
+    }
+
+    /// Returns when nobody works on the job any more.
+    void withdraw(Job& job) {
         std::unique_lock<std::mutex> guard(mutex_);
         jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
         done_.wait(guard, [&] { return job.busy == 0; });
@@ -228,20 +246,68 @@ CopyTeam::~CopyTeam() {
     }
 }
 
+bool CopyTeam::hasThreads() const {
+    return getpid() == process_;
+}
+
 void CopyTeam::copy(
         const std::vector<HostCopy>& copies,
         int threads,
         size_t chunkBytes) noexcept {
     Job job(copies, threads, chunkBytes);
-    if (job.threads() == 1 || getpid() != process_) {
-        job.work();
-    } else {
+    bool shared = job.threads() > 1 && hasThreads();
+    if (shared) {
         try {
-            workers_->run(job);
+            workers_->post(job, job.threads() - 1);
         } catch (const std::exception&) {
-            job.work();
+            shared = false;
         }
     }
+    job.work();
+    if (shared) {
+        workers_->withdraw(job);
+    }
+}
+
+std::unique_ptr<CopyTeam::Ahead> CopyTeam::copyAhead(
+        std::vector<HostCopy> copies, int threads, size_t chunkBytes) {
+    const bool ahead = threads > 1 && hasThreads();
+    return std::unique_ptr<Ahead>(new Ahead(
+            std::move(copies),
+            threads,
+            chunkBytes,
+            ahead ? workers_.get() : nullptr));
+}
+
+CopyTeam::Ahead::Ahead(
+        std::vector<HostCopy>&& copies,
+        int threads,
+        size_t chunkBytes,
+        Workers* workers)
+        : copies_(std::move(copies)),
+          job_(std::make_unique<Job>(copies_, threads, chunkBytes)),
+          workers_(workers) {
+    if (workers_) {
+        // All that are useful, but the team is not to be larger for it.
+        workers_->post(*job_, std::min<size_t>(job_->threads(), threads - 1));
+    }
+}
+
+CopyTeam::Ahead::~Ahead() {
+    job_->stop();
+    finish();
+}
+
+void CopyTeam::Ahead::finish() noexcept {
+    job_->work();
+    if (workers_) {
+        workers_->withdraw(*job_);
+        workers_ = nullptr;
+    }
+}
+
+HostInterval CopyTeam::Ahead::interval() const noexcept {
+    return job_->interval;
 }
 
 } // namespace gpu

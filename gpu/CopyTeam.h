@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -21,6 +22,13 @@ struct HostCopy {
     bool forGpu = false;
 };
 
+/// When the host did something.
+struct HostInterval {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point begin;
+    Clock::time_point end;
+};
+
 /// Threads that copy between host memories together with the thread that asks
 /// them to: one alone is slower than the link to the GPU, by far where it is
 /// the first to touch the pages it writes.
@@ -31,8 +39,10 @@ struct HostCopy {
 /// object there are none, and each caller copies alone.
 class FAISS_EXT_API CopyTeam {
    public:
+    class Ahead;
+
     CopyTeam();
-    /// Nobody is copying.
+    /// Nobody is copying, and no Ahead is left.
     ~CopyTeam();
 
     CopyTeam(const CopyTeam&) = delete;
@@ -52,12 +62,49 @@ class FAISS_EXT_API CopyTeam {
             int threads,
             size_t chunkBytes) noexcept;
 
+    /// Begins such copies, without the calling thread, which goes on. The team
+    /// works at what was asked for first before it begins with the next.
+    std::unique_ptr<Ahead> copyAhead(
+            std::vector<HostCopy> copies, int threads, size_t chunkBytes);
+
    private:
     class Job;
     class Workers;
 
+    bool hasThreads() const;
+
     const pid_t process_;
     std::unique_ptr<Workers> workers_;
+};
+
+/// Copies that the team makes while the thread that asked for them does
+/// something else. The team outlives it.
+class FAISS_EXT_API CopyTeam::Ahead {
+   public:
+    /// What has not begun is left undone; nothing is under way any more.
+    ~Ahead();
+
+    Ahead(const Ahead&) = delete;
+    Ahead& operator=(const Ahead&) = delete;
+
+    /// Returns when all are made, with the calling thread's help.
+    void finish() noexcept;
+
+    /// From the first one's begin to the last one's end; once they are made.
+    HostInterval interval() const noexcept;
+
+   private:
+    friend class CopyTeam;
+
+    /// `workers`: nullptr if nobody copies ahead.
+    Ahead(std::vector<HostCopy>&& copies,
+          int threads,
+          size_t chunkBytes,
+          Workers* workers);
+
+    const std::vector<HostCopy> copies_;
+    const std::unique_ptr<Job> job_;
+    Workers* workers_;
 };
 
 } // namespace gpu

@@ -30,6 +30,12 @@ class HostCopier {
         team_->copy(copies, threads_, chunkBytes_);
     }
 
+    /// The same while the calling thread goes on.
+    std::unique_ptr<CopyTeam::Ahead> copyAhead(
+            std::vector<HostCopy>&& copies) const {
+        return team_->copyAhead(std::move(copies), threads_, chunkBytes_);
+    }
+
    private:
     const std::shared_ptr<CopyTeam> team_;
     const int threads_;

@@ -21,7 +21,8 @@ enum class Stage {
     CopyBack,
     /// The host copies results from pinned memory into the caller's arrays.
     HostCopy,
-    /// The calling thread waits for the GPU, whatever that does meanwhile.
+    /// The calling thread waits for the GPU, whatever that does meanwhile; of a
+    /// tile, for its queries, which the copy threads read ahead, with its help.
     Wait,
 };
 
@@ -32,6 +33,8 @@ FAISS_EXT_API const char* nameOf(Stage stage) noexcept;
 /// CUDA, and belong to the stream that they stand in.
 enum class Lane {
     CallingThread,
+    /// The threads that copy between host memories.
+    CopyThreads,
     UploadStream,
     DefaultStream,
     CopyStream,
@@ -47,8 +50,8 @@ constexpr Lane computeStream(int i) {
     return static_cast<Lane>(static_cast<int>(Lane::ComputeStream1) + i);
 }
 
-/// "calling thread", "upload stream", "default stream", "copy stream", or
-/// "compute stream 1" to "compute stream 8".
+/// "calling thread", "copy threads", "upload stream", "default stream", "copy
+/// stream", or "compute stream 1" to "compute stream 8".
 FAISS_EXT_API const char* nameOf(Lane lane) noexcept;
 
 /// One stage of one tile.
@@ -79,8 +82,7 @@ struct FAISS_EXT_API SearchProfile {
     double seconds = 0;
 
     /// The clocks of the host and of the GPU may be apart by so many seconds:
-    /// how exactly spans of the calling thread and of host functions lie beside
-    /// those of the GPU.
+    /// how exactly spans of the host lie beside those of the GPU.
     double clockError = 0;
 
     int64_t tiles = 0;

@@ -42,6 +42,8 @@ const char* nameOf(Lane lane) noexcept {
     switch (lane) {
         case Lane::CallingThread:
             return "calling thread";
+        case Lane::CopyThreads:
+            return "copy threads";
         case Lane::UploadStream:
             return "upload stream";
         case Lane::DefaultStream:

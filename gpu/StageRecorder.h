@@ -2,10 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include <chrono>
 #include <deque>
 #include <functional>
 
+#include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/NvtxRange.h>
@@ -13,13 +13,6 @@
 
 namespace faiss_ext {
 namespace gpu {
-
-/// When the host did something.
-struct HostInterval {
-    using Clock = std::chrono::steady_clock;
-    Clock::time_point begin;
-    Clock::time_point end;
-};
 
 /// Collects the times of one call after another for SearchProfile. Costs two
 /// events for each stage of a tile; they are kept for the next call.

@@ -180,6 +180,7 @@ void StagingPipeline::Call::runTiles() {
     EndWorkOnFailure onFailure =
             endOnFailure({uploadStream, defaultStream_, copyStream_});
     prepareSlots();
+    readAhead();
     openLanes();
     for (int s = 0; s < plan_.depth; ++s) {
         auto& computed = pipe_.slots_[s].computed;
@@ -289,6 +290,37 @@ void StagingPipeline::Call::prepareSlots() {
     pipe_.downloads_.reset(plan_.tiles());
 }
 
+/// The team reads the queries of the tiles that have a slot each, one tile
+/// after another, while this thread enqueues what comes behind.
+void StagingPipeline::Call::readAhead() {
+    if (pinnedIn_.empty()) {
+        return;
+    }
+    for (idx_t tile = 0; tile < plan_.depth; ++tile) {
+        layOut(plan_.rowsOf(tile));
+        reads_.push_back(pipe_.copier_.copyAhead(
+                inputs_.hostCopies(plan_.firstRow(tile), pinnedIn_[tile])));
+    }
+}
+
+void StagingPipeline::Call::finishReading(idx_t tile) {
+    stageOnHost(
+            recorder_, span(Stage::Wait, Lane::CallingThread, tile, 0), [&] {
+                reads_[tile]->finish();
+            });
+    if (recorder_) {
+        // The team may begin with a tile before the last one is read.
+        HostInterval made = reads_[tile]->interval();
+        made.begin = std::max(made.begin, readUntil_);
+        readUntil_ = made.end;
+        *recorder_->onHost(
+                span(Stage::HostRead,
+                     Lane::CopyThreads,
+                     tile,
+                     inputs_.packedBytes())) = made;
+    }
+}
+
 void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
     const cudaStream_t stream = pipe_.uploadStream_->get();
     PinnedBuffer onceOnly;
@@ -302,11 +334,10 @@ void StagingPipeline::Call::uploadTile(idx_t tile, Slot& slot) {
         copyOnHost(Stage::HostRead, inputs_, tile, pinned);
     } else {
         pinned = pinnedIn_[tile % plan_.depth];
-        if (tile == 0) {
-            copyOnHost(Stage::HostRead, inputs_, tile, pinned);
+        if (tile < plan_.depth) {
+            finishReading(tile);
         } else {
-            // Meanwhile this thread enqueues the computation before it. And
-            // the slot's pinned memory may be free in this stream's order only.
+            // The slot's pinned memory is free in this stream's order.
             enqueueOnHost(
                     Stage::HostRead,
                     inputs_,

@@ -3,6 +3,7 @@
 // Private to StagingPipeline.
 
 #include <exception>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -42,6 +43,8 @@ class StagingPipeline::Call {
     bool borrow();
     void reserveBlocks();
     void prepareSlots();
+    void readAhead();
+    void finishReading(idx_t tile);
     void uploadTile(idx_t tile, Slot& slot);
     void computeTile(idx_t tile, Slot& slot);
     void downloadTile(idx_t tile, Slot& slot);
@@ -120,6 +123,10 @@ class StagingPipeline::Call {
     // For each slot, where pageable inputs and results pass through.
     std::vector<char*> pinnedIn_;
     std::vector<char*> pinnedOut_;
+    // Of the first tiles, which have a slot each. They end before their pinned
+    // memory goes back.
+    std::vector<std::unique_ptr<CopyTeam::Ahead>> reads_;
+    HostInterval::Clock::time_point readUntil_;
 };
 
 } // namespace gpu

@@ -13,6 +13,7 @@ __all__ = ["lanes_of", "middle", "trace"]
 #: The lanes of a search, from top to bottom.
 LANES = (
     "calling thread",
+    "copy threads",
     "upload stream",
     "default stream",
     *(f"compute stream {number}" for number in range(1, 9)),

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -24,6 +25,7 @@ namespace {
 
 using faiss_ext::gpu::CopyTeam;
 using faiss_ext::gpu::HostCopy;
+using faiss_ext::gpu::HostInterval;
 
 constexpr size_t kPage = 4096;
 
@@ -138,6 +140,55 @@ TEST(CopyTeam, every_byte_arrives_whatever_the_size_and_the_alignment) {
     }
     copyAndCheck(team, {3 * kPage}, 1000, 1, 5);
     team.copy({}, 8, kPage);
+}
+
+TEST(CopyTeam, every_byte_that_is_copied_ahead_arrives) {
+    CopyTeam team;
+    const auto from = someBytes(100 * kPage + 7);
+    for (int threads : {1, 2, 8}) {
+        std::vector<char> to(from.size());
+        std::vector<std::unique_ptr<CopyTeam::Ahead>> ahead;
+        const auto begin = HostInterval::Clock::now();
+        // Odd shares, each of two copies.
+        for (size_t at = 0; at < from.size();) {
+            const size_t bytes =
+                    std::min(3 * kPage + at % 999, from.size() - at);
+            const size_t half = bytes / 2;
+            ahead.push_back(team.copyAhead(
+                    {{to.data() + at, from.data() + at, half, true},
+                     {to.data() + at + half,
+                      from.data() + at + half,
+                      bytes - half}},
+                    threads,
+                    kPage));
+            at += bytes;
+        }
+        for (const auto& one : ahead) {
+            one->finish();
+            EXPECT_LE(begin, one->interval().begin);
+            EXPECT_LT(one->interval().begin, one->interval().end);
+            EXPECT_LE(one->interval().end, HostInterval::Clock::now());
+        }
+        EXPECT_TRUE(to == from) << threads << " threads";
+    }
+    team.copyAhead({}, 8, kPage)->finish();
+}
+
+TEST(CopyTeam, nothing_touches_what_was_to_be_copied_ahead_when_it_is_dropped) {
+    CopyTeam team;
+    for (int round = 0; round < 200; ++round) {
+        const auto from = std::make_unique<std::vector<char>>(64 * kPage);
+        const auto to = std::make_unique<std::vector<char>>(from->size());
+        const auto first = team.copyAhead(
+                {{to->data(), from->data(), from->size() / 2}}, 4, kPage);
+        team.copyAhead(
+                {{to->data() + from->size() / 2,
+                  from->data() + from->size() / 2,
+                  from->size() / 2}},
+                4,
+                kPage);
+        // For the sanitizers: freed at once.
+    }
 }
 
 TEST(CopyTeam, many_callers_at_once) {
@@ -288,6 +339,47 @@ TEST(CopyTeam, each_copy_has_the_threads_that_it_asked_for) {
     }
 }
 
+TEST(CopyTeam, copies_ahead_while_the_caller_goes_on) {
+    using std::chrono::milliseconds;
+    CopyTeam team;
+    HeldPages held(8);
+    alignas(kPage) static char to[8 * kPage];
+    // One page: all by one thread that is not the caller's.
+    const auto first = team.copyAhead({{to, held.page(0), kPage}}, 4, kPage);
+    EXPECT_TRUE(held.hold(1, milliseconds(20000)));
+    // Those of the team that are left, and no more.
+    const auto second =
+            team.copyAhead({{to + kPage, held.page(1), 7 * kPage}}, 4, kPage);
+    EXPECT_TRUE(held.hold(3, milliseconds(20000)));
+    EXPECT_FALSE(held.hold(4, milliseconds(50)));
+    // The caller is the fourth.
+    std::thread finishing([&] { second->finish(); });
+    EXPECT_TRUE(held.hold(4, milliseconds(20000)));
+    held.letGo();
+    finishing.join();
+    first->finish();
+}
+
+TEST(CopyTeam, what_is_copied_ahead_and_dropped_is_left_undone) {
+    CopyTeam team;
+    HeldPages held(4);
+    alignas(kPage) static char to[4 * kPage];
+    std::fill(std::begin(to), std::end(to), 1);
+    auto ahead = team.copyAhead({{to, held.page(0), sizeof(to)}}, 2, kPage);
+    ASSERT_TRUE(held.hold(1, std::chrono::milliseconds(20000)));
+    std::atomic<bool> dropped{false};
+    std::thread dropping([&] {
+        ahead.reset();
+        dropped = true;
+    });
+    // A page is under way.
+    EXPECT_FALSE(held.hold(2, std::chrono::milliseconds(50)));
+    EXPECT_FALSE(dropped);
+    held.letGo();
+    dropping.join();
+    EXPECT_EQ(std::count(std::begin(to), std::end(to), 0), kPage);
+}
+
 TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
     const pid_t child = fork();
     if (child == 0) {
@@ -301,7 +393,11 @@ TEST(CopyTeam, copies_with_fewer_threads_where_none_can_be_started) {
         limit.rlim_cur = 1;
         setrlimit(RLIMIT_AS, &limit);
         team.copy({{to.data(), from.data(), from.size()}}, 64, kPage);
-        _exit(to == from ? 0 : 1);
+        const bool copied = to == from;
+        std::fill(to.begin(), to.end(), 0);
+        team.copyAhead({{to.data(), from.data(), from.size()}}, 64, kPage)
+                ->finish();
+        _exit(copied && to == from ? 0 : 1);
     }
     int status = -1;
     ASSERT_EQ(waitpid(child, &status, 0), child);
@@ -318,6 +414,11 @@ TEST(CopyTeam, a_forked_process_copies_alone) {
     if (child == 0) {
         alarm(20);
         copyPages(*team, 4);
+        const auto from = someBytes(9 * kPage);
+        std::vector<char> to(from.size());
+        team->copyAhead({{to.data(), from.data(), from.size()}}, 4, kPage)
+                ->finish();
+        EXPECT_TRUE(to == from);
         team.reset();
         _exit(::testing::Test::HasFailure() ? 1 : 0);
     }

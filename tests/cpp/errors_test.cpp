@@ -7,6 +7,8 @@
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/IDSelector.h>
 
+#include <sys/mman.h>
+
 #include <functional>
 #include <memory>
 
@@ -421,6 +423,49 @@ TEST_F(Errors, first_search_survives_failing_allocations) {
             expectAnswers();
         }
     }
+}
+
+TEST_F(Errors, queries_are_not_read_after_a_search_has_failed) {
+    // Large, so that threads are reading ahead when the first call fails.
+    constexpr int64_t kMany = 40000;
+    StagedConfig config;
+    config.tileRows = kMany / 3;
+    config.copyThreads = 4;
+    index_ = std::make_unique<GpuIndexFlatL2>(
+            &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index_->add(100, base_.data());
+    std::vector<float> distances(kMany * kNearest);
+    std::vector<int64_t> labels(kMany * kNearest);
+    const auto search = [&] {
+        const size_t bytes = kMany * kDims * sizeof(float);
+        void* const x =
+                mmap(nullptr,
+                     bytes,
+                     PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS,
+                     -1,
+                     0);
+        ASSERT_NE(x, MAP_FAILED);
+        try {
+            index_->search(
+                    kMany,
+                    static_cast<float*>(x),
+                    kNearest,
+                    distances.data(),
+                    labels.data());
+        } catch (const CudaError&) {
+        }
+        // Who reads it now ends the process.
+        munmap(x, bytes);
+    };
+    search();
+    for (uint64_t nth = 1; nth <= 4; ++nth) {
+        cuda_sim_fail_call(
+                "libfaiss_ext/cudaMemcpyAsync", nth, cudaErrorInvalidValue);
+        search();
+        cuda_sim_clear_faults();
+    }
+    expectAnswers();
 }
 
 } // namespace

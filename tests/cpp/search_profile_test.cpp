@@ -188,7 +188,7 @@ TEST_F(Profile, has_the_stages_of_each_tile) {
     auto index = makeIndex(9);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
     EXPECT_EQ(found.tiles, 10);
-    EXPECT_EQ(found.spans.size(), 5u * 10 + 1);
+    EXPECT_EQ(found.spans.size(), 5u * 10 + 3 + 1);
     for (int64_t tile = 0; tile < found.tiles; ++tile) {
         const auto read = find(found, Stage::HostRead, tile);
         const auto up = find(found, Stage::Upload, tile);
@@ -199,11 +199,17 @@ TEST_F(Profile, has_the_stages_of_each_tile) {
         EXPECT_EQ(compute.lane, Lane::DefaultStream);
         EXPECT_EQ(down.lane, Lane::CopyStream);
         EXPECT_EQ(copy.lane, Lane::CopyStream);
-        // The first is read by the caller, the later ones in order of the
-        // upload stream.
-        EXPECT_EQ(
-                read.lane,
-                tile == 0 ? Lane::CallingThread : Lane::UploadStream);
+        // Those that have a slot are read ahead, the later ones in order of
+        // the upload stream.
+        if (tile < 3) {
+            EXPECT_EQ(read.lane, Lane::CopyThreads);
+            const auto wait = find(found, Stage::Wait, tile);
+            EXPECT_EQ(wait.lane, Lane::CallingThread);
+            EXPECT_EQ(wait.bytes, 0u);
+            EXPECT_GE(wait.end, read.end);
+        } else {
+            EXPECT_EQ(read.lane, Lane::UploadStream);
+        }
         EXPECT_EQ(read.bytes, 9 * kQueryBytes);
         EXPECT_EQ(up.bytes, 9 * kQueryBytes);
         EXPECT_EQ(down.bytes, 9 * kResultBytes);
@@ -360,7 +366,7 @@ TEST_F(Profile, keeps_its_events_for_the_next_one) {
     cuda_sim_reset_counters();
     const auto again = profile(*index, Memory::Pageable, Memory::Pageable);
     EXPECT_EQ(counts().events_created, 0u);
-    EXPECT_EQ(again.spans.size(), 51u);
+    EXPECT_EQ(again.spans.size(), 54u);
 }
 
 TEST_F(Profile, after_one_that_failed_is_right) {
@@ -378,7 +384,7 @@ TEST_F(Profile, after_one_that_failed_is_right) {
                     labels.data()),
             faiss_ext::gpu::CudaError);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
-    EXPECT_EQ(found.spans.size(), 51u);
+    EXPECT_EQ(found.spans.size(), 54u);
 }
 
 TEST_F(Profile, that_cannot_wait_ends_its_work_before_it_throws) {

@@ -119,6 +119,43 @@ INSTANTIATE_TEST_SUITE_P(
                    (std::get<3>(info.param) ? "_many_tiles" : "_one_tile");
         });
 
+class TransferCountsOnLanes
+        : public SimTest,
+          public ::testing::WithParamInterface<std::tuple<Memory, int64_t>> {};
+
+TEST_P(TransferCountsOnLanes, are_one_wait_or_none) {
+    const auto [memory, tileRows] = GetParam();
+    faiss::gpu::StandardGpuResources resources;
+    StagedConfig config;
+    config.computeLanes = 3;
+    config.tileRows = tileRows;
+    GpuIndexFlatL2 index(
+            &resources, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index.add(200, randomVectors(200, kDims, 1).data());
+    constexpr int64_t kMany = 1800;
+    Array<float> x(memory, randomVectors(kMany, kDims, 2));
+    Array<float> distances(memory, kMany * kNearest);
+    Array<int64_t> labels(memory, kMany * kNearest);
+    const auto search = [&] {
+        index.search(
+                kMany, x.data(), kNearest, distances.data(), labels.data());
+    };
+    search();
+    check(cudaDeviceSynchronize());
+    cuda_sim_reset_counters();
+    search();
+    EXPECT_EQ(hostWaits(), memory == Memory::Device ? 0u : 1u);
+    EXPECT_EQ(allocations(), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        All,
+        TransferCountsOnLanes,
+        ::testing::Combine(
+                ::testing::Values(
+                        Memory::Device, Memory::Pinned, Memory::Pageable),
+                ::testing::Values(0, 600)));
+
 class TransferCountsOfOneTile : public SimTest {
    protected:
     /// Its results are copied, however few they are.

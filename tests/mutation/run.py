@@ -305,7 +305,7 @@ class Tree:
 # Programs of tests/CMakeLists.txt with several threads, and which of their
 # tests.
 THREAD_TESTS = {
-    "copy_team_test": "*many_callers*:*take_part*",
+    "copy_team_test": "*many_callers*:*take_part*:*ahead*",
     "host_copies_test": "*",
     "pinned_buffer_pool_test": "*",
     "pooled_resources_test": "*threads*",

@@ -61,8 +61,11 @@ def tiles(count: int) -> SearchProfile:
     up = compute = back = 0.1e-3
     for tile in range(count):
         up += 0.1e-3
-        add(spans, "host read", CALLER if tile < 3 else "upload stream", tile,
-            up - 0.1e-3, up, 1000)
+        if tile < 3:
+            add(spans, "host read", "copy threads", tile, up - 0.1e-3, up, 1000)
+            add(spans, "wait", CALLER, tile, up - 0.05e-3, up, 0)
+        else:
+            add(spans, "host read", "upload stream", tile, up - 0.1e-3, up, 1000)
         add(spans, "upload", "upload stream", tile, up, up + 0.2e-3, 1000)
         up += 0.2e-3
         compute = max(up, compute)

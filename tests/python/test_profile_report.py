@@ -98,7 +98,7 @@ def test_the_trace_has_every_span_on_the_thread_of_its_lane():
     events = [
         e for e in made["traceEvents"] if e["pid"] == 1 and e["ph"] == "X"
     ]
-    assert len(events) == len(spans) == 6 * 5 + 1
+    assert len(events) == len(spans) == 6 * 5 + 3 + 1
     for event, span in zip(events, spans):
         assert event["cat"] == span["stage"]
         assert names[1]["thread_name", event["tid"]] == span["lane"]
