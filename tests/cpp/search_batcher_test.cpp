@@ -299,6 +299,13 @@ class BatchedIndex : public SimTest {
             return batcher_.waiting();
         }
     };
+
+    /// Until one is under way: who comes later is not taken along by it.
+    static void waitForASearch() {
+        while (cuda_sim_calls("kernel:bfKnnOnDevice") == 0) {
+            std::this_thread::yield();
+        }
+    }
 };
 
 TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
@@ -331,6 +338,9 @@ TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
                         &found.distances[t * k],
                         &found.labels[t * k]);
             });
+            if (batched != 1) {
+                waitForASearch();
+            }
         }
         while (batched != 1 && index.waiting() < kThreads - 1) {
             std::this_thread::yield();
@@ -361,6 +371,7 @@ TEST_F(BatchedIndex, packed_results_are_batched_too) {
         threads.emplace_back([&, t] {
             index.search_packed(1, &base[t * d], k, blocks[t].data());
         });
+        waitForASearch();
         while (t > 0 && index.waiting() < size_t(t)) {
             std::this_thread::yield();
         }
