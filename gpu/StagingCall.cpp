@@ -76,7 +76,9 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
              inputs_.pinnedRowBytes(),
              outputs_.stagedRowBytes(),
              outputs_.pinnedRowBytes(),
-             work_.rowOperations},
+             work_.rowOperations,
+             mostLanes_ > 1 ? tuning::kComputeRows
+                            : tuning::kFaissStreams * tuning::kComputeRows},
             config,
             share,
             faissPinned_.first ? faissPinned_.second : share);

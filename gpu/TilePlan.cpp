@@ -34,53 +34,53 @@ void cutEvenly(TilePlan& plan, idx_t n, idx_t rows) {
     }
 }
 
-/// Of the small tiles at one end, the smallest: of rows that Faiss computes at
+/// Of the small tiles at one end, the smallest: of rows that are computed at
 /// once, and of enough bytes to be worth a copy.
-idx_t endTile(idx_t most, size_t rowBytes, size_t leastBytes) {
-    idx_t rows = tuning::kComputeRows;
+idx_t endTile(idx_t step, idx_t most, size_t rowBytes, size_t leastBytes) {
+    idx_t rows = step;
     while (rows * rowBytes < leastBytes && 2 * rows <= most) {
         rows *= 2;
     }
     return rows;
 }
 
-/// Tiles of up to `most` rows, most >= tuning::kComputeRows. The first upload
-/// and the last copy-back have nothing to hide behind: where rows come in, the
-/// tiles grow from a small first one, by twos, and where rows go out, each has
-/// about half of what is left. Lanes end their parts in no order, so a tile
-/// that is larger than all after it together is complete little before them:
-/// 10,000 queries of k 100 took 3.6 % longer into pinned memory than into the
-/// GPU's with 6416 of them in the first tile, 2.0 % with 5120 (nb 10,000,
-/// compared by hand as in Tuning.h).
+/// Tiles of up to `most` rows, most >= step. The first upload and the last
+/// copy-back have nothing to hide behind: where rows come in, the tiles grow
+/// from a small first one, by twos, and where rows go out, each has about half
+/// of what is left. Lanes end their parts in no order, so a tile that is larger
+/// than all after it together is complete little before them: 10,000 queries of
+/// k 100 took 3.6 % longer into pinned memory than into the GPU's with 6416 of
+/// them in the first tile, 1.9 % with 5120 (nb 10,000, compared by hand as in
+/// Tuning.h).
 void cutWithRamps(
         TilePlan& plan,
         idx_t n,
         idx_t most,
+        idx_t step,
         const RowCosts& row,
         size_t endBytes) {
-    most -= most % tuning::kComputeRows;
+    most -= most % step;
     idx_t left = n;
     const auto append = [&](idx_t rows) {
         plan.append(std::min(rows, left));
         left = n - plan.bounds.back();
     };
     if (row.stagedIn > 0) {
-        const idx_t first = endTile(most, row.stagedIn, endBytes);
+        const idx_t first = endTile(step, most, row.stagedIn, endBytes);
         for (idx_t rows = first; 2 * rows <= most && left >= rows + first;
              rows *= 2) {
             append(rows);
         }
     }
     if (row.stagedOut > 0) {
-        const idx_t last = endTile(most, row.stagedOut, endBytes);
+        const idx_t last = endTile(step, most, row.stagedOut, endBytes);
         while (left > 0) {
-            const idx_t half = roundUp<idx_t>(
-                    divideUp<idx_t>(left, 2), tuning::kComputeRows);
+            const idx_t half = roundUp<idx_t>(divideUp<idx_t>(left, 2), step);
             append(std::min(std::max(half, last), most));
         }
     } else {
-        const idx_t equal = roundUp<idx_t>(
-                divideUp(left, divideUp(left, most)), tuning::kComputeRows);
+        const idx_t equal =
+                roundUp<idx_t>(divideUp(left, divideUp(left, most)), step);
         while (left > 0) {
             append(equal);
         }
@@ -133,8 +133,9 @@ TilePlan planTiles(
     }
     // Where not even one row fits, the pool will say so.
     const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
-    if (config.tileRows == 0 && rows >= tuning::kComputeRows) {
-        cutWithRamps(plan, n, rows, row, config.endTileBytes);
+    const idx_t step = rows >= row.step ? row.step : tuning::kComputeRows;
+    if (config.tileRows == 0 && rows >= step) {
+        cutWithRamps(plan, n, rows, step, row, config.endTileBytes);
     } else {
         cutEvenly(plan, n, rows);
     }

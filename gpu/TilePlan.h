@@ -7,6 +7,7 @@
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/StagedConfig.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -24,6 +25,9 @@ struct RowCosts {
     size_t pinnedOut = 0;
     /// Floating-point operations; 0: not known.
     double operations = 0;
+    /// Rows that are computed side by side, a multiple of tuning::kComputeRows:
+    /// others take as long as the next multiple.
+    idx_t step = tuning::kComputeRows;
 };
 
 /// How a call is cut: tiles 0 .. tiles() - 1, each of rows that follow those of
@@ -56,7 +60,7 @@ struct TilePlan {
 /// (tuning::kComputeRows). Otherwise tiles of
 /// config.tileBytes at most, and never more than the pinned memory holds
 /// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
-/// Their rows are multiples of tuning::kComputeRows where they can be.
+/// Their rows are multiples of row.step where they can be.
 /// config.tileRows, if not 0, takes the place of both sizes, for equal tiles.
 /// Fewer tiles are under way at once, down to one, where pinned memory has no
 /// room for a row of each.

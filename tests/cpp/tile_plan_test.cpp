@@ -152,6 +152,28 @@ TEST(TilePlan, tiles_that_are_asked_for_are_equal) {
     EXPECT_EQ(rowsOf(plan), std::vector<int64_t>(8, 1250));
 }
 
+TEST(TilePlan, rows_that_are_computed_side_by_side_stay_together) {
+    StagedConfig config;
+    config.oneTileBytes = 2 << 20;
+    config.tileBytes = 32 << 20;
+    const auto tiles = [&](int64_t n, size_t rowBytes, int64_t step) {
+        return rowsOf(
+                cut(n,
+                    {0, 0, rowBytes, rowBytes, 0, step},
+                    config,
+                    kPlenty,
+                    kPlenty));
+    };
+    using Rows = std::vector<int64_t>;
+    EXPECT_EQ(
+            tiles(10000, 12000, 512), (Rows{2560, 2560, 2560, 1536, 512, 272}));
+    EXPECT_EQ(
+            tiles(10000, 12000, 1024),
+            (Rows{2048, 2048, 2048, 2048, 1024, 784}));
+    // Of which so many do not fit: as few as can be computed at once.
+    EXPECT_EQ(tiles(1500, 50000, 1024), (Rows{512, 512, 476}));
+}
+
 TEST(TilePlan, what_comes_back_last_is_small_beside_what_hides_the_copies) {
     // 10,000 queries of k 100 on lanes, which end their parts in no order.
     StagedConfig config;
