@@ -126,17 +126,18 @@ def _limited(row, value, meets, text):
 
 def _host_results_cost_little(results):
     row = Row("Results in pinned host memory take at most 2 % longer than results "
-              "left on the GPU, wherever the copy at best takes less than half of "
-              "the computation (and calls do not decide)")
+              "left on the GPU, beyond the error of the medians, wherever the copy "
+              "at best takes less than half of the computation (and calls do not "
+              "decide)")
 
     def values(on_gpu):
+        pinned = "ours GPU queries, pinned"
         for case in grid_cases():
-            found = results.get("grid", case, "ours GPU queries, pinned")
-            ratio = results.ratio(
-                "grid", case, "ours GPU queries, pinned", on_gpu)
-            bounds = ratio and ratio_of_bounds(found, case)
+            found = results.pair("grid", case, pinned, on_gpu)
+            bounds = found and ratio_of_bounds(found[0], case)
             if bounds and bounds < 0.5 and not launch_bound(case):
-                yield ratio - 1, case
+                names = ("grid", case, pinned, on_gpu)
+                yield results.ratio(*names) - 1 - results.ratio_error(*names), case
 
     row, case = _extreme(
         results, row, values("ours GPU"), max, lambda v: v <= 0.02,
@@ -144,6 +145,8 @@ def _host_results_cost_little(results):
     if case:
         wait = results.get(
             "grid", case, "ours GPU").ceilings["copy_call_s"]
+        measured = results.ratio("grid", case, "ours GPU queries, pinned", "ours GPU")
+        row.found += f", as measured {100 * (measured - 1):+.1f} %"
         row.limit = (
             f"A copy of 4 bytes with its wait takes {wait * 1e6:.3g} µs of it")
         above = list(values(COMPUTE))
@@ -226,11 +229,16 @@ def _faster(results, nb, d, k, wanted):
 
     row, case = _extreme(
         results, row, values(), min, lambda v: v >= wanted, lambda v: f"{v:.2f}x")
-    if case is None:
-        return row
-    return _limited(
-        row, _without_copies(results, "grid", case, "stock"), lambda v: v >= wanted,
-        lambda v: f"With nothing to copy at all it would be {v:.2f}x")
+    # The longest searches are not timed with nothing to copy.
+    for other in (case, *(other for _, other in sorted(
+            values(), key=lambda pair: pair[0]))):
+        limit = other and _without_copies(results, "grid", other, "stock")
+        if limit:
+            where = "" if other == case else f" (n {other['n']:,})"
+            return _limited(
+                row, limit, lambda v: v >= wanted,
+                lambda v: f"With nothing to copy at all it would be {v:.2f}x{where}")
+    return row
 
 
 def _one_query(results):

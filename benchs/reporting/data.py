@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 
 from measure import record
 from measure.floors import BYTES_PER_RESULT, ON_GPU, copy_to_compute
 from measure.shapes import WHOLE
+from measure.timing import QUANTILES
 
 NOT_YET = "not yet measured"
 
@@ -31,6 +33,18 @@ class Measured:
     def ceilings(self) -> dict:
         return self.source["ceilings"]
 
+    @property
+    def error(self) -> float:
+        """The standard error of the median, in seconds, from the quartiles: that
+        of normal samples, sqrt(pi / 2) * sigma / sqrt(runs), whose quartiles are
+        1.349 sigma apart."""
+        lower, upper = (
+            self.entry["quantiles_s"][QUANTILES.index(share)]
+            for share in (0.25, 0.75)
+        )
+        sigma = (upper - lower) / 1.349
+        return math.sqrt(math.pi / 2 / self.entry["runs"]) * sigma
+
 
 class Results:
     """All records of a folder; of a case measured twice, the newer one counts."""
@@ -39,16 +53,21 @@ class Results:
         """`made_up`: take records that a test wrote, and only those."""
         self.records = []
         self._found = {}
+        #: What was timed, by record.
+        self._timed = []
         for path in sorted(folder.glob("*.json")):
             content = record.read(path)
             _refuse(path, content, made_up)
             self.records.append(content)
         self.records.sort(key=lambda content: content["environment"]["date"])
         for content in self.records:
+            self._timed.append({})
             for entry in content["measurements"]:
                 key = _key(
                     entry["bench"], entry["case"], entry.get("contender")
                 )
+                if "median_s" in entry:
+                    self._timed[-1][key] = Measured(entry, content)
                 old = self._found.get(key)
                 # A case that was skipped later is still measured.
                 if old is None or old.median is None or "median_s" in entry:
@@ -87,12 +106,26 @@ class Results:
             for found in self._found.values() if "error" in found.entry
         ]
 
+    def pair(self, bench, case, *names) -> tuple[Measured, ...] | None:
+        """Contenders that were timed in one run, the newest that has them all."""
+        keys = [_key(bench, case, name) for name in names]
+        for timed in reversed(self._timed):
+            if all(key in timed for key in keys):
+                return tuple(timed[key] for key in keys)
+        return None
+
     def ratio(self, bench, case, over, under) -> float | None:
-        """median(over) / median(under), or None."""
-        a, b = (self.get(bench, case, name) for name in (over, under))
-        if not (a and b and a.median and b.median):
+        """median(over) / median(under) of one run, or None."""
+        found = self.pair(bench, case, over, under)
+        return found[0].median / found[1].median if found else None
+
+    def ratio_error(self, bench, case, over, under) -> float | None:
+        """How far that may be off: two standard errors, or None."""
+        found = self.pair(bench, case, over, under)
+        if not found:
             return None
-        return a.median / b.median
+        shares = [measured.error / measured.median for measured in found]
+        return 2 * math.hypot(*shares) * found[0].median / found[1].median
 
     def compute(self, bench, case) -> Measured | None:
         """The fastest search of a case with nothing to copy."""

@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 import report  # noqa: E402
 from measure import record  # noqa: E402
 from measure.floors import COMPUTE  # noqa: E402
+from measure.timing import QUANTILES  # noqa: E402
 from reporting import bar, words  # noqa: E402
 from reporting.data import NOT_YET, Refused, Results  # noqa: E402
 
@@ -189,6 +190,48 @@ def test_a_part_of_the_grid_reaches_no_more_than_that_part(results):
     cells = [entry for entry in made_up.grid() if entry["case"]["n"] == 10_000]
     verdicts = [row.verdict for row in bar.rows(results(*cells))]
     assert verdicts[:5] == ["reached where measured"] * 5
+
+
+def test_a_ratio_is_of_one_run(results):
+    case = {"n": 500, "k": 10, "nb": 10_000, "d": 128}
+
+    def timed(**medians):
+        return [made_up.timed("grid", case, name.replace("_", " "), median)
+                for name, median in medians.items()]
+
+    assert results(*timed(stock=2.0)).ratio(
+        "grid", case, "stock", "ours pooled") is None
+    assert results(*timed(ours_pooled=1.0)).ratio(
+        "grid", case, "stock", "ours pooled") is None
+    results(*timed(stock=8.0, ours_pooled=2.0))
+    found = results(*timed(ours_pooled=1.0))
+    assert found.ratio("grid", case, "stock", "ours pooled") == pytest.approx(4, 0.05)
+
+
+def test_what_the_medians_may_be_off_by_is_not_held_against_pinned_results(results):
+    case = {"n": 10_000, "k": 10, "nb": 10_000, "d": 128}
+
+    def verdict(pinned, spread):
+        entries = [
+            made_up.timed("grid", case, name, median)
+            for name, median in (
+                ("ours GPU", 1.0), ("ours GPU queries, pinned", pinned))
+        ]
+        for entry in entries:
+            # Of the quartiles about the median.
+            entry["runs"] = 50
+            entry["quantiles_s"] = sorted(
+                entry["median_s"] + spread * (share - 0.5) for share in QUANTILES)
+        found = results(*entries)
+        assert found.ratio_error(
+            "grid", case, "ours GPU queries, pinned", "ours GPU"
+        ) == pytest.approx(2 * 2**0.5 * 0.1313 * spread / 2, 0.1)
+        return bar.rows(found)[0].passed
+
+    assert verdict(1.01, 0.001) is True
+    assert verdict(1.04, 0.001) is False
+    assert verdict(1.04, 0.2) is True
+    assert verdict(1.08, 0.2) is False
 
 
 def test_a_cell_timed_once_has_the_noise_of_its_database(results):
