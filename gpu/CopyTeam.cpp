@@ -271,26 +271,23 @@ void CopyTeam::copy(
 
 std::unique_ptr<CopyTeam::Ahead> CopyTeam::copyAhead(
         std::vector<HostCopy> copies, int threads, size_t chunkBytes) {
-    const bool ahead = threads > 1 && hasThreads();
-    return std::unique_ptr<Ahead>(new Ahead(
-            std::move(copies),
-            threads,
-            chunkBytes,
-            ahead ? workers_.get() : nullptr));
+    if (threads == 1 || !hasThreads()) {
+        return nullptr;
+    }
+    return std::unique_ptr<Ahead>(
+            new Ahead(std::move(copies), threads, chunkBytes, *workers_));
 }
 
 CopyTeam::Ahead::Ahead(
         std::vector<HostCopy>&& copies,
         int threads,
         size_t chunkBytes,
-        Workers* workers)
+        Workers& workers)
         : copies_(std::move(copies)),
           job_(std::make_unique<Job>(copies_, threads, chunkBytes)),
-          workers_(workers) {
-    if (workers_) {
-        // All that are useful, but the team is not to be larger for it.
-        workers_->post(*job_, std::min<size_t>(job_->threads(), threads - 1));
-    }
+          workers_(&workers) {
+    // All that are useful, but the team is not to be larger for it.
+    workers_->post(*job_, std::min<size_t>(job_->threads(), threads - 1));
 }
 
 CopyTeam::Ahead::~Ahead() {

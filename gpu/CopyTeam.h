@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -27,6 +28,11 @@ struct HostInterval {
     using Clock = std::chrono::steady_clock;
     Clock::time_point begin;
     Clock::time_point end;
+
+    /// What of it comes after a moment; nothing, at that moment, if it is over.
+    HostInterval after(Clock::time_point moment) const {
+        return {std::max(begin, moment), std::max(end, moment)};
+    }
 };
 
 /// Threads that copy between host memories together with the thread that asks
@@ -62,8 +68,10 @@ class FAISS_EXT_API CopyTeam {
             int threads,
             size_t chunkBytes) noexcept;
 
-    /// Begins such copies, without the calling thread, which goes on. The team
-    /// works at what was asked for first before it begins with the next.
+    /// Begins such copies, without the calling thread, which goes on; one chunk
+    /// is worth a thread. The team works at what was asked for first before it
+    /// begins with the next. nullptr if it is to have no threads, or is of the
+    /// process that this one was forked from.
     std::unique_ptr<Ahead> copyAhead(
             std::vector<HostCopy> copies, int threads, size_t chunkBytes);
 
@@ -96,14 +104,14 @@ class FAISS_EXT_API CopyTeam::Ahead {
    private:
     friend class CopyTeam;
 
-    /// `workers`: nullptr if nobody copies ahead.
     Ahead(std::vector<HostCopy>&& copies,
           int threads,
           size_t chunkBytes,
-          Workers* workers);
+          Workers& workers);
 
     const std::vector<HostCopy> copies_;
     const std::unique_ptr<Job> job_;
+    /// nullptr once it is finished.
     Workers* workers_;
 };
 

@@ -30,7 +30,8 @@ class HostCopier {
         team_->copy(copies, threads_, chunkBytes_);
     }
 
-    /// The same while the calling thread goes on.
+    /// The same while the calling thread goes on; nullptr if nobody else
+    /// copies.
     std::unique_ptr<CopyTeam::Ahead> copyAhead(
             std::vector<HostCopy>&& copies) const {
         return team_->copyAhead(std::move(copies), threads_, chunkBytes_);

@@ -29,7 +29,7 @@ struct StagedConfig {
 
     /// Tiles are smaller where a call begins and ends, since no computation
     /// hides the first way in and the last way out; but, a rest apart, not
-    /// smaller than this many bytes, in whole steps of 512 rows. 0: 1 MiB; 64
+    /// smaller than this many bytes, in whole steps of rows. 0: 1 MiB; 64
     /// KiB on lanes where no results are pageable.
     size_t endTileBytes = 0;
 

@@ -306,14 +306,17 @@ void StagingPipeline::Call::readAhead() {
 }
 
 void StagingPipeline::Call::finishReading(idx_t tile) {
+    if (!reads_[tile]) {
+        copyOnHost(Stage::HostRead, inputs_, tile, pinnedIn_[tile]);
+        return;
+    }
     stageOnHost(
             recorder_, span(Stage::Wait, Lane::CallingThread, tile, 0), [&] {
                 reads_[tile]->finish();
             });
     if (recorder_) {
-        // The team may begin with a tile before the last one is read.
-        HostInterval made = reads_[tile]->interval();
-        made.begin = std::max(made.begin, readUntil_);
+        // The team may begin with a tile, and end, before the last one is read.
+        const auto made = reads_[tile]->interval().after(readUntil_);
         readUntil_ = made.end;
         *recorder_->onHost(
                 span(Stage::HostRead,

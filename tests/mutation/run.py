@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -125,15 +126,17 @@ class Test:
             start_new_session=True,
         )
         output = Output(process.stdout)
+        ended = True
         try:
             process.wait(self.limit)
         except subprocess.TimeoutExpired:
+            ended = False
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
-            process.wait()
-            return f"does not end; {why(output.text())}"
-        if process.returncode == 0:
-            return ""
-        return why(output.text()) or f"status {process.returncode}"
+        said = why(output.text())
+        if not ended:
+            return f"does not end; {said}"
+        return said or f"status {process.returncode}" if process.returncode else ""
 
     def comes_by(self, mutant):
         """Whether it executes what the mutant leaves out."""
@@ -179,7 +182,7 @@ class Output:
                 self.kept[1] = (self.kept[1] + said)[-self.KEPT:]
 
     def text(self):
-        """What was kept, of a test that has ended."""
+        """What was kept, of a test that has ended with all it started."""
         self.reader.join()
         return b"".join(self.kept).decode(errors="replace")
 

@@ -258,6 +258,23 @@ def test_what_a_test_prints_costs_neither_time_nor_memory(
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("status, failure", [(0, ""), (1, "said")])
+def test_what_a_test_has_started_ends_with_it(tmp_path, status, failure):
+    command = f"echo said; sleep 60 & echo $! > child; exit {status}"
+    test = run.Test("forks", ["sh", "-c", command], tmp_path, limit=30, reached={1})
+    begin = time.monotonic()
+    assert run.judge(1, [test])[1] == failure
+    assert time.monotonic() - begin < 20
+    child = (tmp_path / "child").read_text().strip()
+    state = pathlib.Path(f"/proc/{child}/stat")
+    for _ in range(100):
+        # Gone, or waiting for init to take note of it.
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("it is still there")
+
+
 def test_what_a_test_was_doing_last_is_told():
     said = "[ RUN      ] A.first\n[       OK ] A.first\n[ RUN      ] A.second\n"
     assert run.why(said) == "A.second"
