@@ -133,6 +133,7 @@ class Test:
             ended = False
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
+        process.wait()
         said = why(output.text())
         if not ended:
             return f"does not end; {said}"

@@ -242,6 +242,14 @@ def test_a_test_that_a_mutant_makes_endless_has_failed(tmp_path):
     assert "does not end" in run.judge(1, [test])[1]
 
 
+def test_a_test_that_was_killed_is_waited_for(tmp_path):
+    # With its output closed, nothing but its end can be waited for.
+    command = "echo $$ > it; exec sleep 60 >&- 2>&-"
+    test = run.Test("killed", ["sh", "-c", command], tmp_path, limit=0.5, reached={1})
+    assert "does not end" in run.judge(1, [test])[1]
+    assert not pathlib.Path("/proc", (tmp_path / "it").read_text().strip()).exists()
+
+
 @pytest.mark.parametrize("command, failure", [
     ("yes 'said again' | head -c 3000000; exit 1", "said again"),
     ("yes 'said again'", "does not end; said again"),
