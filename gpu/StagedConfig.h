@@ -29,8 +29,8 @@ struct StagedConfig {
 
     /// Tiles are smaller where a call begins and ends, since no computation
     /// hides the first way in and the last way out; but, a rest apart, not
-    /// smaller than this many bytes, in whole steps of rows. 0: 1 MiB; 64
-    /// KiB on lanes where no results are pageable.
+    /// smaller than this many bytes. Their rows are multiples of 1024, on lanes
+    /// of 512. 0: 1 MiB; 64 KiB on lanes where no results are pageable.
     size_t endTileBytes = 0;
 
     /// Bytes of results, at most, that the kernels of a search of up to 512

@@ -132,10 +132,10 @@ constexpr int64_t kBatchedQueries = 512;
 /// 16 threads, and 170, 92, 51, 33, 24 ms into new ones.
 constexpr int kCopyThreads = 16;
 
-/// StagedConfig::copyChunkBytes: the smallest copy that is shared is one that
-/// has two chunks. 4 MiB take 0.67, 0.63, 0.70, 0.94 ms into touched pages in
-/// chunks of 64 KiB, 256 KiB, 1 MiB, 4 MiB, and 0.97, 0.99, 1.38, 2.38 ms into
-/// new ones.
+/// StagedConfig::copyChunkBytes: what a thread takes at a time. A copy that the
+/// caller waits for is shared from two chunks on. 4 MiB take 0.67, 0.63, 0.70,
+/// 0.94 ms into touched pages in chunks of 64 KiB, 256 KiB, 1 MiB, 4 MiB, and
+/// 0.97, 0.99, 1.38, 2.38 ms into new ones.
 constexpr size_t kCopyChunkBytes = size_t(256) << 10;
 
 /// Queries that are copied into pinned memory past the CPU's caches: from so

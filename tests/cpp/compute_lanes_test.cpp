@@ -14,6 +14,7 @@
 #include <string>
 
 #include "support/Arrays.h"
+#include "support/Lanes.h"
 #include "support/Neighbours.h"
 #include "support/PortableFlat.h"
 
@@ -26,7 +27,6 @@ using faiss_ext::gpu::Lane;
 using faiss_ext::gpu::LaneStore;
 using faiss_ext::gpu::LaneTurns;
 using faiss_ext::gpu::SearchProfile;
-using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::StagingPipeline;
 using faiss_ext::gpu::TileWork;
@@ -61,17 +61,6 @@ class ComputeLanes : public PortableFlat {
                 n, x.data(), k, distances.data(), labels.data());
         *found = {distances.get(), labels.get()};
         return profile;
-    }
-
-    /// On which streams it was computed.
-    static std::set<std::string> lanesOf(const SearchProfile& profile) {
-        std::set<std::string> lanes;
-        for (const auto& span : profile.spans) {
-            if (span.stage == Stage::Compute) {
-                lanes.insert(nameOf(span.lane));
-            }
-        }
-        return lanes;
     }
 
     static size_t lanesUsed(

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <new>
 
 #include "support/Arrays.h"
 #include "support/Neighbours.h"
@@ -426,11 +427,14 @@ TEST_F(Errors, first_search_survives_failing_allocations) {
 }
 
 TEST_F(Errors, queries_are_not_read_after_a_search_has_failed) {
-    // Large, so that threads are reading ahead when the first call fails.
-    constexpr int64_t kMany = 40000;
+    // Large, and in many chunks, so that threads are reading ahead when a call
+    // fails.
+    constexpr int64_t kMany = 210000;
+    constexpr int kTiles = 3;
     StagedConfig config;
-    config.tileRows = kMany / 3;
+    config.tileRows = kMany / kTiles;
     config.copyThreads = 4;
+    config.copyChunkBytes = size_t(16) << 10;
     index_ = std::make_unique<GpuIndexFlatL2>(
             &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
     index_->add(100, base_.data());
@@ -445,7 +449,10 @@ TEST_F(Errors, queries_are_not_read_after_a_search_has_failed) {
                      MAP_PRIVATE | MAP_ANONYMOUS,
                      -1,
                      0);
-        ASSERT_NE(x, MAP_FAILED);
+        if (x == MAP_FAILED) {
+            throw std::bad_alloc();
+        }
+        bool failed = false;
         try {
             index_->search(
                     kMany,
@@ -454,15 +461,18 @@ TEST_F(Errors, queries_are_not_read_after_a_search_has_failed) {
                     distances.data(),
                     labels.data());
         } catch (const CudaError&) {
+            failed = true;
         }
         // Who reads it now ends the process.
         munmap(x, bytes);
+        return failed;
     };
-    search();
-    for (uint64_t nth = 1; nth <= 4; ++nth) {
+    EXPECT_FALSE(search());
+    // Each tile is copied up once and down once.
+    for (uint64_t nth = 1; nth <= 2 * kTiles; ++nth) {
         cuda_sim_fail_call(
                 "libfaiss_ext/cudaMemcpyAsync", nth, cudaErrorInvalidValue);
-        search();
+        EXPECT_TRUE(search()) << "copy " << nth;
         cuda_sim_clear_faults();
     }
     expectAnswers();

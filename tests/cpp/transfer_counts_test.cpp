@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "support/Arrays.h"
+#include "support/Lanes.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
@@ -132,7 +133,7 @@ TEST_P(TransferCountsOnLanes, are_one_wait_or_none) {
     GpuIndexFlatL2 index(
             &resources, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
     index.add(200, randomVectors(200, kDims, 1).data());
-    constexpr int64_t kMany = 1800;
+    constexpr int64_t kMany = 1536;
     Array<float> x(memory, randomVectors(kMany, kDims, 2));
     Array<float> distances(memory, kMany * kNearest);
     Array<int64_t> labels(memory, kMany * kNearest);
@@ -146,6 +147,9 @@ TEST_P(TransferCountsOnLanes, are_one_wait_or_none) {
     search();
     EXPECT_EQ(hostWaits(), memory == Memory::Device ? 0u : 1u);
     EXPECT_EQ(allocations(), 0u);
+    const auto profile = index.profile_search(
+            kMany, x.data(), kNearest, distances.data(), labels.data());
+    EXPECT_EQ(lanesOf(profile).size(), 3u);
 }
 
 INSTANTIATE_TEST_SUITE_P(
