@@ -187,12 +187,6 @@ def _link_limit(share):
             "of the link would carry the results meanwhile")
 
 
-def _without_copies(results, bench, case, name):
-    """How many times as fast as a contender the computation alone is."""
-    found, compute = results.get(bench, case, name), results.compute(bench, case)
-    return found.median / compute.median if found and found.median and compute else None
-
-
 def _link_share(results, bench, case):
     """The share of the link that is needed while the computation lasts."""
     found = results.compute(bench, case)
@@ -236,7 +230,7 @@ def _faster(results, nb, d, k, wanted):
     # The longest searches are not timed with nothing to copy.
     for other in (case, *(other for _, other in sorted(
             values(), key=lambda pair: pair[0]))):
-        limit = other and _without_copies(results, "grid", other, "stock")
+        limit = other and results.over_compute("grid", other, "stock")
         if limit:
             where = "" if other == case else f" (n {other['n']:,})"
             return _limited(
@@ -253,7 +247,7 @@ def _one_query(results):
     if ratio is not None:
         row.found, row.passed = f"{ratio:.2f} of stock Faiss", ratio <= 0.75
     return _limited(
-        row, _without_copies(results, "small_batches", case, "stock"),
+        row, results.over_compute("small_batches", case, "stock"),
         lambda v: 1 / v <= 0.75,
         lambda v: f"With nothing to copy at all it would be {1 / v:.2f}")
 
@@ -266,20 +260,16 @@ def _gpu_arrays(results):
         WHOLE.small_databases, ("CuPy", "stand-in")
     ):
         case = few_queries(1, nb, d, "call, GPU arrays")
-        given, made, call = (
-            results.get("small_batches", case, name)
-            for name in (f"ours, {library}, given outputs", f"ours, {library}",
-                         "ours GPU, pointers")
-        )
-        if not (given and call and given.median and call.median):
+        python, given = _over_pointers(results, case, f"ours, {library}, given outputs")
+        if not given:
             continue
         counts = given.entry.get("counts", {})
         moved = counts.get("bytes_to_host", 0) + counts.get("bytes_to_device", 0)
         also = ""
-        if made and made.median:
-            also = (f"; {(made.median - call.median) * 1e6:.1f} µs with results "
-                    f"that {library} makes")
-        found = (given.median - call.median, moved, counts.get("host_waits", 0),
+        made_python, made = _over_pointers(results, case, f"ours, {library}")
+        if made:
+            also = (f"; {made_python * 1e6:.1f} µs with results that {library} makes")
+        found = (python, moved, counts.get("host_waits", 0),
                  f"{library}, nb = {nb:,}{also}")
         others.append((found[0], nb))
         worst = max(worst, found) if worst else found
@@ -291,6 +281,16 @@ def _gpu_arrays(results):
                      f"waits, one query into given arrays ({where})")
         row.passed = python <= 15e-6 and moved == 0 and waits == 0
     return row
+
+
+def _over_pointers(results, case, name):
+    """What a contender takes beyond the same call with raw pointers, in seconds,
+    and what was measured; (None, None) if it was not."""
+    found = results.pair("small_batches", case, name, "ours GPU, pointers")
+    if not found:
+        return None, None
+    measured, call = found
+    return measured.median - call.median, measured
 
 
 def _threads(results):

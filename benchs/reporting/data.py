@@ -135,6 +135,19 @@ class Results:
         ]
         return min(found, key=lambda measured: measured.median, default=None)
 
+    def over_compute(self, bench, case, name) -> float | None:
+        """median(name) / the least median with nothing to copy, of one run, or
+        None."""
+        for timed in reversed(self._timed):
+            found = timed.get(_key(bench, case, name))
+            computed = [
+                timed[key].median for on_gpu in ON_GPU
+                if (key := _key(bench, case, on_gpu)) in timed
+            ]
+            if found and computed:
+                return found.median / min(computed)
+        return None
+
     def shares(self, bench, case, part, whole) -> float | None:
         """median(part) / median(whole), at most 1, or None."""
         ratio = self.ratio(bench, case, part, whole)

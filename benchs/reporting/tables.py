@@ -70,13 +70,11 @@ def grid(results, nb, d, stock, ours):
     def cell(n, k):
         case = {"n": n, "k": k, "nb": nb, "d": d}
 
-        def form(found):
-            ratio = results.ratio("grid", case, stock, ours)
-            return (f"{ratio:.2f}x" if ratio else "-") + (
-                f", {seconds(found.median)}{_over_the_least(found)}"
-            )
-
-        return text(results.get("grid", case, ours), form)
+        both = results.pair("grid", case, stock, ours)
+        ratio = f"{both[0].median / both[1].median:.2f}x" if both else "-"
+        return text(
+            both[1] if both else results.get("grid", case, ours),
+            lambda found: f"{ratio}, {seconds(found.median)}{_over_the_least(found)}")
 
     return table(
         ("n", *(f"k = {k:,}" for k in WHOLE.neighbours)),

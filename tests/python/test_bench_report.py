@@ -12,8 +12,9 @@ pytest.importorskip("matplotlib")
 import report  # noqa: E402
 from measure import record  # noqa: E402
 from measure.floors import COMPUTE  # noqa: E402
+from measure.shapes import WHOLE  # noqa: E402
 from measure.timing import QUANTILES  # noqa: E402
-from reporting import bar, words  # noqa: E402
+from reporting import bar, tables, words  # noqa: E402
 from reporting.data import NOT_YET, Refused, Results  # noqa: E402
 
 
@@ -203,9 +204,32 @@ def test_a_ratio_is_of_one_run(results):
         "grid", case, "stock", "ours pooled") is None
     assert results(*timed(ours_pooled=1.0)).ratio(
         "grid", case, "stock", "ours pooled") is None
-    results(*timed(stock=8.0, ours_pooled=2.0))
-    found = results(*timed(ours_pooled=1.0))
+    results(*timed(stock=8.0, ours_pooled=2.0, ours_GPU=1.0))
+    results(*timed(ours_pooled=0.5))
+    found = results(*timed(stock=3.0))
     assert found.ratio("grid", case, "stock", "ours pooled") == pytest.approx(4, 0.05)
+    assert found.over_compute("grid", case, "stock") == pytest.approx(8, 0.05)
+    assert found.over_compute("grid", case, "stock fresh") is None
+    assert "4.01x, 2.02 s" in tables.grid(found, 10_000, 128, "stock", "ours pooled")
+
+
+def test_python_on_top_of_a_call_is_of_one_run(results):
+    shape = {"n": 1, "k": WHOLE.small_k, "timed": "call, GPU arrays"}
+
+    def run(arrays, pointers, nb=10_000):
+        given = {"bytes_to_host": 0, "bytes_to_device": 0, "host_waits": 0}
+        case = {**shape, "nb": nb, "d": 128}
+        return results(*(
+            made_up.timed("small_batches", case, name, median, None, given)
+            for name, median in (("ours, CuPy, given outputs", arrays),
+                                 ("ours GPU, pointers", pointers)) if median))
+
+    def row(found):
+        return next(row for row in bar.rows(found) if "CuPy arrays" in row.wanted)
+
+    run(60e-6, 50e-6)
+    # On a slower host, and without the other.
+    assert row(run(160e-6, None)).found.startswith("10.")
 
 
 def test_pinned_results_are_judged_as_measured_and_the_error_is_told(results):
