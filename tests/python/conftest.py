@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from faiss_ext.__main__ import main  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets what it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Added here and not on the command line: importing some versions of Faiss
     # warns, which is not for these tests to judge.
     config.addinivalue_line("filterwarnings", "error")
