@@ -9,7 +9,7 @@ namespace faiss_ext {
 namespace gpu {
 
 LaneTurns::LaneTurns(size_t lanes, idx_t n, idx_t tileRows)
-        : lanes_(lanes), turn_(n) {
+        : lanes_(lanes), turn_(lanes == 1 ? tileRows : n) {
     // Many lanes fill the GPU with what Faiss computes at once, and turns even
     // out what each has to do. Few do best with one long stretch each.
     if (lanes > tuning::kFewLanes) {
@@ -21,13 +21,12 @@ LaneTurns::LaneTurns(size_t lanes, idx_t n, idx_t tileRows)
 }
 
 std::vector<LaneTurns::Part> LaneTurns::parts(idx_t rows) {
-    if (lanes_ == 1) {
-        return {{0, 0, rows}};
+    idx_t step = turn_;
+    if (lanes_ > 1) {
+        // A part for each lane, so that none works on long after the others.
+        const idx_t equal = divideUp(rows, static_cast<idx_t>(lanes_));
+        step = std::min(roundUp<idx_t>(equal, tuning::kComputeRows), turn_);
     }
-    // A part for each lane, so that none works on long after the others.
-    const idx_t equal = roundUp<idx_t>(
-            divideUp(rows, static_cast<idx_t>(lanes_)), tuning::kComputeRows);
-    const idx_t step = std::min(equal, turn_);
     std::vector<Part> parts;
     for (idx_t first = 0; first < rows; first += step) {
         parts.push_back({next_, first, std::min(step, rows - first)});

@@ -19,7 +19,8 @@ class FAISS_EXT_API LaneTurns {
         idx_t rows;
     };
 
-    /// `lanes` of them for n rows, in tiles of up to tileRows.
+    /// `lanes` of them for n rows, in tiles of up to tileRows. A single lane
+    /// computes no more at once, should a tile be larger.
     LaneTurns(size_t lanes, idx_t n, idx_t tileRows);
 
     /// The next tile, of `rows` rows, cut into what each lane computes in turn.

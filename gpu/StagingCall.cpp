@@ -14,11 +14,13 @@ StagingPipeline::Call::Call(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
-        StageRecorder* recorder)
+        StageRecorder* recorder,
+        idx_t mostRows)
         : pipe_(pipeline),
           n_(n),
           work_(work),
           recorder_(recorder),
+          mostRows_(mostRows),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
           defaultStream_(
@@ -48,7 +50,7 @@ StagingPipeline::Call::Call(
         faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
-    if (work_.laneBytes > 0) {
+    if (work_.laneBytes > 0 && mostRows_ >= n_) {
         const int asked = pipe_.config_.computeLanes;
         mostLanes_ = lanes_.affordable(
                 std::min<size_t>(
@@ -61,6 +63,9 @@ StagingPipeline::Call::Call(
                       ? &pipe_.laneConfig_
                       : &pipe_.config_;
     cut(*config_);
+    if (plan_.tileRows > mostRows_) {
+        cutDown(mostRows_);
+    }
     mappable_ = byKernels && n <= tuning::kComputeRows &&
                 n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
 }
@@ -239,10 +244,14 @@ bool StagingPipeline::Call::borrow() {
 /// Smaller tiles, because the GPU has no memory for these. Throws what told so
 /// where there are none.
 void StagingPipeline::Call::cutInHalf() {
-    const idx_t rows = plan_.tileRows / 2;
-    if (rows == 0) {
+    if (plan_.tileRows == 1) {
         std::rethrow_exception(noMemory_);
     }
+    cutDown(plan_.tileRows / 2);
+}
+
+/// Tiles of up to `rows` rows.
+void StagingPipeline::Call::cutDown(idx_t rows) {
     StagedConfig smaller = *config_;
     smaller.tileRows = rows;
     cut(smaller);
@@ -445,7 +454,7 @@ void StagingPipeline::Call::openLanes() {
     if (lanes >= least) {
         lanes_.open(lanes, work_.laneBytes);
     }
-    turns_.emplace(lanes_.size(), n_, plan_.tileRows);
+    turns_.emplace(lanes_.size(), n_, rowsAtOnce());
 }
 
 /// Enqueues the GPU's part between `block` and what it can copy by itself.

@@ -2,6 +2,7 @@
 
 // Private to StagingPipeline.
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -19,18 +20,25 @@ namespace gpu {
 /// One call of run, from the look at its arrays to the end of its wait.
 class StagingPipeline::Call {
    public:
-    /// `recorder`: where the times of its stages go, or nullptr.
+    /// `recorder`: where the times of its stages go, or nullptr. `mostRows`:
+    /// rows that are computed at once, at most; fewer than n are not computed
+    /// on lanes.
     Call(StagingPipeline& pipeline,
          idx_t n,
          const std::vector<InputRows>& inputs,
          const std::vector<OutputRows>& outputs,
          const TileWork& work,
-         StageRecorder* recorder);
+         StageRecorder* recorder,
+         idx_t mostRows);
 
     void run();
 
     idx_t tiles() const {
         return plan_.tiles();
+    }
+    /// Rows that are computed at once.
+    idx_t rowsAtOnce() const {
+        return std::min(plan_.tileRows, mostRows_);
     }
 
    private:
@@ -40,6 +48,7 @@ class StagingPipeline::Call {
 
     void cut(const StagedConfig& config);
     void cutInHalf();
+    void cutDown(idx_t rows);
     bool borrow();
     void reserveBlocks();
     void prepareSlots();
@@ -89,6 +98,7 @@ class StagingPipeline::Call {
     const idx_t n_;
     const TileWork& work_;
     StageRecorder* const recorder_;
+    const idx_t mostRows_;
     RowArrays inputs_;
     RowArrays outputs_;
     /// Rows of the tile laid out last.

@@ -1,5 +1,6 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
+#include <exception>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -73,7 +74,7 @@ void StagingPipeline::run(
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work) {
-    Call(*this, n, inputs, outputs, work, nullptr).run();
+    callUntilItFits(n, inputs, outputs, work, nullptr);
 }
 
 SearchProfile StagingPipeline::profile(
@@ -84,17 +85,51 @@ SearchProfile StagingPipeline::profile(
     if (!recorder_) {
         recorder_.emplace();
     }
-    recorder_->start(
-            resources_->getDefaultStream(device_),
-            [this](const Event& event) { wait(event); });
-    idx_t tiles = 0;
-    {
-        Call call(*this, n, inputs, outputs, work, &*recorder_);
-        call.run();
-        tiles = call.tiles();
-    }
+    const idx_t tiles = callUntilItFits(n, inputs, outputs, work, &*recorder_);
     // Not before the call has given its memory back: this may throw.
     return recorder_->finish(tiles);
+}
+
+/// Returns the number of tiles. What a tile is computed with, Faiss allocates:
+/// where the GPU has no memory left for that, the call begins anew with half as
+/// many rows at once, without lanes and without the blocks kept so far. Faiss
+/// has no type of exception for it, so this is done whatever it throws; what it
+/// throws of a single row is thrown.
+idx_t StagingPipeline::callUntilItFits(
+        idx_t n,
+        const std::vector<InputRows>& inputs,
+        const std::vector<OutputRows>& outputs,
+        const TileWork& work,
+        StageRecorder* recorder) {
+    const cudaStream_t stream = resources_->getDefaultStream(device_);
+    idx_t mostRows = n;
+    while (true) {
+        if (recorder) {
+            recorder->start(
+                    stream, [this](const Event& event) { wait(event); });
+        }
+        std::exception_ptr thrown;
+        {
+            Call call(*this, n, inputs, outputs, work, recorder, mostRows);
+            try {
+                call.run();
+                return call.tiles();
+            } catch (const CudaError&) {
+                throw;
+            } catch (const faiss::FaissException&) {
+                if (contextLost(stream)) {
+                    throw;
+                }
+                thrown = std::current_exception();
+                mostRows = call.rowsAtOnce() / 2;
+            }
+        }
+        // Lanes, which used them, were waited for at the end of the call.
+        freeBlocks(0);
+        if (mostRows == 0) {
+            std::rethrow_exception(thrown);
+        }
+    }
 }
 
 void StagingPipeline::waitForDefaultStream() {

@@ -172,6 +172,12 @@ class FAISS_EXT_API StagingPipeline {
         Event downloaded;
     };
 
+    idx_t callUntilItFits(
+            idx_t n,
+            const std::vector<InputRows>& inputs,
+            const std::vector<OutputRows>& outputs,
+            const TileWork& work,
+            StageRecorder* recorder);
     void wait(const Event& event);
     void keepForEver() noexcept;
     int growSlots(int depth, size_t gap, size_t in, size_t out);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <tuple>
 
 #include "support/Arrays.h"
 #include "support/Neighbours.h"
@@ -18,6 +19,7 @@ namespace {
 
 using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
@@ -216,6 +218,102 @@ TEST_F(ScarceGpuMemory, no_memory_at_all_is_said_and_survived) {
         leaveEnough();
         expectAnswers();
     }
+}
+
+class ScarceFaissMemory
+        : public ScarceGpuMemory,
+          public ::testing::WithParamInterface<std::tuple<Memory, size_t>> {
+   protected:
+    /// Of a search with all arrays in the memory of the parameter, as many
+    /// bytes of temporary memory, and `left` on the GPU; whether it answered.
+    bool answers(int64_t n, size_t left) {
+        const auto [memory, temporary] = GetParam();
+        faiss::gpu::StandardGpuResources resources;
+        resources.setTempMemory(temporary);
+        GpuIndexFlatL2 index(&resources, kDims);
+        index.add(150, base_.data());
+        Array<float> queries(
+                memory, {queries_.begin(), queries_.begin() + n * kDims});
+        Array<float> distances(memory, n * kNearest);
+        Array<int64_t> labels(memory, n * kNearest);
+        leave(left);
+        try {
+            index.search(
+                    n,
+                    queries.data(),
+                    kNearest,
+                    distances.data(),
+                    labels.data());
+        } catch (const CudaError& e) {
+            ADD_FAILURE() << e.what();
+            return false;
+        } catch (const faiss::FaissException&) {
+            leaveEnough();
+            return false;
+        }
+        check(cudaDeviceSynchronize());
+        leaveEnough();
+        const auto distancesFound = distances.get();
+        const auto labelsFound = labels.get();
+        EXPECT_TRUE(std::equal(
+                distancesFound.begin(),
+                distancesFound.end(),
+                oracle_.distances.begin()));
+        EXPECT_TRUE(std::equal(
+                labelsFound.begin(),
+                labelsFound.end(),
+                oracle_.labels.begin()));
+        return true;
+    }
+};
+
+TEST_P(ScarceFaissMemory, searches_many_queries_where_it_searches_one) {
+    int answered = 0;
+    for (size_t left = 0; left <= 3 * MiB; left += MiB / 2) {
+        SCOPED_TRACE(std::to_string(left >> 10) + " KiB left");
+        const bool one = answers(1, left);
+        answered += one;
+        for (int64_t n : {100, 500, 1000, 3000, 6000}) {
+            EXPECT_EQ(answers(n, left), one) << n << " queries";
+        }
+    }
+    EXPECT_GT(answered, 5);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        All,
+        ScarceFaissMemory,
+        ::testing::Combine(
+                ::testing::Values(Memory::Pageable, Memory::Device),
+                ::testing::Values(0, MiB / 4, 2 * MiB)),
+        [](const auto& info) {
+            return std::string(nameOf(std::get<0>(info.param))) + "_" +
+                   std::to_string(std::get<1>(info.param) >> 10) + "_KiB";
+        });
+
+TEST_F(ScarceGpuMemory, a_profile_is_of_the_tiles_that_fitted) {
+    resources_.setTempMemory(MiB);
+    remake({});
+    leave(MiB);
+    found_.distances.assign(kQueries * kNearest, -1);
+    found_.labels.assign(kQueries * kNearest, -2);
+    const auto profile = index_->profile_search(
+            kQueries,
+            queries_.data(),
+            kNearest,
+            found_.distances.data(),
+            found_.labels.data());
+    EXPECT_TRUE(found_.distances == oracle_.distances);
+    EXPECT_TRUE(found_.labels == oracle_.labels);
+    EXPECT_GT(profile.tiles, 2);
+    EXPECT_EQ(
+            std::count_if(
+                    profile.spans.begin(),
+                    profile.spans.end(),
+                    [](const auto& span) {
+                        return span.stage == Stage::Compute;
+                    }),
+            profile.tiles);
 }
 
 TEST_F(ScarceGpuMemory, a_row_larger_than_the_smallest_tile_is_a_tile) {
