@@ -149,6 +149,7 @@ PlainArray::PlainArray(PlainArray&& other) noexcept
         : data_(other.data_),
           rows_(other.rows_),
           bytes_(other.bytes_),
+          onGpu_(other.onGpu_),
           readyAfter_(other.readyAfter_),
           usedNextOn_(other.usedNextOn_),
           loan_(std::move(other.loan_)),
@@ -219,6 +220,7 @@ bool PlainArray::takeInterface(PyObject* found, const Wanted& wanted) {
         }
         readyAfter_ = usedNextOn_ = reinterpret_cast<cudaStream_t>(number);
     }
+    onGpu_ = true;
     return true;
 }
 
@@ -232,6 +234,9 @@ bool PlainArray::takeExchange(
     loan_ = table->lend(array);
     if (!loan_ || !useLoan(wanted, borrower.device())) {
         return false;
+    }
+    if (!onGpu_) {
+        return true;
     }
     readyAfter_ = usedNextOn_ = table->currentStream(borrower.device());
     return usedNextOn_.has_value();
@@ -248,20 +253,21 @@ bool PlainArray::takeLoan(
         return false;
     }
     loan_ = borrower.borrow(wanted.name, array, wanted.writable);
-    if (!loan_ || !useLoan(wanted, borrower.device())) {
+    if (!loan_ || !useLoan(wanted, borrower.device()) || !onGpu_) {
         return false;
     }
     usedNextOn_ = borrower.usedNextOn(array);
     return usedNextOn_.has_value();
 }
 
-/// Whether what was lent is plain.
+/// Whether what was lent is plain, on that GPU or on the host.
 bool PlainArray::useLoan(const Wanted& wanted, int device) {
     try {
         const gpu::ArrayView view = loan_->array->view(wanted.name);
-        if (view.kind() != gpu::DeviceKind::Cuda || view.device() != device ||
-            view.shape().size() != 2 || view.dtype().name() != wanted.dtype ||
-            !view.isContiguous() ||
+        onGpu_ = view.kind() == gpu::DeviceKind::Cuda;
+        if (view.kind() == gpu::DeviceKind::CudaManaged ||
+            (onGpu_ && view.device() != device) || view.shape().size() != 2 ||
+            view.dtype().name() != wanted.dtype || !view.isContiguous() ||
             (wanted.writable && (view.readOnly() || loan_->array->isCopy()))) {
             return false;
         }

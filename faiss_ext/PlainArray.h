@@ -30,7 +30,8 @@ struct Wanted {
 /// NumPy array, or memory of the index's GPU by the CUDA Array Interface,
 /// version 3, or by DLPack; which of these counts, `arrays.py` tells. Before
 /// all of these comes the table of DLPack's functions that its type may offer
-/// (ExchangeTable.h): the way of PyTorch's tensors, without any Python code.
+/// (ExchangeTable.h): the way of PyTorch's tensors, also of those in host
+/// memory, without any Python code.
 ///
 /// It is stricter than the array entry in Python (`arrays.py`), which takes
 /// whatever is not plain, and tells what is wrong with it. So the two can only
@@ -59,10 +60,13 @@ class PlainArray {
     size_t bytes() const {
         return bytes_;
     }
+    bool isNumpys() const {
+        return buffer_.obj;
+    }
     /// Whether it was offered as memory of a GPU. Whether that is true, the
     /// CUDA runtime knows.
     bool onGpu() const {
-        return !buffer_.obj;
+        return onGpu_;
     }
     /// The stream that our work comes after, if there is one.
     std::optional<cudaStream_t> readyAfter() const {
@@ -98,6 +102,7 @@ class PlainArray {
     void* data_ = nullptr;
     int64_t rows_ = 0;
     size_t bytes_ = 0;
+    bool onGpu_ = false;
     std::optional<cudaStream_t> readyAfter_;
     std::optional<cudaStream_t> usedNextOn_;
     /// From DLPack.

@@ -104,17 +104,17 @@ class ArraySearch {
         return x_.onGpu() || D_.onGpu() || I_.onGpu();
     }
 
-    /// Returns false where an array lies elsewhere than the index does, or
-    /// overlaps another one; then nothing was done. Takes over `owners` if it
-    /// sets it to nullptr. Without the interpreter's lock.
+    /// Returns false where an array lies elsewhere than it says, or on another
+    /// GPU, or overlaps another one; then nothing was done. Takes over `owners`
+    /// if it sets it to nullptr. Without the interpreter's lock.
     bool run(PyObject*& owners) const {
+        if (!arePlaced() || D_.overlaps(I_) || D_.overlaps(x_) ||
+            I_.overlaps(x_)) {
+            return false;
+        }
         if (!anyOnGpu()) {
             search();
             return true;
-        }
-        if (!areInPlace() || D_.overlaps(I_) || D_.overlaps(x_) ||
-            I_.overlaps(x_)) {
-            return false;
         }
         const int device = index_->getDevice();
         const gpu::DeviceGuard current(device);
@@ -155,12 +155,17 @@ class ArraySearch {
                 static_cast<idx_t*>(I_.data()));
     }
 
-    bool areInPlace() const {
+    /// Whether all are where they say; NumPy's are.
+    bool arePlaced() const {
         try {
             for (const PlainArray* array : {&x_, &D_, &I_}) {
-                if (array->onGpu() &&
-                    !gpu::placementOf(array->data(), array->bytes(), "array")
-                             .onDevice(index_->getDevice())) {
+                if (array->isNumpys()) {
+                    continue;
+                }
+                const auto placement = gpu::placementOf(
+                        array->data(), array->bytes(), "array");
+                if (array->onGpu() ? !placement.onDevice(index_->getDevice())
+                                   : !placement.onHost()) {
                     return false;
                 }
             }

@@ -10,7 +10,8 @@ none but NumPy is imported.
 
 A search of arrays that need nothing done to them (PlainArray.h) looks for one
 more thing before these: DLPack's table of C functions in the class of the array
-(PyTorch 2.10 and newer), which lends the same memory without Python code.
+(PyTorch 2.10 and newer), which lends the same memory, of a GPU or the host,
+without Python code.
 
 A producer's stream is one of its array's GPU, which is the current one while the
 producer is asked. An interface names a stream without its GPU, before anybody

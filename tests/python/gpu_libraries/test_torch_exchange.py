@@ -29,8 +29,12 @@ def tensors():
 
 @pytest.fixture(params=["table", "methods"])
 def way(request, tensors, monkeypatch):
+    import torch
+
     if request.param == "methods":
-        monkeypatch.delattr(tensors, TABLE)
+        # A stand-in's class of tensors in host memory is another one.
+        for offering in {tensors, type(torch.from_numpy(np.zeros(1, "float32")))}:
+            monkeypatch.delattr(offering, TABLE)
 
 
 @pytest.fixture
@@ -125,36 +129,40 @@ def test_derived_tensors_are_searched_too(
     expect_neighbours(D, I, queries)
 
 
-@pytest.fixture
-def pinned(library):
-    """Makes pinned tensors of NumPy arrays."""
+@pytest.fixture(params=["pageable", "pinned"])
+def on_host(request, library):
+    """Makes tensors in host memory of NumPy arrays."""
     import torch
 
-    return lambda values: torch.from_numpy(values).pin_memory()
+    def make(values):
+        tensor = torch.from_numpy(np.array(values))
+        return tensor.pin_memory() if request.param == "pinned" else tensor
+
+    return make
 
 
-def test_pinned_tensors_are_host_arrays(
-    index, queries, pinned, expect_neighbours
+def test_tensors_in_host_memory_are_host_arrays(
+    way, index, queries, on_host, expect_neighbours
 ):
-    D = pinned(np.full((QUERIES, K), np.nan, "float32"))
-    I = pinned(np.full((QUERIES, K), -7, "int64"))
-    found = index.search(pinned(queries), K, D=D, I=I)
+    D = on_host(np.full((QUERIES, K), np.nan, "float32"))
+    I = on_host(np.full((QUERIES, K), -7, "int64"))
+    found = index.search(on_host(queries), K, D=D, I=I)
     assert found[0] is D and found[1] is I
     expect_neighbours(D.numpy(), I.numpy(), queries)
-    D, I = index.search(pinned(queries), K)
+    D, I = index.search(on_host(queries), K)
     assert type(D) is type(I) is np.ndarray
     expect_neighbours(D, I, queries)
 
 
-def test_pinned_tensors_beside_those_on_the_gpu(
-    library, index, x, outputs, queries, pinned, expect_neighbours
+def test_tensors_in_host_memory_beside_those_on_the_gpu(
+    library, way, index, x, outputs, queries, on_host, expect_neighbours
 ):
-    D = pinned(np.full((QUERIES, K), np.nan, "float32"))
-    I = pinned(np.full((QUERIES, K), -7, "int64"))
+    D = on_host(np.full((QUERIES, K), np.nan, "float32"))
+    I = on_host(np.full((QUERIES, K), -7, "int64"))
     index.search(x, K, D=D, I=I)
     expect_neighbours(D.numpy(), I.numpy(), queries)
     # The tensor is dropped at once.
-    index.search(pinned(queries), K, **outputs)
+    index.search(on_host(queries), K, **outputs)
     expect_neighbours(
         library.to_host(outputs["D"]), library.to_host(outputs["I"]), queries
     )

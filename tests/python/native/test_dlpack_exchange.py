@@ -11,7 +11,7 @@ import weakref
 import numpy as np
 import pytest
 from common_search import DIMS, K, N
-from dlpack_capsules import COPIED, CUDA, READ_ONLY
+from dlpack_capsules import COPIED, CPU, CUDA, CUDA_HOST, READ_ONLY
 from exchange_tables import TABLE, Library
 
 DEFAULT = 4  # cudaMemcpyDefault
@@ -243,6 +243,73 @@ def test_results_made_by_the_library_are_taken_by_its_table(
     assert library.asked == TABLE * 3
     np.testing.assert_array_equal(D.memory.get(), expected[0])
     np.testing.assert_array_equal(I.memory.get(), expected[1])
+
+
+@pytest.fixture(params=["pageable", "pinned", "pinned, not told"])
+def on_host(request, faiss_ext, library):
+    """Makes arrays in host memory, offered by the table."""
+
+    def on_host(values):
+        if request.param == "pageable":
+            memory = np.array(values)
+        else:
+            memory = faiss_ext.pinned_empty(values.shape, values.dtype.name)
+            memory[...] = values
+        kind = CUDA_HOST if request.param == "pinned" else CPU
+        array = library.make(values, device=(kind, 0))
+        array.memory = types.SimpleNamespace(
+            _pointer=memory.ctypes.data, get=lambda: memory)
+        return array
+
+    return on_host
+
+
+def test_host_arrays_are_taken_by_the_table_too(
+    index, queries, expected, library, on_host, simulator
+):
+    x = on_host(queries)
+    D, I = on_host(np.zeros((N, K), "float32")), on_host(np.zeros((N, K), "int64"))
+    found = index.search(x, K, D=D, I=I)
+    assert found[0] is D and found[1] is I
+    # They are on no stream.
+    assert library.asked == ["lend"] * 3
+    np.testing.assert_array_equal(D.memory.get(), expected[0])
+    np.testing.assert_array_equal(I.memory.get(), expected[1])
+    del found
+    finish(simulator)
+    assert library.deleted == [1, 1, 1]
+
+
+def test_host_queries_without_outputs_give_numpy_arrays(
+    index, queries, expected, library, on_host
+):
+    D, I = index.search(on_host(queries), K)
+    assert library.asked == ["lend"] and type(D) is type(I) is np.ndarray
+    np.testing.assert_array_equal(D, expected[0])
+    np.testing.assert_array_equal(I, expected[1])
+
+
+def test_host_arrays_beside_those_on_the_gpu(
+    index, queries, expected, library, on_host, simulator
+):
+    D, I = on_host(np.zeros((N, K), "float32")), on_host(np.zeros((N, K), "int64"))
+    index.search(library.make(queries), K, D=D, I=I)
+    np.testing.assert_array_equal(D.memory.get(), expected[0])
+    np.testing.assert_array_equal(I.memory.get(), expected[1])
+    D, I = library.outputs(N, K)
+    # Nobody else has the queries.
+    index.search(on_host(queries), K, D=D, I=I)
+    np.testing.assert_array_equal(D.memory.get(), expected[0])
+    np.testing.assert_array_equal(I.memory.get(), expected[1])
+
+
+def test_host_arrays_that_overlap_are_refused(
+    faiss_ext, index, queries, library, on_host
+):
+    D, I = on_host(np.zeros((N, K), "float32")), on_host(np.zeros((N, K), "int64"))
+    D.memory = I.memory
+    with pytest.raises(faiss_ext.InvalidArray, match="^D and I overlap"):
+        index.search(on_host(queries), K, D=D, I=I)
 
 
 @pytest.mark.parametrize("flags", [READ_ONLY, COPIED])

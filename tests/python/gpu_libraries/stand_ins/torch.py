@@ -90,45 +90,56 @@ def _neg_view(tensor):
     return made
 
 
-class _Pinned:
-    """A tensor in pinned memory. It tells so, but its own device is not taken
-    for one that could be asked for, and the loan says host memory."""
+class _HostTensor:
+    """A tensor in host memory. A pinned one tells so, but its own device is not
+    taken for one that could be asked for, and the loan says host memory."""
 
     requires_grad = False
 
-    def __init__(self, values):
-        self.values = gpu.pinned(values)
+    def __init__(self, values, pinned=False):
+        self._values, self._pinned = values, pinned
+
+    def cuda(self, number):
+        with gpu.on_gpu(number):
+            return Tensor.of(self._values)
+
+    def pin_memory(self):
+        return _HostTensor(gpu.pinned(self._values), True)
+
+    def numpy(self):
+        return self._values
 
     def is_neg(self):
         return False
 
     def __array__(self, dtype=None, copy=None):
-        return self.values
+        return self._values
 
     def __dlpack_device__(self):
-        return (CUDA_HOST, 0)
+        return (CUDA_HOST if self._pinned else CPU, 0)
 
     def __dlpack__(
         self, *, stream=None, max_version=None, dl_device=None, copy=None
     ):
         if dl_device not in (None, (CPU, 0)):
             raise BufferError(f"Unsupported device_type: {dl_device[0]}")
-        _loans.append(Loan(
-            self.values.ctypes.data, self.values.shape, device=(CPU, 0),
-            dtype=_CODES[self.values.dtype.name], version=max_version,
-        ))
-        return _loans[-1].capsule()
-
-    def numpy(self):
-        return self.values
+        return _lend_host(self, version=max_version).capsule()
 
 
-def from_numpy(values):
-    def cuda(number):
-        with gpu.on_gpu(number):
-            return Tensor.of(values)
+def _lend_host(tensor, **options):
+    values = tensor.numpy()
+    _loans.append(Loan(
+        values.ctypes.data, values.shape, dtype=_CODES[values.dtype.name],
+        device=(CPU, 0), **options,
+    ))
+    return _loans[-1]
 
-    return types.SimpleNamespace(cuda=cuda, pin_memory=lambda: _Pinned(values))
+
+_host_table = Table(
+    lambda tensor: _lend_host(tensor, version=(1, 3)), lambda kind, number: 0)
+_HostTensor.__dlpack_c_exchange_api__ = _host_table.capsule
+
+from_numpy = _HostTensor
 
 
 class _Stream:
