@@ -60,6 +60,18 @@ bool SearchBatcher::mayBeTaken(const SmallSearch& search) const {
            !arrays[1].overlaps(arrays[2]);
 }
 
+SearchBatcher::Reason SearchBatcher::Waiting::sleep() {
+    std::unique_lock<std::mutex> guard(mutex_);
+    woken_.wait(guard, [this] { return reason_.has_value(); });
+    return *reason_;
+}
+
+void SearchBatcher::Waiting::wake(Reason reason) {
+    std::lock_guard<std::mutex> guard(mutex_);
+    reason_ = reason;
+    woken_.notify_one();
+}
+
 /// Whoever waits longest is next.
 void SearchBatcher::endTurn() {
     if (queue_.empty()) {
@@ -68,8 +80,7 @@ void SearchBatcher::endTurn() {
     }
     Waiting* next = queue_.front();
     queue_.pop_front();
-    next->state = Waiting::HasTurn;
-    next->changed.notify_one();
+    next->wake(Reason::HasTurn);
 }
 
 SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
@@ -77,17 +88,18 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
     if (mine.n >= batcher.mostQueries_) {
         return;
     }
-    std::unique_lock<std::mutex> guard(batcher.lock_);
-    if (!batcher.busy_) {
-        batcher.busy_ = true;
-        hasTurn_ = true;
-        return;
-    }
     Waiting me(mine);
-    batcher.queue_.push_back(&me);
-    me.changed.wait(guard, [&] { return me.state != Waiting::Queued; });
-    answered_ = me.state == Waiting::Answered;
-    hasTurn_ = !answered_;
+    {
+        std::lock_guard<std::mutex> guard(batcher.lock_);
+        if (!batcher.busy_) {
+            batcher.busy_ = true;
+            hasTurn_ = true;
+            return;
+        }
+        batcher.queue_.push_back(&me);
+    }
+    hasTurn_ = me.sleep() == Reason::HasTurn;
+    answered_ = !hasTurn_;
     alone_ = me.alone;
 }
 
@@ -150,10 +162,8 @@ void SearchBatcher::Turn::share() {
     for (const Waiting* other : others_) {
         give(other->search);
     }
-    std::lock_guard<std::mutex> guard(batcher_.lock_);
     for (Waiting* other : others_) {
-        other->state = Waiting::Answered;
-        other->changed.notify_one();
+        other->wake(Reason::Answered);
     }
     others_.clear();
 }

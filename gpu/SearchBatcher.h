@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include <faiss_ext/gpu/Export.h>
@@ -47,13 +48,28 @@ class FAISS_EXT_API SearchBatcher {
     size_t waiting() const;
 
    private:
-    struct Waiting {
+    enum class Reason { HasTurn, Answered };
+
+    /// A thread that sleeps, with a lock of its own: those that are woken
+    /// together do not wait for each other.
+    class Waiting {
+       public:
         explicit Waiting(const SmallSearch& asked) : search(asked) {}
+
+        /// Returns when it is woken, and why.
+        Reason sleep();
+        /// Nobody may touch it afterwards.
+        void wake(Reason reason);
+
         const SmallSearch& search;
-        enum { Queued, HasTurn, Answered } state = Queued;
-        /// To be searched alone: a search with others has failed.
+        /// To be searched alone: a search with others has failed. Under lock_
+        /// of the batcher until it is woken.
         bool alone = false;
-        std::condition_variable changed;
+
+       private:
+        std::mutex mutex_;
+        std::condition_variable woken_;
+        std::optional<Reason> reason_;
     };
 
     bool mayBeTaken(const SmallSearch& search) const;
@@ -102,7 +118,9 @@ class FAISS_EXT_API SearchBatcher::Turn {
     /// All queries, with room for their results.
     SmallSearch together();
 
-    /// Gives every thread the results that are in that room.
+    /// Gives every thread the results that are in that room, and wakes it. (Not
+    /// after the turn is passed on: those who come back at once are taken along
+    /// by the next one.)
     void share();
 
    private:
