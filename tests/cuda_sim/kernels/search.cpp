@@ -1,28 +1,24 @@
-// Replaces GpuIndexFlat::searchImpl_, FlatIndex::query, bfKnn and the merge of
-// what was found in parts: the same checks, the same temporary memory, the same
+// Replaces GpuIndexFlat::searchImpl_, FlatIndex::query and the merge of what
+// was found in parts: the same checks, the same temporary memory, the same
 // waits, and then one operation in place of the kernels.
 
 #include <cuda_fp16.h>
-#include <faiss/gpu/GpuDistance.h>
 #include <faiss/gpu/GpuIndexFlat.h>
 #include <faiss/gpu/GpuResources.h>
 #include <faiss/gpu/utils/DeviceUtils.h>
 #include <faiss/impl/FaissAssert.h>
+#include <faiss/impl/IDSelector.h>
 #include <faiss/gpu/utils/CopyUtils.cuh>
 #include <faiss/gpu/utils/DeviceTensor.cuh>
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <iterator>
 #include <limits>
-#include <type_traits>
+#include <vector>
 
-#include "../cuda_sim_kernel.h"
 #include "Convert.h"
-#include "Knn.h"
-
-#include <faiss/impl/IDSelector.h>
+#include "EnqueueSearch.h"
 
 // From 1.15 on, a flat index searches among selected vectors.
 #if CUDA_SIM_FAISS_VERSION >= 11500
@@ -110,51 +106,6 @@ namespace {
 
 using namespace faiss::gpu;
 
-void check(cudaError_t error, const char* what) {
-    FAISS_THROW_IF_NOT_FMT(
-            error == cudaSuccess,
-            "simulated launch of %s failed (error %d %s)",
-            what,
-            int(error),
-            cudaGetErrorString(error));
-}
-
-/// Rows of k elements, the first of each `stride` from the next row's.
-template <typename T>
-struct ResultRows {
-    T* data;
-    size_t rows;
-    size_t k;
-    size_t stride;
-
-    template <typename Tensor>
-    static ResultRows of(const Tensor& tensor) {
-        return {tensor.data(),
-                size_t(tensor.getSize(0)),
-                size_t(tensor.getSize(1)),
-                size_t(tensor.getStride(0))};
-    }
-
-    /// Those that an operation writes.
-    void addTo(std::vector<cuda_sim_range>* ranges) const {
-        if (stride == k) {
-            ranges->push_back(writes(data, rows * k));
-            return;
-        }
-        for (size_t row = 0; row < rows; ++row) {
-            ranges->push_back(writes(data + row * stride, k));
-        }
-    }
-
-    /// Only inside an operation.
-    template <typename U>
-    void set(const std::vector<U>& values) const {
-        for (size_t row = 0; row < rows; ++row) {
-            std::copy_n(values.begin() + row * k, k, view(data + row * stride));
-        }
-    }
-};
-
 /// The temporary memory of a search: chooseTileSize and runDistance in Faiss'
 /// Distance.cu. The search writes it too.
 class Scratch {
@@ -204,85 +155,10 @@ class Scratch {
         return written;
     }
 
-    /// Only inside an operation: leaves rubbish at both ends.
-    static void use(const std::vector<cuda_sim_range>& ranges) {
-        for (const auto& range : ranges) {
-            char* const first =
-                    view(static_cast<char*>(const_cast<void*>(range.ptr)));
-            const size_t some = std::min<size_t>(range.bytes, 4096);
-            std::memset(first, 0x5a, some);
-            std::memset(first + range.bytes - some, 0x5a, some);
-        }
-    }
-
    private:
     // Given back last to first, as a stack is.
     std::array<GpuMemoryReservation, 7> taken_;
 };
-
-/// One operation that writes [queries, k] distances and labels, and scratch.
-template <typename L>
-void enqueueSearch(
-        const char* name,
-        const Knn& knn,
-        int k,
-        const ResultRows<float>& distances,
-        const ResultRows<L>& labels,
-        const std::vector<cuda_sim_range>& scratch,
-        cudaStream_t stream) {
-    std::vector<cuda_sim_range> ranges = scratch;
-    ranges.insert(
-            ranges.end(),
-            {{knn.vectors.data, knn.vectors.bytes(), 0},
-             {knn.queries.data, knn.queries.bytes(), 0}});
-    if (knn.norms) {
-        ranges.push_back(reads(knn.norms, knn.vectors.rows));
-    }
-    distances.addTo(&ranges);
-    labels.addTo(&ranges);
-    check(launch(name,
-                 stream,
-                 ranges,
-                 [=] {
-                     std::vector<float> found(knn.queries.rows * k);
-                     std::vector<idx_t> ids(found.size());
-                     knn.search(k, found.data(), ids.data());
-                     Scratch::use(scratch);
-                     distances.set(found);
-                     labels.set(ids);
-                 }),
-          name);
-}
-
-/// The same to arrays whose rows follow each other.
-template <typename L>
-void enqueueSearch(
-        const char* name,
-        const Knn& knn,
-        int k,
-        float* distances,
-        L* labels,
-        cudaStream_t stream) {
-    const size_t rows = knn.queries.rows, columns = k;
-    enqueueSearch(
-            name,
-            knn,
-            k,
-            ResultRows<float>{distances, rows, columns, columns},
-            ResultRows<L>{labels, rows, columns, columns},
-            {},
-            stream);
-}
-
-/// Widens labels on their way out. By Thrust, which waits for the stream.
-void widen(const int* from, idx_t* to, size_t count, cudaStream_t stream) {
-    check(launch("convertTensor<int, idx_t>",
-                 stream,
-                 {reads(from, count), writes(to, count)},
-                 [=] { std::copy_n(view(from), count, view(to)); }),
-          "convertTensor<int, idx_t>");
-    check(cudaStreamSynchronize(stream), "convertTensor<int, idx_t>");
-}
 
 } // namespace
 
@@ -494,162 +370,6 @@ void runBlockSelectPair(
     };
     check(launch("blockSelectPair", stream, ranges, select),
           "runBlockSelectPair");
-}
-
-namespace {
-
-template <typename T>
-void bfKnnOf(GpuResourcesProvider* prov, const GpuDistanceParams& args) {
-    FAISS_THROW_IF_NOT_MSG(
-            args.k > 0 || args.k == -1,
-            "bfKnn: k must be > 0 for top-k reduction, "
-            "or -1 for all pairwise distances");
-    FAISS_THROW_IF_NOT_MSG(args.dims > 0, "bfKnn: dims must be > 0");
-    FAISS_THROW_IF_NOT_MSG(
-            args.numVectors > 0, "bfKnn: numVectors must be > 0");
-    FAISS_THROW_IF_NOT_MSG(
-            args.vectors, "bfKnn: vectors must be provided (passed null)");
-    FAISS_THROW_IF_NOT_MSG(
-            args.numQueries > 0, "bfKnn: numQueries must be > 0");
-    FAISS_THROW_IF_NOT_MSG(
-            args.queries, "bfKnn: queries must be provided (passed null)");
-    FAISS_THROW_IF_NOT_MSG(
-            args.outDistances,
-            "bfKnn: outDistances must be provided (passed null)");
-    FAISS_THROW_IF_NOT_MSG(
-            args.outIndices || args.k == -1,
-            "bfKnn: outIndices must be provided (passed null)");
-
-    auto resources = prov->getResources();
-    auto* res = resources.get();
-    auto device = getCurrentDevice();
-#if CUDA_SIM_FAISS_VERSION >= 10704
-    if (args.device >= 0) {
-        device = args.device;
-    }
-#endif
-    DeviceScope scope(device);
-    auto stream = res->getDefaultStream(device);
-    auto count = [](size_t value) { return static_cast<Count>(value); };
-    auto toDevice = [&](const void* data, bool rowMajor, size_t rows) {
-        return toDeviceTemporary<T, 2>(
-                res,
-                device,
-                const_cast<T*>(static_cast<const T*>(data)),
-                stream,
-                {count(rowMajor ? rows : args.dims),
-                 count(rowMajor ? args.dims : rows)});
-    };
-    auto vectors =
-            toDevice(args.vectors, args.vectorsRowMajor, args.numVectors);
-    auto queries =
-            toDevice(args.queries, args.queriesRowMajor, args.numQueries);
-    DeviceTensor<float, 1, true> norms;
-    if (args.vectorNorms) {
-        norms = toDeviceTemporary<float, 1>(
-                res,
-                device,
-                const_cast<float*>(args.vectorNorms),
-                stream,
-                {count(args.numVectors)});
-    }
-    auto outDistances = toDeviceTemporary<float, 2>(
-            res,
-            device,
-            args.outDistances,
-            stream,
-            {count(args.numQueries),
-             count(args.k == -1 ? args.numVectors : args.k)});
-
-    checkMetric(args.metric);
-    constexpr bool isHalf = sizeof(T) == 2;
-    Knn knn;
-    knn.metric = args.metric;
-    knn.metricArg = args.metricArg;
-    knn.vectors = {
-            vectors.data(),
-            isHalf,
-            args.vectorsRowMajor,
-            size_t(args.numVectors),
-            size_t(args.dims)};
-    knn.queries = {
-            queries.data(),
-            isHalf,
-            args.queriesRowMajor,
-            size_t(args.numQueries),
-            size_t(args.dims)};
-    float* distances = outDistances.data();
-
-    // Room for labels of the given type at the caller's place or in front of
-    // it, filled by `fill`, and brought there.
-    auto withLabels = [&](auto* wanted, const auto& fill) {
-        using L = typename std::remove_pointer<decltype(wanted)>::type;
-        auto labels = toDeviceTemporary<L, 2>(
-                res,
-                device,
-                wanted,
-                stream,
-                {count(args.numQueries), count(args.k)});
-        fill(labels.data());
-        fromDevice<L, 2>(labels, wanted, stream);
-    };
-
-    size_t results = knn.queries.rows * args.k;
-    if (args.k == -1) {
-        size_t pairs = knn.queries.rows * knn.vectors.rows;
-        std::vector<cuda_sim_range> ranges = {
-                {knn.vectors.data, knn.vectors.bytes(), 0},
-                {knn.queries.data, knn.queries.bytes(), 0},
-                writes(distances, pairs)};
-        check(launch("allPairwiseDistanceOnDevice",
-                     stream,
-                     ranges,
-                     [=] { knn.allPairs(view(distances)); }),
-              "allPairwiseDistanceOnDevice");
-    } else if (args.outIndicesType == IndicesDataType::I64) {
-#if CUDA_SIM_FAISS_VERSION < 10704
-        DeviceTensor<int, 2, true> narrow(
-                res,
-                makeTempAlloc(AllocType::Other, stream),
-                {args.numQueries, args.k});
-        enqueueSearch(
-                "bfKnnOnDevice", knn, args.k, distances, narrow.data(), stream);
-        withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {
-            widen(narrow.data(), labels, results, stream);
-        });
-#else
-        withLabels(static_cast<idx_t*>(args.outIndices), [&](idx_t* labels) {
-            enqueueSearch(
-                    "bfKnnOnDevice", knn, args.k, distances, labels, stream);
-        });
-#endif
-    } else if (args.outIndicesType == IndicesDataType::I32) {
-        withLabels(static_cast<int*>(args.outIndices), [&](int* labels) {
-            enqueueSearch(
-                    "bfKnnOnDevice", knn, args.k, distances, labels, stream);
-        });
-    } else {
-        FAISS_THROW_MSG("unknown outIndicesType");
-    }
-    (void)results;
-
-    fromDevice<float, 2>(outDistances, args.outDistances, stream);
-}
-
-} // namespace
-
-void bfKnn(GpuResourcesProvider* res, const GpuDistanceParams& args) {
-    FAISS_THROW_IF_NOT_MSG(
-            args.vectorType == args.queryType,
-            "limitation: both vectorType and queryType must currently "
-            "be the same (F32 or F16");
-    if (args.vectorType == DistanceDataType::F32) {
-        bfKnnOf<float>(res, args);
-    } else if (args.vectorType == DistanceDataType::F16) {
-        bfKnnOf<half>(res, args);
-    } else {
-        FAISS_THROW_MSG("unknown vectorType");
-    }
 }
 
 } // namespace gpu
