@@ -1,8 +1,9 @@
 """The module `faiss` that this package extends: loaded, or what is wrong with it.
 
-CUDA's libraries come from the system, or from the CUDA wheels on PyPI. A wheel
-of this package may carry Faiss (docs/architecture.md, Packaging); then another
-distribution that brings a `faiss` has put its files among those.
+CUDA's libraries come from where the loader finds them, from the CUDA wheels on
+PyPI, or from a toolkit. A wheel of this package may carry Faiss
+(docs/architecture.md, Packaging); then another distribution that brings a `faiss`
+has put its files among those.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.metadata
+import os
 import pathlib
 import re
 import sys
@@ -24,7 +26,8 @@ def import_faiss() -> ModuleType:
     """Import `faiss`.
 
     A library of CUDA that the loader does not find is loaded from the CUDA
-    wheels, wherever on `sys.path` they are.
+    wheels, wherever on `sys.path` they are, or from the toolkit that CUDA_HOME or
+    CUDA_PATH names, else the one in /usr/local/cuda.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def import_faiss() -> ModuleType:
         # AttributeError: names of one build, and the compiled part of another.
         except (ImportError, AttributeError) as error:
             missing = _NOT_FOUND.match(str(error))
-            if missing and missing[1] not in loaded and _load_from_wheels(missing[1]):
+            if missing and missing[1] not in loaded and _load_cuda(missing[1]):
                 loaded.add(missing[1])
                 continue
             if missing:
@@ -83,13 +86,19 @@ def mixture_problem() -> str | None:
     )
 
 
-def _load_from_wheels(name: str) -> bool:
-    """Load a library of CUDA from an installed wheel, if one has it. What is
-    linked to it finds it by its name afterwards."""
-    for folder in map(pathlib.Path, sys.path):
-        for path in sorted(folder.glob(f"nvidia/*/lib/{name}")):
-            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-            return True
+def _load_cuda(name: str) -> bool:
+    """Load a library of CUDA from an installed wheel or a toolkit, if one has it.
+    What is linked to it finds it by its name afterwards."""
+    variables = map(os.environ.get, ("CUDA_HOME", "CUDA_PATH"))
+    toolkit = pathlib.Path(next(filter(None, variables), "/usr/local/cuda"))
+    places = [
+        *(path for folder in map(pathlib.Path, sys.path)
+          for path in sorted(folder.glob(f"nvidia/*/lib/{name}"))),
+        toolkit / "lib64" / name,
+    ]
+    for path in filter(pathlib.Path.is_file, places):
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        return True
     return False
 
 

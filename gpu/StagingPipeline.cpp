@@ -117,14 +117,12 @@ idx_t StagingPipeline::callUntilItFits(
             } catch (const CudaError&) {
                 throw;
             } catch (const faiss::FaissException&) {
-                if (contextLost(stream)) {
-                    throw;
-                }
                 thrown = std::current_exception();
                 mostRows = call.rowsAtOnce() / 2;
             }
         }
-        // Lanes, which used them, were waited for at the end of the call.
+        // Throws if the context is lost. Lanes, which used the blocks, were
+        // waited for at the end of the call.
         freeBlocks(0);
         if (mostRows == 0) {
             std::rethrow_exception(thrown);

@@ -35,6 +35,8 @@ def found(tmp_path):
         (folder / "__init__.py").write_text(faiss)
         environment = package_environment()
         environment["PYTHONPATH"] = f"{folder.parent}:{environment['PYTHONPATH']}"
+        # Not the one that this machine may have.
+        environment["CUDA_HOME"] = str(tmp_path / "toolkit")
         done = subprocess.run(
             [sys.executable, "-c", f"import faiss_ext\n{code}"],
             env=environment,
@@ -58,8 +60,11 @@ def last_line(text: str) -> str:
     return text.splitlines()[-1]
 
 
-def test_cuda_comes_from_its_wheels_where_the_system_has_none(found, tmp_path):
-    library = tmp_path / "site" / "nvidia" / "cu99" / "lib" / "libcublas.so.99"
+@pytest.mark.parametrize("place", ["site/nvidia/cu99/lib", "toolkit/lib64"])
+def test_cuda_comes_from_its_wheels_or_a_toolkit_where_the_loader_finds_none(
+    found, tmp_path, place
+):
+    library = tmp_path / place / "libcublas.so.99"
     library.parent.mkdir(parents=True)
     # Any library will do.
     shutil.copy(_ctypes.__file__, library)
