@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import math
 import pathlib
 import sys
 import tempfile
@@ -61,17 +60,15 @@ def arguments():
                         help="folder for the record")
     parser.add_argument("--seconds", type=float, default=WHOLE_S,
                         help=f"budget of all benchmarks (default {WHOLE_S})")
-    parser.add_argument("--cell-seconds", type=float,
-                        help="budget of the timed runs of one case (default 3, but "
-                        "no bound where --cells is given)")
+    parser.add_argument("--cell-seconds", type=float, default=3,
+                        help="budget of the timed runs of one case (default 3), but "
+                        "of those in --cells")
     parser.add_argument("--cells", metavar="N:K:NB:D,...", type=_cells, default=[],
                         help="of the grid: these cells alone")
     parser.add_argument("--library", help=f"path of {native.NAME}")
     parser.add_argument("--smoke", action="store_true",
                         help="the smallest cases; keeps nothing")
     options = parser.parse_args()
-    if options.cell_seconds is None:
-        options.cell_seconds = math.inf if options.cells else 3
     options.names += filter(None, options.only.split(","))
     unknown = set(options.names) - set(CASES)
     if unknown:

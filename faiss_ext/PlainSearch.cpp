@@ -89,6 +89,21 @@ class Outcome {
     std::optional<std::string> problem_;
 };
 
+/// Whether an array lies where it says, on that GPU or on the host; NumPy's do.
+bool isPlaced(const PlainArray& array, int device) {
+    if (array.isNumpys()) {
+        return true;
+    }
+    try {
+        const auto placement =
+                gpu::placementOf(array.data(), array.bytes(), "array");
+        return array.onGpu() ? placement.onDevice(device) : placement.onHost();
+    } catch (const faiss::FaissException&) {
+        // Who looks closer finds it again.
+        return false;
+    }
+}
+
 /// The search of one call with all its arrays, of which some may be on the GPU.
 class ArraySearch {
    public:
@@ -155,25 +170,10 @@ class ArraySearch {
                 static_cast<idx_t*>(I_.data()));
     }
 
-    /// Whether all are where they say; NumPy's are.
     bool arePlaced() const {
-        try {
-            for (const PlainArray* array : {&x_, &D_, &I_}) {
-                if (array->isNumpys()) {
-                    continue;
-                }
-                const auto placement = gpu::placementOf(
-                        array->data(), array->bytes(), "array");
-                if (array->onGpu() ? !placement.onDevice(index_->getDevice())
-                                   : !placement.onHost()) {
-                    return false;
-                }
-            }
-            return true;
-        } catch (const faiss::FaissException&) {
-            // Who looks closer finds it again.
-            return false;
-        }
+        const int device = index_->getDevice();
+        return isPlaced(x_, device) && isPlaced(D_, device) &&
+               isPlaced(I_, device);
     }
 
     /// The lock is not kept for the search: who holds it joins no other
@@ -296,6 +296,9 @@ PyObject* searchPacked(
     {
         Unlocked unlocked;
         outcome.of([&] {
+            if (!isPlaced(queries, index->getDevice())) {
+                return false;
+            }
             try {
                 block = gpu::PinnedBlock::tryMake(pinnedResults, bytes);
             } catch (const gpu::CudaError&) {

@@ -19,18 +19,21 @@ namespace gpu {
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses. Lanes are waited for by ~CallLanes.
+    /// computation uses. Lanes are waited for by ~CallLanes. Sets `unsettled`
+    /// where it cannot wait for all.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,
             int device,
             std::vector<cudaStream_t> streams,
             HostCopies& uploads,
-            HostCopies& downloads)
+            HostCopies& downloads,
+            bool& unsettled)
             : resources_(resources),
               device_(device),
               streams_(std::move(streams)),
               uploads_(uploads),
-              downloads_(downloads) {}
+              downloads_(downloads),
+              unsettled_(unsettled) {}
 
     EndWorkOnFailure(const EndWorkOnFailure&) = delete;
     EndWorkOnFailure& operator=(const EndWorkOnFailure&) = delete;
@@ -40,10 +43,10 @@ class EndWorkOnFailure {
             return;
         }
         for (cudaStream_t stream : resources_.getAlternateStreams(device_)) {
-            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+            waitFor(stream);
         }
         for (cudaStream_t stream : streams_) {
-            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+            waitFor(stream);
         }
         uploads_.abandon();
         downloads_.abandon();
@@ -54,11 +57,19 @@ class EndWorkOnFailure {
     }
 
    private:
+    void waitFor(cudaStream_t stream) {
+        if (cudaStreamSynchronize(stream) != cudaSuccess) {
+            cudaGetLastError();
+            unsettled_ = true;
+        }
+    }
+
     faiss::gpu::GpuResources& resources_;
     const int device_;
     const std::vector<cudaStream_t> streams_;
     HostCopies& uploads_;
     HostCopies& downloads_;
+    bool& unsettled_;
     bool armed_ = true;
 };
 

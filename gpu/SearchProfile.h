@@ -78,13 +78,15 @@ struct FAISS_EXT_API SearchProfile {
     std::vector<StageSpan> spans;
 
     /// From the call to the moment when its outputs are complete, wherever they
-    /// lie.
+    /// lie. Where it began anew for want of GPU memory, all of this is of the
+    /// last attempt. (TransferStats count what each has moved.)
     double seconds = 0;
 
     /// The clocks of the host and of the GPU may be apart by so many seconds:
     /// how exactly spans of the host lie beside those of the GPU.
     double clockError = 0;
 
+    /// Arrays on the index's GPU are one tile, which may be computed in parts.
     int64_t tiles = 0;
 
     /// How long a stage was under way; parts that run side by side count once.

@@ -171,6 +171,7 @@ class StagedFlat : public Staged<Base> {
         if (&on != this->resources_.get()) {
             searchStoreOnLane(*this->data_, on, queries);
         } else if (
+                !this->pipeline_->sideBySide() ||
                 this->ntotal <
                         2 * leastSliceOf(n, k, this->pipeline_->config()) ||
                 !searchInSlices(

@@ -50,7 +50,7 @@ StagingPipeline::Call::Call(
         faissPinned.second >= tuning::kSmallestFaissBuffer) {
         faissPinned_ = faissPinned;
     }
-    if (work_.laneBytes > 0 && mostRows_ >= n_) {
+    if (work_.laneBytes > 0 && pipe_.sideBySide_) {
         const int asked = pipe_.config_.computeLanes;
         mostLanes_ = lanes_.affordable(
                 std::min<size_t>(
@@ -136,8 +136,9 @@ void StagingPipeline::Call::runOneTile() {
     if (outputs_.packedBytes() > 0) {
         pinnedOut = pinnedForResults(0);
     }
+    size_t mappedRowBytes = 0;
     if (mappable_) {
-        pipe_.counters_.bytesToHost += n_ * outputs_.mapHost(pinnedOut);
+        mappedRowBytes = outputs_.mapHost(pinnedOut);
         layOut(n_);
     }
     openLanes();
@@ -152,6 +153,7 @@ void StagingPipeline::Call::runOneTile() {
             pinnedIn.data(),
             defaultStream_);
     computeAll(inBlock, outBlock);
+    pipe_.counters_.bytesToHost += n_ * mappedRowBytes;
     copyOnDevice(
             Stage::CopyBack, outputs_, 0, outBlock, pinnedOut, defaultStream_);
     if (blocking_) {
@@ -260,13 +262,20 @@ void StagingPipeline::Call::cutDown(idx_t rows) {
 /// Device memory for the tiles, of which two at least are to be under way at
 /// once. Where it is short, the tiles become smaller, down to one row or a size
 /// below which they are better done one after another in Faiss' temporary
-/// memory, which is set aside already.
+/// memory, which is set aside already. (So they are where Faiss has found too
+/// little for itself before.)
 void StagingPipeline::Call::reserveBlocks() {
+    const bool faissFirst = mostRows_ < n_;
     while (true) {
         layOut(plan_.tileRows);
         const size_t gap = inputs_.gap();
         const size_t in = inputs_.blockBytes() - gap;
         const size_t out = outputs_.blockBytes();
+        const bool smallest = plan_.tileRows == 1 ||
+                              std::max(in, out) <= tuning::kEndTileBytes;
+        if (faissFirst && smallest) {
+            break;
+        }
         const int wanted = plan_.depth;
         const int ready = pipe_.growSlots(wanted, gap, in, out);
         if (ready == wanted || ready >= 2) {
@@ -274,7 +283,7 @@ void StagingPipeline::Call::reserveBlocks() {
             return;
         }
         pipe_.freeBlocks(0);
-        if (plan_.tileRows == 1 || std::max(in, out) <= tuning::kEndTileBytes) {
+        if (smallest) {
             break;
         }
         cutInHalf();
@@ -283,7 +292,8 @@ void StagingPipeline::Call::reserveBlocks() {
         cutInHalf();
         layOut(plan_.tileRows);
     }
-    plan_.depth = 1;
+    // A slot, for its events.
+    plan_.depth = pipe_.growSlots(1, 0, 0, 0);
 }
 
 void StagingPipeline::Call::prepareSlots() {
@@ -560,7 +570,8 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
             pipe_.device_,
             std::move(streams),
             pipe_.uploads_,
-            pipe_.downloads_);
+            pipe_.downloads_,
+            pipe_.unsettled_);
 }
 
 /// The end of a call. One that is recorded waits in any case.

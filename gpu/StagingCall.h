@@ -21,8 +21,7 @@ namespace gpu {
 class StagingPipeline::Call {
    public:
     /// `recorder`: where the times of its stages go, or nullptr. `mostRows`:
-    /// rows that are computed at once, at most; fewer than n are not computed
-    /// on lanes.
+    /// rows that are computed at once, at most.
     Call(StagingPipeline& pipeline,
          idx_t n,
          const std::vector<InputRows>& inputs,

@@ -1,15 +1,28 @@
 #include <faiss_ext/gpu/StagingPipeline.h>
 
-#include <exception>
+#include <algorithm>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/StagingCall.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
+
+namespace {
+
+/// Whether smaller tiles may help: it is none of our exceptions that mean
+/// something else.
+bool maySayNoMemory(const faiss::FaissException& e) {
+    return !dynamic_cast<const CudaError*>(&e) &&
+           !dynamic_cast<const InvalidArray*>(&e) &&
+           !dynamic_cast<const Unsupported*>(&e);
+}
+
+} // namespace
 
 StagingPipeline::StagingPipeline(
         std::shared_ptr<faiss::gpu::GpuResources> resources,
@@ -92,41 +105,49 @@ SearchProfile StagingPipeline::profile(
 
 /// Returns the number of tiles. What a tile is computed with, Faiss allocates:
 /// where the GPU has no memory left for that, the call begins anew with half as
-/// many rows at once, without lanes and without the blocks kept so far. Faiss
-/// has no type of exception for it, so this is done whatever it throws; what it
-/// throws of a single row is thrown.
+/// many rows at once, nothing side by side, and without the blocks kept so far.
+/// Faiss has no type of exception for it. What it throws of a single row is
+/// thrown.
 idx_t StagingPipeline::callUntilItFits(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
         StageRecorder* recorder) {
-    const cudaStream_t stream = resources_->getDefaultStream(device_);
+    sideBySide_ = true;
     idx_t mostRows = n;
     while (true) {
+        settle();
         if (recorder) {
             recorder->start(
-                    stream, [this](const Event& event) { wait(event); });
+                    resources_->getDefaultStream(device_),
+                    [this](const Event& event) { wait(event); });
         }
-        std::exception_ptr thrown;
         {
             Call call(*this, n, inputs, outputs, work, recorder, mostRows);
             try {
                 call.run();
                 return call.tiles();
-            } catch (const CudaError&) {
-                throw;
-            } catch (const faiss::FaissException&) {
-                thrown = std::current_exception();
-                mostRows = call.rowsAtOnce() / 2;
+            } catch (const faiss::FaissException& e) {
+                const idx_t rows = call.rowsAtOnce();
+                if (!maySayNoMemory(e) || (rows == 1 && !sideBySide_)) {
+                    throw;
+                }
+                mostRows = std::max<idx_t>(1, rows / 2);
+                sideBySide_ = false;
             }
         }
         // Throws if the context is lost. Lanes, which used the blocks, were
         // waited for at the end of the call.
         freeBlocks(0);
-        if (mostRows == 0) {
-            std::rethrow_exception(thrown);
-        }
+    }
+}
+
+/// Waits for what a call that failed may have left in flight.
+void StagingPipeline::settle() {
+    if (unsettled_) {
+        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        unsettled_ = false;
     }
 }
 

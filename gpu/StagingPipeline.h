@@ -142,6 +142,12 @@ class FAISS_EXT_API StagingPipeline {
         return config_;
     }
 
+    /// Whether a TileWork may take memory to compute parts side by side: not
+    /// where a call begins anew because there was too little.
+    bool sideBySide() const noexcept {
+        return sideBySide_;
+    }
+
     /// For a TileWork that divides what it does on the default stream by
     /// itself; from `enqueue` alone, when that is not on a lane.
     CallLanes lanes() {
@@ -178,6 +184,7 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work,
             StageRecorder* recorder);
+    void settle();
     void wait(const Event& event);
     void keepForEver() noexcept;
     int growSlots(int depth, size_t gap, size_t in, size_t out);
@@ -203,6 +210,9 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> done_;
     std::vector<Slot> slots_;
     LaneStore laneStore_;
+    bool sideBySide_ = true;
+    /// Work of a call that failed may be in flight: it could not be waited for.
+    bool unsettled_ = false;
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};

@@ -10,7 +10,6 @@ contenders and runs (measure/plan.py).
 from __future__ import annotations
 
 import itertools
-import math
 
 from measure import memory, peers
 from measure.floors import BYTES_PER_RESULT, COMPUTE
@@ -83,7 +82,7 @@ def _measure(session, name, case, searches, effort, names):
         name, case, _contenders(searches, searches.queries[:n], k, effort),
         searches.floors(n, k), least_runs=effort.least_runs,
         slow_runs=min(effort.least_runs, 2),
-        most_s=math.inf if session.cells else MOST_S,
+        most_s=MOST_S, bounded=not session.cells,
     )
 
 

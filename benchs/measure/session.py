@@ -105,20 +105,20 @@ class Session:
         return None
 
     def measure(self, bench, case, contenders, bounds=None, *, weight=1,
-                most_s=math.inf, compute_s=None, **options):
+                most_s=math.inf, bounded=True, compute_s=None, **options):
         """Time the contenders of one case and note what they took.
 
         `bounds`: of each contender's name, its floors in seconds. `most_s`: of the
-        budget, as far as the least runs need no more. `compute_s`:
+        budget, as far as the least runs need no more; if not `bounded`, it is the
+        case's whole share of the time that is left, less a fifth for the runs
+        that are not timed. `compute_s`:
         what the computation takes, measured; by default the least median of
         the contenders ON_GPU, if one is there. Returns the entries of the record by
         contender.
         """
-        budget = min(
-            self.cell_s * weight,
-            most_s,
-            max(self.left_s(), 0) * weight / max(self._cells, weight),
-        )
+        share = max(self.left_s(), 0) * weight / max(self._cells, weight)
+        budget = (min(self.cell_s * weight, most_s, share) if bounded
+                  else 0.8 * share)
         self._cells -= weight
         if self.smoke:
             options.update(least_runs=2, slow_runs=2, most_runs=2)

@@ -230,7 +230,7 @@ def _faster(results, nb, d, k, wanted):
     # The longest searches are not timed with nothing to copy.
     for other in (case, *(other for _, other in sorted(
             values(), key=lambda pair: pair[0]))):
-        limit = other and results.over_compute("grid", other, "stock")
+        limit = other and results.over_compute("grid", other, "stock", "ours pooled")
         if limit:
             where = "" if other == case else f" (n {other['n']:,})"
             return _limited(
@@ -247,7 +247,7 @@ def _one_query(results):
     if ratio is not None:
         row.found, row.passed = f"{ratio:.2f} of stock Faiss", ratio <= 0.75
     return _limited(
-        row, results.over_compute("small_batches", case, "stock"),
+        row, results.over_compute("small_batches", case, "stock", "ours pooled"),
         lambda v: 1 / v <= 0.75,
         lambda v: f"With nothing to copy at all it would be {1 / v:.2f}")
 

@@ -135,17 +135,18 @@ class Results:
         ]
         return min(found, key=lambda measured: measured.median, default=None)
 
-    def over_compute(self, bench, case, name) -> float | None:
-        """median(name) / the least median with nothing to copy, of one run, or
-        None."""
+    def over_compute(self, bench, case, name, beside) -> float | None:
+        """median(name) / the least median with nothing to copy, or None; of the
+        run that the ratio of `name` and `beside` is of."""
+        keys = {_key(bench, case, each) for each in (name, beside)}
         for timed in reversed(self._timed):
-            found = timed.get(_key(bench, case, name))
-            computed = [
-                timed[key].median for on_gpu in ON_GPU
-                if (key := _key(bench, case, on_gpu)) in timed
-            ]
-            if found and computed:
-                return found.median / min(computed)
+            if keys <= timed.keys():
+                computed = [
+                    timed[key].median for on_gpu in ON_GPU
+                    if (key := _key(bench, case, on_gpu)) in timed
+                ]
+                found = timed[_key(bench, case, name)]
+                return found.median / min(computed) if computed else None
         return None
 
     def shares(self, bench, case, part, whole) -> float | None:

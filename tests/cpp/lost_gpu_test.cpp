@@ -54,6 +54,25 @@ TEST_F(LostGpu, while_a_search_asks_for_memory_is_an_error_of_cuda) {
     }
 }
 
+TEST_F(LostGpu, while_faiss_asks_for_memory_is_an_error_of_cuda) {
+    // Everything is in place, so that Faiss' scratch is asked for first.
+    resources_->noTempMemory();
+    auto index = makeIndex(0);
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    loseAt("cudaMalloc", 1);
+    EXPECT_THROW(
+            index->search(
+                    kQueries,
+                    x.data(),
+                    kNearest,
+                    distances.data(),
+                    labels.data()),
+            CudaError);
+    end(std::move(index));
+}
+
 TEST_F(LostGpu, while_queries_are_converted_is_an_error_of_cuda) {
     faiss::gpu::GpuIndexFlatConfig storage;
     storage.useFloat16 = true;

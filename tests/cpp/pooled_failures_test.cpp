@@ -3,8 +3,10 @@
 
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
 
 #include <memory>
+#include <stdexcept>
 
 #include "support/PooledTest.h"
 
@@ -122,6 +124,127 @@ TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
     // Three lanes' events, and two kernels.
     EXPECT_GE(failures, 14);
     check(cudaDeviceSynchronize());
+}
+
+/// That lends no more than `most` bytes.
+class SmallPool : public CachingPool {
+   public:
+    void* allocate(size_t bytes, int device, cudaStream_t stream) override {
+        if (bytesInUse() + bytes > most) {
+            throw std::runtime_error("the pool is exhausted");
+        }
+        return CachingPool::allocate(bytes, device, stream);
+    }
+
+    size_t most = size_t(1) << 40;
+};
+
+TEST_F(PooledFailures, slices_are_left_where_they_leave_too_little) {
+    const auto base = randomVectors(1000, kDims, 4);
+    for (int64_t n : {1, 8}) {
+        bool answered = false;
+        auto pool = std::make_shared<SmallPool>();
+        PooledGpuResources pooled(pool);
+        pooled.setTempMemory(size_t(64) << 20);
+        faiss_ext::gpu::StagedConfig config;
+        config.computeLanes = 4;
+        config.sliceVectors = 100;
+        GpuIndexFlatL2 index(
+                &pooled, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+        index.add(1000, base.data());
+        check(cudaDeviceSynchronize());
+        const size_t stored = pool->bytesInUse();
+        std::vector<float> distances(n * kNearest);
+        std::vector<int64_t> labels(n * kNearest);
+        for (size_t room = 0; room <= 128 << 10; room += 512) {
+            pool->most = stored + room;
+            try {
+                index.search(
+                        n,
+                        queries_.data(),
+                        kNearest,
+                        distances.data(),
+                        labels.data());
+                answered = true;
+            } catch (const AllocationError&) {
+                EXPECT_FALSE(answered) << n << " queries, " << room << " bytes";
+            }
+        }
+        EXPECT_TRUE(answered);
+        EXPECT_GE(cuda_sim_calls("kernel:blockSelectPair"), 1u);
+    }
+}
+
+TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
+    constexpr int64_t kRows = 8;
+    faiss_ext::gpu::StagedConfig config;
+    config.tileRows = 2;
+    config.pipelineDepth = 2;
+    const auto resources = pooled_->getResources();
+    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, config);
+    std::vector<int> in(kRows, 1);
+    std::vector<int> out(kRows, 0);
+    int thrown = 0;
+    // When the first tile of each attempt is computed.
+    std::vector<uint64_t> pending;
+    const auto copy = [&](auto& on,
+                          int64_t first,
+                          int64_t rows,
+                          const void* const* inputs,
+                          void* const* outputs) {
+        if (first == 0) {
+            pending.push_back(cuda_sim_pending());
+        }
+        check(cudaMemcpyAsync(
+                outputs[0],
+                inputs[0],
+                rows * sizeof(int),
+                cudaMemcpyDefault,
+                on.getDefaultStream(0)));
+        if (first + rows == kRows && thrown++ == 0) {
+            throw faiss::FaissException("no memory");
+        }
+    };
+    // None of the waits for the streams of the first attempt succeeds.
+    const int waits = resources->getAlternateStreams(0).size() + 3;
+    for (int nth = 1; nth <= waits; ++nth) {
+        cuda_sim_fail_call("cudaStreamSynchronize", nth, cudaErrorInvalidValue);
+    }
+    pipeline.run(
+            kRows,
+            {{"in", in.data(), sizeof(int)}},
+            {{"out", out.data(), sizeof(int)}},
+            {copy});
+    EXPECT_EQ(pending.size(), 2u);
+    EXPECT_LE(pending.back(), pending.front());
+    EXPECT_EQ(out, in);
+    // The caller's own from now on.
+    out.assign(kRows, 3);
+    check(cudaDeviceSynchronize());
+    EXPECT_EQ(out, std::vector<int>(kRows, 3));
+}
+
+TEST_F(PooledFailures, results_are_counted_once_though_tried_twice) {
+    auto index = makeIndex();
+    Array<float> distances(Memory::Pinned, kResults);
+    Array<int64_t> labels(Memory::Pinned, kResults);
+    const auto down = [&] {
+        index->resetTransferStats();
+        index->search(
+                kQueries,
+                queries_.data(),
+                kNearest,
+                distances.data(),
+                labels.data());
+        return index->getTransferStats().bytesToHost;
+    };
+    // Stored by the kernels themselves.
+    EXPECT_EQ(down(), kResults * 12);
+    for (int nth = 1; nth <= 6; ++nth) {
+        pool_->fail(nth);
+        EXPECT_EQ(down(), kResults * 12) << nth;
+        pool_->fail(0);
+    }
 }
 
 TEST_F(PooledFailures, an_index_that_cannot_be_stored_is_one_exception) {

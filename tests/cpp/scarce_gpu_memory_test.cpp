@@ -2,12 +2,14 @@
 // Faiss' temporary memory in the end, before memory is said to be exhausted.
 
 #include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/StagingPipeline.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
 
@@ -19,8 +21,12 @@ namespace {
 
 using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::GpuIndexFlatL2;
+using faiss_ext::gpu::InvalidArray;
 using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
+using faiss_ext::gpu::StagingPipeline;
+using faiss_ext::gpu::TileWork;
+using faiss_ext::gpu::Unsupported;
 using namespace test;
 
 constexpr size_t MiB = size_t(1) << 20;
@@ -290,6 +296,95 @@ INSTANTIATE_TEST_SUITE_P(
             return std::string(nameOf(std::get<0>(info.param))) + "_" +
                    std::to_string(std::get<1>(info.param) >> 10) + "_KiB";
         });
+
+TEST_F(ScarceGpuMemory, many_queries_need_no_more_than_one) {
+    // In steps of what the simulator gives out.
+    resources_.noTempMemory();
+    for (size_t left = 0; left <= 48 << 10; left += 4096) {
+        SCOPED_TRACE(std::to_string(left >> 10) + " KiB left");
+        std::vector<bool> answered;
+        for (int64_t n : {1, 10, 1000}) {
+            remake({});
+            leave(left);
+            try {
+                search(n);
+                answered.push_back(true);
+            } catch (const faiss::FaissException&) {
+                answered.push_back(false);
+            }
+            leaveEnough();
+        }
+        EXPECT_EQ(answered, std::vector<bool>(3, answered[0]));
+    }
+}
+
+TEST_F(ScarceGpuMemory, blocks_that_are_kept_make_room_for_faiss) {
+    resources_.noTempMemory();
+    StagedConfig config;
+    config.tileRows = 1000;
+    remake(config);
+    search();
+    EXPECT_GT(kept(), 0u);
+    leave(0);
+    expectAnswers();
+}
+
+TEST_F(ScarceGpuMemory, what_is_no_lack_of_memory_is_not_tried_again) {
+    StagingPipeline pipeline(resources_.getResources(), 0, {});
+    int attempts = 0;
+    const auto run = [&](const auto& thrown) {
+        std::vector<int> out(1000);
+        attempts = 0;
+        pipeline.run(
+                out.size(),
+                {},
+                {{"out", out.data(), sizeof(int)}},
+                {[&](auto&, auto, auto, auto*, auto*) {
+                    ++attempts;
+                    throw thrown;
+                }});
+    };
+    EXPECT_THROW(run(Unsupported("nor is this")), Unsupported);
+    EXPECT_EQ(attempts, 1);
+    EXPECT_THROW(run(InvalidArray("nor this")), InvalidArray);
+    EXPECT_EQ(attempts, 1);
+    EXPECT_THROW(
+            run(faiss::FaissException("who knows")), faiss::FaissException);
+    EXPECT_GT(attempts, 5);
+}
+
+TEST_F(ScarceGpuMemory, nothing_is_computed_side_by_side_at_another_attempt) {
+    const auto resources = resources_.getResources();
+    StagedConfig config;
+    config.computeLanes = 3;
+    StagingPipeline pipeline(resources, 0, config);
+    std::vector<int> out(4096);
+    bool scarce = true;
+    std::set<faiss::gpu::GpuResources*> usedAfterwards;
+    TileWork work;
+    work.laneBytes = 4096;
+    work.lanes = 3;
+    work.enqueue = [&](auto& on, auto, auto rows, auto*, auto* outputs) {
+        check(cudaMemsetAsync(
+                outputs[0], 1, rows * sizeof(int), on.getDefaultStream(0)));
+        if (scarce && &on != resources.get()) {
+            scarce = false;
+            throw faiss::FaissException("no memory");
+        }
+        usedAfterwards.insert(&on);
+        EXPECT_EQ(pipeline.sideBySide(), scarce);
+        EXPECT_LE(rows, 2048);
+    };
+    const auto run = [&] {
+        usedAfterwards.clear();
+        pipeline.run(out.size(), {}, {{"out", out.data(), sizeof(int)}}, work);
+    };
+    run();
+    EXPECT_FALSE(scarce);
+    EXPECT_EQ(usedAfterwards.size(), 1u);
+    EXPECT_EQ(usedAfterwards.count(resources.get()), 1u);
+    EXPECT_EQ(out, std::vector<int>(out.size(), 0x01010101));
+}
 
 TEST_F(ScarceGpuMemory, a_profile_is_of_the_tiles_that_fitted) {
     resources_.setTempMemory(MiB);

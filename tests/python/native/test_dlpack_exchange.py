@@ -312,6 +312,17 @@ def test_host_arrays_that_overlap_are_refused(
         index.search(on_host(queries), K, D=D, I=I)
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["results made", "results given"])
+def test_memory_of_the_gpu_is_not_taken_for_the_hosts(
+    index, queries, library, given
+):
+    x = library.make(queries, device=(CPU, 0))
+    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
+    index.search(x, K, **({"D": D, "I": I} if given else {}))
+    # Not by the table alone, which orders nothing before.
+    assert "__dlpack__" in library.asked
+
+
 @pytest.mark.parametrize("flags", [READ_ONLY, COPIED])
 def test_queries_may_be_read_only_or_copies(
     index, queries, expected, library, flags
