@@ -171,7 +171,12 @@ class CopyTeam::Workers {
             job.wanted = wanted;
             start(wanted);
         }
-        for (size_t i = 0; i < wanted; ++i) {
+        // One call for all, even if some wake up for nothing: with a call for
+        // each, 10,000 queries of k 100 took 3.3 ms into pageable memory in
+        // place of 2.9 (by hand, as in Tuning.h).
+        if (wanted > 1) {
+            wake_.notify_all();
+        } else {
             wake_.notify_one();
         }
     }

@@ -218,6 +218,7 @@ void StagingPipeline::Call::runTiles() {
     lanes_.join();
     if (blocking_) {
         waitFor(copyStream_);
+        copyLastTiles();
     } else if (outputs_.stagedRowBytes() > 0) {
         // Copies to another GPU come before later work of this index's stream.
         pipe_.slots_[(plan_.tiles() - 1) % plan_.depth].downloaded.orderBefore(
@@ -306,6 +307,9 @@ void StagingPipeline::Call::prepareSlots() {
         if (outputs_.packedBytes() > 0) {
             pinnedOut_.push_back(pinnedForResults(s));
         }
+    }
+    if (!pinnedOut_.empty()) {
+        firstLeft_ = firstLeft();
     }
     pipe_.uploads_.reset(plan_.tiles());
     pipe_.downloads_.reset(plan_.tiles());
@@ -406,7 +410,7 @@ void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
             outBlock(slot),
             pinned,
             copyStream_);
-    if (pinned) {
+    if (pinned && tile < firstLeft_) {
         enqueueOnHost(
                 Stage::HostCopy,
                 outputs_,
@@ -416,6 +420,41 @@ void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
                 copyStream_);
     }
     slot.downloaded.record(copyStream_);
+}
+
+/// The first of the last tiles whose results this thread copies into pageable
+/// arrays itself, once it has waited for them: a host function begins some 100
+/// us after the copy that it waits for, and behind the last tile there is
+/// nothing to hide that. At least one; more if their results, like those of a
+/// call that is not cut, are not worth hiding. Each still has its slot.
+idx_t StagingPipeline::Call::firstLeft() const {
+    const size_t most = config_->oneTileBytes / outputs_.pinnedRowBytes();
+    idx_t first = plan_.tiles() - 1;
+    while (first > plan_.tiles() - plan_.depth &&
+           static_cast<size_t>(n_ - plan_.firstRow(first - 1)) <= most) {
+        --first;
+    }
+    return first;
+}
+
+void StagingPipeline::Call::copyLastTiles() {
+    if (pinnedOut_.empty()) {
+        return;
+    }
+    std::vector<HostCopy> copies;
+    size_t bytes = 0;
+    for (idx_t tile = firstLeft_; tile < plan_.tiles(); ++tile) {
+        layOut(plan_.rowsOf(tile));
+        const auto ofTile = outputs_.hostCopies(
+                plan_.firstRow(tile), pinnedOut_[tile % plan_.depth]);
+        copies.insert(copies.end(), ofTile.begin(), ofTile.end());
+        bytes += outputs_.packedBytes();
+    }
+    const idx_t tile = firstLeft_ == plan_.tiles() - 1 ? firstLeft_ : -1;
+    stageOnHost(
+            recorder_,
+            span(Stage::HostCopy, Lane::CallingThread, tile, bytes),
+            [&] { pipe_.copier_.copy(copies); });
 }
 
 void StagingPipeline::Call::layOut(idx_t rows) {

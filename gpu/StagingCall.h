@@ -56,6 +56,8 @@ class StagingPipeline::Call {
     void uploadTile(idx_t tile, Slot& slot);
     void computeTile(idx_t tile, Slot& slot);
     void downloadTile(idx_t tile, Slot& slot);
+    idx_t firstLeft() const;
+    void copyLastTiles();
 
     void openLanes();
 
@@ -132,6 +134,7 @@ class StagingPipeline::Call {
     // For each slot, where pageable inputs and results pass through.
     std::vector<char*> pinnedIn_;
     std::vector<char*> pinnedOut_;
+    idx_t firstLeft_ = 0;
     // Of the first tiles, which have a slot each. They end before their pinned
     // memory goes back.
     std::vector<std::unique_ptr<CopyTeam::Ahead>> reads_;

@@ -94,7 +94,7 @@ def _sweeps(shapes):
 
 def _tiles(rows):
     """Whatever the bytes, so many rows a tile."""
-    return {"tileRows": rows, "oneTileBytes": 1 << 30, "tileBytes": 1 << 30}
+    return {"tileRows": rows}
 
 
 def _sweep(session, searches, case, configs):

@@ -44,9 +44,10 @@ Lines seen(bool onCallingThread = true) {
 
 class Nvtx : public SimTest {
    protected:
-    void search(int64_t tileRows) {
+    void search(int64_t tileRows, size_t oneTileBytes = 0) {
         StagedConfig config;
         config.tileRows = tileRows;
+        config.oneTileBytes = oneTileBytes;
         config.mappedBytes = 1;
         GpuIndexFlatL2 index(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -84,21 +85,33 @@ TEST_F(Nvtx, search_in_one_tile) {
                    "faiss_ext: search 1"}));
 }
 
-TEST_F(Nvtx, search_in_tiles) {
-    search(30);
-    Lines expected{"faiss_ext: add 200", "faiss_ext: search 90"};
+/// Of three tiles; `hostCopy`: what this thread copies after its wait.
+Lines inTiles(const std::string& hostCopy) {
+    Lines lines{"faiss_ext: add 200", "faiss_ext: search 90"};
     for (const char* tile : {" 0", " 1", " 2"}) {
-        expected.push_back(std::string("  tile") + tile);
+        lines.push_back(std::string("  tile") + tile);
         // For queries that are read ahead.
         for (const char* stage : {"wait", "upload", "compute", "copy-back"}) {
-            expected.push_back(std::string("    ") + stage + tile);
+            lines.push_back(std::string("    ") + stage + tile);
         }
     }
-    expected.push_back("  wait");
-    expected.push_back("faiss_ext: search 1");
-    EXPECT_EQ(seen(), expected);
-    // The results of three tiles, by CUDA's own threads.
-    EXPECT_EQ(seen(false), Lines(3, "faiss_ext: host copies"));
+    lines.push_back("  wait");
+    lines.push_back(hostCopy);
+    lines.push_back("faiss_ext: search 1");
+    return lines;
+}
+
+TEST_F(Nvtx, search_in_tiles) {
+    search(30);
+    EXPECT_EQ(seen(), inTiles("  host copy"));
+    EXPECT_EQ(seen(false), Lines());
+}
+
+TEST_F(Nvtx, search_in_tiles_of_many_results) {
+    search(30, 1);
+    EXPECT_EQ(seen(), inTiles("  host copy 2"));
+    // The results of the other tiles, by CUDA's own threads.
+    EXPECT_EQ(seen(false), Lines(2, "faiss_ext: host copies"));
 }
 
 } // namespace

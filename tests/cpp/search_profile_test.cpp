@@ -35,9 +35,11 @@ constexpr double kKernel = 10e-6;
 
 class Profile : public SimTest {
    protected:
-    std::unique_ptr<GpuIndexFlatL2> makeIndex(int64_t tileRows) {
+    std::unique_ptr<GpuIndexFlatL2> makeIndex(
+            int64_t tileRows, size_t oneTileBytes = 0) {
         StagedConfig config;
         config.tileRows = tileRows;
+        config.oneTileBytes = oneTileBytes;
         config.mappedBytes = 1;
         auto index = std::make_unique<GpuIndexFlatL2>(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -185,7 +187,7 @@ TEST_F(Profile, of_results_on_the_gpu_waits_for_them) {
 }
 
 TEST_F(Profile, has_the_stages_of_each_tile) {
-    auto index = makeIndex(9);
+    auto index = makeIndex(9, 1);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
     EXPECT_EQ(found.tiles, 10);
     EXPECT_EQ(found.spans.size(), 5u * 10 + 3 + 1);
@@ -198,7 +200,8 @@ TEST_F(Profile, has_the_stages_of_each_tile) {
         EXPECT_EQ(up.lane, Lane::UploadStream);
         EXPECT_EQ(compute.lane, Lane::DefaultStream);
         EXPECT_EQ(down.lane, Lane::CopyStream);
-        EXPECT_EQ(copy.lane, Lane::CopyStream);
+        // The calling thread has waited for the last one.
+        EXPECT_EQ(copy.lane, tile < 9 ? Lane::CopyStream : Lane::CallingThread);
         // Those that have a slot are read ahead, the later ones in order of
         // the upload stream.
         if (tile < 3) {
@@ -217,6 +220,21 @@ TEST_F(Profile, has_the_stages_of_each_tile) {
         EXPECT_GE(compute.begin, up.end);
         EXPECT_GE(down.begin, compute.end);
     }
+}
+
+TEST_F(Profile, has_one_host_copy_of_the_last_tiles_if_they_are_small) {
+    auto index = makeIndex(9);
+    const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
+    EXPECT_EQ(found.tiles, 10);
+    for (int64_t tile = 0; tile < 7; ++tile) {
+        EXPECT_EQ(find(found, Stage::HostCopy, tile).lane, Lane::CopyStream);
+    }
+    // Three are under way at once.
+    const auto last = find(found, Stage::HostCopy, -1);
+    EXPECT_EQ(last.lane, Lane::CallingThread);
+    EXPECT_EQ(last.bytes, 3 * 9 * kResultBytes);
+    EXPECT_GE(last.begin, find(found, Stage::Wait, -1).end);
+    EXPECT_EQ(found.spans.size(), 4u * 10 + 7 + 1 + 3 + 1);
 }
 
 TEST_F(Profile, spans_of_one_lane_do_not_overlap) {
@@ -366,7 +384,7 @@ TEST_F(Profile, keeps_its_events_for_the_next_one) {
     cuda_sim_reset_counters();
     const auto again = profile(*index, Memory::Pageable, Memory::Pageable);
     EXPECT_EQ(counts().events_created, 0u);
-    EXPECT_EQ(again.spans.size(), 54u);
+    EXPECT_EQ(again.spans.size(), 52u);
 }
 
 TEST_F(Profile, after_one_that_failed_is_right) {
@@ -384,7 +402,7 @@ TEST_F(Profile, after_one_that_failed_is_right) {
                     labels.data()),
             faiss_ext::gpu::CudaError);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
-    EXPECT_EQ(found.spans.size(), 54u);
+    EXPECT_EQ(found.spans.size(), 52u);
 }
 
 TEST_F(Profile, that_cannot_wait_ends_its_work_before_it_throws) {

@@ -42,6 +42,10 @@ class IndexSubject : public Subject {
             // None, some and all calls of one tile.
             staged.mappedBytes = run.oneOf({1, 300, 1 << 20});
         }
+        if (staged.tileRows > 0) {
+            // Results of all tiles but the last by host functions, and of few.
+            staged.oneTileBytes = run.oneOf({1, 300, 1 << 20});
+        }
         index_ = makeIndex(config, staged);
         run.afterFault([this] { answer(); });
     }
