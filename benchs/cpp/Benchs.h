@@ -83,7 +83,9 @@ FAISS_EXT_BENCHS_API double faiss_ext_benchs_index_search(
 
 /// `threads` threads make `calls` searches of one query each, at once, on one
 /// index: x [threads, d], distances [threads, k], labels [threads, k] in host
-/// memory. `locked`: a mutex around each search, as stock Faiss needs.
+/// memory. `locked`: a mutex around each search, as stock Faiss needs. The
+/// seconds from when all threads are there, and have made one search each that
+/// is not counted, to the last one's end.
 FAISS_EXT_BENCHS_API double faiss_ext_benchs_index_search_threads(
         faiss_ext_benchs_index* self,
         int threads,

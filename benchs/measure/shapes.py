@@ -35,7 +35,7 @@ class Shapes:
     small_k: int = 100
     threads: int = 16
     #: Of each thread, by database: one on a million vectors takes 4 ms.
-    calls: tuple = (20, 3)
+    calls: tuple = (100, 5)
 
     #: (n, k) of 0.1 to 1.2 GB of results; a tile is 16 MiB.
     large_database: tuple = (10_000, 64)
