@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import swigfaiss_ext as native
 from .arrays import attribute, library_of
 from .device_array import DeviceArray
 from .errors import InvalidArray
+from .gpu_memory import current
 
 if TYPE_CHECKING:
     from .calls import Call, Operand
@@ -90,10 +92,20 @@ def empty(
 
 
 def _device_of(like: Any, way: Callable) -> Any:
-    """The device of an array as a context, for a way that allocates on the
-    current device. PyTorch's does not, and the context of its devices costs more
-    than making a tensor."""
-    device = None if way is _by_new_empty else attribute(like, "device")
+    """A context in which a way that allocates on the current device allocates on
+    that of an array: the one that the array names (CuPy), or ours (Numba).
+    PyTorch's way needs none, and the context of its devices costs more than
+    making a tensor."""
+    if way is _by_new_empty:
+        return contextlib.nullcontext()
+    device = attribute(like, "device")
     if hasattr(type(device), "__enter__") and hasattr(type(device), "__exit__"):
         return device
-    return contextlib.nullcontext()
+    return current(_gpu_of(like))
+
+
+def _gpu_of(like: Any) -> int:
+    """-1 for an array that is empty, in managed memory, or has no interface."""
+    interface = attribute(like, "__cuda_array_interface__")
+    address = interface["data"][0] if interface else 0
+    return native.placement_c("array", address, 1)[1] if address else -1

@@ -186,7 +186,7 @@ class Numba:
 
     halves = False
     immutable = False
-    follows = False
+    follows = True
     stream = None
     pooled_resources = None
 

@@ -54,10 +54,9 @@ def test_results_are_right_and_on_the_gpu_of_the_queries(
     library, index, current, queries, expect_neighbours
 ):
     D, I = index.search(library.to_gpu(queries, OTHER), K)
-    follows = library.follows or (current == OTHER and not library.immutable)
     for array in (D, I):
-        assert library.is_own(array) or not follows
-        assert gpu_of(array) == (OTHER if follows else index.getDevice())
+        assert library.is_own(array) or not library.follows
+        assert gpu_of(array) == (OTHER if library.follows else index.getDevice())
     expect_neighbours(library.to_host(D), library.to_host(I), queries)
 
 
