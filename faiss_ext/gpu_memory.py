@@ -69,14 +69,18 @@ def is_pageable(view: ArrayView) -> bool:
     )
 
 
-@contextlib.contextmanager
-def current(device: int) -> Iterator[None]:
+def current(device: int) -> contextlib.AbstractContextManager[None]:
     """A GPU is this thread's current one, if there is one of that number; -1:
-    whichever it is."""
+    whichever it is. To be entered at once."""
     before = native.current_device_c() if device >= 0 else device
-    if before == device:
-        yield
-        return
+    return _UNCHANGED if before == device else _changed(device, before)
+
+
+_UNCHANGED = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _changed(device: int, before: int) -> Iterator[None]:
     # Who is asked under it is judged by what it answers.
     with contextlib.suppress(RuntimeError):
         native.use_device_c(device)
