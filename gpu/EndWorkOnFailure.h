@@ -58,8 +58,8 @@ class EndWorkOnFailure {
 
    private:
     void waitFor(cudaStream_t stream) {
+        // CUDA's record of the error goes when the call looks for a lost GPU.
         if (cudaStreamSynchronize(stream) != cudaSuccess) {
-            cudaGetLastError();
             unsettled_ = true;
         }
     }

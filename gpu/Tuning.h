@@ -8,7 +8,7 @@
 /// Every size at which this library goes another way, in one place. A constant
 /// below is what a 0 in StagedConfig means. Times are medians of one run on one
 /// host: H200 (PCIe 5 x16, 55 GB/s between pinned memory and the GPU), 16 CPU
-/// threads (10 GB/s each between touched host pages, 1.7 us for each page that
+/// threads (13 GB/s each between touched host pages, 1.2 us for each page that
 /// one is the first to touch), Faiss 1.7.3, d = 128. benchs/results has them,
 /// but for those marked *, which were compared by hand, version against
 /// version; `make bench` sweeps each constant again.
@@ -18,8 +18,8 @@ namespace gpu {
 namespace tuning {
 
 /// StagedConfig::oneTileBytes: where a call is cut into tiles. At nb 10,000,
-/// k 1000, pageable results, cut into two: 4 MiB take 0.75 ms in place of 0.67,
-/// 8 MiB 1.04 and 1.06, 16 MiB 1.63 and 1.93. Cut with ramps*: 3.6 MB (k 100)
+/// k 1000, pageable results, cut into two: 4 MiB take 0.97 ms in place of 0.63,
+/// 8 MiB 1.13 and 1.03, 16 MiB 1.86 and 1.97. Cut with ramps*: 3.6 MB (k 100)
 /// take 1.2 ms in place of 1.4, 12 MB 3.1 in place of 3.5. And which pageable
 /// results the calling thread copies once it has waited: with the last tile's,
 /// up to 2 MiB and up to 4 MiB, 2000 queries of k 100 take 0.91, 0.83, 0.84 ms,
@@ -29,9 +29,11 @@ namespace tuning {
 constexpr size_t kOneTileBytes = size_t(2) << 20;
 
 /// StagedConfig::tileBytes: how large the tiles are then. 240 MiB of results
-/// (k 1000) take 15.5, 15.5, 14.5, 15.0 ms into pageable and 15.8, 15.2, 13.9,
-/// 13.4 ms into pinned memory in tiles of 8, 16, 32, 64 MiB. Three tiles each
-/// way are to stay small beside Faiss' scratch memory (1.5 GiB).
+/// (k 1000) take 16.7, 12.7, 13.8, 14.2 ms into touched pageable
+/// and 12.2, 12.2, 12.6, 12.3 ms into pinned memory in tiles of 8, 16, 32, 64
+/// MiB. (16 MiB were not compared into new pages, which want large tiles:
+/// below.) Three tiles each way are to stay small beside Faiss' scratch memory
+/// (1.5 GiB).
 constexpr size_t kTileBytes = size_t(32) << 20;
 
 /// StagedConfig::endTileBytes: 1 MiB takes 20 us on the link, no more than the
@@ -61,7 +63,7 @@ constexpr double kOperationsPerByte = 45000;
 
 /// What the rows of a tile are a multiple of: Faiss computes 512 queries at a
 /// time (chooseTileSize in its Distance.cu), so that 1280 rows take it as long
-/// as 1536. At nb 1,000,000, k 1000, 10,240 queries take 231, 239, 218, 238,
+/// as 1536. At nb 1,000,000, k 1000, 10,240 queries take 230, 238, 219, 238,
 /// 219 ms in tiles of 512, 640, 1024, 1280, 2048 rows.
 constexpr int64_t kComputeRows = 512;
 
@@ -115,32 +117,32 @@ constexpr int64_t kSliceVectors = 24576;
 
 /// StagedConfig::mappedBytes: results that the kernels store over the link,
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
-/// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,
+/// 120 KB) take 91, 101, 125 us in place of 96, 107, 132; of k 1000 (12, 120,
 /// 1200 KB) 177, 193, 336 in place of 182, 195, 350 into pageable memory, and
-/// 177, 189, 228 in place of 183, 192, 226 into pinned. No more queries than
+/// 177, 189, 228 in place of 183, 192, 226 into pinned*. No more queries than
 /// Faiss computes at once: of others a copy waits for the last alone, while
 /// each step's kernels wait for the link (10,000 queries of k 1, 120 KB: 1123
 /// in place of 1114)*.
 constexpr size_t kMappedBytes = size_t(128) << 10;
 
 /// StagedConfig::pipelineDepth: one tile goes up, one computes, one comes back.
-/// 240 MiB (k 1000) take 20.2, 15.1, 15.2, 15.1 ms into pinned memory with 1,
-/// 2, 3, 4 at once, and 33.5, 15.7, 15.7, 15.7 into pageable memory.
+/// 240 MiB (k 1000) take 20.5, 13.4, 12.2, 12.0 ms into pinned memory with 1,
+/// 2, 3, 4 at once, and 24.7, 13.9, 13.9, 13.9 into pageable memory.
 constexpr int kPipelineDepth = 3;
 
 /// StagedConfig::batchedQueries: what Faiss computes at a time. With nb 10,000
-/// or 1,000,000 and k 100, 64 queries take 1.1 to 1.6 times as long as one.
+/// or 1,000,000 and k 100, 64 queries take 1.2 to 1.8 times as long as one.
 constexpr int64_t kBatchedQueries = 512;
 
 /// StagedConfig::copyThreads: at most so many, and no more than the machine
-/// has. 240 MiB take 39, 25, 18, 16, 16 ms into touched pages with 1, 2, 4, 8,
-/// 16 threads, and 170, 92, 51, 33, 24 ms into new ones.
+/// has. 240 MiB take 35, 22, 16, 14, 14 ms into touched pages with 1, 2, 4, 8,
+/// 16 threads, and 123, 69, 40, 27, 19 ms into new ones.
 constexpr int kCopyThreads = 16;
 
 /// StagedConfig::copyChunkBytes: what a thread takes at a time. A copy that the
-/// caller waits for is shared from two chunks on. 4 MiB take 0.67, 0.63, 0.70,
-/// 0.94 ms into touched pages in chunks of 64 KiB, 256 KiB, 1 MiB, 4 MiB, and
-/// 0.97, 0.99, 1.38, 2.38 ms into new ones.
+/// caller waits for is shared from two chunks on. 4 MiB take 0.87, 0.63, 0.73,
+/// 0.99 ms into touched pages in chunks of 64 KiB, 256 KiB, 1 MiB, 4 MiB, and
+/// 0.89, 0.87, 1.34, 2.18 ms into new ones.
 constexpr size_t kCopyChunkBytes = size_t(256) << 10;
 
 /// Queries that are copied into pinned memory past the CPU's caches: from so
