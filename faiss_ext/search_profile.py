@@ -55,7 +55,7 @@ class StageSpan(NamedTuple):
         'compute stream 1' to 'compute stream 8' for parts of a search that are
         computed side by side.
     tile : int
-        0 to tiles - 1; -1 for what belongs to all.
+        0 to tiles - 1; -1 for what belongs to several.
     bytes : int
         What it moved; 0 for 'compute' and 'wait'.
     begin, end : float

@@ -58,7 +58,7 @@ class EndWorkOnFailure {
 
    private:
     void waitFor(cudaStream_t stream) {
-        // CUDA's record of the error goes when the call looks for a lost GPU.
+        // contextLost clears the error, in Call::run.
         if (cudaStreamSynchronize(stream) != cudaSuccess) {
             unsettled_ = true;
         }

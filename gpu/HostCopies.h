@@ -45,8 +45,7 @@ class HostCopier {
 
 /// Copies between host memories that take their place in a stream's order,
 /// run by CUDA's own thread and the copier's: so a search of many tiles into
-/// pageable memory is enqueued as a whole and its caller waits once, for the
-/// last of them.
+/// pageable memory is enqueued as a whole and its caller waits once.
 ///
 /// One object serves one stream and one search after another. `reset` before a
 /// search; the copies are valid until the next `reset`.

@@ -58,7 +58,7 @@ FAISS_EXT_API const char* nameOf(Lane lane) noexcept;
 struct StageSpan {
     Stage stage = Stage::Compute;
     Lane lane = Lane::DefaultStream;
-    /// 0 to tiles - 1; -1 for what belongs to all.
+    /// 0 to tiles - 1; -1 for what belongs to several.
     int64_t tile = -1;
     /// What it moved; 0 for Compute and Wait.
     uint64_t bytes = 0;

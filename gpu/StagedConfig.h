@@ -19,10 +19,10 @@ struct StagedConfig {
     int64_t tileRows = 0;
 
     /// Bytes that a call may transfer each way without being cut into tiles;
-    /// where that takes a hundredth of the computation at most, tileBytes. So
-    /// many bytes of pageable results of the last tiles, too, are not copied
-    /// before the call has waited. 0: 2 MiB; 512 KiB on lanes where no results
-    /// are pageable.
+    /// where that takes a hundredth of the computation at most, tileBytes.
+    /// While no more pageable results are left, the calling thread copies them
+    /// itself when it has waited; those of one tile at least, of pipelineDepth
+    /// at most. 0: 2 MiB; 512 KiB on lanes where no results are pageable.
     size_t oneTileBytes = 0;
 
     /// Bytes that one tile of a larger call transfers each way, at most. 0: 32

@@ -423,10 +423,11 @@ void StagingPipeline::Call::downloadTile(idx_t tile, Slot& slot) {
 }
 
 /// The first of the last tiles whose results this thread copies into pageable
-/// arrays itself, once it has waited for them: a host function begins some 100
-/// us after the copy that it waits for, and behind the last tile there is
-/// nothing to hide that. At least one; more if their results, like those of a
-/// call that is not cut, are not worth hiding. Each still has its slot.
+/// arrays itself, once it has waited for them: a host function begins up to 100
+/// us after the copy that it stands behind, for CUDA's thread has to be woken,
+/// and behind the last tile there is nothing to hide that. One at least; more,
+/// each of which still has its slot, while their results are within
+/// oneTileBytes, like those of a call that is not cut.
 idx_t StagingPipeline::Call::firstLeft() const {
     const size_t most = config_->oneTileBytes / outputs_.pinnedRowBytes();
     idx_t first = plan_.tiles() - 1;

@@ -19,13 +19,13 @@ namespace tuning {
 
 /// StagedConfig::oneTileBytes: where a call is cut into tiles. At nb 10,000,
 /// k 1000, pageable results, cut into two: 4 MiB take 0.97 ms in place of 0.63,
-/// 8 MiB 1.13 and 1.03, 16 MiB 1.86 and 1.97. Cut with ramps*: 3.6 MB (k 100)
-/// take 1.2 ms in place of 1.4, 12 MB 3.1 in place of 3.5. And which pageable
-/// results the calling thread copies once it has waited: with the last tile's,
-/// up to 2 MiB and up to 4 MiB, 2000 queries of k 100 take 0.91, 0.83, 0.84 ms,
-/// 5000 of k 10 0.86, 0.80, 0.79, 10,000 of k 1 1.20, 1.17, 1.17 (98 of 100:
-/// 1.70, 1.23, 1.24), of k 10 1.39, 1.43, 1.44, of k 100 2.88, 2.76, 2.79.
-/// (With none, 10,000 of k 1 took 1.25, of k 10 1.49 in place of 1.38.)*
+/// 8 MiB 1.13 and 1.03, 16 MiB 1.86 and 1.97. Cut with ramps, 3.6 MB (k 100)
+/// take 1.2 ms in place of 1.4, 12 MB 3.1 in place of 3.5*. And how many
+/// pageable results the calling thread copies once it has waited: with the last
+/// tile's, up to 2 MiB and up to 4 MiB, 2000 queries of k 100 take 0.91, 0.83,
+/// 0.84 ms, 5000 of k 10 0.86, 0.80, 0.79, 10,000 of k 1 1.20, 1.17, 1.17 (the
+/// 98th percentile 1.70, 1.23, 1.24), of k 10 1.39, 1.43, 1.44, of k 100 2.88,
+/// 2.76, 2.79; with none, 10,000 of k 1 1.25, of k 10 1.49*.
 constexpr size_t kOneTileBytes = size_t(2) << 20;
 
 /// StagedConfig::tileBytes: how large the tiles are then. 240 MiB of results
@@ -104,9 +104,9 @@ constexpr int64_t kTurns = 4;
 
 /// StagedConfig::sliceVectors. Faiss selects the nearest of one query with one
 /// of a GPU's many processors. Among 1,000,000 vectors, one query of k 100
-/// takes 3.85, 2.05, 1.16, 0.75 ms in 1, 2, 4, 8 slices, 500 of k 10 take 7.04,
-/// 5.45 in 1, 8; among 100,000, one takes 0.43, 0.29, 0.24, 0.29 in 1, 2, 4, 8,
-/// among 50,000 0.252, 0.190, 0.193 in 1, 2, 4 and of k 1 0.118, 0.105, 0.128:
+/// takes 3.95, 2.08, 1.18, 0.76 ms in 1, 2, 4, 8 slices, 500 of k 10 take 7.12,
+/// 5.33 in 1, 8; among 100,000, one takes 0.44, 0.29, 0.24, 0.28 in 1, 2, 4, 8,
+/// among 50,000 0.255, 0.191, 0.189 in 1, 2, 4 and of k 1 0.119, 0.103, 0.122:
 /// a slice takes 25 us of the calling thread. Nor have slices fewer vectors
 /// than all queries together have results: selecting those is what a slice
 /// adds. 128 queries of k 1000 (128,000) among 1,000,000 take 6.4, 4.2, 4.0,
@@ -117,7 +117,7 @@ constexpr int64_t kSliceVectors = 24576;
 
 /// StagedConfig::mappedBytes: results that the kernels store over the link,
 /// which saves a copy. At nb 10,000, 1, 10 and 100 queries of k 100 (1.2, 12,
-/// 120 KB) take 91, 101, 125 us in place of 96, 107, 132; of k 1000 (12, 120,
+/// 120 KB) take 91, 101, 125 us in place of 96, 107, 132*; of k 1000 (12, 120,
 /// 1200 KB) 177, 193, 336 in place of 182, 195, 350 into pageable memory, and
 /// 177, 189, 228 in place of 183, 192, 226 into pinned*. No more queries than
 /// Faiss computes at once: of others a copy waits for the last alone, while

@@ -149,10 +149,18 @@ def _in_python(searches, name, kind, x, D, I, calls, **config):
         threads = [
             threading.Thread(target=work, args=(row,)) for row in range(len(x))
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        started = []
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        except RuntimeError:
+            # The others would wait for it for ever.
+            line.abort()
+            raise
+        finally:
+            for thread in started:
+                thread.join()
         if failures:
             raise failures[0]
         return max(ends) - starts[0]

@@ -68,7 +68,7 @@ class Shapes:
         ("endTileBytes", (0, 64 * _KIB, 256 * _KIB, _MIB), ("touched", "pinned"),
          12 * _MIB),
         # 1, 10 and 100 queries.
-        *(("mappedBytes", (0, _GIB), ("touched", "pinned"), 12_000 * n)
+        *(("mappedBytes", (0, 1, _GIB), ("touched", "pinned"), 12_000 * n)
           for n in (1, 10, 100)),
     )
     #: (nb, d, k), bytes of results, rows of a tile: multiples of the rows that
@@ -121,7 +121,7 @@ SMOKE = Shapes(
         ("pinnedBytes", (0, _MIB), ("touched",), 60 * _KIB),
         ("copyThreads", (0, 2), ("touched", "fresh"), 60 * _KIB),
         ("copyChunkBytes", (0, 4 * _KIB), ("touched",), 60 * _KIB),
-        ("mappedBytes", (0, _GIB), ("pinned",), 1200),
+        ("mappedBytes", (0, 1, _GIB), ("pinned",), 1200),
         ("endTileBytes", (0, 4 * _KIB), ("pinned",), 60 * _KIB),
     ),
     tile_rows=(((60, 8, 10), 60 * _KIB, (0, 128)),),

@@ -386,6 +386,8 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
                 {copy});
     };
     EXPECT_THROW(run(), std::runtime_error);
+    // Faiss would take it for an error of its next kernel.
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
     EXPECT_GT(cuda_sim_pending(), 0u);
     // The caller's own from now on.
     in.assign(kRows, 2);

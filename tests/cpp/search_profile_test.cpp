@@ -237,6 +237,19 @@ TEST_F(Profile, has_one_host_copy_of_the_last_tiles_if_they_are_small) {
     EXPECT_EQ(found.spans.size(), 4u * 10 + 7 + 1 + 3 + 1);
 }
 
+TEST_F(Profile,
+       has_a_host_copy_of_as_many_last_tiles_as_one_tile_may_have_bytes) {
+    constexpr size_t kTwoTiles = 2 * 9 * kResultBytes;
+    for (size_t oneTileBytes : {kTwoTiles - 1, kTwoTiles}) {
+        auto index = makeIndex(9, oneTileBytes);
+        const auto found = profile(*index, Memory::Pageable, Memory::Pageable);
+        const bool two = oneTileBytes == kTwoTiles;
+        const auto last = find(found, Stage::HostCopy, two ? -1 : 9);
+        EXPECT_EQ(last.lane, Lane::CallingThread);
+        EXPECT_EQ(last.bytes, (two ? 2 : 1) * 9 * kResultBytes);
+    }
+}
+
 TEST_F(Profile, spans_of_one_lane_do_not_overlap) {
     auto index = makeIndex(9);
     const auto found = profile(*index, Memory::Pageable, Memory::Pageable);

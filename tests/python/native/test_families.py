@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 
@@ -127,6 +128,47 @@ def test_libraries_with_cuda_device_array_make_results(
     I = index.search(of(library, gpu_array(queries)), K)[1]
     assert type(I).__name__ == "DeviceNDArray"
     np.testing.assert_array_equal(I.get(), expected[1])
+
+
+@pytest.fixture
+def two_gpus(simulator):
+    simulator.library.cuda_sim_set_device_count(2)
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_results_are_made_on_the_gpu_of_the_queries_whichever_is_current(
+    two_gpus, index, queries, expected, gpu_array, library, simulator, managed
+):
+    def current():
+        device = ctypes.c_int()
+        assert simulator.library.cudaGetDevice(ctypes.byref(device)) == 0
+        return device.value
+
+    made_on = []
+
+    def device_array(shape, dtype):
+        made_on.append(current())
+        return of(library, gpu_array(np.empty(shape, dtype)), "DeviceNDArray")
+
+    library.cuda = types.SimpleNamespace(device_array=device_array)
+    assert simulator.library.cudaSetDevice(1) == 0
+    x = of(library, gpu_array(queries))
+    if managed:
+        # Any GPU may use it.
+        simulator.synchronize()
+        assert simulator.library.cudaFree(x._pointer) == 0
+        assert simulator.library.cudaMallocManaged(
+            ctypes.byref(x._pointer), ctypes.c_size_t(queries.nbytes), 1) == 0
+        x._interface["data"] = x._pointer.value, False
+        x.set(queries)
+    assert simulator.library.cudaSetDevice(0) == 0
+    # The second time, the library's way is known.
+    for _ in range(2):
+        D, I = index.search(x, K)
+        assert current() == 0
+        assert type(D).__name__ == type(I).__name__ == "DeviceNDArray"
+        np.testing.assert_array_equal(I.get(), expected[1])
+    assert set(made_on) == {0 if managed else 1}
 
 
 @pytest.mark.parametrize("empty", [
