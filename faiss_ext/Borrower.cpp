@@ -141,9 +141,8 @@ cudaStream_t Borrower::stream() {
             ask();
         } else {
             const Unlocked unlocked;
-            guard.lock();
+            const std::lock_guard<gpu::ResourcesLock> here(*lock);
             ask();
-            guard.unlock();
         }
     }
     return *stream_;

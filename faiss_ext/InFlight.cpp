@@ -30,6 +30,8 @@ void InFlight::keep(
         int device,
         PyObject* owners,
         const std::vector<cudaStream_t>& andThen) {
+    // Before the lock, which nobody gives back who held it at a fork.
+    gpu::beforeCuda();
     gpu::Event mark = takeEvent(device);
     mark.record(stream);
     for (cudaStream_t later : andThen) {
@@ -40,6 +42,7 @@ void InFlight::keep(
 }
 
 void InFlight::order(cudaStream_t earlier, cudaStream_t later, int device) {
+    gpu::beforeCuda();
     gpu::Event reached = takeEvent(device);
     reached.record(earlier);
     reached.orderBefore(later);
@@ -49,6 +52,10 @@ void InFlight::order(cudaStream_t earlier, cudaStream_t later, int device) {
 
 InFlight::Done InFlight::takeDone() {
     Done done;
+    if (gpu::lostByFork()) {
+        // The parent's.
+        return done;
+    }
     std::lock_guard<std::mutex> guard(mutex_);
     for (auto line = lines_.begin(); line != lines_.end();) {
         auto& kept = line->second;
@@ -64,6 +71,9 @@ InFlight::Done InFlight::takeDone() {
 }
 
 InFlight::Done InFlight::takeAll() {
+    if (gpu::lostByFork()) {
+        return {};
+    }
     decltype(lines_) lines;
     decltype(idle_) idle;
     {

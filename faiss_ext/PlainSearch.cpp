@@ -31,7 +31,8 @@ PyObject* numpyType(const char* name) {
             .release();
 }
 
-std::shared_ptr<gpu::PinnedBlockPool> pinnedResults;
+/// Never destroyed: at the end of the process CUDA may be gone before.
+auto& pinnedResults = *new std::shared_ptr<gpu::PinnedBlockPool>;
 
 // NumPy's own objects, held for ever.
 PyObject* float32 = nullptr;
@@ -209,6 +210,12 @@ class ArraySearch {
     const idx_t k_;
 };
 
+/// After the interpreter, before CUDA: daemon threads may still be in a search.
+void endCalls() {
+    gpu::stopCalls();
+    gpu::waitForCalls();
+}
+
 PyObject* notPlain() {
     return Py_NewRef(Py_None);
 }
@@ -331,6 +338,11 @@ bool preparePlainSearch() {
         preparePinnedMemory();
         float32 = numpyType("float32");
         int64 = numpyType("int64");
+        if (Py_AtExit(endCalls) != 0) {
+            PyErr_SetString(
+                    PyExc_RuntimeError, "Python takes no more exit functions");
+            throw PythonError{};
+        }
         return Py_None;
     };
     return guarded(prepare) != nullptr;

@@ -28,6 +28,9 @@ DeviceGuard::~DeviceGuard() {
 }
 
 bool contextLost(cudaStream_t stream) noexcept {
+    if (lostByFork()) {
+        return true;
+    }
     for (int attempt = 0; attempt < 2; ++attempt) {
         const cudaError_t state = cudaStreamQuery(stream);
         cudaGetLastError();
@@ -86,6 +89,7 @@ void Event::wait() const {
 }
 
 bool Event::reached() const {
+    beforeCuda();
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) {
         // Not a failure, yet it is left in the thread's last-error slot.

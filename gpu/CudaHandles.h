@@ -25,8 +25,8 @@ class FAISS_EXT_API DeviceGuard {
 };
 
 /// Whether the CUDA context of `stream` is lost, so that every call fails from
-/// now on. Asks twice: an error that goes away is another one. Does not wait,
-/// does not throw.
+/// now on, by a failure or by a fork (ProcessLife.h). Asks twice: an error that
+/// goes away is another one. Does not wait, does not throw.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// Throws CudaError if it is: for where another failure may be due to that.

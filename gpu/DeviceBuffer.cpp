@@ -33,9 +33,9 @@ DeviceBuffer::DeviceBuffer(
 }
 
 DeviceBuffer::~DeviceBuffer() {
-    std::lock_guard<ResourcesLock> guard(*lock_);
+    const LockForEnd lock(*lock_);
     // As in ~StagingPipeline.
-    if (!contextLost(resources_->getAsyncCopyStream(device_))) {
+    if (lock.held() && !contextLost(resources_->getAsyncCopyStream(device_))) {
         if (lent_) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);

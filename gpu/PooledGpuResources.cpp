@@ -70,6 +70,10 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     /// the process, so nothing is destroyed.
     static void end(Impl* impl) {
         const std::shared_ptr<Impl> owner(impl);
+        if (lostByFork()) {
+            keepForEver(owner);
+            return;
+        }
         // One of Faiss' own on each GPU.
         std::vector<cudaStream_t> streams;
         for (const auto& [device, gpu] : impl->gpus_) {

@@ -11,6 +11,7 @@
 
 #include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -19,18 +20,42 @@ namespace gpu {
 /// its like; `unlock` is for the thread that holds it.
 class ResourcesLock {
    public:
-    /// Waits while another thread holds it.
+    /// Waits while another thread holds it. Throws CudaError where CUDA was
+    /// lost by a fork, and Unsupported at the end of the process.
     void lock() {
+        beforeCuda();
         if (!heldByThisThread()) {
             mutex_.lock();
+            leaveIfStopped();
         }
         enter();
     }
 
-    /// Does not wait; false if another thread holds it.
+    /// Does not wait; false if another thread holds it. Throws CudaError where
+    /// CUDA was lost by a fork.
     bool try_lock() {
+        beforeCuda();
         if (!heldByThisThread() && !mutex_.try_lock()) {
             return false;
+        }
+        enter();
+        return true;
+    }
+
+    /// For destructors: like `lock`, but false, and then it is not locked,
+    /// where what it guards is to be left as it is: in a process that has lost
+    /// CUDA by a fork; at the end of the process, where whoever holds it may
+    /// never return.
+    bool lockForEnd() noexcept {
+        if (lostByFork()) {
+            return false;
+        }
+        if (!heldByThisThread() && !mutex_.try_lock()) {
+            if (endHasBegun() &&
+                mayNotReturn(owner_.load(std::memory_order_relaxed))) {
+                return false;
+            }
+            mutex_.lock();
         }
         enter();
         return true;
@@ -52,6 +77,13 @@ class ResourcesLock {
     }
 
    private:
+    void leaveIfStopped() {
+        if (callsAreStopped.load(std::memory_order_relaxed)) {
+            mutex_.unlock();
+            throwStopped();
+        }
+    }
+
     void enter() {
         owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
         ++depth_;
@@ -86,10 +118,31 @@ FAISS_EXT_API std::shared_ptr<ResourcesLock> lockOf(
 FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
         const faiss::gpu::GpuResources* resources);
 
-/// Never lets go of `object`: for when the CUDA context is lost. Faiss'
-/// resources, and what was allocated from them, abort the process when they
-/// cannot free.
+/// Never lets go of `object`: for when the CUDA context is lost, or CUDA was by
+/// a fork. Faiss' resources, and what was allocated from them, abort the
+/// process when they cannot free. Takes no lock.
 FAISS_EXT_API void keepForEver(std::shared_ptr<const void> object);
+
+/// Waits until no thread is in a call that holds one of these locks, but for
+/// those that may never return; after `stopCalls`.
+FAISS_EXT_API void waitForCalls() noexcept;
+
+/// The lock for the scope of a destructor, or not (ResourcesLock::lockForEnd).
+class LockForEnd {
+   public:
+    explicit LockForEnd(ResourcesLock& lock) noexcept {
+        if (lock.lockForEnd()) {
+            held_ = std::unique_lock<ResourcesLock>(lock, std::adopt_lock);
+        }
+    }
+
+    bool held() const noexcept {
+        return held_.owns_lock();
+    }
+
+   private:
+    std::unique_lock<ResourcesLock> held_;
+};
 
 /// Holds the lock of the resources of an index while its other base classes are
 /// made and destroyed: they allocate, copy and free then. The first base of a
@@ -111,7 +164,9 @@ class LockedBothEnds {
         atEnds_.unlock();
     }
     void beginDestruction() {
-        atEnds_.lock();
+        if (lock_->lockForEnd()) {
+            atEnds_ = std::unique_lock<ResourcesLock>(*lock_, std::adopt_lock);
+        }
     }
 
     const std::shared_ptr<ResourcesLock> lock_;

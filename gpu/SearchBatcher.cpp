@@ -4,6 +4,7 @@
 
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -88,6 +89,8 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
     if (mine.n >= batcher.mostQueries_) {
         return;
     }
+    // Those who held the lock, or the turn, at a fork are not in the child.
+    beforeCuda();
     Waiting me(mine);
     {
         std::lock_guard<std::mutex> guard(batcher.lock_);

@@ -22,11 +22,16 @@ class StagedFlat : public Staged<Base> {
     using Staged<Base>::Staged;
 
     ~StagedFlat() override {
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
-        this->pipeline_.reset();
+        const LockForEnd lock(*this->lock_);
+        if (lock.held()) {
+            this->pipeline_.reset();
+        } else {
+            keepForEver(std::shared_ptr<StagingPipeline>(
+                    std::move(this->pipeline_)));
+        }
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
-        if (contextLost(this->resources_->getAsyncCopyStream(
-                    this->config_.device))) {
+        if (!lock.held() || contextLost(this->resources_->getAsyncCopyStream(
+                                    this->config_.device))) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
             keepForEver({this->data_.release(), [](const void*) {}});

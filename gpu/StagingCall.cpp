@@ -204,6 +204,7 @@ void StagingPipeline::Call::runTiles() {
         pipe_.start_->orderBefore(uploadStream);
     }
     for (idx_t tile = 0; tile < plan_.tiles(); ++tile) {
+        throwIfStopped();
         NvtxRange range("tile", tile);
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile));

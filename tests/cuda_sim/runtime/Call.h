@@ -17,6 +17,8 @@ class Call {
         Harmless = 1,
         /// A poisoned device makes it fail, but it gives back its object.
         Releases = 2,
+        /// Works in a process that was forked, and does not begin to use CUDA.
+        OfThread = 4,
     };
 
     Call(Function** function,

@@ -102,7 +102,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaGetLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::OfThread);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     auto error = sticky != cudaSuccess ? sticky : thread.lastError;
@@ -111,7 +111,7 @@ cudaError_t cudaGetLastError(void) {
 }
 
 cudaError_t cudaPeekAtLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::OfThread);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     return sticky != cudaSuccess ? sticky : thread.lastError;
