@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faiss
 
+from . import forks
 from . import swigfaiss_ext as native
 from .index_classes import ours
 
@@ -28,7 +29,7 @@ def downcast_index(index):
 def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
-    return ours(native.owning_proxy(downcast_index(index)))
+    return forks.watch(ours(native.owning_proxy(downcast_index(index))))
 
 
 def index_cpu_to_gpu(provider, device, index, options=None):

@@ -16,7 +16,9 @@ from typing import Any
 
 import faiss
 
-from . import host_methods, index_methods, transfer_stats, vector_methods
+from . import (
+    forks, host_methods, index_methods, transfer_stats, vector_methods,
+)
 from .host_methods import takes_any_host_array
 
 #: Functions of Faiss that return indexes and the like.
@@ -95,6 +97,7 @@ def returns_ours(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        forks.check(args)
         return ours(function(*args, **options))
 
     return call
