@@ -1,17 +1,19 @@
 """DLPack, as a consumer reads it: the Python half of the protocol.
 
 The native part takes the capsule and answers for its deleter (ArrayGlue.h,
-gpu/DLPackView.h).
+gpu/DLPackView.h). Where there is none, NumPy takes that of host memory.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import gpu_memory
-from . import swigfaiss_ext as native
+import numpy as np
+
+from . import gpu_memory, host_arrays
 from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
+from .native_part import native
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 GPU = (CUDA, CUDA_MANAGED)
@@ -19,8 +21,11 @@ GPU = (CUDA, CUDA_MANAGED)
 #: lends them as host memory.)
 _KINDS = {CPU: ("host",), CUDA: ("device",), CUDA_HOST: ("pinned", "host"),
           CUDA_MANAGED: ("managed",)}
-#: What we read: the highest version of DLPack whose layout is known.
-_VERSION = (1, 0)
+#: What we read: the highest version of DLPack whose layout is known. NumPy knows
+#: that one from 2.1 on.
+_VERSION = (
+    (1, 0) if native or np.lib.NumpyVersion(np.__version__) >= "2.1.0" else (0, 8)
+)
 
 
 def is_offered(array: Any) -> bool:
@@ -89,6 +94,9 @@ def view(
         )
     if isinstance(owner, Exception):
         raise _raised(name, "__dlpack__", owner) from owner
+    if native is None:
+        capsule = _export(array, name, device, {}, writable)
+        return host_arrays.of_capsule(capsule, device, name, writable)
     before: tuple[tuple[int, int], ...] = ()
     after: tuple[tuple[int, int], ...] = ()
     if device[0] == CUDA:

@@ -25,6 +25,15 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     """
 
 
+class GpuUnavailable(RuntimeError, AttributeError):
+    """Something that needs a GPU, or the native part, was used where it is not.
+
+    The message names it, what is missing and how to get it. It is a
+    `RuntimeError`, and an `AttributeError` for programs that find out about GPUs
+    by trying Faiss' GPU names, which a Faiss for the CPU does not have.
+    """
+
+
 def check_shape(name: str, found: tuple, wanted: tuple) -> None:
     """Raise InvalidArray unless `name` has the wanted shape, in which None is any
     extent; one vector, where several are wanted, with the mend."""

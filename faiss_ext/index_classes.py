@@ -16,8 +16,12 @@ from typing import Any
 
 import faiss
 
-from . import host_methods, index_methods, transfer_stats, vector_methods
+from . import host_methods, transfer_stats
 from .host_methods import takes_any_host_array
+from .native_part import native
+
+if native:
+    from . import index_methods, vector_methods
 
 #: Functions of Faiss that return indexes and the like.
 _MAKERS = (
@@ -50,6 +54,8 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
+#: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
+_GPU_INDEX = getattr(faiss, "GpuIndex", ())
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
 
@@ -117,7 +123,7 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     gpu, others = {}, {}
     for name, member in vars(faiss).items():
         if inspect.isclass(member) and class_of(member) is not member:
-            found = gpu if issubclass(member, faiss.GpuIndex) else others
+            found = gpu if issubclass(member, _GPU_INDEX) else others
             found[name] = class_of(member)
         elif name in _MAKERS:
             others[name] = returns_ours(member)
@@ -127,6 +133,8 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _derive(stock: type) -> type:
+    if native is None and issubclass(stock, _GPU_INDEX):
+        return stock
     parents = [class_of(b) for b in stock.__bases__ if class_of(b) is not b]
     if not parents and not _array_methods(stock):
         return stock
@@ -136,7 +144,7 @@ def _derive(stock: type) -> type:
          "_faiss_class": stock},
     )
     _set_host_methods(derived, stock)
-    if issubclass(stock, faiss.GpuIndex):
+    if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
@@ -214,6 +222,11 @@ def _host_function(name: str) -> Callable:
 def _mend(where: str, subject: Any) -> str:
     """What to do with an array in GPU memory, which `where` does not take."""
     mend = f"{where} takes host memory: give a copy there"
+    if native is None:
+        return mend + (
+            "; arrays on the GPU are taken by indexes on the GPU, which need "
+            "the native part of faiss_ext (`python -m faiss_ext info`)"
+        )
     if isinstance(subject, faiss.Index) and not isinstance(
         subject, faiss.GpuIndex
     ):

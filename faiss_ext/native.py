@@ -11,12 +11,12 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
+from .devices import get_num_gpus
 from .errors import InvalidArray
 from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
 from .profile_search import profile_search
-from .same_faiss import check_same_faiss
 from .search_profile import SearchProfile, StageSpan
 from .swigfaiss_ext import (
     GpuIndexFlat,
@@ -36,6 +36,7 @@ __all__ = [
     "StageSpan",
     "StagedConfig",
     "downcast_index",
+    "get_num_gpus",
     "index_cpu_to_all_gpus",
     "index_cpu_to_gpu",
     "index_cpu_to_gpu_multiple",
@@ -47,8 +48,6 @@ __all__ = [
     "pinned_pool_stats",
     "trim",
 ]
-
-check_same_faiss()
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)
