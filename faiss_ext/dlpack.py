@@ -1,16 +1,14 @@
 """DLPack, as a consumer reads it: the Python half of the protocol.
 
 The native part takes the capsule and answers for its deleter (ArrayGlue.h,
-gpu/DLPackView.h). Where there is none, NumPy takes that of host memory.
+gpu/DLPackView.h). Where there is none, `host_capsules` reads that of host memory.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from . import gpu_memory, host_arrays
+from . import gpu_memory, host_capsules
 from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
 from .native_part import native
@@ -21,11 +19,10 @@ GPU = (CUDA, CUDA_MANAGED)
 #: lends them as host memory.)
 _KINDS = {CPU: ("host",), CUDA: ("device",), CUDA_HOST: ("pinned", "host"),
           CUDA_MANAGED: ("managed",)}
-#: What we read: the highest version of DLPack whose layout is known. NumPy knows
-#: that one from 2.1 on.
-_VERSION = (
-    (1, 0) if native or np.lib.NumpyVersion(np.__version__) >= "2.1.0" else (0, 8)
-)
+#: What we read: the highest version of DLPack whose layout is known.
+_VERSION = (1, 0)
+#: What reads a capsule.
+_reader: Any = native or host_capsules
 
 
 def is_offered(array: Any) -> bool:
@@ -94,9 +91,6 @@ def view(
         )
     if isinstance(owner, Exception):
         raise _raised(name, "__dlpack__", owner) from owner
-    if native is None:
-        capsule = _export(array, name, device, {}, writable)
-        return host_arrays.of_capsule(capsule, device, name, writable)
     before: tuple[tuple[int, int], ...] = ()
     after: tuple[tuple[int, int], ...] = ()
     if device[0] == CUDA:
@@ -112,8 +106,8 @@ def view(
             # CUDA's handle of the legacy default stream is 0, the protocol's 1.
             wish["stream"] = stream or 1
         capsule = _export(array, name, device, wish, writable)
-        owner = native.take_dlpack_c(name, capsule)
-    description, copied = native.describe_loan_c(name, owner)
+        owner = _reader.take_dlpack_c(name, capsule)
+    description, copied = _reader.describe_loan_c(name, owner)
     found = gpu_memory.Description(*description)
     number = found.device if found.kind == "device" else -1
     said = device[1] if device[0] == CUDA else -1

@@ -78,39 +78,6 @@ def view(array: Any, name: str, writable: bool) -> ArrayView:
     )
 
 
-class _Lender:
-    """What an exporter of DLPack lent, in the form that NumPy takes."""
-
-    def __init__(self, capsule: Any, device: tuple[int, int]):
-        self._capsule = capsule
-        self._device = device
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._device
-
-
-def of_capsule(
-    capsule: Any, device: tuple[int, int], name: str, writable: bool
-) -> ArrayView:
-    """Describe host memory that was lent by DLPack, as NumPy reads it."""
-    try:
-        values = np.from_dlpack(_Lender(capsule, device))
-    except Exception as error:
-        raise InvalidArray(
-            f"{name}: its __dlpack__ lends what NumPy does not take: {error}"
-        ) from error
-    made = view(values, name, False)
-    if writable and "versioned" in repr(capsule):
-        return view(values, name, True)
-    # The others do not say, and NumPy calls them read-only.
-    return made._replace(
-        readonly=False, owner=np.asarray(_Memory(made._replace(readonly=False)))
-    ) if writable else made
-
-
 class _Memory:
     """Host memory of another library, in the form that NumPy takes."""
 
