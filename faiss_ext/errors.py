@@ -36,7 +36,7 @@ class GpuUnavailable(RuntimeError, AttributeError):
 
 def check_shape(name: str, found: tuple, wanted: tuple) -> None:
     """Raise InvalidArray unless `name` has the wanted shape, in which None is any
-    extent; one vector, where several are wanted, with the mend."""
+    extent; one vector, where several are wanted, with the fix."""
     if len(found) == 1 and len(wanted) == 2:
         raise InvalidArray(
             f"{name}: one vector of shape {found}; "

@@ -98,6 +98,11 @@ def _describe(name: str, tensor: _Tensor, readonly: bool) -> tuple:
         raise InvalidArray(f"{name}: an array without a shape")
     dtype, item = _dtype(name, tensor)
     shape = tuple(tensor.shape[:rank]) if rank else ()
+    given = rank > 0 and bool(tensor.strides)
+    strides = tuple(
+        _stride(name, stride, extent, item)
+        for stride, extent in zip(tensor.strides[:rank] if given else (), shape)
+    )
     if any(extent < 0 for extent in shape):
         raise InvalidArray(f"{name}: shape {shape} is not one of an array")
     count = math.prod(shape)
@@ -109,12 +114,7 @@ def _describe(name: str, tensor: _Tensor, readonly: bool) -> tuple:
     compact = tuple(
         item * math.prod(shape[i + 1 :]) if count else 0 for i in range(rank)
     )
-    strides = compact
-    if rank and tensor.strides:
-        strides = tuple(
-            _stride(name, stride, extent, item)
-            for stride, extent in zip(tensor.strides[:rank], shape)
-        )
+    strides = strides if given else compact
     if tensor.device_type not in _KINDS:
         raise InvalidArray(
             f"{name}: on DLPack device type {tensor.device_type}; "

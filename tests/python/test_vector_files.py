@@ -112,7 +112,7 @@ def test_npy_of_every_exact_type_and_order(dtype, order):
 @pytest.mark.parametrize(
     "dtype", ["float64", "int16", "int32", "int64", "uint16", "bool", "S4"]
 )
-def test_npy_of_an_inexact_type_is_refused_with_the_mend(dtype):
+def test_npy_of_an_inexact_type_is_refused_with_the_fix(dtype):
     np.save("x.npy", np.zeros((3, 2), dtype))
     text = message("x.npy")
     assert str(np.dtype(dtype)) in text and ".astype('float32')" in text
