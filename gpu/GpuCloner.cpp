@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
 namespace faiss_ext {
@@ -116,6 +117,8 @@ faiss::Index* index_cpu_to_gpu(
         int device,
         const faiss::Index* index,
         const faiss::gpu::GpuClonerOptions* options) {
+    // Indexes of Faiss' own are made here, too.
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuClonerOptions defaults;
     return FlatCloner(provider, device, options ? *options : defaults)
             .clone_Index(index);
@@ -131,6 +134,7 @@ faiss::Index* index_cpu_to_gpu_multiple(
             "%zu resources given for %zu devices",
             provider.size(),
             devices.size());
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuMultipleClonerOptions defaults;
     return MultipleCloner(provider, devices, options ? *options : defaults)
             .clone_Index(index);

@@ -41,6 +41,10 @@ namespace gpu {
 /// - Any number of threads may call; calls on indexes that share a GpuResources
 ///   object run one after another. Searches of few pageable queries that wait
 ///   for each other become one (StagedConfig::batchedQueries).
+/// - Work of an index cannot be captured into a CUDA graph: while its default
+///   stream is being captured, its methods throw Unsupported, and the capture
+///   goes on. Captures of other streams, in whatever thread and mode, and calls
+///   of the index do not disturb each other.
 /// - Throws InvalidArray, Unsupported, CudaError, or faiss::FaissException with
 ///   Faiss' own text; then nothing in flight touches the caller's arrays.
 ///
@@ -238,8 +242,12 @@ class Staged : protected LockedBothEnds, public Base {
     /// CudaError.
     void reset() override {
         std::lock_guard<ResourcesLock> guard(*lock_);
+        DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         pipeline_->waitForAll();
         Base::reset();
+        pipeline_->noteInFlight();
     }
 
     /// Work of this index enqueued from now on comes after what `stream` holds
@@ -288,6 +296,8 @@ class Staged : protected LockedBothEnds, public Base {
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         pipeline_->run(n, inputs, outputs, work);
     }
 
@@ -336,6 +346,9 @@ class Staged : protected LockedBothEnds, public Base {
 
     std::unique_ptr<StagingPipeline> pipeline_;
     mutable SearchBatcher batcher_;
+
+    /// What errors call the default stream.
+    static constexpr const char* kOfIndex = "the index";
 
    private:
     /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
@@ -494,6 +507,8 @@ class Staged : protected LockedBothEnds, public Base {
         }
         std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         return pipeline_->profile(n, {x}, outputs, searchWork(n, k, params));
     }
 
@@ -506,6 +521,8 @@ class Staged : protected LockedBothEnds, public Base {
         checkRows(n, x, "x");
         std::lock_guard<ResourcesLock> guard(*lock_);
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
         const idx_t before = this->ntotal;
@@ -514,10 +531,13 @@ class Staged : protected LockedBothEnds, public Base {
             addToBase();
         } catch (...) {
             this->mendAfterAdd(before);
+            pipeline_->noteInFlight();
             throw;
         }
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();
+        } else {
+            pipeline_->noteInFlight();
         }
     }
 };

@@ -23,6 +23,7 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const RelaxedCapture relaxed;
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
         if (contextLost(this->resources_->getAsyncCopyStream(
@@ -269,6 +270,9 @@ class StagedFlat : public Staged<Base> {
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         std::lock_guard<ResourcesLock> guard(*this->lock_);
+        DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(this->defaultStream(), this->kOfIndex);
         this->pipeline_->waitForAll();
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
@@ -283,8 +287,10 @@ class StagedFlat : public Staged<Base> {
                 // already, though they are not there.
                 Base::reset();
             }
+            this->pipeline_->noteInFlight();
             throw;
         }
+        this->pipeline_->noteInFlight();
     }
 };
 

@@ -90,9 +90,9 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for all work on the device, then frees the memory of this object.
-    /// If the CUDA context is lost, the GPU works on nothing any more, and
-    /// Faiss' resources, which abort the process when they cannot free, are
+    /// Waits for all work that uses the index, then frees the memory of this
+    /// object. If the CUDA context is lost, the GPU works on nothing any more,
+    /// and Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
 
@@ -132,6 +132,11 @@ class FAISS_EXT_API StagingPipeline {
     /// Waits until the work enqueued so far on the default stream is done; one
     /// host wait. Throws CudaError.
     void waitForDefaultStream();
+
+    /// Notes that the default stream holds work that uses the index: the end of
+    /// this object waits for it. By an event, because the stream may be a
+    /// caller's, who has destroyed it by then.
+    void noteInFlight() noexcept;
 
     TransferCounters& counters() noexcept {
         return counters_;
@@ -185,6 +190,7 @@ class FAISS_EXT_API StagingPipeline {
             const TileWork& work,
             StageRecorder* recorder);
     void settle();
+    void waitBeforeTheEnd();
     void wait(const Event& event);
     void keepForEver() noexcept;
     int growSlots(int depth, size_t gap, size_t in, size_t out);
@@ -208,6 +214,7 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Stream> uploadStream_;
     std::optional<Event> start_;
     std::optional<Event> done_;
+    std::optional<Event> inFlight_;
     std::vector<Slot> slots_;
     LaneStore laneStore_;
     bool sideBySide_ = true;
