@@ -1,5 +1,6 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 
+#include <typeinfo>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -41,6 +42,18 @@ bool contextLost(cudaStream_t stream) noexcept {
 void throwIfContextLost(cudaStream_t stream) {
     if (contextLost(stream)) {
         FAISS_EXT_CUDA_TRY(cudaStreamQuery(stream));
+    }
+}
+
+void rethrowUnlessOutOfMemory(
+        const faiss::FaissException& e, cudaStream_t stream) {
+    const bool outOfMemory = isOutOfMemory(e);
+    // What Faiss says of a lost context is no CudaError yet.
+    if (outOfMemory || typeid(e) == typeid(faiss::FaissException)) {
+        throwIfContextLost(stream);
+    }
+    if (!outOfMemory) {
+        throw;
     }
 }
 
