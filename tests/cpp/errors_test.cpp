@@ -468,6 +468,7 @@ TEST_F(Errors, a_failed_add_moves_nothing) {
                 EXPECT_EQ(labels_, oracle_.labels);
             }
         }
+        cuda_sim_clear_faults();
         EXPECT_GE(nth, 3);
         EXPECT_EQ(index.ntotal, 200);
         index.reconstruct_n(0, 100, now.data());

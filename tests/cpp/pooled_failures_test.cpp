@@ -113,7 +113,8 @@ TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
     int failures = 0;
     for (int nth = 1; nth <= 60; ++nth) {
         SCOPED_TRACE(nth);
-        cuda_sim_fail_call("libfaiss_ext/*", nth, cudaErrorMemoryAllocation);
+        // Not for want of memory: that is tried again.
+        cuda_sim_fail_call("libfaiss_ext/*", nth, cudaErrorInvalidValue);
         try {
             search();
         } catch (const CudaError&) {
@@ -202,7 +203,7 @@ TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
                 cudaMemcpyDefault,
                 on.getDefaultStream(0)));
         if (first + rows == kRows && thrown++ == 0) {
-            throw faiss::FaissException("no memory");
+            throw faiss_ext::gpu::OutOfMemory("no memory");
         }
     };
     // None of the waits for the streams of the first attempt succeeds.
