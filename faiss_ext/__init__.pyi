@@ -26,6 +26,7 @@ class StagedConfig:
     computeLanes: int
     sliceVectors: int
     pipelineDepth: int
+    secondsAhead: float
     batchedQueries: int
     copyThreads: int
     copyChunkBytes: int

@@ -19,6 +19,12 @@ namespace gpu {
 /// that failed, not always as many as the index says.
 FAISS_EXT_API idx_t vectorsIn(const faiss::gpu::FlatIndex& store);
 
+/// Makes the store what it was when it held `vectors`, no more than now, after
+/// an `add` of Faiss' that failed: between the vectors and their norms, or
+/// between parts of what was added. Nothing is moved, allocated or enqueued;
+/// memory for more vectors stays with the store.
+FAISS_EXT_API void narrowStore(faiss::gpu::FlatIndex& store, idx_t vectors);
+
 /// A search of a store: x [n, d] float32, distances [n, k] float32, labels
 /// [n, k] int64, all on the current GPU.
 struct StoreQueries {
