@@ -13,6 +13,7 @@ CudaError::CudaError(cudaError_t code, const std::string& doing)
 // exception is caught by its type across library boundaries.
 AllocationError::~AllocationError() = default;
 InvalidArray::~InvalidArray() = default;
+InvalidDevice::~InvalidDevice() = default;
 Unsupported::~Unsupported() = default;
 
 } // namespace gpu
