@@ -1,5 +1,5 @@
 """The errors of the package: those that the command line shows as one line, and
-that of the array entry."""
+those of arguments."""
 
 
 class UserError(Exception):
@@ -22,6 +22,16 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     `ValueError`, a `TypeError` and an `AssertionError` (which Faiss' own Python
     code raises), so code that expects one of them catches it. Nothing was read,
     written or enqueued.
+    """
+
+
+class InvalidDevice(ValueError, RuntimeError):
+    """An argument names a GPU that is not there, or none at all, or resources
+    that do not go with the GPUs named.
+
+    Raised before Faiss is asked, which would end the process or make an index
+    that has lost its vectors. A `RuntimeError` too, as what Faiss raises for
+    some of these.
     """
 
 
