@@ -8,10 +8,9 @@ from typing import Any
 import faiss
 
 from . import swigfaiss_ext as native
-from .errors import InvalidDevice
+from .errors import InvalidDevice, check_kind
 from .float16 import tell_of_too_large
 from .gpu_arguments import (
-    check_kind,
     check_resources,
     first_gpus,
     gpu_number,

@@ -12,18 +12,7 @@ from typing import Any
 import faiss
 
 from . import swigfaiss_ext as native
-from .errors import InvalidDevice
-
-
-def get_num_gpus() -> int:
-    """How many GPUs this process sees; 0 also where there is no driver.
-
-    Raises
-    ------
-    RuntimeError
-        If CUDA cannot tell.
-    """
-    return native.gpu_count_c()
+from .errors import InvalidDevice, said
 
 
 def gpu_number(value: Any, name: str) -> int:
@@ -57,7 +46,7 @@ def gpu_numbers(values: Any, name: str) -> list[int]:
 
 def first_gpus(ngpu: Any, name: str) -> list[int]:
     """The numbers of the first `ngpu` GPUs; of all for -1."""
-    count = get_num_gpus()
+    count = native.gpu_count_c()
     wanted = _integer(ngpu, name, "a number of GPUs")
     if count == 0:
         raise InvalidDevice(f"{name}: {wanted}; {_NONE_THERE}")
@@ -73,15 +62,9 @@ def check_resources(value: Any, name: str) -> None:
     """Raise TypeError unless it is what Faiss takes as GPU resources."""
     if not isinstance(value, _RESOURCES):
         raise TypeError(
-            f"{name}: {_said(value)}; resources are needed, such as "
+            f"{name}: {said(value)}; resources are needed, such as "
             "faiss.StandardGpuResources()"
         )
-
-
-def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
-    """Raise TypeError unless `value` is of one of these classes."""
-    if not isinstance(value, kinds):
-        raise TypeError(f"{name}: {_said(value)}; {wanted} is needed")
 
 
 def check_constructor(what: str, args: tuple) -> None:
@@ -140,7 +123,7 @@ def _integer(value: Any, name: str, what: str) -> int:
 
 
 def _check_number(number: int, name: str) -> None:
-    count = get_num_gpus()
+    count = native.gpu_count_c()
     if count == 0:
         raise InvalidDevice(f"{name}: GPU {number}; {_NONE_THERE}")
     if not 0 <= number < count:
@@ -152,7 +135,3 @@ def _check_number(number: int, name: str) -> None:
 
 def _gpus(count: int) -> str:
     return f"{count} GPU{'s' if count > 1 else ''}"
-
-
-def _said(value: Any) -> str:
-    return "None" if value is None else type(value).__name__

@@ -16,12 +16,16 @@ from typing import Any
 
 import faiss
 
-from . import host_methods, index_methods, transfer_stats, vector_methods
-from .float16 import tells_of_too_large
-from .gpu_arguments import check_constructor, check_device_methods
+from . import host_methods, transfer_stats
 from .holding import add_holding, borrows
 from .host_methods import takes_any_host_array
+from .native_part import native
 from .saving import explains
+
+if native:
+    from . import index_methods, vector_methods
+    from .float16 import tells_of_too_large
+    from .gpu_arguments import check_constructor, check_device_methods
 
 #: Functions of Faiss that return indexes and the like.
 _MAKERS = (
@@ -66,6 +70,13 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
+#: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
+_GPU_INDEX = getattr(faiss, "GpuIndex", ())
+#: The same and binary ones; and all that has to do with GPUs alone.
+_GPU_INDEXES = (_GPU_INDEX, getattr(faiss, "GpuIndexBinaryFlat", ()))
+_ON_GPU = (
+    *_GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
+)
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
 
@@ -151,14 +162,9 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     return gpu, others
 
 
-#: Of Faiss.
-_ON_GPU = (
-    faiss.GpuIndex, faiss.GpuIndexBinaryFlat, faiss.GpuResourcesVector,
-    faiss.StandardGpuResources,
-)
-
-
 def _derive(stock: type) -> type:
+    if native is None and issubclass(stock, _ON_GPU):
+        return stock
     parents = [class_of(b) for b in stock.__bases__ if class_of(b) is not b]
     if not (
         parents or _array_methods(stock) or stock.__name__ in _WITHOUT_ARRAYS
@@ -172,11 +178,11 @@ def _derive(stock: type) -> type:
     _set_host_methods(derived, stock)
     add_holding(derived, stock)
     _set_getstate(derived, stock)
-    if issubclass(stock, faiss.GpuIndex):
+    if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
-    if issubclass(stock, (faiss.GpuIndex, faiss.GpuIndexBinaryFlat)):
+    if issubclass(stock, _GPU_INDEXES):
         _set_constructor(derived, stock.__init__)
-    if stock is faiss.StandardGpuResources:
+    if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
@@ -280,6 +286,11 @@ def _host_function(name: str) -> Callable:
 def _mend(where: str, subject: Any) -> str:
     """What to do with an array in GPU memory, which `where` does not take."""
     mend = f"{where} takes host memory: give a copy there"
+    if native is None:
+        return mend + (
+            "; arrays on the GPU are taken by indexes on the GPU, which need "
+            "the native part of faiss_ext (`python -m faiss_ext info`)"
+        )
     if isinstance(subject, faiss.Index) and not isinstance(
         subject, faiss.GpuIndex
     ):

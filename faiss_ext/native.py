@@ -15,13 +15,12 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
+from .devices import get_num_gpus
 from .errors import InvalidArray, InvalidDevice
-from .gpu_arguments import get_num_gpus
 from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
 from .profile_search import profile_search
-from .same_faiss import check_same_faiss
 from .saving import write_index, write_index_binary
 from .search_profile import SearchProfile, StageSpan
 from .swigfaiss_ext import (
@@ -60,8 +59,6 @@ __all__ = [
 # Which Faiss before 1.8 has not.
 if hasattr(_faiss, "index_binary_cpu_to_gpu"):
     __all__ += ["index_binary_cpu_to_gpu", "index_binary_cpu_to_gpu_multiple"]
-
-check_same_faiss()
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)

@@ -12,8 +12,8 @@ from typing import Any
 
 import faiss
 
-from . import swigfaiss_ext as native
-from .gpu_arguments import check_kind
+from .errors import check_kind
+from .native_part import native
 
 # Taken now: `in_place` may put ours in their place.
 _stock_write_index = faiss.write_index

@@ -123,7 +123,7 @@ def main():
         check(re.search(r"^native part +in use$", info, re.M), f"info says\n{info}")
         check_search(python, site, simulator)
 
-        # Another distribution of Faiss beside it is named, and so is the mend.
+        # Another distribution of Faiss beside it is named, and so is the fix.
         run(*pip, "install", "--no-deps", "faiss-cpu")
         said = run(python, "-c", "import faiss_ext; assert not faiss_ext.has_native", may_fail=True)
         check("pip uninstall faiss-cpu" in said, f"beside faiss-cpu it says\n{said}")
