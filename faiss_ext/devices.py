@@ -16,6 +16,7 @@ import numpy as np
 import faiss_ext
 
 from .errors import UserError
+from .native_part import native
 
 __all__ = [
     "FlatIndex", "faiss_errors", "get_num_gpus", "gpu_count", "open_flat",
@@ -74,13 +75,21 @@ def gpu_count() -> tuple[int, str]:
     return count, f"{count} GPU{'s' if count > 1 else ''} found"
 
 
-@functools.cache
 def get_num_gpus() -> int:
     """Number of GPUs that Faiss can use.
 
     0 also where there is no driver, where Faiss' own function ends the process.
-    Asked once for each process.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA cannot tell.
     """
+    return native.gpu_count_c() if native else _count_once()
+
+
+@functools.cache
+def _count_once() -> int:
     return gpu_count()[0]
 
 

@@ -1,5 +1,9 @@
 """The errors of the package: those that the command line shows as one line, and
-that of the array entry."""
+those of arguments."""
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class UserError(Exception):
@@ -22,6 +26,16 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     `ValueError`, a `TypeError` and an `AssertionError` (which Faiss' own Python
     code raises), so code that expects one of them catches it. Nothing was read,
     written or enqueued.
+    """
+
+
+class InvalidDevice(ValueError, RuntimeError):
+    """An argument names a GPU that is not there, or none at all, or resources
+    that do not go with the GPUs named.
+
+    Raised before Faiss is asked, which would end the process or make an index
+    that has lost its vectors. A `RuntimeError` too, as what Faiss raises for
+    some of these.
     """
 
 
@@ -49,3 +63,14 @@ def check_shape(name: str, found: tuple, wanted: tuple) -> None:
         if len(wanted) == 1:
             text += ","
         raise InvalidArray(f"{name}: shape {found}; needed ({text})")
+
+
+def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
+    """Raise TypeError unless `value` is of one of these classes."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
+
+
+def said(value: Any) -> str:
+    """What an argument is, for people."""
+    return "None" if value is None else type(value).__name__

@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 import faiss
 
 from .devices import get_num_gpus
-from .errors import GpuUnavailable, InvalidArray
+from .errors import GpuUnavailable, InvalidArray, InvalidDevice
 from .index_classes import make_all
 from .native_part import faiss_has_gpu, problem
 from .search_profile import SearchProfile, StageSpan
 
 __all__ = [
     "InvalidArray",
+    "InvalidDevice",
     "SearchProfile",
     "StageSpan",
     "get_num_gpus",

@@ -77,8 +77,8 @@ StagingPipeline::Call::Call(
 void StagingPipeline::Call::estimate() {
     const double most = config_->secondsAhead;
     rowSeconds_ = work_.rowOperations / tuning::kOperationsPerSecond +
-            (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
-                    tuning::kBytesPerSecond;
+                  (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
+                          tuning::kBytesPerSecond;
     long_ = n_ * rowSeconds_ > most;
     if (long_ && blocking_) {
         // Two pieces, so that the GPU does not wait for the host in between.
