@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/PinnedPages.h>
 
 namespace faiss_ext {
@@ -56,6 +57,7 @@ PinnedBufferPool::~PinnedBufferPool() {
     if (lostByFork()) {
         return;
     }
+    const RelaxedCapture relaxed;
     for (auto& pending : pending_) {
         try {
             pending.event->wait();
@@ -88,7 +90,7 @@ size_t PinnedBufferPool::pinnedBytes() const {
 PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
     PinnedBuffer buffer = tryAcquire(bytes);
     if (!buffer.data()) {
-        throw faiss::FaissException(
+        throw OutOfMemory(
                 "pinned staging memory exhausted: " +
                 std::to_string(bucketSize(bytes)) + " bytes needed, " +
                 std::to_string(pinnedBytes()) + " of " +
@@ -168,16 +170,19 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
             break;
         case Step::WaitForOldest:
             ++counters_.hostWaits;
-            step.event->wait();
+            waitUnlessInterrupted(*step.event);
             settle(step.event);
             break;
-        default:
+        default: {
+            const RelaxedCapture relaxed;
             unpin(step.data, step.size);
+        }
     }
 }
 
 /// Pins what nextStep has counted as pinned.
 char* PinnedBufferPool::pin(size_t size) {
+    const RelaxedCapture relaxed;
     void* data = nullptr;
     try {
         if (pages_ == Pages::Private) {

@@ -17,8 +17,13 @@ class Call {
         Harmless = 1,
         /// A poisoned device makes it fail, but it gives back its object.
         Releases = 2,
+        /// Not observed by a capture, so prohibited during one to threads that
+        /// do not say that they know (cudaThreadExchangeStreamCaptureMode).
+        Unsafe = 4,
+        /// Works where there is no device.
+        Anywhere = 8,
         /// Works in a process that was forked, and does not begin to use CUDA.
-        OfThread = 4,
+        OfThread = 16,
     };
 
     Call(Function** function,
