@@ -24,7 +24,7 @@ from .saving import explains
 
 if native:
     from . import index_methods, vector_methods
-    from .float16 import tells_of_too_large
+    from .float16 import HOLDERS, tells_of_too_large
     from .gpu_arguments import check_constructor, check_device_methods
 
 #: Functions of Faiss that return indexes and the like.
@@ -180,6 +180,10 @@ def _derive(stock: type) -> type:
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    if native and stock.__name__ in HOLDERS:
+        for name in ("add", "add_with_ids"):
+            adds = tells_of_too_large(getattr(derived, name))
+            setattr(derived, name, adds)
     if issubclass(stock, _GPU_INDEXES):
         _set_constructor(derived, stock.__init__)
     if stock.__name__ == "StandardGpuResources":

@@ -343,3 +343,59 @@ def test_methods_have_help(faiss_ext):
     for name in ("add", "search", "assign", "reconstruct", "reconstruct_n",
                  "transfer_stats", "reset_transfer_stats"):
         assert getattr(faiss_ext.GpuIndexFlatL2, name).__doc__
+
+
+class BinaryCloner:
+    """In the place of Faiss' functions for binary indexes, which Faiss 1.7.3
+    lacks."""
+
+    def __init__(self, faiss_ext):
+        self.faiss_ext, self.calls = faiss_ext, []
+
+    def __call__(self, *args):
+        self.calls.append(args)
+        return self.faiss_ext.IndexBinaryFlat(16)
+
+
+def test_binary_indexes_go_to_faiss_own_functions(
+    faiss_ext, resources, monkeypatch
+):
+    from faiss_ext import cloning
+
+    one, several = BinaryCloner(faiss_ext), BinaryCloner(faiss_ext)
+    monkeypatch.setattr(cloning, "_stock_binary_cloners", {
+        "index_binary_cpu_to_gpu": one, "index_binary_cpu_to_gpu_multiple": several})
+    cpu = faiss_ext.IndexBinaryFlat(16)
+    options = faiss_ext.GpuMultipleClonerOptions()
+    made = [
+        faiss_ext.index_cpu_to_gpu(resources, 0, cpu),
+        faiss_ext.index_cpu_to_all_gpus(cpu, options, ngpu=1),
+        faiss_ext.index_cpu_to_gpus_list(cpu, options, gpus=[0, 0]),
+        faiss_ext.index_cpu_to_gpu_multiple_py([resources], cpu, options),
+    ]
+    assert all(type(index) is faiss_ext.IndexBinaryFlat for index in made)
+    assert one.calls == [(resources, 0, cpu, None)]
+    assert [
+        (args[0].size(), args[1].size(), args[2:]) for args in several.calls
+    ] == [(n, n, (cpu, options)) for n in (1, 2, 1)]
+    with pytest.raises(faiss_ext.InvalidDevice):
+        faiss_ext.index_cpu_to_gpu(resources, 99, cpu)
+    with pytest.raises(faiss_ext.InvalidDevice):
+        faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=0)
+
+
+def test_binary_indexes_where_faiss_lacks_the_functions(
+    faiss_ext, resources, monkeypatch
+):
+    from faiss_ext import cloning
+
+    monkeypatch.setattr(cloning, "_stock_binary_cloners", {
+        "index_binary_cpu_to_gpu": None, "index_binary_cpu_to_gpu_multiple": None})
+    for make in (
+        lambda index: faiss_ext.index_cpu_to_gpu(resources, 0, index),
+        lambda index: faiss_ext.index_cpu_to_all_gpus(index, ngpu=1),
+    ):
+        with pytest.raises(
+            TypeError, match="^index: IndexBinaryFlat; .*GpuIndexBinaryFlat"
+        ):
+            make(faiss_ext.IndexBinaryFlat(16))
