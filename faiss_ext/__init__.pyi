@@ -41,6 +41,7 @@ class StagedConfig:
     computeLanes: int
     sliceVectors: int
     pipelineDepth: int
+    secondsAhead: float
     batchedQueries: int
     copyThreads: int
     copyChunkBytes: int

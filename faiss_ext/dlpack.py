@@ -48,6 +48,11 @@ def device_of(array: Any, name: str) -> tuple[int, int]:
             f"{name}: on DLPack device type {device[0]}; "
             "the host (1) and CUDA (2, 3, 13) are taken"
         )
+    if device[0] == CUDA and not 0 <= device[1] < native.device_count_c():
+        raise InvalidArray(
+            f"{name}: says it is on GPU {device[1]}; this process sees "
+            f"{native.device_count_c()} GPUs, numbered from 0"
+        )
     return device
 
 
@@ -95,6 +100,9 @@ def view(
     after: tuple[tuple[int, int], ...] = ()
     if device[0] == CUDA:
         there = current_stream(array, device[1])
+        # An exporter orders our stream after its own, and so takes it into a
+        # capture.
+        native.refuse_capture_c(there, device[1], name)
         after = ((there, device[1]),)
         if stream != -1 and gpu != device[1]:
             # An exporter takes a handle for a stream of its own GPU. A default
@@ -115,6 +123,10 @@ def view(
         raise InvalidArray(
             f"{name}: its __dlpack_device__ gave {device}, but its array is "
             f"of kind {found.kind!r}, number {found.device}"
+        )
+    if device[0] not in GPU and found.span:
+        gpu_memory.refuse_unreadable(
+            name, found.lowest, found.span, pinned=device[0] == CUDA_HOST
         )
     if writable and found.readonly:
         raise InvalidArray(

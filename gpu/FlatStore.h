@@ -21,6 +21,12 @@ namespace gpu {
 /// that failed, not always as many as the index says.
 FAISS_EXT_API idx_t vectorsIn(const faiss::gpu::FlatIndex& store);
 
+/// Makes the store what it was when it held `vectors`, no more than now, after
+/// an `add` of Faiss' that failed: between the vectors and their norms, or
+/// between parts of what was added. Nothing is moved, allocated or enqueued;
+/// memory for more vectors stays with the store.
+FAISS_EXT_API void narrowStore(faiss::gpu::FlatIndex& store, idx_t vectors);
+
 /// Enqueues: *found, on the current GPU, becomes 1 if one of the vectors first
 /// .. first + n - 1 of a float16 store, n >= 1, has a component of infinity,
 /// or, if they are `squared`, whose square Faiss takes for infinity. Throws

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Devices.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
@@ -129,6 +130,8 @@ faiss::Index* index_cpu_to_gpu(
         const faiss::Index* index,
         const faiss::gpu::GpuClonerOptions* options) {
     checkArguments(provider, device, index);
+    // Indexes of Faiss' own are made here, too.
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuClonerOptions defaults;
     return FlatCloner(provider, device, options ? *options : defaults)
             .clone_Index(index);
@@ -152,6 +155,7 @@ faiss::Index* index_cpu_to_gpu_multiple(
     for (size_t i = 0; i < devices.size(); ++i) {
         checkArguments(provider[i], devices[i], index);
     }
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuMultipleClonerOptions defaults;
     return MultipleCloner(provider, devices, options ? *options : defaults)
             .clone_Index(index);

@@ -71,6 +71,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     /// The deleter: where a CUDA context is lost, Faiss' destructor would abort
     /// the process, so nothing is destroyed.
     static void end(Impl* impl) {
+        const RelaxedCapture relaxed;
         const std::shared_ptr<Impl> owner(impl);
         // One of Faiss' own on each GPU.
         std::vector<cudaStream_t> streams;
@@ -420,10 +421,13 @@ void PooledGpuResources::setDefaultNullStreamAllDevices() {
 }
 
 cudaStream_t PooledGpuResources::getDefaultStream(int device) {
+    // The first question makes Faiss allocate.
+    const RelaxedCapture relaxed;
     return impl_->getDefaultStream(device);
 }
 
 void PooledGpuResources::syncDefaultStreamCurrentDevice() {
+    const RelaxedCapture relaxed;
     impl_->syncDefaultStreamCurrentDevice();
 }
 

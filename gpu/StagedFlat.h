@@ -2,9 +2,7 @@
 
 #include <faiss/gpu/GpuIndexFlat.h>
 
-#include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/FlatStore.h>
@@ -23,6 +21,7 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const RelaxedCapture relaxed;
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
         if (contextLost(this->resources_->getAsyncCopyStream(
@@ -45,7 +44,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkBounds(i0, n);
         this->runStaged(
                 n,
@@ -63,8 +62,9 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// Vectors keys[0] .. keys[n - 1]: keys [n] int64, out [n, d] float32. A
-    /// key of -1 gives zeros, as in Faiss. Keys in host memory are checked;
-    /// those on a GPU must be in bounds.
+    /// key of -1 gives zeros, as in Faiss. Keys in host memory are checked, for
+    /// which the host waits once more where they are pinned or managed, for
+    /// what the default stream held; those on a GPU must be in bounds.
     void reconstruct_batch(
             idx_t n, const idx_t* keys, float* out) const override {
         this->checkRows(n, keys, "keys");
@@ -72,7 +72,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkKeys(n, keys);
         this->runStaged(
                 n,
@@ -101,7 +101,7 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// residuals [n, d] = xs [n, d] - vectors `keys` [n]; a key of -1 gives
-    /// NaN, as in Faiss.
+    /// NaN, as in Faiss. Keys are checked as by reconstruct_batch.
     void compute_residual_n(
             idx_t n,
             const float* xs,
@@ -113,7 +113,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkKeys(n, keys);
         const size_t rowBytes = this->d * sizeof(float);
         this->runStaged(
@@ -147,7 +147,7 @@ class StagedFlat : public Staged<Base> {
         if (!this->flatConfig_.useFloat16 || n == 0) {
             return false;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkBounds(i0, n);
         int32_t found = 0;
         this->runStaged(
@@ -243,33 +243,11 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store
-    /// holds vectors that the index does not count, and norms of fewer. The
-    /// former ones are stored anew; if that fails too, the index is empty.
-    void mendAfterAdd(idx_t before) noexcept override {
-        const auto stream =
-                this->resources_->getDefaultStream(this->config_.device);
-        if (contextLost(stream) ||
-            (this->ntotal == before && vectorsIn(*this->data_) == before)) {
-            return;
-        }
-        try {
-            std::vector<float> former(static_cast<size_t>(before) * this->d);
-            // Few at a time: memory is scarce.
-            constexpr idx_t kRows = 1024;
-            for (idx_t i = 0; i < before; i += kRows) {
-                Base::reconstruct_n(
-                        i,
-                        std::min(kRows, before - i),
-                        former.data() + static_cast<size_t>(i) * this->d);
-            }
-            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
-            Base::reset();
-            Base::add(before, former.data());
-        } catch (...) {
-            if (!contextLost(stream)) {
-                Base::reset();
-            }
-        }
+    /// holds vectors that the index does not count, and norms of fewer; between
+    /// parts of what is added, some of them are there.
+    void undoAdd(idx_t before) noexcept override {
+        narrowStore(*this->data_, before);
+        this->ntotal = before;
     }
 
     void checkBounds(idx_t i0, idx_t n) const {
@@ -282,10 +260,17 @@ class StagedFlat : public Staged<Base> {
                 static_cast<long long>(this->ntotal));
     }
 
-    /// Faiss' kernels read whatever a key points at.
+    /// Faiss' kernels read whatever a key points at. Keys in host memory that
+    /// the GPU can write are checked after what the default stream held, which
+    /// may write them: one host wait.
     void checkKeys(idx_t n, const idx_t* keys) const {
-        if (!placementOf(keys, n * sizeof(idx_t), "keys").onHost()) {
+        const auto place = placementOf(keys, n * sizeof(idx_t), "keys");
+        if (!place.onHost()) {
             return;
+        }
+        if (place.kind != MemoryKind::Pageable) {
+            DeviceGuard device(this->config_.device);
+            this->pipeline_->waitForDefaultStreamUnlessInterrupted();
         }
         for (idx_t i = 0; i < n; ++i) {
             FAISS_THROW_IF_NOT_FMT(
@@ -310,8 +295,11 @@ class StagedFlat : public Staged<Base> {
     /// (Its copyTo reads the vectors by reconstruct_n.)
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
-        this->pipeline_->waitForAll();
+        const auto guard = lockUnlessInterrupted(*this->lock_);
+        DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(this->defaultStream(), this->kOfIndex);
+        this->pipeline_->beginChange();
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
                 index->metric_type == this->metric_type;
@@ -325,8 +313,10 @@ class StagedFlat : public Staged<Base> {
                 // already, though they are not there.
                 Base::reset();
             }
+            this->pipeline_->noteInFlight();
             throw;
         }
+        this->pipeline_->noteInFlight();
     }
 };
 

@@ -82,6 +82,7 @@ def check_contents(wheel, folder):
             f"it carries {name} without its licence (there are {sorted(texts)})",
         )
     check("faiss" in texts, "it carries Faiss without its licence")
+    check("LICENSE" in texts, "it has no licence of its own")
     for path in folder.rglob("*.so*"):
         tags = run("readelf", "-d", path)
         for where in re.findall(r"(?:RPATH|RUNPATH).*\[(.*)\]", tags):
@@ -120,6 +121,8 @@ def main():
             run(python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").strip()
         )
         info = run(python, "-m", "faiss_ext", "info")
+        script = run(work / "venv" / "bin" / "faiss-ext", "info")
+        check(script == info, f"faiss-ext info says\n{script}")
         check(re.search(r"^native part +in use$", info, re.M), f"info says\n{info}")
         check_search(python, site, simulator)
 
