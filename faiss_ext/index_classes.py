@@ -25,7 +25,11 @@ from .saving import explains
 if native:
     from . import index_methods, vector_methods
     from .float16 import HOLDERS, tells_of_too_large
-    from .gpu_arguments import check_constructor, check_device_methods
+    from .gpu_arguments import (
+        check_constructor,
+        check_device_methods,
+        checked_brute_force,
+    )
 
 #: Functions of Faiss that return indexes and the like.
 _MAKERS = (
@@ -38,12 +42,14 @@ _MAKERS = (
     "read_index_binary",
     "try_extract_index_ivf",
 )
-#: Those that give their argument, or a part of it, under another type; and
-#: those that copy an index on the CPU.
+#: Those that give their argument, or a part of it, under another type; those
+#: that work on a GPU with what they are told in a structure; and those that copy
+#: an index on the CPU.
 _BORROWERS = {
     "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
     "downcast_VectorTransform", "extract_index_ivf", "try_extract_index_ivf",
 }
+_BRUTE_FORCE = {"bfKnn", "bfKnn_tiling"}
 _COPIERS = {
     "clone_binary_index", "clone_index", "serialize_index",
     "serialize_index_binary",
@@ -155,6 +161,8 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
         if inspect.isclass(member) and class_of(member) is not member:
             found = gpu if issubclass(member, _ON_GPU) else others
             found[name] = class_of(member)
+        elif native and name in _BRUTE_FORCE:
+            others[name] = checked_brute_force(member)
         elif name in _MAKERS:
             others[name] = returns_ours(member)
         elif name in _FUNCTIONS:
