@@ -16,7 +16,13 @@ from typing import Any
 
 import faiss
 
-from . import host_methods, index_methods, transfer_stats, vector_methods
+from . import (
+    host_methods,
+    index_methods,
+    stock_calls,
+    transfer_stats,
+    vector_methods,
+)
 from .host_methods import takes_any_host_array
 
 #: Functions of Faiss that return indexes and the like.
@@ -135,7 +141,10 @@ def _derive(stock: type) -> type:
         {"__module__": "faiss_ext", "__doc__": stock.__doc__,
          "_faiss_class": stock},
     )
-    _set_host_methods(derived, stock)
+    around = _around(stock)
+    # What it inherits has nothing around it.
+    for base in reversed(stock.__mro__) if around else (stock,):
+        _set_host_methods(derived, base, around)
     if issubclass(stock, faiss.GpuIndex):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
     for name in _HELD.get(stock.__name__, ()):
@@ -160,9 +169,24 @@ def _held(name: str) -> property:
     return property(get, put)
 
 
-def _set_host_methods(the_class: type, stock: type) -> None:
+def _around(stock: type) -> Callable | None:
+    """What comes around the methods of a class where arrays may be pinned."""
+    if issubclass(stock, (faiss.GpuIndex, faiss.GpuIndexBinaryFlat)):
+        return stock_calls.on_gpu
+    if issubclass(stock, (faiss.Index, faiss.IndexBinary)) and any(
+        hasattr(stock, held) for held in ("index", "at", "base_index")
+    ):
+        return stock_calls.over_others
+    return None
+
+
+def _set_host_methods(
+    the_class: type, stock: type, around: Callable | None = None
+) -> None:
     for name, current in _array_methods(stock).items():
-        function = takes_any_host_array(current, name, _mend, method=True)
+        function = takes_any_host_array(
+            current, name, _mend, method=True, around=around
+        )
         setattr(the_class, name, function)
 
 

@@ -7,6 +7,8 @@
 #include <faiss/gpu/impl/IndexUtils.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <limits>
+
 #if __has_include(<faiss/IndexShards.h>)
 #include <faiss/IndexShards.h>
 #else
@@ -60,6 +62,22 @@ inline void validateCount(idx_t n) {
 #if FAISS_EXT_FAISS_VERSION < 10704
     faiss::gpu::validateNumVectors(n);
 #endif
+}
+
+/// Whether more of a metric is nearer.
+inline bool isSimilarity(faiss::MetricType metric) {
+#if FAISS_EXT_FAISS_VERSION < 10800
+    return metric == faiss::METRIC_INNER_PRODUCT;
+#else
+    return faiss::is_similarity_metric(metric);
+#endif
+}
+
+/// The distance of a neighbour that is not there, as Faiss' flat index on the
+/// CPU gives it: none is farther, and none less similar.
+inline float distanceOfMissing(faiss::MetricType metric) {
+    return isSimilarity(metric) ? std::numeric_limits<float>::lowest()
+                                : std::numeric_limits<float>::max();
 }
 
 /// Lets faiss::IndexReplicas or faiss::IndexShards delete what they hold.
