@@ -134,9 +134,12 @@ def array_view(
                 array, name, device, stream, gpu, writable, owner
             )
         if not writable and host_arrays.is_array_like(array):
-            # Not of each dtype, such as bfloat16 of PyTorch.
-            with contextlib.suppress(host_arrays.UnreadableByNumPy):
+            try:
                 return host_arrays.view(array, name, writable)
+            except InvalidArray as error:
+                # Where NumPy raised: it knows no bfloat16 of PyTorch's.
+                if error.__cause__ is None:
+                    raise
         return dlpack.view(array, name, device, None, -1, writable)
     elif interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)

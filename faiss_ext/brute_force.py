@@ -148,6 +148,11 @@ class _BruteForce:
         self.provider, self.metric, self.cast = res, metric, cast
         if device == -1:
             device = _gpu_of(xq=xq, xb=xb)
+        if not 0 <= whole_number("device", device) < faiss.get_num_gpus():
+            raise InvalidArray(
+                f"device: {device}; the GPUs here have numbers below "
+                f"{faiss.get_num_gpus()}"
+            )
         self.device = device
         resources = res.getResources()
         self.call = Call(
@@ -158,9 +163,11 @@ class _BruteForce:
         # Faiss takes two of one type.
         half = all(view.dtype == "float16" for view in views)
         self.type = "float16" if half else "float32"
-        d = views[1 if views[0].shape == (0,) else 0].shape[1:]
-        shape = (None, d[0] if d else None)
-        self.queries = self._matrix(xq, "xq", shape, views[0])
+        none_of_any_d = views[0].shape == (0,) and len(views[1].shape) == 2
+        self.queries = self._matrix(
+            xq, "xq", (None, views[1].shape[1] if none_of_any_d else None),
+            views[0],
+        )
         self.vectors = self._matrix(
             xb, "xb", (None, self.queries.shape[1]), views[1]
         )

@@ -18,10 +18,6 @@ from .arrays import ArrayView, attribute, is_on_gpu
 from .errors import InvalidArray
 
 
-class UnreadableByNumPy(InvalidArray):
-    """An object that NumPy fails to make an array of."""
-
-
 def is_array_like(array: Any) -> bool:
     """Whether NumPy knows what the object offers: an array interface, a buffer,
     or a way to convert itself."""
@@ -59,7 +55,7 @@ def view(array: Any, name: str, writable: bool) -> ArrayView:
     try:
         values = np.asarray(array)
     except Exception as error:
-        raise UnreadableByNumPy(
+        raise InvalidArray(
             f"{name}: {type(array).__name__} is no array: {error}"
         ) from error
     if not writable:
@@ -96,9 +92,8 @@ def indexable(array: Any, name: str) -> str:
     """What a user writes for an array to index it."""
     if isinstance(array, np.ndarray) or is_on_gpu(array):
         return name
-    return (
-        f"np.asarray({name})" if is_array_like(array) else f"np.from_dlpack({name})"
-    )
+    only_lent = attribute(array, "__dlpack__") and not is_array_like(array)
+    return f"np.{'from_dlpack' if only_lent else 'asarray'}({name})"
 
 
 def _refuse_what_are_no_numbers(
@@ -153,8 +148,8 @@ def _no_numbers(dtype: np.dtype, it: str) -> str:
         fix = (
             f"one of them, such as {it}[{of_rows[0]!r}]"
             if of_rows
-            else "their numbers, such as "
-            f"np.lib.recfunctions.structured_to_unstructured({it})"
+            else "a matrix of their numbers, such as "
+            f"np.array({it}.tolist(), 'float32')"
         )
         return f"a table of the fields {', '.join(dtype.names)}; needed is {fix}"
     return f"bytes without a type (dtype {dtype}); numbers are needed"

@@ -54,6 +54,21 @@ _OF_MATRICES = {
     "range_search_preassigned", "sa_encode", "update_vectors", "apply",
     "reverse_transform", "compute_codes", "train_exact",
 }
+#: Functions of matrices, with their arguments that have equally many columns.
+_OF_TWO_MATRICES = {"knn": ("xq", "xb"), "pairwise_distances": ("xq", "xb")}
+#: Arguments that are vectors of ids: whole numbers of 64 bits.
+_IDS = {"ids", "key", "keys"}
+#: Methods of ids, each of which is looked at.
+_OF_IDS = {
+    "add_with_ids", "compute_residual", "reconstruct", "reconstruct_batch",
+    "remove_ids", "update_vectors",
+}
+#: Indexes that know vectors by their place alone, and read whatever a key points
+#: at.
+_BY_PLACE = tuple(
+    getattr(faiss, name) for name in ("IndexFlatCodes", "GpuIndexFlat")
+    if hasattr(faiss, name)
+)
 #: Arguments that are whole numbers, by method where not all of that name are;
 #: and from where to where they reach.
 _WHOLE = {
@@ -126,15 +141,15 @@ def takes_any_host_array(
         if not _are_ready(name, args, options):
             return False
         for parameter, place in places.items():
-            value = (
-                args[place] if place < len(args) else options.get(parameter)
-            )
-            if value is None:
+            if place >= len(args) and parameter not in options:
                 continue
+            value = args[place] if place < len(args) else options[parameter]
             if parameter in whole:
                 least, most = whole[parameter]
                 if type(value) is not int or not least <= value <= most:
                     return False
+            elif value is None:
+                continue
             # `is`: C has two types of 64 bits, which NumPy takes for equal.
             elif not (
                 type(value) is np.ndarray
@@ -155,24 +170,39 @@ def takes_any_host_array(
             bound = signature.bind(*args, **options)
             args = bound.args
             subject = args[0] if method else None
+            asked = dict(bound.arguments)
             given = _prepare(
                 bound, name, outputs,
                 lambda: fix(_where(name, method, args), subject),
             )
             for parameter, range_ in whole.items():
-                if parameter in bound.arguments:
+                if parameter in asked:
                     bound.arguments[parameter] = whole_number(
-                        parameter, bound.arguments[parameter], *range_
+                        parameter, asked[parameter], *range_
                     )
-            _check_shapes(bound, name, subject)
+            for parameter in _IDS & asked.keys():
+                if asked[parameter] is None and name in _OF_IDS:
+                    # Says that None is no array.
+                    host_arrays.view(None, parameter, False)
+            _check_shapes(bound, name, subject, asked)
+            if "key" in asked:
+                _check_keys(bound.arguments["key"], subject)
             args, options = bound.args, bound.kwargs
+        if name in _NONE_FOUND and _is_among_none(name, args, options):
+            bound = signature.bind(*args, **options)
+            subject = args[0] if method else None
+            _check_shapes(bound, name, subject, bound.arguments)
+            result = _NONE_FOUND[name](bound.arguments, subject)
+            return _with_what_was_given(result, given) if given else result
         try:
             result = around(function, args, options)
         except AssertionError as error:
             if error.args:
                 raise
             bound = signature.bind(*args, **options)
-            _check_shapes(bound, name, args[0] if method else None)
+            _check_shapes(
+                bound, name, args[0] if method else None, bound.arguments
+            )
             raise InvalidArray(
                 f"{_where(name, method, args)}: "
                 f"{_said(bound, args)}; these do not fit "
@@ -214,6 +244,12 @@ def _prepare(
         found = as_host_array(value, parameter, dtype, fix)
         if dtype and value is not None:
             given[id(found)] = value
+        if isinstance(found, np.ndarray) and (
+            (parameter in _IDS and found.ndim)
+            or (parameter == "x" and name == "remove_ids")
+        ):
+            check_shape(parameter, found.shape, (None,))
+            found = host_arrays.converted(found, parameter, "int64")
         bound.arguments[parameter] = found
     _fill_in_none(bound, name)
     return given
@@ -221,8 +257,13 @@ def _prepare(
 
 def _are_ready(name: str, args: tuple, options: dict) -> bool:
     """Whether Faiss takes these as they are, where they are inputs."""
-    if name in _OF_MATRICES and not (
-        len(args) > 1 and type(args[1]) is np.ndarray
+    if name in _OF_IDS:
+        return False
+    if name in _OF_MATRICES:
+        if len(args) < 2 or type(args[1]) is not np.ndarray:
+            return False
+    elif name in _OF_TWO_MATRICES and not (
+        len(args) > 1 and type(args[0]) is type(args[1]) is np.ndarray
     ):
         return False
     return all(
@@ -242,13 +283,14 @@ def as_host_array(
 ) -> Any:
     """An array in host memory as NumPy's, without a copy; what is no array, as
     it is. Raises InvalidArray."""
-    if value is None or hasattr(value, "this") or isinstance(
-        value, (int, float, str, bytes, type)
+    if value is None or hasattr(value, "this") or (
+        not output_dtype
+        and isinstance(value, (int, float, str, bytes, type))
     ):
         return value
     if is_on_gpu(value):
         raise InvalidArray(f"{name}: in GPU memory; {fix()}")
-    is_array = isinstance(value, (np.ndarray, list, tuple)) or (
+    is_array = output_dtype or isinstance(value, (np.ndarray, list, tuple)) or (
         dlpack.is_offered(value) or host_arrays.is_array_like(value)
     )
     if not is_array:
@@ -291,30 +333,40 @@ def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
         subject = next(iter(arguments.values()))
         binary = isinstance(subject, faiss.IndexBinary)
         fill_in("x", _width(subject, name), "uint8" if binary else "float32")
-    elif name in ("knn", "pairwise_distances"):
-        for one, other in (("xq", "xb"), ("xb", "xq")):
-            of_other = getattr(arguments.get(other), "shape", ())
-            fill_in(one, *of_other[1:2] or (0,), "float32")
+    elif name in _OF_TWO_MATRICES:
+        one, other = _OF_TWO_MATRICES[name]
+        for parameter, like in ((one, other), (other, one)):
+            shape = getattr(arguments.get(like), "shape", ())
+            fill_in(parameter, *shape[1:2] or (0,), "float32")
 
 
 def _check_shapes(
-    bound: inspect.BoundArguments, name: str, subject: Any
+    bound: inspect.BoundArguments, name: str, subject: Any, asked: dict
 ) -> None:
-    """Refuse arrays of which Faiss would only assert that they fit."""
+    """Refuse arrays of which Faiss would only assert that they fit; `asked` are
+    the arguments as the caller gave them."""
     arguments = bound.arguments
     d = _width(subject, name)
+    matrices = _OF_TWO_MATRICES.get(name, ())
     if name in _OF_MATRICES and "x" in arguments:
-        x = arguments["x"]
+        matrices = ("x",)
+    for parameter in matrices:
+        x = arguments.get(parameter)
         if not isinstance(x, np.ndarray):
             # Says what it is.
-            x = host_arrays.as_numpy(host_arrays.view(x, "x", False), "x")
-        check_shape("x", x.shape, (None, d))
-    rows = [
-        len(arguments[of]) for of in ("x", "key")
-        if isinstance(arguments.get(of), np.ndarray) and arguments[of].ndim
-    ]
+            x = host_arrays.view(x, parameter, False).owner
+        check_shape(
+            parameter, x.shape, (None, d),
+            host_arrays.indexable(asked[parameter], parameter),
+        )
+        d = x.shape[1]
+    of_rows = arguments.get("key" if name == "reconstruct_batch" else "x")
+    rows = np.shape(of_rows)[:1] if isinstance(of_rows, np.ndarray) else ()
+    for parameter in matrices and _IDS & arguments.keys():
+        if isinstance(arguments[parameter], np.ndarray):
+            check_shape(parameter, arguments[parameter].shape, rows)
     extents = {
-        "n": arguments.get("n", *rows[:1] or (0,)),
+        "n": arguments.get("n", *rows or (0,)),
         "k": arguments.get("k", 1),
         "d": d,
         "m": arguments.get("ni"),
@@ -328,6 +380,83 @@ def _check_shapes(
                 output, value.shape, str(value.dtype), value.flags.c_contiguous,
                 tuple(extents[letter] for letter in letters), (dtype,),
             )
+
+
+def _check_keys(key: Any, subject: Any) -> None:
+    if not isinstance(subject, _BY_PLACE):
+        return
+    keys = np.atleast_1d(key)
+    # For several vectors on a GPU, -1 stands for none.
+    least = -1 if np.ndim(key) and not _is_on_host(subject) else 0
+    outside = keys[(keys < least) | (keys >= subject.ntotal)]
+    if outside.size:
+        raise InvalidArray(
+            f"key: {outside[0]}; {least} or more is needed, and less than the "
+            f"{subject.ntotal} vectors that are stored"
+        )
+
+
+def _is_on_host(index: Any) -> bool:
+    return not isinstance(index, getattr(faiss, "GpuIndex", ()))
+
+
+def _is_among_none(name: str, args: tuple, options: dict) -> bool:
+    """Whether a search is one among no vectors. (Faiss 1.7.3 then leaves the
+    results of 20 queries or more as they are.)"""
+    if name == "knn":
+        return len(args[1] if len(args) > 1 else options["xb"]) == 0
+    index = args[0]
+    return (
+        isinstance(index, faiss.Index) and index.ntotal == 0 and index.is_trained
+    )
+
+
+def _output(given: dict, name: str, shape: tuple, dtype: str) -> np.ndarray:
+    return np.empty(shape, dtype) if given.get(name) is None else given[name]
+
+
+def _find_none(given: dict, index: Any) -> tuple[np.ndarray, np.ndarray]:
+    metric = (
+        given.get("metric", faiss.METRIC_L2) if index is None
+        else index.metric_type
+    )
+    shape = len(given["xq" if index is None else "x"]), given["k"]
+    D = _output(given, "D", shape, "float32")
+    I = _output(given, "I", shape, "int64")
+    farthest = np.finfo("float32").max
+    D.fill(-farthest if _is_similarity(metric) else farthest)
+    I.fill(-1)
+    return D, I
+
+
+def _is_similarity(metric: int) -> bool:
+    """Whether more of a metric is nearer."""
+    judge = getattr(faiss, "is_similarity_metric", None)
+    return judge(metric) if judge else metric == faiss.METRIC_INNER_PRODUCT
+
+
+def _assign_none(given: dict, index: Any) -> np.ndarray:
+    shape = len(given["x"]), given.get("k", 1)
+    labels = _output(given, "labels", shape, "int64")
+    labels.fill(-1)
+    return labels
+
+
+def _reconstruct_none(given: dict, index: Any) -> tuple:
+    D, I = _find_none(given, index)
+    R = _output(given, "R", (*I.shape, index.d), "float32")
+    # As Faiss marks vectors that are not there.
+    R.fill(np.nan)
+    return D, I, R
+
+
+#: What is found where nothing is stored, by the arguments and the index.
+_NONE_FOUND: dict[str, Callable[[dict, Any], Any]] = {
+    "assign": _assign_none,
+    "knn": _find_none,
+    "search": _find_none,
+    "search_and_reconstruct": _reconstruct_none,
+}
 
 
 def _said(bound: inspect.BoundArguments, args: tuple) -> str:

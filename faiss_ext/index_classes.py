@@ -19,6 +19,7 @@ import faiss
 from . import (
     host_methods,
     index_methods,
+    shards,
     stock_calls,
     transfer_stats,
     vector_methods,
@@ -147,6 +148,8 @@ def _derive(stock: type) -> type:
         _set_host_methods(derived, base, around)
     if issubclass(stock, faiss.GpuIndex):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    if stock is faiss.IndexShards:
+        derived.__init__ = shards.init  # type: ignore[misc]
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
     return derived

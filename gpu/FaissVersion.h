@@ -80,13 +80,13 @@ inline float distanceOfMissing(faiss::MetricType metric) {
                                 : std::numeric_limits<float>::max();
 }
 
-/// Lets faiss::IndexReplicas or faiss::IndexShards delete what they hold.
+/// Whether faiss::IndexReplicas or faiss::IndexShards delete what they hold.
 template <typename ThreadedIndex>
-void ownSubIndexes(ThreadedIndex& index) {
+void ownSubIndexes(ThreadedIndex& index, bool owns) {
 #if FAISS_EXT_FAISS_VERSION < 10704
-    index.own_fields = true;
+    index.own_fields = owns;
 #else
-    index.own_indices = true;
+    index.own_indices = owns;
 #endif
 }
 
