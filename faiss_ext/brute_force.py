@@ -12,6 +12,7 @@ from . import swigfaiss_ext as native
 from .arrays import array_view, is_on_gpu
 from .calls import Call
 from .errors import MOST, InvalidArray, whole_number
+from .gpu_arguments import check_resources, gpu_or_any
 
 # Taken now: `in_place` may put ours in their place.
 _stock_knn_gpu = faiss.knn_gpu
@@ -77,6 +78,10 @@ def knn_gpu(
     ------
     InvalidArray
         If an array has another shape, dtype or layout.
+    InvalidDevice
+        If there is no such GPU, or none at all.
+    TypeError
+        If `res` are no resources, or `device` is no int.
     RuntimeError
         With the text of Faiss or CUDA.
 
@@ -88,6 +93,7 @@ def knn_gpu(
     arrays in its memory: then results are complete, and inputs may be written.
     Any number of threads may use the same `res`.
     """
+    device = _check_where(res, device)
     k = whole_number("k", k, 1, MOST)
     if k > _LARGEST_K and not limits.get("use_cuvs"):
         raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
@@ -129,9 +135,10 @@ def pairwise_distance_gpu(
 
     Raises
     ------
-    InvalidArray, RuntimeError
+    InvalidArray, InvalidDevice, TypeError, RuntimeError
         As `knn_gpu`, whose notes hold too.
     """
+    device = _check_where(res, device)
     search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], search.vectors.shape[0])
     distances = search.call.output(
@@ -141,6 +148,13 @@ def pairwise_distance_gpu(
     return distances.array
 
 
+def _check_where(res, device):
+    """Raise InvalidDevice or TypeError unless these can do the work; -1 is the
+    GPU of the arrays. Returns the device."""
+    check_resources(res, "res")
+    return gpu_or_any(device, "device")
+
+
 class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
@@ -148,11 +162,6 @@ class _BruteForce:
         self.provider, self.metric, self.cast = res, metric, cast
         if device == -1:
             device = _gpu_of(xq=xq, xb=xb)
-        if not 0 <= whole_number("device", device) < faiss.get_num_gpus():
-            raise InvalidArray(
-                f"device: {device}; the GPUs here have numbers below "
-                f"{faiss.get_num_gpus()}"
-            )
         self.device = device
         resources = res.getResources()
         self.call = Call(

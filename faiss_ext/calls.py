@@ -175,6 +175,7 @@ class Call:
         """Do `work` after the producers of all arrays, and let them go on after
         it. The host waits for none of them."""
         self._refuse_overlaps()
+        self._refuse_captures()
         before = {s for view in self._views() for s in view.ready_after}
         after = {s for view in self._views() for s in view.used_next_on}
         for stream, device in before:
@@ -189,6 +190,16 @@ class Call:
             raise
         self._hand_on(after)
 
+    def _refuse_captures(self) -> None:
+        """Raise before anything is enqueued: what waits for a stream in a
+        capture is taken into it."""
+        asked = {(self.stream, self.device): "the index"}
+        for operand in self._inputs + self._outputs:
+            for stream in operand.view.ready_after + operand.view.used_next_on:
+                asked.setdefault(stream, operand.name)
+        for (stream, device), whose in asked.items():
+            native.refuse_capture_c(stream, device, whose)
+
     def _views(self) -> list[ArrayView]:
         return [operand.view for operand in self._inputs + self._outputs]
 
@@ -197,10 +208,13 @@ class Call:
             if operand.prepare:
                 operand.address = operand.prepare(self)
         if self._stock:
-            with locked(self._resources):
-                work()
-            if not all(view.on_gpu for view in self._views()):
-                native.wait_for_work_c(self.stream, self.device)
+            try:
+                with locked(self._resources):
+                    work()
+            finally:
+                # Nothing touches the caller's host memory after a failure either.
+                if not all(view.on_gpu for view in self._views()):
+                    native.wait_for_work_c(self.stream, self.device)
         else:
             work()
         for operand in self._outputs:
@@ -242,6 +256,7 @@ def faiss_alone(index: Any) -> Any:
     ends; Faiss does not wait for what it copies to or from pinned memory."""
     device, resources = index.getDevice(), index.getResources()
     stream = native.resources_stream_c(resources, device)
+    native.refuse_capture_c(stream, device, "the index")
     try:
         with locked(resources):
             yield

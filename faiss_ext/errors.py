@@ -1,5 +1,6 @@
 """The errors of the package: those that the command line shows as one line, and
-that of the array entry, with the checks that need no array library."""
+that of the array entry and of other arguments, with the checks that need no
+array library."""
 
 from __future__ import annotations
 
@@ -27,6 +28,25 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     `ValueError`, a `TypeError` and an `AssertionError` (which Faiss' own Python
     code raises), so code that expects one of them catches it. Nothing was read,
     written or enqueued.
+    """
+
+
+class InvalidDevice(ValueError, RuntimeError):
+    """An argument names a GPU that is not there, or none at all, or resources
+    that do not go with the GPUs named.
+
+    Raised before Faiss is asked, which would end the process or make an index
+    that has lost its vectors. A `RuntimeError` too, as what Faiss raises for
+    some of these.
+    """
+
+
+class GpuUnavailable(RuntimeError, AttributeError):
+    """Something that needs a GPU, or the native part, was used where it is not.
+
+    The message names it, what is missing and how to get it. It is a
+    `RuntimeError`, and an `AttributeError` for programs that find out about GPUs
+    by trying Faiss' GPU names, which a Faiss for the CPU does not have.
     """
 
 
@@ -112,3 +132,14 @@ def _as_int(name: str, value: Any) -> str:
     except Exception:
         return ""
     return f", such as int({name})"
+
+
+def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
+    """Raise TypeError unless `value` is of one of these classes."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
+
+
+def said(value: Any) -> str:
+    """What an argument is, for people."""
+    return "None" if value is None else type(value).__name__

@@ -36,6 +36,7 @@ _OUTPUTS: dict[str, dict[str, tuple[str, str | None]]] = {
     "search_and_return_codes": {
         "D": ("float32", "nk"), "I": ("int64", "nk"), "codes": ("uint8", None),
     },
+    "search_preassigned": {"D": ("float32", "nk"), "I": ("int64", "nk")},
     "assign": {"labels": ("int64", "nk")},
     "reconstruct": {"x": ("float32", "d")},
     "reconstruct_n": {"x": ("float32", "md")},

@@ -7,6 +7,7 @@
 
 #include <faiss_ext/gpu/ConvertRows.h>
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
@@ -60,7 +61,9 @@ void bfKnn(
     const idx_t count = static_cast<idx_t>(arguments.numQueries) * arguments.k;
     const bool wide = arguments.outIndicesType == IndicesDataType::I64;
     const auto resources = provider->getResources();
+    const RelaxedCapture relaxed;
     const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
+    refuseCapture(stream, "the resources");
     if (arguments.numVectors == 0 && count > 0) {
         wide ? findNone<int64_t>(arguments, stream)
              : findNone<int32_t>(arguments, stream);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -48,6 +49,7 @@ PinnedBufferPool::PinnedBufferPool(size_t capacity, TransferCounters& counters)
         : capacity_(capacity), counters_(counters) {}
 
 PinnedBufferPool::~PinnedBufferPool() {
+    const RelaxedCapture relaxed;
     for (auto& pending : pending_) {
         try {
             pending.event->wait();
@@ -80,7 +82,7 @@ size_t PinnedBufferPool::pinnedBytes() const {
 PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
     PinnedBuffer buffer = tryAcquire(bytes);
     if (!buffer.data()) {
-        throw faiss::FaissException(
+        throw OutOfMemory(
                 "pinned staging memory exhausted: " +
                 std::to_string(bucketSize(bytes)) + " bytes needed, " +
                 std::to_string(pinnedBytes()) + " of " +
@@ -155,16 +157,19 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
             break;
         case Step::WaitForOldest:
             ++counters_.hostWaits;
-            step.event->wait();
+            waitUnlessInterrupted(*step.event);
             settle(step.event);
             break;
-        default:
+        default: {
+            const RelaxedCapture relaxed;
             FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(step.data));
+        }
     }
 }
 
 /// Pins what nextStep has counted as pinned.
 char* PinnedBufferPool::pin(size_t size) {
+    const RelaxedCapture relaxed;
     void* data = nullptr;
     const cudaError_t status = cudaHostAlloc(&data, size, cudaHostAllocDefault);
     if (status != cudaSuccess) {

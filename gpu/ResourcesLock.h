@@ -4,12 +4,16 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <faiss_ext/gpu/CopyTeam.h>
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 
 namespace faiss_ext {
@@ -30,6 +34,16 @@ class ResourcesLock {
     /// Does not wait; false if another thread holds it.
     bool try_lock() {
         if (!heldByThisThread() && !mutex_.try_lock()) {
+            return false;
+        }
+        enter();
+        return true;
+    }
+
+    /// Waits up to `duration`; false if another thread holds it still.
+    template <typename Rep, typename Period>
+    bool try_lock_for(const std::chrono::duration<Rep, Period>& duration) {
+        if (!heldByThisThread() && !mutex_.try_lock_for(duration)) {
             return false;
         }
         enter();
@@ -57,7 +71,7 @@ class ResourcesLock {
         ++depth_;
     }
 
-    std::mutex mutex_;
+    std::timed_mutex mutex_;
     /// Relaxed: a thread finds its own id only where it has written it, and the
     /// mutex alone orders threads.
     std::atomic<std::thread::id> owner_{};
@@ -80,6 +94,28 @@ class ResourcesLock {
 FAISS_EXT_API std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources);
 
+/// Takes the lock for a call that a user makes, who may want it to end while
+/// other threads' calls hold it. Throws Interrupted (Interrupts.h).
+FAISS_EXT_API std::unique_lock<ResourcesLock> lockUnlessInterrupted(
+        ResourcesLock& lock);
+
+/// What calls on the same GpuResources object leave to each other, whichever
+/// index they are made on; for who holds the lock.
+struct CallState {
+    /// A call is being made. The thread that makes it may be asked for another
+    /// one in the midst of it, by a signal's handler or a pool's callback,
+    /// which must be refused: they would take each other's memory.
+    bool underWay = false;
+    /// By GPU: work of a call that failed may be in flight, which could not be
+    /// waited for. It may use memory that the resources hold for all, such as
+    /// Faiss' pinned buffer, so whoever is next waits first.
+    std::map<int, bool> unsettled;
+};
+
+/// Held and dropped like the lock.
+FAISS_EXT_API std::shared_ptr<CallState> callStateOf(
+        const faiss::gpu::GpuResources* resources);
+
 /// The threads that copy for all our indexes on the same GpuResources object:
 /// these run one after another, so more would only sleep. Held and dropped like
 /// the lock.
@@ -92,8 +128,9 @@ FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
 FAISS_EXT_API void keepForEver(std::shared_ptr<const void> object);
 
 /// Holds the lock of the resources of an index while its other base classes are
-/// made and destroyed: they allocate, copy and free then. The first base of a
-/// class, so that it is made before the others and destroyed after them.
+/// made and destroyed: they allocate, copy and free then, also while somebody
+/// captures a stream (RelaxedCapture). The first base of a class, so that it is
+/// made before the others and destroyed after them.
 class LockedBothEnds {
    protected:
     /// Takes the lock. The class derived from this calls `endConstruction` at
@@ -103,15 +140,18 @@ class LockedBothEnds {
             const std::shared_ptr<faiss::gpu::GpuResources>& resources)
             : lock_(lockOf(resources.get())), atEnds_(*lock_) {
         FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
+        relaxed_.emplace();
     }
     explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
             : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
 
     void endConstruction() {
+        relaxed_.reset();
         atEnds_.unlock();
     }
     void beginDestruction() {
         atEnds_.lock();
+        relaxed_.emplace();
     }
 
     const std::shared_ptr<ResourcesLock> lock_;
@@ -119,6 +159,7 @@ class LockedBothEnds {
    private:
     // Not held between the two ends.
     std::unique_lock<ResourcesLock> atEnds_;
+    std::optional<RelaxedCapture> relaxed_;
 };
 
 } // namespace gpu
