@@ -23,7 +23,7 @@ from .native_part import native
 from .saving import explains
 
 if native:
-    from . import index_methods, vector_methods
+    from . import index_methods, shards, stock_calls, vector_methods
     from .float16 import HOLDERS, tells_of_too_large
     from .gpu_arguments import (
         check_constructor,
@@ -183,7 +183,10 @@ def _derive(stock: type) -> type:
         {"__module__": "faiss_ext", "__doc__": stock.__doc__,
          "_faiss_class": stock},
     )
-    _set_host_methods(derived, stock)
+    around = _around(stock)
+    # What it inherits has nothing around it.
+    for base in reversed(stock.__mro__) if around else (stock,):
+        _set_host_methods(derived, base, around)
     add_holding(derived, stock)
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
@@ -196,6 +199,8 @@ def _derive(stock: type) -> type:
         _set_constructor(derived, stock.__init__)
     if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
+    if native and stock is faiss.IndexShards:
+        derived.__init__ = shards.init  # type: ignore[misc]
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
     return derived
@@ -244,9 +249,26 @@ def _held(name: str) -> property:
     return property(get, put)
 
 
-def _set_host_methods(the_class: type, stock: type) -> None:
+def _around(stock: type) -> Callable | None:
+    """What comes around the methods of a class where arrays may be pinned."""
+    if native is None:
+        return None
+    if issubclass(stock, _GPU_INDEXES):
+        return stock_calls.on_gpu
+    if issubclass(stock, (faiss.Index, faiss.IndexBinary)) and any(
+        hasattr(stock, held) for held in ("index", "at", "base_index")
+    ):
+        return stock_calls.over_others
+    return None
+
+
+def _set_host_methods(
+    the_class: type, stock: type, around: Callable | None = None
+) -> None:
     for name, current in _array_methods(stock).items():
-        function = takes_any_host_array(current, name, _mend, method=True)
+        function = takes_any_host_array(
+            current, name, _mend, method=True, around=around
+        )
         setattr(the_class, name, function)
 
 
