@@ -148,9 +148,8 @@ cudaStream_t Borrower::stream() {
             ask();
         } else {
             const Unlocked unlocked;
-            guard.lock();
+            const auto held = gpu::lockUnlessInterrupted(*lock);
             ask();
-            guard.unlock();
         }
     }
     return *stream_;

@@ -74,11 +74,11 @@ class Outcome {
     /// thrown.
     bool wasPlain() const {
         if (noMemory_) {
-            PyErr_NoMemory();
+            raise(PyExc_MemoryError, "std::bad_alloc");
             throw PythonError{};
         }
         if (problem_) {
-            PyErr_SetString(PyExc_RuntimeError, problem_->c_str());
+            raise(PyExc_RuntimeError, problem_->c_str());
             throw PythonError{};
         }
         return plain_;
@@ -187,7 +187,7 @@ class ArraySearch {
     cudaStream_t defaultStream(int device) const {
         const auto resources = index_->getResources();
         const auto lock = gpu::lockOf(resources.get());
-        const std::lock_guard<gpu::ResourcesLock> guard(*lock);
+        const auto guard = gpu::lockUnlessInterrupted(*lock);
         return resources->getDefaultStream(device);
     }
 

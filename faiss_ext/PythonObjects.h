@@ -95,6 +95,11 @@ class Unlocked {
 /// Sets faiss_ext.errors.InvalidArray.
 void raiseInvalidArray(const char* message);
 
+/// Sets the exception that a C++ one becomes, unless there is one already: what
+/// Faiss' callback for interrupts has left (KeyboardInterrupt, or whatever a
+/// signal's handler raised) says more than what C++ threw for it.
+void raise(PyObject* type, const char* message);
+
 /// Runs `body`, which returns a new reference; C++ exceptions become Python's,
 /// and the result nullptr.
 template <typename Body>
@@ -105,9 +110,9 @@ PyObject* guarded(const Body& body) {
     } catch (const gpu::InvalidArray& e) {
         raiseInvalidArray(e.what());
     } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
+        raise(PyExc_MemoryError, "std::bad_alloc");
     } catch (const std::exception& e) {
-        PyErr_SetString(PyExc_RuntimeError, e.what());
+        raise(PyExc_RuntimeError, e.what());
     }
     return nullptr;
 }

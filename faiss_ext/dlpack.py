@@ -1,17 +1,17 @@
 """DLPack, as a consumer reads it: the Python half of the protocol.
 
 The native part takes the capsule and answers for its deleter (ArrayGlue.h,
-gpu/DLPackView.h).
+gpu/DLPackView.h). Where there is none, `host_capsules` reads that of host memory.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import gpu_memory
-from . import swigfaiss_ext as native
+from . import gpu_memory, host_capsules
 from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
+from .native_part import native
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 GPU = (CUDA, CUDA_MANAGED)
@@ -21,6 +21,8 @@ _KINDS = {CPU: ("host",), CUDA: ("device",), CUDA_HOST: ("pinned", "host"),
           CUDA_MANAGED: ("managed",)}
 #: What we read: the highest version of DLPack whose layout is known.
 _VERSION = (1, 0)
+#: What reads a capsule.
+_reader: Any = native or host_capsules
 
 
 def is_offered(array: Any) -> bool:
@@ -112,8 +114,8 @@ def view(
             # CUDA's handle of the legacy default stream is 0, the protocol's 1.
             wish["stream"] = stream or 1
         capsule = _export(array, name, device, wish, writable)
-        owner = native.take_dlpack_c(name, capsule)
-    description, copied = native.describe_loan_c(name, owner)
+        owner = _reader.take_dlpack_c(name, capsule)
+    description, copied = _reader.describe_loan_c(name, owner)
     found = gpu_memory.Description(*description)
     number = found.device if found.kind == "device" else -1
     said = device[1] if device[0] == CUDA else -1

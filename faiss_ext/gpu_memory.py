@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import swigfaiss_ext as native
 from .arrays import ArrayView
 from .errors import InvalidArray
+from .native_part import native
 
 
 class Description(NamedTuple):

@@ -56,9 +56,9 @@ bool CallLanes::open(size_t lanes, size_t bytes, size_t besides) {
                 faiss::gpu::MemorySpace::Temporary,
                 resources_.getDefaultStream(device_),
                 kAlignment + lanes * each + besides));
-    } catch (const faiss::FaissException&) {
+    } catch (const faiss::FaissException& e) {
         // A pool that has less than it said. The call may do with less too.
-        throwIfContextLost(resources_.getDefaultStream(device_));
+        rethrowUnlessOutOfMemory(e, resources_.getDefaultStream(device_));
         return false;
     }
     if (!store_.forked) {

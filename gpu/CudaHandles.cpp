@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
@@ -106,6 +107,18 @@ void throwIfContextLost(cudaStream_t stream) {
     const RelaxedCapture relaxed;
     if (contextLost(stream)) {
         FAISS_EXT_CUDA_TRY(cudaStreamQuery(stream));
+    }
+}
+
+void rethrowUnlessOutOfMemory(
+        const faiss::FaissException& e, cudaStream_t stream) {
+    const bool outOfMemory = isOutOfMemory(e);
+    // What Faiss says of a lost context is no CudaError yet.
+    if (outOfMemory || typeid(e) == typeid(faiss::FaissException)) {
+        throwIfContextLost(stream);
+    }
+    if (!outOfMemory) {
+        throw;
     }
 }
 

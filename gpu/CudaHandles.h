@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <faiss/impl/FaissException.h>
+
 #include <faiss_ext/gpu/Export.h>
 
 /// Owners of CUDA's handles: move-only, freed at the end of their life.
@@ -61,6 +63,12 @@ FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// Throws CudaError if it is: for where another failure may be due to that.
 FAISS_EXT_API void throwIfContextLost(cudaStream_t stream);
+
+/// For the handler of `e`: returns where that says that memory ran out, so that
+/// less may do. Throws `e` where it says something else, or CudaError where the
+/// context of `stream` is lost, which is then the reason.
+FAISS_EXT_API void rethrowUnlessOutOfMemory(
+        const faiss::FaissException& e, cudaStream_t stream);
 
 /// Waits until `device` has done all work of all streams, or its CUDA context
 /// is lost. Does not throw. Spoils a capture on that GPU, and does not wait

@@ -1,5 +1,7 @@
 #include <faiss_ext/gpu/Exceptions.h>
 
+#include <faiss_ext/gpu/FaissVersion.h>
+
 namespace faiss_ext {
 namespace gpu {
 
@@ -11,9 +13,22 @@ CudaError::CudaError(cudaError_t code, const std::string& doing)
 
 // Out of line, so that the type information of each class has one home and an
 // exception is caught by its type across library boundaries.
+OutOfMemory::~OutOfMemory() = default;
 AllocationError::~AllocationError() = default;
+Interrupted::~Interrupted() = default;
 InvalidArray::~InvalidArray() = default;
+InvalidDevice::~InvalidDevice() = default;
 Unsupported::~Unsupported() = default;
+
+bool isOutOfMemory(const faiss::FaissException& e) noexcept {
+    if (dynamic_cast<const OutOfMemory*>(&e)) {
+        return true;
+    }
+    if (const auto* error = dynamic_cast<const CudaError*>(&e)) {
+        return error->code() == cudaErrorMemoryAllocation;
+    }
+    return saysOutOfMemory(e.what());
+}
 
 } // namespace gpu
 } // namespace faiss_ext

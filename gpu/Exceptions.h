@@ -27,12 +27,36 @@ class FAISS_EXT_API CudaError : public faiss::FaissException {
     cudaError_t code_;
 };
 
-/// The pool that a PooledGpuResources takes memory from gave none, or none that
-/// can be used; with the pool's own text.
-class FAISS_EXT_API AllocationError : public faiss::FaissException {
+/// There is not enough memory. A search begins anew with fewer rows at once
+/// where it meets this, and nothing else makes it do so.
+class FAISS_EXT_API OutOfMemory : public faiss::FaissException {
    public:
     using faiss::FaissException::FaissException;
+    ~OutOfMemory() override;
+};
+
+/// The pool that a PooledGpuResources takes memory from gave none, or none that
+/// can be used; with the pool's own text.
+class FAISS_EXT_API AllocationError : public OutOfMemory {
+   public:
+    using OutOfMemory::OutOfMemory;
     ~AllocationError() override;
+};
+
+/// Whether `e` says that memory ran out, of the GPU or pinned: an OutOfMemory,
+/// a CudaError with cudaErrorMemoryAllocation, or what Faiss throws, which has
+/// no type of its own for it (FaissVersion.h).
+FAISS_EXT_API bool isOutOfMemory(const faiss::FaissException& e) noexcept;
+
+/// Faiss' InterruptCallback has asked to end the call. (What Faiss' own code
+/// throws for it is a plain faiss::FaissException, "interrupted".) Nothing is
+/// in flight any more that touches the caller's arrays; the index answers as
+/// before. In Python the exception that the callback has left, such as
+/// KeyboardInterrupt, takes its place.
+class FAISS_EXT_API Interrupted : public faiss::FaissException {
+   public:
+    using faiss::FaissException::FaissException;
+    ~Interrupted() override;
 };
 
 /// An argument is no array that this call can take: a null or foreign pointer,
@@ -42,6 +66,14 @@ class FAISS_EXT_API InvalidArray : public faiss::FaissException {
    public:
     using faiss::FaissException::FaissException;
     ~InvalidArray() override;
+};
+
+/// An argument names a GPU that is not there, or no GPU at all, or resources
+/// that do not go with the GPUs named. Nothing was done.
+class FAISS_EXT_API InvalidDevice : public faiss::FaissException {
+   public:
+    using faiss::FaissException::FaissException;
+    ~InvalidDevice() override;
 };
 
 /// The call asks for something that this index cannot answer (such as a search

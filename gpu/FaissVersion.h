@@ -7,6 +7,8 @@
 #include <faiss/gpu/impl/IndexUtils.h>
 #include <faiss/impl/FaissAssert.h>
 
+#include <cstring>
+
 #if __has_include(<faiss/IndexShards.h>)
 #include <faiss/IndexShards.h>
 #else
@@ -60,6 +62,20 @@ inline void validateCount(idx_t n) {
 #if FAISS_EXT_FAISS_VERSION < 10704
     faiss::gpu::validateNumVectors(n);
 #endif
+}
+
+/// Whether a faiss::FaissException with this text says that the GPU has no
+/// memory left. StandardGpuResourcesImpl::allocMemory throws
+/// "StandardGpuResources:
+/// alloc fail ... (cudaMalloc error out of memory [2])" in 1.7.3 to 1.15 (or
+/// cudaMallocManaged), with the number of the error that CUDA gave, and in
+/// builds with cuVS, whose allocator keeps that to itself, "CUDA memory
+/// allocation error". Other numbers, and all other texts, mean something else.
+inline bool saysOutOfMemory(const char* text) noexcept {
+    const char* const failed =
+            std::strstr(text, "StandardGpuResources: alloc fail ");
+    return (failed && std::strstr(failed, " [2])")) ||
+           std::strstr(text, "CUDA memory allocation error");
 }
 
 /// Lets faiss::IndexReplicas or faiss::IndexShards delete what they hold.

@@ -13,6 +13,7 @@
 
 #include <faiss_ext/gpu/ConvertRows.h>
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/FindLarge.h>
 #include <faiss_ext/gpu/OffsetLabels.h>
 #include <faiss_ext/gpu/Rounding.h>
 
@@ -22,6 +23,7 @@ namespace gpu {
 namespace {
 
 using faiss::gpu::DeviceTensor;
+using faiss::gpu::DeviceVector;
 using faiss::gpu::FlatIndex;
 using faiss::gpu::GpuResources;
 using faiss::gpu::Tensor;
@@ -42,17 +44,44 @@ constexpr DataType kFloat32{DataType::Kind::Float, 32};
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
 
-/// The store's norms are in a member that is private. This names it: what is
-/// explicitly instantiated may (C++17, [temp.explicit] 12).
-DeviceTensor<float, 1, true>& normsOf(FlatIndex& store);
-
-template <DeviceTensor<float, 1, true> FlatIndex::*norms>
-struct NameNorms {
-    friend DeviceTensor<float, 1, true>& normsOf(FlatIndex& store) {
-        return store.*norms;
+/// What the store keeps to itself, each by a pointer to the private member: what
+/// is explicitly instantiated may name it (C++17, [temp.explicit] 12).
+template <typename Name, typename Name::Type member>
+struct Reveal {
+    friend typename Name::Type privately(Name) {
+        return member;
     }
 };
-template struct NameNorms<&FlatIndex::norms_>;
+#define FAISS_EXT_REVEAL(Name, T, member)      \
+    struct Name {                              \
+        using Type = T FlatIndex::*;           \
+        friend Type privately(Name);           \
+    };                                         \
+    template struct Reveal<Name, &FlatIndex::member>
+using Floats = DeviceTensor<float, 2, true>;
+using Halves = DeviceTensor<half, 2, true>;
+using Norms = DeviceTensor<float, 1, true>;
+FAISS_EXT_REVEAL(TheNorms, Norms, norms_);
+FAISS_EXT_REVEAL(TheCount, SearchImplCount, num_);
+FAISS_EXT_REVEAL(TheBytes32, DeviceVector<char>, rawData32_);
+FAISS_EXT_REVEAL(TheBytes16, DeviceVector<char>, rawData16_);
+FAISS_EXT_REVEAL(TheFloats, Floats, vectors_);
+FAISS_EXT_REVEAL(TheHalves, Halves, vectorsHalf_);
+#undef FAISS_EXT_REVEAL
+
+Norms& normsOf(FlatIndex& store) {
+    return store.*privately(TheNorms{});
+}
+
+/// Of the base class of a DeviceTensor, so that the memory stays whose it is.
+template <typename T, int Dims>
+void view(
+        Tensor<T, Dims, true>& rows,
+        Tensor<T, Dims, true>& all,
+        idx_t first,
+        idx_t count) {
+    rows = all.narrow(0, first, count);
+}
 
 /// Vectors [first, first + count) of a store, as a store of their own that
 /// computes on other resources: FlatIndex::query takes its streams and its
@@ -83,16 +112,6 @@ class StoreView {
     }
 
    private:
-    /// Of the base class of a DeviceTensor, which owns nothing.
-    template <typename T, int Dims>
-    static void view(
-            Tensor<T, Dims, true>& rows,
-            Tensor<T, Dims, true>& all,
-            idx_t first,
-            idx_t count) {
-        rows = all.narrow(0, first, count);
-    }
-
     FlatIndex index_;
 };
 
@@ -248,6 +267,48 @@ struct FoundInSlices {
 
 idx_t vectorsIn(const FlatIndex& store) {
     return store.getSize();
+}
+
+void narrowStore(FlatIndex& store, idx_t vectors) {
+    if (vectors == 0) {
+        store.reset();
+        return;
+    }
+    // Makes a vector of bytes no longer than it is, so nothing is allocated.
+    constexpr cudaStream_t kNoStream = nullptr;
+    const size_t elements = vectors * store.getDim();
+    if (store.getUseFloat16()) {
+        (store.*privately(TheBytes16{})).resize(
+                elements * sizeof(half), kNoStream);
+        Halves& all = store.*privately(TheHalves{});
+        view(all, all, 0, vectors);
+    } else {
+        (store.*privately(TheBytes32{})).resize(
+                elements * sizeof(float), kNoStream);
+        Floats& all = store.*privately(TheFloats{});
+        view(all, all, 0, vectors);
+    }
+    store.*privately(TheCount{}) = static_cast<SearchImplCount>(vectors);
+    view(normsOf(store), normsOf(store), 0, vectors);
+}
+
+void findTooLarge(
+        FlatIndex& store,
+        idx_t first,
+        idx_t n,
+        bool squared,
+        int32_t* found,
+        cudaStream_t stream) {
+    constexpr uint16_t kInfinity = 0x7c00;
+    // 256: Faiss' norms are sums of squares that are float16 numbers.
+    constexpr uint16_t kLeastOfInfiniteSquare = 0x5c00;
+    const idx_t dims = store.getDim();
+    FAISS_EXT_CUDA_TRY(launchFindLarge(
+            store.getVectorsFloat16Ref().data() + first * dims,
+            n * dims,
+            squared ? kLeastOfInfiniteSquare : kInfinity,
+            found,
+            stream));
 }
 
 bool searchStore(

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -81,7 +82,7 @@ size_t PinnedBufferPool::pinnedBytes() const {
 PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
     PinnedBuffer buffer = tryAcquire(bytes);
     if (!buffer.data()) {
-        throw faiss::FaissException(
+        throw OutOfMemory(
                 "pinned staging memory exhausted: " +
                 std::to_string(bucketSize(bytes)) + " bytes needed, " +
                 std::to_string(pinnedBytes()) + " of " +
@@ -156,7 +157,7 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
             break;
         case Step::WaitForOldest:
             ++counters_.hostWaits;
-            step.event->wait();
+            waitUnlessInterrupted(*step.event);
             settle(step.event);
             break;
         default: {

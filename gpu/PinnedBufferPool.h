@@ -72,8 +72,8 @@ class FAISS_EXT_API PinnedBufferPool {
     /// free buffer; one whose event is reached; newly pinned memory within the
     /// capacity, for which idle buffers of other sizes are unpinned if need be;
     /// the buffer released first, after waiting for its event. Throws
-    /// faiss::FaissException when the capacity cannot hold the request, which
-    /// names both, and CudaError when pinning fails.
+    /// OutOfMemory when the capacity cannot hold the request, which names both,
+    /// CudaError when pinning fails, and Interrupted while it waits.
     PinnedBuffer acquire(size_t bytes);
 
     /// The same, but an empty buffer where the capacity cannot hold the

@@ -4,6 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include <faiss_ext/gpu/Interrupts.h>
+#include <faiss_ext/gpu/Tuning.h>
+
 namespace faiss_ext {
 namespace gpu {
 
@@ -12,6 +15,7 @@ namespace {
 /// What all our indexes on one resources object have in common.
 struct Common {
     ResourcesLock lock;
+    CallState calls;
     CopyTeam copyTeam;
     /// How many pointers to it there are.
     size_t uses = 0;
@@ -46,6 +50,22 @@ std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources) {
     const auto common = commonOf(resources);
     return {common, &common->lock};
+}
+
+std::unique_lock<ResourcesLock> lockUnlessInterrupted(ResourcesLock& lock) {
+    if (!lock.try_lock()) {
+        const std::chrono::duration<double> period(tuning::kQueueSeconds);
+        while (!lock.try_lock_for(period)) {
+            throwIfInterrupted();
+        }
+    }
+    return {lock, std::adopt_lock};
+}
+
+std::shared_ptr<CallState> callStateOf(
+        const faiss::gpu::GpuResources* resources) {
+    const auto common = commonOf(resources);
+    return {common, &common->calls};
 }
 
 std::shared_ptr<CopyTeam> copyTeamOf(

@@ -4,7 +4,9 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -38,6 +40,16 @@ class ResourcesLock {
         return true;
     }
 
+    /// Waits up to `duration`; false if another thread holds it still.
+    template <typename Rep, typename Period>
+    bool try_lock_for(const std::chrono::duration<Rep, Period>& duration) {
+        if (!heldByThisThread() && !mutex_.try_lock_for(duration)) {
+            return false;
+        }
+        enter();
+        return true;
+    }
+
     /// As often as it was locked.
     void unlock() {
         --depth_;
@@ -59,7 +71,7 @@ class ResourcesLock {
         ++depth_;
     }
 
-    std::mutex mutex_;
+    std::timed_mutex mutex_;
     /// Relaxed: a thread finds its own id only where it has written it, and the
     /// mutex alone orders threads.
     std::atomic<std::thread::id> owner_{};
@@ -80,6 +92,28 @@ class ResourcesLock {
 /// the last index on it. Stock Faiss indexes on the same object do not know
 /// this lock.
 FAISS_EXT_API std::shared_ptr<ResourcesLock> lockOf(
+        const faiss::gpu::GpuResources* resources);
+
+/// Takes the lock for a call that a user makes, who may want it to end while
+/// other threads' calls hold it. Throws Interrupted (Interrupts.h).
+FAISS_EXT_API std::unique_lock<ResourcesLock> lockUnlessInterrupted(
+        ResourcesLock& lock);
+
+/// What calls on the same GpuResources object leave to each other, whichever
+/// index they are made on; for who holds the lock.
+struct CallState {
+    /// A call is being made. The thread that makes it may be asked for another
+    /// one in the midst of it, by a signal's handler or a pool's callback,
+    /// which must be refused: they would take each other's memory.
+    bool underWay = false;
+    /// By GPU: work of a call that failed may be in flight, which could not be
+    /// waited for. It may use memory that the resources hold for all, such as
+    /// Faiss' pinned buffer, so whoever is next waits first.
+    std::map<int, bool> unsettled;
+};
+
+/// Held and dropped like the lock.
+FAISS_EXT_API std::shared_ptr<CallState> callStateOf(
         const faiss::gpu::GpuResources* resources);
 
 /// The threads that copy for all our indexes on the same GpuResources object:

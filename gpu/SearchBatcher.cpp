@@ -1,9 +1,12 @@
 #include <faiss_ext/gpu/SearchBatcher.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -60,10 +63,11 @@ bool SearchBatcher::mayBeTaken(const SmallSearch& search) const {
            !arrays[1].overlaps(arrays[2]);
 }
 
-SearchBatcher::Reason SearchBatcher::Waiting::sleep() {
+std::optional<SearchBatcher::Reason> SearchBatcher::Waiting::sleep() {
+    const std::chrono::duration<double> period(tuning::kQueueSeconds);
     std::unique_lock<std::mutex> guard(mutex_);
-    woken_.wait(guard, [this] { return reason_.has_value(); });
-    return *reason_;
+    woken_.wait_for(guard, period, [this] { return reason_.has_value(); });
+    return reason_;
 }
 
 void SearchBatcher::Waiting::wake(Reason reason) {
@@ -78,9 +82,26 @@ void SearchBatcher::endTurn() {
         busy_ = false;
         return;
     }
-    Waiting* next = queue_.front();
+    const auto next = queue_.front();
     queue_.pop_front();
+    next->inUse = true;
     next->wake(Reason::HasTurn);
+}
+
+/// For a thread that was interrupted: takes it out, so that nobody looks at its
+/// arrays any more. False where somebody does, or has given it the turn: then
+/// it is woken at once.
+bool SearchBatcher::leave(const std::shared_ptr<Waiting>& me) {
+    std::lock_guard<std::mutex> guard(lock_);
+    if (me->inUse) {
+        return false;
+    }
+    const auto at = std::find(queue_.begin(), queue_.end(), me);
+    if (at != queue_.end()) {
+        queue_.erase(at);
+    }
+    me->left = true;
+    return true;
 }
 
 SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
@@ -88,7 +109,7 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
     if (mine.n >= batcher.mostQueries_) {
         return;
     }
-    Waiting me(mine);
+    std::shared_ptr<Waiting> me;
     {
         std::lock_guard<std::mutex> guard(batcher.lock_);
         if (!batcher.busy_) {
@@ -96,11 +117,28 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
             hasTurn_ = true;
             return;
         }
-        batcher.queue_.push_back(&me);
+        me = std::make_shared<Waiting>(mine);
+        batcher.queue_.push_back(me);
     }
-    hasTurn_ = me.sleep() == Reason::HasTurn;
+    std::optional<Reason> reason;
+    try {
+        while (!(reason = me->sleep())) {
+            throwIfInterrupted();
+        }
+    } catch (...) {
+        // Where it cannot leave, what it waits for comes at once.
+        while (!batcher.leave(me) && !reason) {
+            reason = me->sleep();
+        }
+        if (reason == Reason::HasTurn) {
+            std::lock_guard<std::mutex> guard(batcher.lock_);
+            batcher.endTurn();
+        }
+        throw;
+    }
+    hasTurn_ = reason == Reason::HasTurn;
     answered_ = !hasTurn_;
-    alone_ = me.alone;
+    alone_ = me->alone;
 }
 
 bool SearchBatcher::Turn::takeAlong() {
@@ -124,6 +162,7 @@ bool SearchBatcher::Turn::takeAlong() {
         const auto other = at++;
         if (fits(**other)) {
             queries += (*other)->search.n;
+            (*other)->inUse = true;
             others_.splice(others_.end(), queue, other);
         }
     }
@@ -134,10 +173,11 @@ SmallSearch SearchBatcher::Turn::together() {
     const int d = batcher_.dims_;
     auto& x = batcher_.x_;
     x.assign(mine_.x, mine_.x + mine_.n * d);
-    for (const Waiting* other : others_) {
+    for (const auto& other : others_) {
         const SmallSearch& search = other->search;
         x.insert(x.end(), search.x, search.x + search.n * d);
     }
+    setInUse(false);
     const idx_t n = static_cast<idx_t>(x.size()) / d;
     batcher_.distances_.resize(n * mine_.k);
     batcher_.labels_.resize(n * mine_.k);
@@ -151,21 +191,32 @@ SmallSearch SearchBatcher::Turn::together() {
 void SearchBatcher::Turn::share() {
     const float* distances = batcher_.distances_.data();
     const idx_t* labels = batcher_.labels_.data();
-    const auto give = [&](const SmallSearch& search) {
+    const auto give = [&](const SmallSearch& search, bool left = false) {
         const idx_t results = search.n * search.k;
-        std::copy_n(distances, results, search.distances);
-        std::copy_n(labels, results, search.labels);
+        if (!left) {
+            std::copy_n(distances, results, search.distances);
+            std::copy_n(labels, results, search.labels);
+        }
         distances += results;
         labels += results;
     };
+    // Whoever is interrupted from now on waits for its results.
+    setInUse(true);
     give(mine_);
-    for (const Waiting* other : others_) {
-        give(other->search);
+    for (const auto& other : others_) {
+        give(other->search, other->left);
     }
-    for (Waiting* other : others_) {
+    for (const auto& other : others_) {
         other->wake(Reason::Answered);
     }
     others_.clear();
+}
+
+void SearchBatcher::Turn::setInUse(bool inUse) {
+    std::lock_guard<std::mutex> guard(batcher_.lock_);
+    for (const auto& other : others_) {
+        other->inUse = inUse;
+    }
 }
 
 SearchBatcher::Turn::~Turn() {
@@ -173,8 +224,10 @@ SearchBatcher::Turn::~Turn() {
         return;
     }
     std::lock_guard<std::mutex> guard(batcher_.lock_);
-    for (Waiting* other : others_) {
+    others_.remove_if([](const auto& other) { return other->left; });
+    for (const auto& other : others_) {
         other->alone = true;
+        other->inUse = false;
     }
     batcher_.queue_.splice(batcher_.queue_.begin(), others_);
     batcher_.endTurn();

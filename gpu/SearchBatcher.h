@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -32,7 +33,9 @@ struct SmallSearch {
 /// turn, and takes with it those behind it that ask for as many neighbours, up
 /// to the limit, if they are of a kind that it can make for them: it reads
 /// their queries, and writes their results, by itself. They sleep until it has
-/// shared the results.
+/// shared the results. One that an interrupt ends (Interrupts.h) leaves the
+/// queue, or its place in the search that another thread makes; and where that
+/// one's search is ended, the others make theirs by themselves.
 ///
 /// Thread-safe.
 class FAISS_EXT_API SearchBatcher {
@@ -51,27 +54,33 @@ class FAISS_EXT_API SearchBatcher {
     enum class Reason { HasTurn, Answered };
 
     /// A thread that sleeps, with a lock of its own: those that are woken
-    /// together do not wait for each other.
+    /// together do not wait for each other. Held by that thread and by whoever
+    /// has its pointer.
     class Waiting {
        public:
         explicit Waiting(const SmallSearch& asked) : search(asked) {}
 
-        /// Returns when it is woken, and why.
-        Reason sleep();
-        /// Nobody may touch it afterwards.
+        /// Returns when it is woken, and why; or, with none, some time later.
+        std::optional<Reason> sleep();
         void wake(Reason reason);
 
-        const SmallSearch& search;
-        /// To be searched alone: a search with others has failed. Under lock_
-        /// of the batcher until it is woken.
+        const SmallSearch search;
+        // Under lock_ of the batcher until it is woken:
+        /// To be searched alone: a search with others has failed.
         bool alone = false;
+        /// Another thread reads its queries, or writes its results.
+        bool inUse = false;
+        /// Its thread has gone. Nobody may touch its arrays any more.
+        bool left = false;
 
        private:
         std::mutex mutex_;
         std::condition_variable woken_;
         std::optional<Reason> reason_;
     };
+    using Queue = std::list<std::shared_ptr<Waiting>>;
 
+    bool leave(const std::shared_ptr<Waiting>& me);
     bool mayBeTaken(const SmallSearch& search) const;
     void endTurn();
 
@@ -82,7 +91,7 @@ class FAISS_EXT_API SearchBatcher {
     /// Whether some thread has its turn.
     bool busy_ = false;
     /// Lists, because what moves from one to another cannot fail.
-    std::list<Waiting*> queue_;
+    Queue queue_;
 
     // Of the thread that has its turn.
     std::vector<float> x_;
@@ -94,9 +103,9 @@ class FAISS_EXT_API SearchBatcher {
 /// life unless it is answered by then.
 class FAISS_EXT_API SearchBatcher::Turn {
    public:
-    /// Returns when it is this thread's turn, or its search is answered.
-    /// `mine` outlives this. Not for a thread that holds the lock of the
-    /// resources: those before it need that.
+    /// Returns when it is this thread's turn, or its search is answered. Throws
+    /// Interrupted while it waits for either. `mine` outlives this. Not for a
+    /// thread that holds the lock of the resources: those before it need that.
     Turn(SearchBatcher& batcher, const SmallSearch& mine);
 
     /// Passes the turn on. Those taken along whose results have not been shared
@@ -124,12 +133,14 @@ class FAISS_EXT_API SearchBatcher::Turn {
     void share();
 
    private:
+    void setInUse(bool inUse);
+
     SearchBatcher& batcher_;
     const SmallSearch& mine_;
     bool hasTurn_ = false;
     bool answered_ = false;
     bool alone_ = false;
-    std::list<Waiting*> others_;
+    Queue others_;
 };
 
 } // namespace gpu

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/FaissVersion.h>
@@ -30,8 +31,10 @@ namespace gpu {
 /// All arrays may lie in pageable, pinned or managed host memory or on any GPU,
 /// each by itself. For every method below:
 /// - Host outputs: the call returns when they are complete, after one wait for
-///   one event. Device outputs only: it returns when the work is enqueued, in
-///   the order of the index's default stream (of its resources).
+///   one event; one that is estimated long (StagedConfig::secondsAhead) waits
+///   for parts of its work before. Device outputs only: it returns when the
+///   work is enqueued, in the order of the index's default stream (of its
+///   resources).
 /// - Outputs are written, never read. They may not overlap each other or an
 ///   input.
 /// - Device inputs are read in the order of the default stream. Pageable inputs
@@ -45,8 +48,14 @@ namespace gpu {
 ///   stream is being captured, its methods throw Unsupported, and the capture
 ///   goes on. Captures of other streams, in whatever thread and mode, and calls
 ///   of the index do not disturb each other.
-/// - Throws InvalidArray, Unsupported, CudaError, or faiss::FaissException with
-///   Faiss' own text; then nothing in flight touches the caller's arrays.
+/// - Faiss' InterruptCallback (Ctrl-C in Python, a time limit) ends a call: by
+///   Interrupted where it waits, for other threads or in a long call for the
+///   GPU, and by Faiss' own exception in Faiss' code. Nothing is tried again.
+/// - Throws InvalidArray, Unsupported, CudaError, OutOfMemory, Interrupted, or
+///   faiss::FaissException with Faiss' own text; then nothing in flight touches
+///   the caller's arrays.
+/// - Not from a signal's handler or a pool's callback in the midst of a call on
+///   the same GpuResources: Unsupported.
 ///
 /// Life: made with an index, frees its staging memory with it. The destructor
 /// waits for work in flight that uses this memory.
@@ -220,7 +229,7 @@ class Staged : protected LockedBothEnds, public Base {
             float* recons,
             const faiss::SearchParameters* params = nullptr) const override {
         checkRows(n, recons, "recons");
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         search(n, x, k, distances, labels, params);
         this->reconstruct_batch(n * k, labels, recons);
     }
@@ -241,11 +250,11 @@ class Staged : protected LockedBothEnds, public Base {
     /// Forgets all vectors, once the searches in flight are done. Throws
     /// CudaError.
     void reset() override {
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(defaultStream(), kOfIndex);
-        pipeline_->waitForAll();
+        pipeline_->beginChange();
         Base::reset();
         pipeline_->noteInFlight();
     }
@@ -341,8 +350,9 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// Called when an `add` of Base has thrown, with the number of vectors
-    /// before: Base may have stored some, or a part of them.
-    virtual void mendAfterAdd(idx_t) noexcept {}
+    /// before: Base may have stored some, or a part of them. Nothing is in
+    /// flight on the default stream, and the GPU is not lost.
+    virtual void undoAdd(idx_t) noexcept {}
 
     std::unique_ptr<StagingPipeline> pipeline_;
     mutable SearchBatcher batcher_;
@@ -444,7 +454,7 @@ class Staged : protected LockedBothEnds, public Base {
         // Not with others, who may have asked for something else; nor behind
         // one who waits for the lock that this thread holds.
         if (params || lock_->heldByThisThread()) {
-            std::lock_guard<ResourcesLock> guard(*lock_);
+            const auto guard = lockUnlessInterrupted(*lock_);
             runSearch(mine.n, x, mine.k, outputs, params);
             return;
         }
@@ -452,7 +462,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (turn.answered()) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         if (!turn.takeAlong()) {
             runSearch(mine.n, x, mine.k, outputs, params);
             return;
@@ -479,7 +489,7 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("search", n);
         checkSearch(n, x, k, outputs, params);
         if (n > 0) {
-            std::lock_guard<ResourcesLock> guard(*lock_);
+            const auto guard = lockUnlessInterrupted(*lock_);
             runStaged(n, {x}, outputs, makeWork());
         }
     }
@@ -505,7 +515,7 @@ class Staged : protected LockedBothEnds, public Base {
         if (n == 0) {
             return {};
         }
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(defaultStream(), kOfIndex);
@@ -519,18 +529,23 @@ class Staged : protected LockedBothEnds, public Base {
             idx_t n, const void* x, size_t rowBytes, const Add& addToBase) {
         NvtxRange range("add", n);
         checkRows(n, x, "x");
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(defaultStream(), kOfIndex);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
         const idx_t before = this->ntotal;
-        pipeline_->waitForAll();
+        pipeline_->beginChange();
         try {
             addToBase();
         } catch (...) {
-            this->mendAfterAdd(before);
+            const cudaStream_t stream = defaultStream();
+            // Of x, which is the caller's again.
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+            if (!contextLost(stream)) {
+                this->undoAdd(before);
+            }
             pipeline_->noteInFlight();
             throw;
         }

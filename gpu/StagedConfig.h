@@ -57,6 +57,13 @@ struct StagedConfig {
     /// 9 where tiles have 8 MiB.
     int pipelineDepth = 0;
 
+    /// Seconds of work, about, by which a call that waits for its results runs
+    /// ahead of the GPU: what an interrupt (Ctrl-C, a time limit) has to wait
+    /// for. A call that is estimated longer waits more than once, for the
+    /// beginning of what it has enqueued, and computes fewer rows at once. The
+    /// estimate is for a GPU slower than most (Tuning.h). 0: 0.1.
+    double secondsAhead = 0;
+
     /// Searches of fewer queries than this that threads ask for while the index
     /// is searched become one, of so many queries at most. Their distances may
     /// differ in the last bits from those of a search alone, as they do between

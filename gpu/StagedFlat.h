@@ -2,9 +2,7 @@
 
 #include <faiss/gpu/GpuIndexFlat.h>
 
-#include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/FlatStore.h>
@@ -46,13 +44,8 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
-        FAISS_THROW_IF_NOT_FMT(
-                i0 >= 0 && n <= this->ntotal && i0 <= this->ntotal - n,
-                "vectors %lld to %lld out of bounds (ntotal %lld)",
-                static_cast<long long>(i0),
-                static_cast<long long>(i0) + n - 1,
-                static_cast<long long>(this->ntotal));
+        const auto guard = lockUnlessInterrupted(*this->lock_);
+        checkBounds(i0, n);
         this->runStaged(
                 n,
                 {},
@@ -69,8 +62,9 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// Vectors keys[0] .. keys[n - 1]: keys [n] int64, out [n, d] float32. A
-    /// key of -1 gives zeros, as in Faiss. Keys in host memory are checked;
-    /// those on a GPU must be in bounds.
+    /// key of -1 gives zeros, as in Faiss. Keys in host memory are checked, for
+    /// which the host waits once more where they are pinned or managed, for
+    /// what the default stream held; those on a GPU must be in bounds.
     void reconstruct_batch(
             idx_t n, const idx_t* keys, float* out) const override {
         this->checkRows(n, keys, "keys");
@@ -78,7 +72,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkKeys(n, keys);
         this->runStaged(
                 n,
@@ -107,7 +101,7 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// residuals [n, d] = xs [n, d] - vectors `keys` [n]; a key of -1 gives
-    /// NaN, as in Faiss.
+    /// NaN, as in Faiss. Keys are checked as by reconstruct_batch.
     void compute_residual_n(
             idx_t n,
             const float* xs,
@@ -119,7 +113,7 @@ class StagedFlat : public Staged<Base> {
         if (n == 0) {
             return;
         }
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         checkKeys(n, keys);
         const size_t rowBytes = this->d * sizeof(float);
         this->runStaged(
@@ -141,6 +135,43 @@ class StagedFlat : public Staged<Base> {
                             static_cast<float*>(outputs[0]),
                             static_cast<const idx_t*>(inputs[0]));
                 }});
+    }
+
+    /// Whether one of the vectors i0 .. i0 + n - 1 can never be found because
+    /// of the float16 numbers that it is stored in: one of its components is
+    /// infinite there (65520 or more in magnitude), or, with L2 distances, has
+    /// a square that is (256 or more), since Faiss squares in float16. Always
+    /// false for an index that stores float32. Takes the time of reading the
+    /// vectors once on the GPU, and waits once.
+    bool beyondFloat16(idx_t i0, idx_t n) const {
+        if (!this->flatConfig_.useFloat16 || n == 0) {
+            return false;
+        }
+        const auto guard = lockUnlessInterrupted(*this->lock_);
+        checkBounds(i0, n);
+        int32_t found = 0;
+        this->runStaged(
+                1,
+                {},
+                {{"found", &found, sizeof(found)}},
+                {[this, i0, n](
+                         faiss::gpu::GpuResources&,
+                         idx_t,
+                         idx_t,
+                         const void* const*,
+                         void* const* outputs) {
+                    auto* const flag = static_cast<int32_t*>(outputs[0]);
+                    FAISS_EXT_CUDA_TRY(cudaMemsetAsync(
+                            flag, 0, sizeof(*flag), this->defaultStream()));
+                    findTooLarge(
+                            *this->data_,
+                            i0,
+                            n,
+                            this->metric_type == faiss::METRIC_L2,
+                            flag,
+                            this->defaultStream());
+                }});
+        return found != 0;
     }
 
    protected:
@@ -212,39 +243,34 @@ class StagedFlat : public Staged<Base> {
     }
 
     /// Where memory runs out between the vectors and their norms, Faiss' store
-    /// holds vectors that the index does not count, and norms of fewer. The
-    /// former ones are stored anew; if that fails too, the index is empty.
-    void mendAfterAdd(idx_t before) noexcept override {
-        const auto stream =
-                this->resources_->getDefaultStream(this->config_.device);
-        if (contextLost(stream) ||
-            (this->ntotal == before && vectorsIn(*this->data_) == before)) {
-            return;
-        }
-        try {
-            std::vector<float> former(static_cast<size_t>(before) * this->d);
-            // Few at a time: memory is scarce.
-            constexpr idx_t kRows = 1024;
-            for (idx_t i = 0; i < before; i += kRows) {
-                Base::reconstruct_n(
-                        i,
-                        std::min(kRows, before - i),
-                        former.data() + static_cast<size_t>(i) * this->d);
-            }
-            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
-            Base::reset();
-            Base::add(before, former.data());
-        } catch (...) {
-            if (!contextLost(stream)) {
-                Base::reset();
-            }
-        }
+    /// holds vectors that the index does not count, and norms of fewer; between
+    /// parts of what is added, some of them are there.
+    void undoAdd(idx_t before) noexcept override {
+        narrowStore(*this->data_, before);
+        this->ntotal = before;
     }
 
-    /// Faiss' kernels read whatever a key points at.
+    void checkBounds(idx_t i0, idx_t n) const {
+        FAISS_THROW_IF_NOT_FMT(
+                i0 >= 0 && n >= 0 && n <= this->ntotal &&
+                        i0 <= this->ntotal - n,
+                "vectors %lld to %lld out of bounds (ntotal %lld)",
+                static_cast<long long>(i0),
+                static_cast<long long>(i0) + n - 1,
+                static_cast<long long>(this->ntotal));
+    }
+
+    /// Faiss' kernels read whatever a key points at. Keys in host memory that
+    /// the GPU can write are checked after what the default stream held, which
+    /// may write them: one host wait.
     void checkKeys(idx_t n, const idx_t* keys) const {
-        if (!placementOf(keys, n * sizeof(idx_t), "keys").onHost()) {
+        const auto place = placementOf(keys, n * sizeof(idx_t), "keys");
+        if (!place.onHost()) {
             return;
+        }
+        if (place.kind != MemoryKind::Pageable) {
+            DeviceGuard device(this->config_.device);
+            this->pipeline_->waitForDefaultStreamUnlessInterrupted();
         }
         for (idx_t i = 0; i < n; ++i) {
             FAISS_THROW_IF_NOT_FMT(
@@ -269,11 +295,11 @@ class StagedFlat : public Staged<Base> {
     /// (Its copyTo reads the vectors by reconstruct_n.)
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const auto guard = lockUnlessInterrupted(*this->lock_);
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(this->defaultStream(), this->kOfIndex);
-        this->pipeline_->waitForAll();
+        this->pipeline_->beginChange();
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
                 index->metric_type == this->metric_type;

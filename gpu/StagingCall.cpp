@@ -23,6 +23,7 @@ StagingPipeline::Call::Call(
           mostRows_(mostRows),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
+          pace_(pipeline.spareMarks_),
           defaultStream_(
                   pipeline.resources_->getDefaultStream(pipeline.device_)),
           lanes_(*pipeline.resources_,
@@ -66,8 +67,30 @@ StagingPipeline::Call::Call(
     if (plan_.tileRows > mostRows_) {
         cutDown(mostRows_);
     }
+    estimate();
     mappable_ = byKernels && n <= tuning::kComputeRows &&
                 n * outputs_.hostRowBytes() <= pipe_.config_.mappedBytes;
+}
+
+/// Whether the call is one that an interrupt must be able to end in the midst,
+/// and how many rows are enqueued before it is looked for.
+void StagingPipeline::Call::estimate() {
+    const double most = config_->secondsAhead;
+    rowSeconds_ = work_.rowOperations / tuning::kOperationsPerSecond +
+                  (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
+                          tuning::kBytesPerSecond;
+    long_ = n_ * rowSeconds_ > most;
+    if (long_ && blocking_) {
+        // Two pieces, so that the GPU does not wait for the host in between.
+        const idx_t step = computeStep();
+        pacedRows_ = step * std::max<idx_t>(1, most / 2 / (step * rowSeconds_));
+    }
+}
+
+/// Rows that are computed side by side.
+idx_t StagingPipeline::Call::computeStep() const {
+    return mostLanes_ > 1 ? tuning::kComputeRows
+                          : tuning::kFaissStreams * tuning::kComputeRows;
 }
 
 void StagingPipeline::Call::cut(const StagedConfig& config) {
@@ -82,8 +105,7 @@ void StagingPipeline::Call::cut(const StagedConfig& config) {
              outputs_.stagedRowBytes(),
              outputs_.pinnedRowBytes(),
              work_.rowOperations,
-             mostLanes_ > 1 ? tuning::kComputeRows
-                            : tuning::kFaissStreams * tuning::kComputeRows},
+             computeStep()},
             config,
             share,
             faissPinned_.first ? faissPinned_.second : share);
@@ -205,6 +227,9 @@ void StagingPipeline::Call::runTiles() {
     }
     for (idx_t tile = 0; tile < plan_.tiles(); ++tile) {
         NvtxRange range("tile", tile);
+        if (long_) {
+            interrupts_.ask();
+        }
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile));
         if (inputs_.stagedRowBytes() > 0) {
@@ -236,8 +261,8 @@ bool StagingPipeline::Call::borrow() {
         borrowedIn_ = pipe_.temporary(inputs_.blockBytes());
         borrowedOut_ = pipe_.temporary(outputs_.blockBytes());
         return true;
-    } catch (const faiss::FaissException&) {
-        throwIfContextLost(defaultStream_);
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, defaultStream_);
         noMemory_ = std::current_exception();
         borrowedIn_.release();
         return false;
@@ -371,7 +396,7 @@ void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
     onFailure.disarm();
 }
 
-/// The one host wait of a blocking call.
+/// The one host wait of a blocking call, but for those of keepPace.
 void StagingPipeline::Call::waitFor(cudaStream_t stream) {
     if (!pipe_.done_) {
         pipe_.done_.emplace();
@@ -379,8 +404,17 @@ void StagingPipeline::Call::waitFor(cudaStream_t stream) {
     pipe_.done_->record(stream);
     stageOnHost(
             recorder_, span(Stage::Wait, Lane::CallingThread, -1, 0), [this] {
-                pipe_.wait(*pipe_.done_);
+                wait(*pipe_.done_);
             });
+}
+
+/// Calls that are estimated short leave the waiting to CUDA.
+void StagingPipeline::Call::wait(const Event& event) {
+    if (long_) {
+        pipe_.waitUnlessInterrupted(event);
+    } else {
+        pipe_.wait(event);
+    }
 }
 
 } // namespace gpu

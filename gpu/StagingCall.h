@@ -11,7 +11,9 @@
 
 #include <faiss_ext/gpu/CallLanes.h>
 #include <faiss_ext/gpu/EndWorkOnFailure.h>
+#include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/LaneTurns.h>
+#include <faiss_ext/gpu/Pace.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
 
 namespace faiss_ext {
@@ -41,6 +43,8 @@ class StagingPipeline::Call {
     }
 
    private:
+    void estimate();
+    idx_t computeStep() const;
     void runInPlace();
     void runOneTile();
     void runTiles();
@@ -68,6 +72,12 @@ class StagingPipeline::Call {
             const LaneTurns::Part& part,
             char* inBlock,
             char* outBlock);
+    void computeRows(
+            idx_t tile,
+            const LaneTurns::Part& part,
+            char* inBlock,
+            char* outBlock);
+    void keepPace(idx_t tile, double seconds);
     void computeAll(char* inBlock, char* outBlock);
     void copyOnDevice(
             Stage stage,
@@ -91,6 +101,7 @@ class StagingPipeline::Call {
     char* outBlock(Slot& slot);
     char* pinnedForResults(size_t slot);
     void waitFor(cudaStream_t stream);
+    void wait(const Event& event);
     void complete(EndWorkOnFailure& onFailure);
     EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
     void runTilesOrOne();
@@ -111,6 +122,14 @@ class StagingPipeline::Call {
 
     /// Whether the caller waits: some output is in host memory.
     bool blocking_ = false;
+    /// For each row, about; whether all of them take so long that interrupts
+    /// are looked for; and how many are then computed at once, if the caller
+    /// waits.
+    double rowSeconds_ = 0;
+    bool long_ = false;
+    idx_t pacedRows_ = 0;
+    Pace pace_;
+    InterruptClock interrupts_;
     /// Whether the kernels are to write the host's results themselves, if this
     /// is one tile.
     bool mappable_ = false;

@@ -5,6 +5,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/StagingCall.h>
 #include <faiss_ext/gpu/Tuning.h>
@@ -14,13 +15,21 @@ namespace gpu {
 
 namespace {
 
-/// Whether smaller tiles may help: it is none of our exceptions that mean
-/// something else.
-bool maySayNoMemory(const faiss::FaissException& e) {
-    return !dynamic_cast<const CudaError*>(&e) &&
-           !dynamic_cast<const InvalidArray*>(&e) &&
-           !dynamic_cast<const Unsupported*>(&e);
-}
+/// Marks that a call is under way.
+class UnderWay {
+   public:
+    explicit UnderWay(CallState& calls) : calls_(calls) {
+        calls_.underWay = true;
+    }
+    ~UnderWay() {
+        calls_.underWay = false;
+    }
+    UnderWay(const UnderWay&) = delete;
+    UnderWay& operator=(const UnderWay&) = delete;
+
+   private:
+    CallState& calls_;
+};
 
 } // namespace
 
@@ -30,6 +39,8 @@ StagingPipeline::StagingPipeline(
         const StagedConfig& config)
         : resources_(std::move(resources)),
           device_(device),
+          calls_(callStateOf(resources_.get())),
+          unsettled_(calls_->unsettled[device]),
           config_(withDefaults(config)),
           laneConfig_(withDefaults(config, true)),
           pool_(config_.pinnedBytes, counters_),
@@ -78,6 +89,24 @@ void StagingPipeline::waitBeforeTheEnd() {
     settle();
 }
 
+void StagingPipeline::beginChange() {
+    DeviceGuard guard(device_);
+    begin();
+    waitForAll();
+}
+
+/// What each call begins with.
+void StagingPipeline::begin() {
+    if (calls_->underWay) {
+        throw Unsupported(
+                "an index was called from inside a call of the same thread on "
+                "the same GpuResources, such as by a signal's handler or a "
+                "memory pool's callback; call it after that has returned, or "
+                "give it a GpuResources object of its own");
+    }
+    settle();
+}
+
 void StagingPipeline::noteInFlight() noexcept {
     try {
         if (!inFlight_) {
@@ -92,12 +121,11 @@ void StagingPipeline::noteInFlight() noexcept {
 void StagingPipeline::waitForAll() {
     // Every call leaves what it has in flight on other streams ordered before
     // the default stream, or has waited for it.
-    DeviceGuard guard(device_);
     const cudaError_t state =
             cudaStreamQuery(resources_->getDefaultStream(device_));
     if (state == cudaErrorNotReady) {
         cudaGetLastError();
-        waitForDefaultStream();
+        waitForDefaultStreamUnlessInterrupted();
     } else {
         FAISS_EXT_CUDA_TRY(state);
     }
@@ -140,14 +168,16 @@ SearchProfile StagingPipeline::profile(
 /// Returns the number of tiles. What a tile is computed with, Faiss allocates:
 /// where the GPU has no memory left for that, the call begins anew with half as
 /// many rows at once, nothing side by side, and without the blocks kept so far.
-/// Faiss has no type of exception for it. What it throws of a single row is
-/// thrown.
+/// What is thrown for want of memory for a single row is thrown, and so is all
+/// that means something else, such as an interrupt.
 idx_t StagingPipeline::callUntilItFits(
         idx_t n,
         const std::vector<InputRows>& inputs,
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
         StageRecorder* recorder) {
+    begin();
+    const UnderWay underWay(*calls_);
     sideBySide_ = true;
     idx_t mostRows = n;
     while (true) {
@@ -163,8 +193,10 @@ idx_t StagingPipeline::callUntilItFits(
                 call.run();
                 return call.tiles();
             } catch (const faiss::FaissException& e) {
+                rethrowUnlessOutOfMemory(
+                        e, resources_->getDefaultStream(device_));
                 const idx_t rows = call.rowsAtOnce();
-                if (!maySayNoMemory(e) || (rows == 1 && !sideBySide_)) {
+                if (rows == 1 && !sideBySide_) {
                     throw;
                 }
                 mostRows = std::max<idx_t>(1, rows / 2);
@@ -177,7 +209,8 @@ idx_t StagingPipeline::callUntilItFits(
     }
 }
 
-/// Waits for what a call that failed may have left in flight.
+/// Waits for what a call that failed, of any index of the resources, may have
+/// left in flight.
 void StagingPipeline::settle() {
     if (unsettled_) {
         FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
@@ -186,16 +219,29 @@ void StagingPipeline::settle() {
 }
 
 void StagingPipeline::waitForDefaultStream() {
+    wait(markDefaultStream());
+}
+
+void StagingPipeline::waitForDefaultStreamUnlessInterrupted() {
+    waitUnlessInterrupted(markDefaultStream());
+}
+
+const Event& StagingPipeline::markDefaultStream() {
     if (!done_) {
         done_.emplace();
     }
     done_->record(resources_->getDefaultStream(device_));
-    wait(*done_);
+    return *done_;
 }
 
 void StagingPipeline::wait(const Event& event) {
     ++counters_.hostWaits;
     event.wait();
+}
+
+void StagingPipeline::waitUnlessInterrupted(const Event& event) {
+    ++counters_.hostWaits;
+    faiss_ext::gpu::waitUnlessInterrupted(event);
 }
 
 /// Makes sure that the first slots have blocks of `gap` and `in`, and of `out`
@@ -245,7 +291,8 @@ bool StagingPipeline::growBlock(DeviceBlock& block, size_t gap, size_t bytes) {
                         faiss::gpu::MemorySpace::Device,
                         resources_->getDefaultStream(device_),
                         gap + PinnedBufferPool::bucketSize(bytes))));
-    } catch (const faiss::FaissException&) {
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, resources_->getDefaultStream(device_));
         return false;
     }
     ++counters_.deviceAllocations;

@@ -13,6 +13,7 @@
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/HostCopies.h>
 #include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/RowArrays.h>
 #include <faiss_ext/gpu/SearchProfile.h>
 #include <faiss_ext/gpu/StageRecorder.h>
@@ -98,22 +99,28 @@ class FAISS_EXT_API StagingPipeline {
 
     /// Waits for the work in flight that uses memory of this object; for an
     /// index that is about to be changed, whose Faiss code would abort the
-    /// process when it met a lost context. Throws CudaError.
-    void waitForAll();
+    /// process when it met a lost context. Throws CudaError, Interrupted, and
+    /// Unsupported in the midst of another call of the same thread.
+    void beginChange();
 
     /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
     /// first those with the largest elements, so that packing keeps them
     /// aligned.
     ///
     /// With any output in host memory: returns when every output is complete,
-    /// after one wait for one event. Otherwise: returns when the work is
-    /// enqueued, in the order of the default stream; pageable inputs have been
-    /// read by then, pinned and managed ones must stay as they are until the
-    /// stream has passed.
+    /// after one wait for one event; a call that is estimated to take longer
+    /// than config().secondsAhead also waits for its own earlier computations,
+    /// so as not to run further ahead of the GPU than that. Otherwise: returns
+    /// when the work is enqueued, in the order of the default stream; pageable
+    /// inputs have been read by then, pinned and managed ones must stay as they
+    /// are until the stream has passed.
     ///
-    /// Throws InvalidArray (nothing was enqueued), CudaError, or what `work`
-    /// throws; then nothing in flight touches the caller's memory any more,
-    /// and outputs may be partly written.
+    /// Throws InvalidArray (nothing was enqueued), CudaError, Interrupted (from
+    /// the waits of such a long call), Unsupported in the midst of another call
+    /// of the same thread, or what `work` throws; then nothing in flight
+    /// touches the caller's memory any more, and outputs may be partly written.
+    /// Where `work` says that memory ran out (isOutOfMemory), and nowhere else,
+    /// the call begins anew with fewer rows at once.
     void run(
             idx_t n,
             const std::vector<InputRows>& inputs,
@@ -130,13 +137,15 @@ class FAISS_EXT_API StagingPipeline {
             const TileWork& work);
 
     /// Waits until the work enqueued so far on the default stream is done; one
-    /// host wait. Throws CudaError.
+    /// host wait, to its end. Throws CudaError.
     void waitForDefaultStream();
 
     /// Notes that the default stream holds work that uses the index: the end of
     /// this object waits for it. By an event, because the stream may be a
     /// caller's, who has destroyed it by then.
     void noteInFlight() noexcept;
+    /// The same where that work need not be done. Throws Interrupted too.
+    void waitForDefaultStreamUnlessInterrupted();
 
     TransferCounters& counters() noexcept {
         return counters_;
@@ -189,9 +198,13 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work,
             StageRecorder* recorder);
+    void begin();
+    void waitForAll();
     void settle();
     void waitBeforeTheEnd();
+    const Event& markDefaultStream();
     void wait(const Event& event);
+    void waitUnlessInterrupted(const Event& event);
     void keepForEver() noexcept;
     int growSlots(int depth, size_t gap, size_t in, size_t out);
     bool growBlock(DeviceBlock& block, size_t gap, size_t bytes);
@@ -201,6 +214,9 @@ class FAISS_EXT_API StagingPipeline {
 
     const std::shared_ptr<faiss::gpu::GpuResources> resources_;
     const int device_;
+    const std::shared_ptr<CallState> calls_;
+    /// In `calls_`.
+    bool& unsettled_;
     // Without zeros: for calls that compute on the default stream, and on
     // lanes.
     const StagedConfig config_;
@@ -217,9 +233,9 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Event> inFlight_;
     std::vector<Slot> slots_;
     LaneStore laneStore_;
+    /// For Pace.
+    std::vector<Event> spareMarks_;
     bool sideBySide_ = true;
-    /// Work of a call that failed may be in flight: it could not be waited for.
-    bool unsettled_ = false;
     const HostCopier copier_;
     HostCopies uploads_{copier_};
     HostCopies downloads_{copier_};

@@ -155,7 +155,39 @@ void StagingPipeline::Call::layOut(idx_t rows) {
     outputs_.layOut(rows);
 }
 
+/// All at once, or, of a long call that waits, some after others, so that no
+/// more is enqueued ahead of the GPU than an interrupt may have to wait for.
 void StagingPipeline::Call::compute(
+        idx_t tile,
+        const LaneTurns::Part& part,
+        char* inBlock,
+        char* outBlock) {
+    if (pacedRows_ == 0) {
+        computeRows(tile, part, inBlock, outBlock);
+        return;
+    }
+    for (idx_t done = 0; done < part.rows; done += pacedRows_) {
+        const idx_t rows = std::min(pacedRows_, part.rows - done);
+        const double seconds = rows * rowSeconds_;
+        keepPace(tile, seconds);
+        computeRows(
+                tile, {part.lane, part.first + done, rows}, inBlock, outBlock);
+        pace_.enqueued(seconds, lanes_.stream(part.lane));
+    }
+}
+
+void StagingPipeline::Call::keepPace(idx_t tile, double seconds) {
+    interrupts_.ask();
+    while (pace_.tooFar(seconds, config_->secondsAhead)) {
+        stageOnHost(
+                recorder_,
+                span(Stage::Wait, Lane::CallingThread, tile, 0),
+                [&] { pipe_.waitUnlessInterrupted(pace_.earliest()); });
+        pace_.earliestIsDone();
+    }
+}
+
+void StagingPipeline::Call::computeRows(
         idx_t tile,
         const LaneTurns::Part& part,
         char* inBlock,

@@ -12,8 +12,9 @@ namespace gpu {
 
 namespace {
 
-void refuseNegative(const char* name, int64_t value) {
-    if (value < 0) {
+template <typename T>
+void refuseNegative(const char* name, T value) {
+    if (!(value >= 0)) { // nor what is no number
         throw InvalidArray(
                 std::string("StagedConfig::") + name + " is " +
                 std::to_string(value) + "; it must be 0 (choose) or more");
@@ -34,6 +35,7 @@ StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
     refuseNegative("pipelineDepth", config.pipelineDepth);
     refuseNegative("computeLanes", config.computeLanes);
     refuseNegative("sliceVectors", config.sliceVectors);
+    refuseNegative("secondsAhead", config.secondsAhead);
     refuseNegative("batchedQueries", config.batchedQueries);
     refuseNegative("copyThreads", config.copyThreads);
     StagedConfig complete = config;
@@ -50,6 +52,7 @@ StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
     complete.computeLanes =
             std::min(complete.computeLanes, kMostComputeStreams);
     choose(complete.sliceVectors, tuning::kSliceVectors);
+    choose(complete.secondsAhead, tuning::kSecondsAhead);
     choose(complete.batchedQueries, tuning::kBatchedQueries);
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());

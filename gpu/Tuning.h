@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 
 #include <faiss_ext/gpu/Export.h>
@@ -165,6 +166,33 @@ constexpr size_t kGapFromBytes = size_t(256) << 10;
 /// memory is taken from the whole machine, so it is not much more. No speed
 /// depends on it unless it is smaller than the tiles.
 constexpr size_t kPinnedBytes = size_t(256) << 20;
+
+/// StagedConfig::secondsAhead: how much work a call that waits enqueues ahead
+/// of the GPU. What is enqueued ends before the call does, interrupted or not,
+/// so it is what an interrupt is late by; stock Faiss looks for one whenever it
+/// has enqueued 512 queries. No less, because each limit costs a join of Faiss'
+/// two streams and a wake-up of the calling thread, and a call within it keeps
+/// the one wait that it has.
+constexpr double kSecondsAhead = 0.1;
+
+/// How long work takes, about, and on a slow GPU. Too high a rate makes
+/// interrupts late, too low a one limits calls that need no limit. The H200
+/// computes 25e12 operations a second with Faiss' kernels (nb 1,000,000, k
+/// 100), an A100 about 12, and a T4 4: there, 0.1 s by this estimate take
+/// 0.04, 0.08 and 0.25. Results into new pages, the slowest way, come at 2 to
+/// 12 GB/s (kCopyThreads).
+constexpr double kOperationsPerSecond = 10e12;
+constexpr double kBytesPerSecond = 5e9;
+
+/// How often a thread that waits asks Faiss' InterruptCallback, which in Python
+/// takes the interpreter's lock: less than a user notices, and a ten-thousandth
+/// of the time. How it waits meanwhile: the shortest sleep takes 60 us, so
+/// short waits do without, as CUDA's own do.
+constexpr double kInterruptSeconds = 0.01;
+/// The same where threads wait for other threads: there may be many.
+constexpr double kQueueSeconds = 0.03;
+constexpr std::chrono::microseconds kWaitWithoutSleep(200);
+constexpr std::chrono::microseconds kSleep(50);
 
 /// The pinned buffer of Faiss' resources is used for results when it is no
 /// smaller than this; below, tiles would be cut too small to be worth it. Faiss

@@ -291,12 +291,13 @@ TEST_F(Errors, every_call_of_ours_may_fail_once) {
         EXPECT_GT(calls, 0u) << function;
         for (uint64_t nth = 1; nth <= calls; ++nth) {
             SCOPED_TRACE(std::string(function) + " " + std::to_string(nth));
-            cuda_sim_fail_call(function, nth, cudaErrorMemoryAllocation);
+            // Not for want of memory: that is tried again with fewer rows.
+            cuda_sim_fail_call(function, nth, cudaErrorInvalidValue);
             try {
                 search(kQueries, kNearest, nullptr);
                 ADD_FAILURE() << "nothing thrown";
             } catch (const CudaError& e) {
-                EXPECT_EQ(e.code(), cudaErrorMemoryAllocation);
+                EXPECT_EQ(e.code(), cudaErrorInvalidValue);
             }
             EXPECT_EQ(cuda_sim_pending(), 0u);
             cuda_sim_clear_faults();
@@ -370,7 +371,6 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
                 on.getDefaultStream(0)));
         blocks.push_back(inputs[0]);
         if (first == kRows - 1) {
-            // Not Faiss': that would be tried again with fewer rows.
             throw std::runtime_error("enough");
         }
     };
@@ -398,6 +398,81 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
         int uploaded = 0;
         EXPECT_EQ(cuda_sim_read_device(block, &uploaded, sizeof(int)), 0);
         EXPECT_NE(uploaded, 2);
+    }
+}
+
+TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
+    // It may use what the resources hold for all, such as Faiss' pinned buffer.
+    auto resources = resources_.getResources();
+    const std::function<void(faiss_ext::gpu::StagingPipeline&)> calls[] = {
+            [](auto& other) {
+                float out = 0;
+                other.run(1, {}, {{"out", &out, 4}}, {[](auto&&...) {}});
+            },
+            [](auto& other) { other.beginChange(); }};
+    for (const auto& call : calls) {
+        faiss_ext::gpu::StagingPipeline one(resources, 0, StagedConfig());
+        faiss_ext::gpu::StagingPipeline other(resources, 0, StagedConfig());
+        float out = 0;
+        const auto alternate = resources->getAlternateStreams(0).back();
+        Array<float> block(Memory::Device, 1);
+        cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
+        cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
+        const auto enqueue = [&](auto&&...) {
+            check(cudaMemsetAsync(block.data(), 0, 4, alternate));
+            throw std::runtime_error("half way");
+        };
+        EXPECT_THROW(
+                one.run(1, {}, {{"out", &out, 4}}, {enqueue}),
+                std::runtime_error);
+        EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
+        cuda_sim_clear_faults();
+        call(other);
+        EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
+    }
+}
+
+TEST_F(Errors, a_failed_add_moves_nothing) {
+    // Before the vectors and between them and their norms; a second page of
+    // those that are converted to float16 fails after the first is stored.
+    const auto more = randomVectors(100, kDims, 7);
+    for (bool float16 : {false, true}) {
+        faiss::gpu::GpuIndexFlatConfig storage;
+        storage.useFloat16 = float16;
+        GpuIndexFlatL2 index(&resources_, kDims, storage);
+        index.add(100, base_.data());
+        index.setMinPagingSize(30 * kDims * sizeof(float));
+        std::vector<float> stored(100 * kDims), now(100 * kDims);
+        index.reconstruct_n(0, 100, stored.data());
+        bool failed = true;
+        int nth = 1;
+        for (; failed; ++nth) {
+            failed = false;
+            cuda_sim_fail_call("cudaMalloc", nth, cudaErrorMemoryAllocation);
+            try {
+                index.add(100, more.data());
+            } catch (const faiss::FaissException&) {
+                failed = true;
+                ASSERT_EQ(index.ntotal, 100);
+                cuda_sim_clear_faults();
+                cuda_sim_reset_counters();
+                EXPECT_EQ(bytesDown(), 0u);
+                index.reconstruct_n(0, 100, now.data());
+                EXPECT_EQ(now, stored);
+                index.search(
+                        kQueries,
+                        queries_.data(),
+                        kNearest,
+                        distances_.data(),
+                        labels_.data());
+                EXPECT_EQ(labels_, oracle_.labels);
+            }
+        }
+        cuda_sim_clear_faults();
+        EXPECT_GE(nth, 3);
+        EXPECT_EQ(index.ntotal, 200);
+        index.reconstruct_n(0, 100, now.data());
+        EXPECT_EQ(now, stored);
     }
 }
 

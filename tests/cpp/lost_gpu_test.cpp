@@ -83,7 +83,7 @@ TEST_F(LostGpu, while_queries_are_converted_is_an_error_of_cuda) {
     end(std::move(index));
 }
 
-TEST_F(LostGpu, while_vectors_are_added_is_not_mended) {
+TEST_F(LostGpu, while_vectors_are_added_is_not_touched_again) {
     // At the memory for all vectors, for the new ones, and for their norms.
     for (int nth : {1, 2, 3}) {
         auto index = makeIndex(0);
@@ -94,9 +94,9 @@ TEST_F(LostGpu, while_vectors_are_added_is_not_mended) {
     }
 }
 
-TEST_F(LostGpu, while_an_index_is_mended_is_not_touched_again) {
+TEST_F(LostGpu, while_a_failed_add_is_undone_is_not_touched_again) {
     auto index = makeIndex(0);
-    // No memory for the norms; then the wait for the former vectors.
+    // No memory for the norms; then the wait for the vectors.
     cuda_sim_fail_call("cudaMalloc", 3, cudaErrorMemoryAllocation);
     loseAt("cudaStreamSynchronize", 1);
     EXPECT_THROW(index->add(3 * kVectors, more_.data()), faiss::FaissException);

@@ -113,7 +113,8 @@ TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
     int failures = 0;
     for (int nth = 1; nth <= 60; ++nth) {
         SCOPED_TRACE(nth);
-        cuda_sim_fail_call("libfaiss_ext/*", nth, cudaErrorMemoryAllocation);
+        // Not for want of memory: that is tried again.
+        cuda_sim_fail_call("libfaiss_ext/*", nth, cudaErrorInvalidValue);
         try {
             search();
         } catch (const CudaError&) {
@@ -202,7 +203,7 @@ TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
                 cudaMemcpyDefault,
                 on.getDefaultStream(0)));
         if (first + rows == kRows && thrown++ == 0) {
-            throw faiss::FaissException("no memory");
+            throw faiss_ext::gpu::OutOfMemory("no memory");
         }
     };
     // None of the waits for the streams of the first attempt succeeds.
@@ -283,16 +284,17 @@ TEST_F(PooledFailures, an_add_that_fails_anywhere_leaves_the_former_vectors) {
     }
 }
 
-TEST_F(PooledFailures, an_add_that_cannot_be_mended_leaves_an_empty_index) {
+TEST_F(PooledFailures, an_add_that_fails_needs_no_memory_to_be_undone) {
     auto index = makeIndex();
     const std::vector<float> more = randomVectors(500, kDims, 3);
     // Room for the new vectors, then these, and nothing more.
     pool_->failAllAfter(2);
     EXPECT_THROW(index->add(500, more.data()), AllocationError);
+    EXPECT_EQ(index->ntotal, 300);
     pool_->fail(0);
-    EXPECT_EQ(index->ntotal, 0);
-    index->add(base_.size() / kDims, base_.data());
     expectAnswers(*index);
+    index->add(500, more.data());
+    EXPECT_EQ(index->ntotal, 800);
 }
 
 TEST_F(PooledFailures, of_a_lost_gpu_that_is_not_current_are_kept) {

@@ -22,6 +22,7 @@ namespace {
 using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::InvalidArray;
+using faiss_ext::gpu::OutOfMemory;
 using faiss_ext::gpu::Stage;
 using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::StagingPipeline;
@@ -350,6 +351,8 @@ TEST_F(ScarceGpuMemory, what_is_no_lack_of_memory_is_not_tried_again) {
     EXPECT_EQ(attempts, 1);
     EXPECT_THROW(
             run(faiss::FaissException("who knows")), faiss::FaissException);
+    EXPECT_EQ(attempts, 1);
+    EXPECT_THROW(run(OutOfMemory("of one row too")), OutOfMemory);
     EXPECT_GT(attempts, 5);
 }
 
@@ -369,7 +372,7 @@ TEST_F(ScarceGpuMemory, nothing_is_computed_side_by_side_at_another_attempt) {
                 outputs[0], 1, rows * sizeof(int), on.getDefaultStream(0)));
         if (scarce && &on != resources.get()) {
             scarce = false;
-            throw faiss::FaissException("no memory");
+            throw OutOfMemory("no memory");
         }
         usedAfterwards.insert(&on);
         EXPECT_EQ(pipeline.sideBySide(), scarce);

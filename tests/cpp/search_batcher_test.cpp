@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "support/Arrays.h"
+#include "support/Interrupting.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
@@ -25,6 +26,7 @@ namespace {
 
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::idx_t;
+using faiss_ext::gpu::Interrupted;
 using faiss_ext::gpu::SearchBatcher;
 using faiss_ext::gpu::SmallSearch;
 using faiss_ext::gpu::StagedConfig;
@@ -289,6 +291,152 @@ TEST_F(SearchBatching, after_a_failure_the_next_has_its_turn) {
     EXPECT_THROW(results[0].get(), std::runtime_error);
     EXPECT_NO_THROW(results[1].get());
     EXPECT_TRUE(b.isAnswered());
+}
+
+/// Whether this thread is the one to be interrupted.
+thread_local bool isToEnd = false;
+
+/// The same, and one of the threads that wait is interrupted.
+class InterruptedBatching : public SearchBatching {
+   protected:
+    /// Searches on a thread of its own.
+    std::future<void> begin(const Caller& caller, bool toEnd = false) {
+        return std::async(std::launch::async, [this, &caller, toEnd] {
+            isToEnd = toEnd;
+            search(caller);
+        });
+    }
+
+    /// The same, in the queue when this returns.
+    std::future<void> queue(const Caller& caller, bool toEnd = false) {
+        const size_t before = batcher_.waiting();
+        auto result = begin(caller, toEnd);
+        while (batcher_.waiting() == before) {
+            std::this_thread::yield();
+        }
+        return result;
+    }
+
+    static void expectUntouched(const Caller& caller) {
+        EXPECT_EQ(caller.labels, std::vector<int64_t>(caller.labels.size(), -1));
+    }
+};
+
+TEST_F(InterruptedBatching, a_thread_in_the_queue_leaves_it) {
+    Caller first(100), goes(1), stays(2);
+    std::future<void> result;
+    during = [&](const SmallSearch& made) {
+        if (made.x == first.x.data()) {
+            {
+                const Interrupting interrupt([](int) { return isToEnd; });
+                EXPECT_THROW(begin(goes, true).get(), Interrupted);
+            }
+            EXPECT_EQ(batcher_.waiting(), 0u);
+            result = queue(stays);
+        }
+    };
+    search(first);
+    result.get();
+    EXPECT_TRUE(first.isAnswered() && stays.isAnswered());
+    expectUntouched(goes);
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 1}));
+}
+
+TEST_F(InterruptedBatching, a_thread_taken_along_leaves_the_others) {
+    for (bool fails : {false, true}) {
+        made_.clear();
+        Caller first(100), maker(1), stays(2);
+        auto goes = std::make_unique<Caller>(3);
+        std::future<void> results[3];
+        during = [&](const SmallSearch& made) {
+            if (made.x == first.x.data()) {
+                results[0] = queue(maker);
+                results[1] = queue(*goes, true);
+                results[2] = queue(stays);
+            } else if (made.n == 3) {
+                const Interrupting interrupt([](int) { return isToEnd; });
+                EXPECT_THROW(results[1].get(), Interrupted);
+                expectUntouched(*goes);
+                // Whoever touches its arrays now is told by a sanitizer.
+                goes.reset();
+                if (fails) {
+                    throw std::runtime_error("together");
+                }
+            }
+        };
+        search(first);
+        if (fails) {
+            EXPECT_THROW(results[0].get(), std::runtime_error);
+        } else {
+            results[0].get();
+            EXPECT_TRUE(maker.isAnswered());
+        }
+        results[2].get();
+        EXPECT_TRUE(first.isAnswered() && stays.isAnswered());
+        EXPECT_EQ(
+                made_,
+                fails ? (std::vector<idx_t>{1, 3, 1})
+                      : (std::vector<idx_t>{1, 3}));
+        EXPECT_EQ(batcher_.waiting(), 0u);
+    }
+}
+
+TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
+    Caller first(100), goes(1), next(2, 1, 5);
+    std::promise<void> mayEnd;
+    std::future<void> results[2];
+    during = [&](const SmallSearch& made) {
+        if (made.x == first.x.data()) {
+            results[0] = queue(goes, true);
+            results[1] = queue(next);
+            mayEnd.get_future().wait();
+        }
+    };
+    std::future<void> result;
+    // The thread gets its turn between the question and the answer.
+    const Interrupting interrupt([&](int) {
+        if (isToEnd) {
+            mayEnd.set_value();
+            result.wait();
+        }
+        return isToEnd;
+    });
+    result = begin(first);
+    result.wait();
+    EXPECT_THROW(results[0].get(), Interrupted);
+    results[1].get();
+    EXPECT_TRUE(first.isAnswered() && next.isAnswered());
+    expectUntouched(goes);
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 1}));
+}
+
+TEST_F(InterruptedBatching, a_thread_that_is_answered_by_then_is_interrupted) {
+    Caller first(100), maker(1), goes(2);
+    std::promise<void> mayEnd;
+    std::future<void> results[2];
+    during = [&](const SmallSearch& made) {
+        if (made.x == first.x.data()) {
+            results[0] = queue(maker);
+            results[1] = queue(goes, true);
+        } else if (made.n == 2) {
+            mayEnd.get_future().wait();
+        }
+    };
+    // The results are shared between the question and the answer.
+    const Interrupting interrupt([&](int) {
+        if (!isToEnd) {
+            return false;
+        }
+        if (batcher_.waiting() == 2) {
+            return false; // not taken along yet
+        }
+        mayEnd.set_value();
+        results[0].wait();
+        return true;
+    });
+    search(first);
+    EXPECT_THROW(results[1].get(), Interrupted);
+    EXPECT_TRUE(first.isAnswered() && maker.isAnswered() && goes.isAnswered());
 }
 
 class BatchedIndex : public SimTest {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/FaissAssert.h>
 
 #include <algorithm>
@@ -71,16 +72,40 @@ inline void leaveRubbish(const std::vector<cuda_sim_range>& ranges) {
     }
 }
 
+/// How many queries Faiss' runDistance enqueues before its callback for
+/// interrupts ends it, which it asks before each of its tiles of queries and of
+/// vectors; all of them if it does not. (The tiles of vectors are larger here,
+/// one for all.)
+inline size_t rowsBeforeInterrupt(const Knn& knn) {
+    const size_t tileRows = knn.vectors.dims <= 32 ? 1024 : 512;
+    if (knn.vectors.rows == 0) {
+        return knn.queries.rows;
+    }
+    for (size_t row = 0; row < knn.queries.rows; row += tileRows) {
+        if (faiss::InterruptCallback::is_interrupted() ||
+            faiss::InterruptCallback::is_interrupted()) {
+            return row;
+        }
+    }
+    return knn.queries.rows;
+}
+
 /// One operation that writes [queries, k] distances and labels, and scratch.
 template <typename L>
 void enqueueSearch(
         const char* name,
-        const Knn& knn,
+        Knn knn,
         int k,
-        const ResultRows<float>& distances,
-        const ResultRows<L>& labels,
+        ResultRows<float> distances,
+        ResultRows<L> labels,
         const std::vector<cuda_sim_range>& scratch,
         cudaStream_t stream) {
+    const size_t rows = rowsBeforeInterrupt(knn);
+    const bool interrupted = rows < knn.queries.rows;
+    if (interrupted && (rows == 0 || !knn.queries.rowMajor)) {
+        FAISS_THROW_MSG("interrupted");
+    }
+    knn.queries.rows = distances.rows = labels.rows = rows;
     std::vector<cuda_sim_range> ranges = scratch;
     ranges.insert(
             ranges.end(),
@@ -103,6 +128,9 @@ void enqueueSearch(
                      labels.set(ids);
                  }),
           name);
+    if (interrupted) {
+        FAISS_THROW_MSG("interrupted");
+    }
 }
 
 /// The same to arrays whose rows follow each other.

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+
+#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Export.h>
+
+/// How the calls of this library notice that Faiss' InterruptCallback wants
+/// them to end: Ctrl-C in Python, a time limit. Faiss' own code asks it between
+/// the queries that it computes at once; this asks where a thread waits.
+///
+/// The callback may take the interpreter's lock and run any Python code, so it
+/// is never asked by a thread that holds a lock which others may wait for with
+/// the interpreter's lock in their hands (docs/architecture.md), nor by CUDA's
+/// threads or the copying ones.
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Throws Interrupted if the callback, where there is one, says so. Asks it at
+/// once, so not for small pieces of work: see InterruptClock.
+FAISS_EXT_API void throwIfInterrupted();
+
+/// Asks no more often than every tuning::kInterruptSeconds, and not before that
+/// time has passed since it was made: short calls never ask.
+class FAISS_EXT_API InterruptClock {
+   public:
+    using Clock = std::chrono::steady_clock;
+
+    InterruptClock() : last_(Clock::now()) {}
+
+    /// Throws Interrupted.
+    void ask();
+
+   private:
+    Clock::time_point last_;
+};
+
+/// The calling thread waits until the GPU has reached `event`, and asks in
+/// between. The first moments without a sleep, so that short waits end on time;
+/// then about a tenth of a millisecond late. Throws CudaError as Event::wait
+/// does, and Interrupted.
+FAISS_EXT_API void waitUnlessInterrupted(const Event& event);
+
+} // namespace gpu
+} // namespace faiss_ext
