@@ -68,6 +68,8 @@ def refuse_unreadable(
     """Refuse what is offered as memory of the host and is not, as far as the
     CUDA runtime knows: the host would die of reading it. Of ordinary memory it
     knows nothing; what is offered as `pinned` it must know."""
+    if not native:
+        return
     try:
         kind, device = native.placement_c(name, lowest, span)
     except RuntimeError:
