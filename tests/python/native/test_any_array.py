@@ -259,6 +259,29 @@ def test_an_array_that_dies_at_once_is_kept_until_it_was_read(
     assert freed
 
 
+@pytest.mark.parametrize("error", [1, 900, 901, 906])
+def test_an_error_of_a_question_is_no_end_of_the_work(
+    index, queries, gpu_array, simulator, error
+):
+    from faiss_ext import in_flight
+
+    freed = []
+    memory = gpu_array(queries)
+    D = gpu_array(np.zeros((N, K), "float32"))
+    I = gpu_array(np.zeros((N, K), "int64"))
+    gc.collect()
+    stream = index.default_stream_c()
+    simulator.hold(stream)
+    index.search(Freeing(memory, freed), K, D=D, I=I)
+    simulator.fail_call("cudaEventQuery", 1, error)
+    in_flight.let_go()
+    assert not freed
+    simulator.release(stream)
+    simulator.synchronize()
+    in_flight.let_go()
+    assert freed
+
+
 def test_a_call_asks_for_few_of_the_calls_in_flight(
     index, queries, gpu_array, simulator
 ):
