@@ -55,8 +55,7 @@ void waitUnlessInterrupted(const Event& event) {
     const auto begin = InterruptClock::Clock::now();
     InterruptClock interrupts;
     while (!event.reached()) {
-        if (InterruptClock::Clock::now() - begin <
-            tuning::kWaitWithoutSleep) {
+        if (InterruptClock::Clock::now() - begin < tuning::kWaitWithoutSleep) {
             std::this_thread::yield();
         } else {
             std::this_thread::sleep_for(tuning::kSleep);

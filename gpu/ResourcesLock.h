@@ -101,8 +101,8 @@ FAISS_EXT_API std::unique_lock<ResourcesLock> lockUnlessInterrupted(
 /// index they are made on; for who holds the lock.
 struct CallState {
     /// A call is being made. The thread that makes it may be asked for another
-    /// one in the midst of it, by a signal's handler or a pool's callback, which
-    /// must be refused: they would take each other's memory.
+    /// one in the midst of it, by a signal's handler or a pool's callback,
+    /// which must be refused: they would take each other's memory.
     bool underWay = false;
     /// By GPU: work of a call that failed may be in flight, which could not be
     /// waited for. It may use memory that the resources hold for all, such as

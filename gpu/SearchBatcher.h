@@ -104,8 +104,8 @@ class FAISS_EXT_API SearchBatcher {
 class FAISS_EXT_API SearchBatcher::Turn {
    public:
     /// Returns when it is this thread's turn, or its search is answered. Throws
-    /// Interrupted while it waits for either. `mine` outlives this. Not for a thread that holds the lock of the
-    /// resources: those before it need that.
+    /// Interrupted while it waits for either. `mine` outlives this. Not for a
+    /// thread that holds the lock of the resources: those before it need that.
     Turn(SearchBatcher& batcher, const SmallSearch& mine);
 
     /// Passes the turn on. Those taken along whose results have not been shared

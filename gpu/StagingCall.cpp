@@ -77,8 +77,8 @@ StagingPipeline::Call::Call(
 void StagingPipeline::Call::estimate() {
     const double most = config_->secondsAhead;
     rowSeconds_ = work_.rowOperations / tuning::kOperationsPerSecond +
-            (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
-                    tuning::kBytesPerSecond;
+                  (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
+                          tuning::kBytesPerSecond;
     long_ = n_ * rowSeconds_ > most;
     if (long_ && blocking_) {
         // Two pieces, so that the GPU does not wait for the host in between.
@@ -358,7 +358,7 @@ void StagingPipeline::Call::openLanes() {
     if (lanes >= least) {
         lanes_.open(lanes, work_.laneBytes);
     }
-    turns_.emplace(lanes_.size(), n_, rowsAtOnce());
+    turns_.emplace(lanes_.size(), n_, rowsOfATile());
 }
 
 /// Pinned memory for the results of one slot. Faiss' own buffer is safe here:
