@@ -112,15 +112,15 @@ def main() -> int:
     options = arguments()
     library = native.Native(native.find(options.library))
     if library.gpu_count() == 0:
-        print("error: no GPU in sight. Mend: run on a machine with one, or "
+        print("error: no GPU in sight. Fix: run on a machine with one, or "
               "'make bench-smoke'", file=sys.stderr)
         return 2
     if library.simulated and not options.smoke:
         print("error: this is the simulated CUDA runtime, whose times mean "
-              "nothing. Mend: --smoke, or a GPU", file=sys.stderr)
+              "nothing. Fix: --smoke, or a GPU", file=sys.stderr)
         return 2
     if not options.smoke and options.out is None:
-        print("error: where to? Mend: --out FOLDER", file=sys.stderr)
+        print("error: where to? Fix: --out FOLDER", file=sys.stderr)
         return 2
 
     with tempfile.TemporaryDirectory() as temporary:

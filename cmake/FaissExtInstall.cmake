@@ -14,3 +14,4 @@ install(FILES
   ${PROJECT_BINARY_DIR}/faiss_ext-config.cmake
   ${PROJECT_BINARY_DIR}/faiss_ext-config-version.cmake
   DESTINATION ${config_dir})
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION ${CMAKE_INSTALL_DOCDIR})

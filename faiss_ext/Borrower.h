@@ -31,12 +31,16 @@ class Borrower {
 
     /// Asks an array for its memory on the GPU of the index; nothing where it
     /// has none there, or something is not as it should be. Throws PythonError
-    /// where the array raised what is no Exception.
+    /// where the array raised what is no Exception, and Unsupported where its
+    /// library's stream is being captured.
     std::optional<Loan> borrow(
             const char* name, PyObject* array, bool writable);
 
-    /// The stream on which the array's library goes on; nothing if it is none.
-    std::optional<cudaStream_t> usedNextOn(PyObject* array) const;
+    /// The stream on which the library of the array borrowed last goes on;
+    /// nothing if it is none.
+    std::optional<cudaStream_t> usedNextOn() const {
+        return usedNextOn_;
+    }
 
     /// All that was borrowed, so that nobody asks for it twice: a dict of
     /// owners by name, or None. Borrowed.
@@ -49,11 +53,13 @@ class Borrower {
     /// Waits for the resources' lock if it must, with the interpreter's
     /// released: whoever has the former may be waiting for the latter.
     cudaStream_t stream();
+    std::optional<cudaStream_t> askStream(PyObject* array) const;
     void note(const char* name, PyObject* array, PyObject* outcome);
 
     faiss::gpu::GpuIndex* const index_;
     PyObject* const currentStream_;
     std::optional<cudaStream_t> stream_;
+    std::optional<cudaStream_t> usedNextOn_;
     std::optional<Reference> loans_;
 };
 

@@ -4,21 +4,6 @@
 
 namespace faiss_ext {
 
-namespace {
-
-/// Whether the stream has passed the mark, or the work before it failed: then
-/// nothing uses the arrays any more, and the call whose work it was tells of
-/// the failure.
-bool isPassed(const gpu::Event& mark) {
-    try {
-        return mark.reached();
-    } catch (const gpu::CudaError&) {
-        return true;
-    }
-}
-
-} // namespace
-
 InFlight& InFlight::ofProcess() {
     // Never destroyed: at the end of the process CUDA may be gone before.
     static auto* only = new InFlight;
@@ -53,7 +38,7 @@ InFlight::Done InFlight::takeDone() {
     for (auto line = lines_.begin(); line != lines_.end();) {
         auto& kept = line->second;
         auto& idle = idle_[line->first.second];
-        while (!kept.empty() && isPassed(kept.front().mark)) {
+        while (!kept.empty() && kept.front().mark.isOver()) {
             done.push_back(kept.front().owners);
             idle.push_back(std::move(kept.front().mark));
             kept.pop_front();
@@ -77,9 +62,11 @@ InFlight::Done InFlight::takeAll() {
             try {
                 kept.mark.wait();
             } catch (const gpu::CudaError&) {
-                // As isPassed.
+                // Either the context is lost, or nobody knows.
             }
-            done.push_back(kept.owners);
+            if (kept.mark.isOver()) {
+                done.push_back(kept.owners);
+            }
         }
     }
     return done;

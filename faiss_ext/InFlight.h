@@ -41,11 +41,13 @@ class InFlight {
     /// which is current. Does not wait. Throws CudaError.
     void order(cudaStream_t earlier, cudaStream_t later, int device);
 
-    /// What is no longer in use. Does not wait, and asks for one mark of a
-    /// stream more than there are to give up, however many are left.
+    /// What is no longer in use: the work is done, or the GPU is lost, and the
+    /// call whose work it was tells of that. Does not wait, and asks for one
+    /// mark of a stream more than there are to give up, however many are left.
     Done takeDone();
 
-    /// Everything, once the work is done; also frees the events.
+    /// Everything, once the work is done; also frees the events. What cannot be
+    /// waited for is kept for ever.
     Done takeAll();
 
     /// With the interpreter's lock: gives up references.

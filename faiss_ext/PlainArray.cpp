@@ -150,6 +150,7 @@ PlainArray::PlainArray(PlainArray&& other) noexcept
           rows_(other.rows_),
           bytes_(other.bytes_),
           onGpu_(other.onGpu_),
+          saysPinned_(other.saysPinned_),
           readyAfter_(other.readyAfter_),
           usedNextOn_(other.usedNextOn_),
           loan_(std::move(other.loan_)),
@@ -256,7 +257,7 @@ bool PlainArray::takeLoan(
     if (!loan_ || !useLoan(wanted, borrower.device()) || !onGpu_) {
         return false;
     }
-    usedNextOn_ = borrower.usedNextOn(array);
+    usedNextOn_ = borrower.usedNextOn();
     return usedNextOn_.has_value();
 }
 
@@ -265,6 +266,7 @@ bool PlainArray::useLoan(const Wanted& wanted, int device) {
     try {
         const gpu::ArrayView view = loan_->array->view(wanted.name);
         onGpu_ = view.kind() == gpu::DeviceKind::Cuda;
+        saysPinned_ = view.kind() == gpu::DeviceKind::CudaPinned;
         if (view.kind() == gpu::DeviceKind::CudaManaged ||
             (onGpu_ && view.device() != device) || view.shape().size() != 2 ||
             view.dtype().name() != wanted.dtype || !view.isContiguous() ||

@@ -68,6 +68,10 @@ class PlainArray {
     bool onGpu() const {
         return onGpu_;
     }
+    /// Whether it was offered as pinned memory, of which the same holds.
+    bool saysPinned() const {
+        return saysPinned_;
+    }
     /// The stream that our work comes after, if there is one.
     std::optional<cudaStream_t> readyAfter() const {
         return readyAfter_;
@@ -103,6 +107,7 @@ class PlainArray {
     int64_t rows_ = 0;
     size_t bytes_ = 0;
     bool onGpu_ = false;
+    bool saysPinned_ = false;
     std::optional<cudaStream_t> readyAfter_;
     std::optional<cudaStream_t> usedNextOn_;
     /// From DLPack.

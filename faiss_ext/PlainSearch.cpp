@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <faiss_ext/gpu/CudaHandles.h>
@@ -97,6 +98,10 @@ bool isPlaced(const PlainArray& array, int device) {
     try {
         const auto placement =
                 gpu::placementOf(array.data(), array.bytes(), "array");
+        if (array.saysPinned() &&
+            placement.kind == gpu::MemoryKind::Pageable) {
+            return false;
+        }
         return array.onGpu() ? placement.onDevice(device) : placement.onHost();
     } catch (const faiss::FaissException&) {
         // Who looks closer finds it again.
@@ -134,6 +139,7 @@ class ArraySearch {
         const int device = index_->getDevice();
         const gpu::DeviceGuard current(device);
         const cudaStream_t stream = defaultStream(device);
+        refuseCaptures(stream);
         for (cudaStream_t other : others(&PlainArray::readyAfter, stream)) {
             InFlight::ofProcess().order(other, stream, device);
         }
@@ -183,6 +189,25 @@ class ArraySearch {
         const auto lock = gpu::lockOf(resources.get());
         const auto guard = gpu::lockUnlessInterrupted(*lock);
         return resources->getDefaultStream(device);
+    }
+
+    /// Before anything is enqueued: what waits for a stream in a capture is
+    /// taken into it, and a stream in a capture that waits for others ends it.
+    void refuseCaptures(cudaStream_t ours) const {
+        gpu::refuseCapture(ours, "the index");
+        const std::pair<const char*, const PlainArray*> arrays[] = {
+                {"x", &x_}, {"D", &D_}, {"I", &I_}};
+        std::optional<cudaStream_t> asked = ours;
+        for (const auto& [name, array] : arrays) {
+            for (const auto& stream :
+                 {array->readyAfter(), array->usedNextOn()}) {
+                // Mostly the same one.
+                if (stream && stream != asked) {
+                    gpu::refuseCapture(*stream, name);
+                    asked = stream;
+                }
+            }
+        }
     }
 
     using Streams = std::vector<cudaStream_t>;

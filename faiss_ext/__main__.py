@@ -1,4 +1,4 @@
-"""`python -m faiss_ext`: the command line."""
+"""`python -m faiss_ext`, and `faiss-ext` where it is installed: the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .commands import info, knn, profile, run
 from .errors import UserError
 
 _COMMANDS = {"knn": knn, "profile": profile, "run": run, "info": info}
+#: The installed script, which the examples in the help are written with.
+_SCRIPT = "faiss-ext"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 for success, 2 for an error that the user can mend (with one line on
+        0 for success, 2 for an error that the user can fix (with one line on
         standard error), 128 + the number of the signal that stopped it.
 
     Raises
@@ -125,8 +127,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    called = os.path.basename(sys.argv[0])
+    prog = called if called == _SCRIPT else "python -m faiss_ext"
     parser = _Parser(
-        prog="python -m faiss_ext",
+        prog=prog,
         description="Exact nearest neighbours with Faiss, on files.",
     )
     parser.add_argument(
@@ -138,11 +142,12 @@ def _parser() -> argparse.ArgumentParser:
         dest="command", metavar="COMMAND", required=True
     )
     for name, module in _COMMANDS.items():
-        text = module.__doc__ or ""
+        text, title, examples = (module.__doc__ or "").partition("Examples:\n")
         command = commands.add_parser(
             name,
             help=text.partition("\n")[0].rstrip("."),
             description=text,
+            epilog=title + examples.replace(_SCRIPT, prog),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)

@@ -15,6 +15,7 @@ from . import swigfaiss_ext as native
 from .arrays import array_view, is_on_gpu
 from .calls import Call
 from .errors import InvalidArray, check_shape
+from .gpu_arguments import check_resources, gpu_or_any
 from .index_methods import count
 
 # Taken now: `in_place` may put ours in their place.
@@ -79,6 +80,10 @@ def knn_gpu(
     ------
     InvalidArray
         If an array has another shape, dtype or layout.
+    InvalidDevice
+        If there is no such GPU, or none at all.
+    TypeError
+        If `res` are no resources, or `device` is no int.
     RuntimeError
         With the text of Faiss or CUDA.
 
@@ -89,6 +94,7 @@ def knn_gpu(
     arrays' streams hold, and these come after it. The host waits only for
     outputs in its memory.
     """
+    device = _check_where(res, device)
     k = count(k)
     if k > _LARGEST_K and not limits.get("use_cuvs"):
         raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
@@ -142,9 +148,10 @@ def pairwise_distance_gpu(
 
     Raises
     ------
-    InvalidArray, RuntimeError
+    InvalidArray, InvalidDevice, TypeError, RuntimeError
         As `knn_gpu`, whose notes hold too.
     """
+    device = _check_where(res, device)
     if device == -1 and _are_plain((xq, xb), (D,)):
         _check_vectors(xq, xb)
         _check_outputs((len(xq), len(xb)), D=D)
@@ -156,6 +163,13 @@ def pairwise_distance_gpu(
     )
     search.run(-1, distances)
     return distances.array
+
+
+def _check_where(res, device):
+    """Raise InvalidDevice or TypeError unless these can do the work; -1 is the
+    GPU of the arrays. Returns the device."""
+    check_resources(res, "res")
+    return gpu_or_any(device, "device")
 
 
 def _check_vectors(xq, xb):

@@ -170,6 +170,7 @@ class Call:
         """Do `work` after the producers of all arrays, and let them go on after
         it. The host waits for none of them."""
         self._refuse_overlaps()
+        self._refuse_captures()
         before = {s for view in self._views() for s in view.ready_after}
         after = {s for view in self._views() for s in view.used_next_on}
         for stream, device in before:
@@ -183,6 +184,16 @@ class Call:
                 self._hand_on(after)
             raise
         self._hand_on(after)
+
+    def _refuse_captures(self) -> None:
+        """Raise before anything is enqueued: what waits for a stream in a
+        capture is taken into it."""
+        asked = {(self.stream, self.device): "the index"}
+        for operand in self._inputs + self._outputs:
+            for stream in operand.view.ready_after + operand.view.used_next_on:
+                asked.setdefault(stream, operand.name)
+        for (stream, device), whose in asked.items():
+            native.refuse_capture_c(stream, device, whose)
 
     def _views(self) -> list[ArrayView]:
         return [operand.view for operand in self._inputs + self._outputs]

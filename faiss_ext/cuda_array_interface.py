@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import gpu_memory
-from . import swigfaiss_ext as native
 from .arrays import ArrayView, attribute
 from .errors import InvalidArray
+from .native_part import native
 
 #: The interface's names of CUDA's default streams.
 LEGACY, PER_THREAD = 1, 2

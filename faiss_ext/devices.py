@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 
 import faiss_ext
 
 from .errors import UserError
+from .native_part import native
 
-__all__ = ["FlatIndex", "faiss_errors", "gpu_count", "open_flat"]
+__all__ = [
+    "FlatIndex", "faiss_errors", "get_num_gpus", "gpu_count", "open_flat",
+]
 
+# Taken now: `in_place` may put ours in its place.
+_stock_get_num_gpus = getattr(faiss, "get_num_gpus", lambda: 0)
 _CUDA_ERROR_NO_DEVICE = 100
 
 
@@ -54,10 +61,10 @@ def gpu_count() -> tuple[int, str]:
     why : str
         What the number means, for people.
     """
-    if not hasattr(faiss_ext, "StandardGpuResources"):
+    if not hasattr(faiss, "StandardGpuResources"):
         return 0, "this Faiss is built for the CPU only"
     if _driver_works():
-        count = faiss_ext.get_num_gpus()
+        count = _stock_get_num_gpus()
     else:
         counted = _count_elsewhere()
         if counted is None:
@@ -66,6 +73,24 @@ def gpu_count() -> tuple[int, str]:
     if count == 0:
         return 0, "there is no GPU"
     return count, f"{count} GPU{'s' if count > 1 else ''} found"
+
+
+def get_num_gpus() -> int:
+    """Number of GPUs that Faiss can use.
+
+    0 also where there is no driver, where Faiss' own function ends the process.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA cannot tell.
+    """
+    return native.gpu_count_c() if native else _count_once()
+
+
+@functools.cache
+def _count_once() -> int:
+    return gpu_count()[0]
 
 
 def _driver_works() -> bool:

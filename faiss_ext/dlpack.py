@@ -1,17 +1,17 @@
 """DLPack, as a consumer reads it: the Python half of the protocol.
 
 The native part takes the capsule and answers for its deleter (ArrayGlue.h,
-gpu/DLPackView.h).
+gpu/DLPackView.h). Where there is none, `host_capsules` reads that of host memory.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import gpu_memory
-from . import swigfaiss_ext as native
+from . import gpu_memory, host_capsules
 from .arrays import ArrayView, attribute, libraries_of
 from .errors import InvalidArray
+from .native_part import native
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 GPU = (CUDA, CUDA_MANAGED)
@@ -21,6 +21,8 @@ _KINDS = {CPU: ("host",), CUDA: ("device",), CUDA_HOST: ("pinned", "host"),
           CUDA_MANAGED: ("managed",)}
 #: What we read: the highest version of DLPack whose layout is known.
 _VERSION = (1, 0)
+#: What reads a capsule.
+_reader: Any = native or host_capsules
 
 
 def is_offered(array: Any) -> bool:
@@ -45,6 +47,11 @@ def device_of(array: Any, name: str) -> tuple[int, int]:
         raise InvalidArray(
             f"{name}: on DLPack device type {device[0]}; "
             "the host (1) and CUDA (2, 3, 13) are taken"
+        )
+    if device[0] == CUDA and not 0 <= device[1] < native.device_count_c():
+        raise InvalidArray(
+            f"{name}: says it is on GPU {device[1]}; this process sees "
+            f"{native.device_count_c()} GPUs, numbered from 0"
         )
     return device
 
@@ -93,6 +100,9 @@ def view(
     after: tuple[tuple[int, int], ...] = ()
     if device[0] == CUDA:
         there = current_stream(array, device[1])
+        # An exporter orders our stream after its own, and so takes it into a
+        # capture.
+        native.refuse_capture_c(there, device[1], name)
         after = ((there, device[1]),)
         if stream != -1 and gpu != device[1]:
             # An exporter takes a handle for a stream of its own GPU. A default
@@ -104,8 +114,8 @@ def view(
             # CUDA's handle of the legacy default stream is 0, the protocol's 1.
             wish["stream"] = stream or 1
         capsule = _export(array, name, device, wish, writable)
-        owner = native.take_dlpack_c(name, capsule)
-    description, copied = native.describe_loan_c(name, owner)
+        owner = _reader.take_dlpack_c(name, capsule)
+    description, copied = _reader.describe_loan_c(name, owner)
     found = gpu_memory.Description(*description)
     number = found.device if found.kind == "device" else -1
     said = device[1] if device[0] == CUDA else -1
@@ -113,6 +123,10 @@ def view(
         raise InvalidArray(
             f"{name}: its __dlpack_device__ gave {device}, but its array is "
             f"of kind {found.kind!r}, number {found.device}"
+        )
+    if device[0] not in GPU and found.span:
+        gpu_memory.refuse_unreadable(
+            name, found.lowest, found.span, pinned=device[0] == CUDA_HOST
         )
     if writable and found.readonly:
         raise InvalidArray(

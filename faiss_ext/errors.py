@@ -1,5 +1,9 @@
 """The errors of the package: those that the command line shows as one line, and
-that of the array entry."""
+those of arguments."""
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class UserError(Exception):
@@ -25,9 +29,28 @@ class InvalidArray(ValueError, TypeError, AssertionError):
     """
 
 
+class InvalidDevice(ValueError, RuntimeError):
+    """An argument names a GPU that is not there, or none at all, or resources
+    that do not go with the GPUs named.
+
+    Raised before Faiss is asked, which would end the process or make an index
+    that has lost its vectors. A `RuntimeError` too, as what Faiss raises for
+    some of these.
+    """
+
+
+class GpuUnavailable(RuntimeError, AttributeError):
+    """Something that needs a GPU, or the native part, was used where it is not.
+
+    The message names it, what is missing and how to get it. It is a
+    `RuntimeError`, and an `AttributeError` for programs that find out about GPUs
+    by trying Faiss' GPU names, which a Faiss for the CPU does not have.
+    """
+
+
 def check_shape(name: str, found: tuple, wanted: tuple) -> None:
     """Raise InvalidArray unless `name` has the wanted shape, in which None is any
-    extent; one vector, where several are wanted, with the mend."""
+    extent; one vector, where several are wanted, with the fix."""
     if len(found) == 1 and len(wanted) == 2:
         raise InvalidArray(
             f"{name}: one vector of shape {found}; "
@@ -40,3 +63,14 @@ def check_shape(name: str, found: tuple, wanted: tuple) -> None:
         if len(wanted) == 1:
             text += ","
         raise InvalidArray(f"{name}: shape {found}; needed ({text})")
+
+
+def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
+    """Raise TypeError unless `value` is of one of these classes."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
+
+
+def said(value: Any) -> str:
+    """What an argument is, for people."""
+    return "None" if value is None else type(value).__name__

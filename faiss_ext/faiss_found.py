@@ -46,7 +46,7 @@ def import_faiss() -> ModuleType:
                 loaded.add(missing[1])
                 continue
             if missing:
-                problem = f"Faiss needs {missing[1]}: {_cuda_mend(missing[2])}"
+                problem = f"Faiss needs {missing[1]}: {_cuda_fix(missing[2])}"
             else:
                 problem = mixture_problem()
             if problem:
@@ -74,7 +74,7 @@ def other_distributions() -> list[str]:
 
 
 def mixture_problem() -> str | None:
-    """One line that says that, and the mend; None if it is not so."""
+    """One line that says that, and the fix; None if it is not so."""
     others = other_distributions()
     if not others:
         return None
@@ -102,7 +102,7 @@ def _load_cuda(name: str) -> bool:
     return False
 
 
-def _cuda_mend(major: str) -> str:
+def _cuda_fix(major: str) -> str:
     """What to do where CUDA's libraries of this version are missing."""
     if int(major) < 13:
         wheels = f"nvidia-cuda-runtime-cu{major} nvidia-cublas-cu{major}"

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import swigfaiss_ext as native
 from .arrays import ArrayView
 from .errors import InvalidArray
+from .native_part import native
 
 
 class Description(NamedTuple):
@@ -60,6 +60,30 @@ def locate(view: ArrayView, name: str) -> ArrayView:
             + (f"on GPU {device}" if device >= 0 else kind)
         )
     return view._replace(device=device)
+
+
+def refuse_unreadable(
+    name: str, lowest: int, span: int, *, pinned: bool
+) -> None:
+    """Refuse what is offered as memory of the host and is not, as far as the
+    CUDA runtime knows: the host would die of reading it. Of ordinary memory it
+    knows nothing; what is offered as `pinned` it must know."""
+    try:
+        kind, device = native.placement_c(name, lowest, span)
+    except RuntimeError:
+        # Without a GPU there is none of its memory, and none pinned for it.
+        kind, device = "pageable", -1
+    if kind == "device":
+        raise InvalidArray(
+            f"{name}: is offered as memory of the host, but address "
+            f"{lowest:#x} is memory of GPU {device}; "
+            "the object lies, offer it as DLPack device type 2"
+        )
+    if pinned and kind == "pageable":
+        raise InvalidArray(
+            f"{name}: is offered as pinned memory, but address {lowest:#x} is "
+            "none that CUDA knows; the object lies, or its memory is gone"
+        )
 
 
 def is_pageable(view: ArrayView) -> bool:

@@ -16,21 +16,41 @@ from typing import Any
 
 import faiss
 
-from . import host_methods, index_methods, transfer_stats, vector_methods
+from . import host_methods, transfer_stats
+from .holding import add_holding, borrows
 from .host_methods import takes_any_host_array
+from .native_part import native
+from .saving import explains
+
+if native:
+    from . import index_methods, vector_methods
+    from .float16 import tells_of_too_large
+    from .gpu_arguments import check_constructor, check_device_methods
 
 #: Functions of Faiss that return indexes and the like.
 _MAKERS = (
     "clone_Quantizer", "clone_binary_index", "clone_index",
     "deserialize_index", "deserialize_index_binary", "downcast_AdditiveQuantizer",
     "downcast_IndexBinary", "downcast_Quantizer", "downcast_VectorTransform",
-    "extract_index_ivf", "index_binary_cpu_to_gpu",
-    "index_binary_cpu_to_gpu_multiple", "index_binary_factory",
-    "index_binary_gpu_to_cpu", "index_factory", "index_gpu_to_cpu",
+    "extract_index_ivf", "index_binary_factory", "index_binary_gpu_to_cpu",
+    "index_factory", "index_gpu_to_cpu",
     "read_ProductQuantizer", "read_VectorTransform", "read_index",
     "read_index_binary",
     "try_extract_index_ivf",
 )
+#: Those that give their argument, or a part of it, under another type; and
+#: those that copy an index on the CPU.
+_BORROWERS = {
+    "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
+    "downcast_VectorTransform", "extract_index_ivf", "try_extract_index_ivf",
+}
+_COPIERS = {
+    "clone_binary_index", "clone_index", "serialize_index",
+    "serialize_index_binary",
+}
+#: Classes without array methods that have one of ours all the same: it keeps
+#: alive what is put in, and checks numbers of GPUs.
+_WITHOUT_ARRAYS = {"GpuResourcesVector", "StandardGpuResources"}
 #: Functions of Faiss that take arrays; for those that exist on the GPU too, its
 #: name.
 _FUNCTIONS = {
@@ -50,6 +70,13 @@ _FUNCTIONS = {
     "search_with_parameters": "",
     "unpack_bitstrings": "",
 }
+#: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
+_GPU_INDEX = getattr(faiss, "GpuIndex", ())
+#: The same and binary ones; and all that has to do with GPUs alone.
+_GPU_INDEXES = (_GPU_INDEX, getattr(faiss, "GpuIndexBinaryFlat", ()))
+_ON_GPU = (
+    *_GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
+)
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
 
@@ -93,9 +120,12 @@ def ours(made: Any) -> Any:
 def returns_ours(function: Callable) -> Callable:
     """`function`, whose results become objects of our classes."""
 
+    name = function.__name__
+
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        return ours(function(*args, **options))
+        made = ours(function(*args, **options))
+        return borrows(made, args[0]) if name in _BORROWERS else made
 
     return call
 
@@ -109,6 +139,10 @@ def add_methods(the_class: type) -> None:
     _set_gpu_methods(the_class, stock, vector_methods.METHODS)
     for method in transfer_stats.METHODS:
         setattr(the_class, method.__name__, method)
+    _set_constructor(the_class, the_class.__init__)
+    for name in ("__init__", "add", "copyFrom"):
+        setattr(the_class, name, tells_of_too_large(getattr(the_class, name)))
+    _set_getstate(the_class, stock)
 
 
 def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -116,8 +150,10 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     indexes, and all others."""
     gpu, others = {}, {}
     for name, member in vars(faiss).items():
+        if name in _COPIERS:
+            others[name] = member = explains(member)
         if inspect.isclass(member) and class_of(member) is not member:
-            found = gpu if issubclass(member, faiss.GpuIndex) else others
+            found = gpu if issubclass(member, _ON_GPU) else others
             found[name] = class_of(member)
         elif name in _MAKERS:
             others[name] = returns_ours(member)
@@ -127,8 +163,12 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _derive(stock: type) -> type:
+    if native is None and issubclass(stock, _ON_GPU):
+        return stock
     parents = [class_of(b) for b in stock.__bases__ if class_of(b) is not b]
-    if not parents and not _array_methods(stock):
+    if not (
+        parents or _array_methods(stock) or stock.__name__ in _WITHOUT_ARRAYS
+    ):
         return stock
     derived = _StandsFor(
         stock.__name__, (*parents, stock),
@@ -136,11 +176,43 @@ def _derive(stock: type) -> type:
          "_faiss_class": stock},
     )
     _set_host_methods(derived, stock)
-    if issubclass(stock, faiss.GpuIndex):
+    add_holding(derived, stock)
+    _set_getstate(derived, stock)
+    if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    if issubclass(stock, _GPU_INDEXES):
+        _set_constructor(derived, stock.__init__)
+    if stock.__name__ == "StandardGpuResources":
+        check_device_methods(derived, stock)
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
     return derived
+
+
+def _set_constructor(the_class: type, construct: Callable) -> None:
+    """Let a class of GPU indexes check what Faiss would end the process over."""
+    name = the_class.__name__
+
+    @functools.wraps(construct)
+    def checked(self: Any, *args: Any) -> None:
+        check_constructor(name, args)
+        try:
+            construct(self, *args)
+        except TypeError as error:
+            given = ", ".join(type(value).__name__ for value in args)
+            raise TypeError(
+                f"{name}({given}): no constructor takes these. {error}"
+            ) from None
+
+    the_class.__init__ = checked  # type: ignore[misc]
+
+
+def _set_getstate(the_class: type, stock: type) -> None:
+    """For pickles and copies."""
+    if "__getstate__" in vars(stock):
+        the_class.__getstate__ = explains(  # type: ignore[attr-defined]
+            vars(stock)["__getstate__"]
+        )
 
 
 def _held(name: str) -> property:
@@ -214,6 +286,11 @@ def _host_function(name: str) -> Callable:
 def _mend(where: str, subject: Any) -> str:
     """What to do with an array in GPU memory, which `where` does not take."""
     mend = f"{where} takes host memory: give a copy there"
+    if native is None:
+        return mend + (
+            "; arrays on the GPU are taken by indexes on the GPU, which need "
+            "the native part of faiss_ext (`python -m faiss_ext info`)"
+        )
     if isinstance(subject, faiss.Index) and not isinstance(
         subject, faiss.GpuIndex
     ):

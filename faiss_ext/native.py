@@ -1,9 +1,13 @@
 """The classes and functions that replace Faiss' own; importing this needs the
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
+import faiss as _faiss
+
 from .brute_force import knn_gpu, pairwise_distance_gpu
 from .cloning import (
     downcast_index,
+    index_binary_cpu_to_gpu,
+    index_binary_cpu_to_gpu_multiple,
     index_cpu_to_all_gpus,
     index_cpu_to_gpu,
     index_cpu_to_gpu_multiple,
@@ -11,12 +15,13 @@ from .cloning import (
     index_cpu_to_gpus_list,
 )
 from .device_array import DeviceArray
-from .errors import InvalidArray
+from .devices import get_num_gpus
+from .errors import InvalidArray, InvalidDevice
 from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
 from .profile_search import profile_search
-from .same_faiss import check_same_faiss
+from .saving import write_index, write_index_binary
 from .search_profile import SearchProfile, StageSpan
 from .swigfaiss_ext import (
     GpuIndexFlat,
@@ -31,11 +36,13 @@ __all__ = [
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
     "InvalidArray",
+    "InvalidDevice",
     "PooledGpuResources",
     "SearchProfile",
     "StageSpan",
     "StagedConfig",
     "downcast_index",
+    "get_num_gpus",
     "index_cpu_to_all_gpus",
     "index_cpu_to_gpu",
     "index_cpu_to_gpu_multiple",
@@ -46,9 +53,12 @@ __all__ = [
     "pinned_empty",
     "pinned_pool_stats",
     "trim",
+    "write_index",
+    "write_index_binary",
 ]
-
-check_same_faiss()
+# Which Faiss before 1.8 has not.
+if hasattr(_faiss, "index_binary_cpu_to_gpu"):
+    __all__ += ["index_binary_cpu_to_gpu", "index_binary_cpu_to_gpu_multiple"]
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .atomic_files import AtomicFile, atomic_files
 from .errors import UserError
+from .file_kinds import kind_of
 from .npz_stream import NpzStream
 
 __all__ = [
@@ -39,8 +40,9 @@ def result_paths(path: str) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        An unknown suffix.
+        No regular file, or an unknown suffix.
     """
+    _check_kind(path)
     stem, suffix = os.path.splitext(path)
     if suffix.lower() == ".npz":
         return (path,)
@@ -215,11 +217,23 @@ def _with_heads(rows: np.ndarray, dtype: str) -> memoryview:
     return out.reshape(-1).view(np.uint8).data
 
 
+def _check_kind(path: str) -> None:
+    """Whether the name is free, or that of a file."""
+    try:
+        kind = kind_of(path, "standard output")
+    except OSError:
+        # Not there; what else it is shows when the file is created.
+        return
+    if kind:
+        raise UserError(
+            f"the output {path} is {kind}, expected the name of a file, "
+            f"{' or '.join(SUFFIXES)}"
+        )
+
+
 def _check_place(path: str) -> None:
     """Whether a file can appear there, as far as looking tells."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "no regular file"
-        raise UserError(f"the output {path} is {kind}, expected a file name")
+    _check_kind(path)
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise UserError(f"cannot write {path}: there is no folder {folder}")

@@ -3,7 +3,8 @@
 ========  ==================================================================
 suffix    layout (little-endian, except that .npy names its byte order)
 ========  ==================================================================
-.npy      NumPy's, two-dimensional: float32, float16, uint8 or int8
+.npy      NumPy's, two-dimensional: float32, float16, uint8 or int8; with
+          `cast` other numbers too
 .fvecs    per row: int32 d, then d times float32
 .bvecs    per row: int32 d, then d times uint8
 .fbin     uint32 n, uint32 d, then n rows of d times float32
@@ -12,26 +13,29 @@ suffix    layout (little-endian, except that .npy names its byte order)
 ========  ==================================================================
 
 Every row leaves as float32, which holds each of these types without loss.
-Wider types are refused: what to round is the owner's decision.
+Wider types are refused, unless the caller says `cast`: what to round is the
+owner's decision.
 """
 
 from __future__ import annotations
 
 import abc
 import os
-import stat
 from collections.abc import Callable, Iterator
 from io import FileIO
 
 import numpy as np
 
 from .errors import VectorFileError
+from .file_kinds import kind_of, known_content
 from .npy_header import read_npy_header
 
 __all__ = ["SUFFIXES", "VectorFile", "open_vectors"]
 
 
-def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
+def open_vectors(
+    path: str | os.PathLike[str], cast: bool = False
+) -> VectorFile:
     """Open a file of vectors; its suffix says the format.
 
     Only the header is read, and checked against the size of the file.
@@ -40,6 +44,9 @@ def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
     ----------
     path : path-like
         The file; see the table at the head of this module.
+    cast : bool
+        Whether float64, wider integers and bool in .npy files become the
+        nearest float32.
 
     Returns
     -------
@@ -49,24 +56,27 @@ def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
     Raises
     ------
     VectorFileError
-        An unknown suffix, no regular file, a wrong or truncated header, a
+        No regular file, an unknown suffix, a wrong or truncated header, a
         size that the header does not account for, or a type that float32
         cannot hold.
     OSError
         The file cannot be opened or read.
     """
     path = os.fspath(path)
+    # Looked at before it is opened: opening a FIFO would wait for a writer.
+    kind = kind_of(path, "standard input")
+    if kind:
+        raise VectorFileError(
+            f"{path} is {kind}, expected a file of vectors"
+            + ("" if kind == "a folder" else
+               ", which is read more than once: save it to a file first")
+        )
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _FORMATS:
         raise VectorFileError(
             f"{path} has the suffix '{suffix}', expected one of "
             f"{', '.join(SUFFIXES)}"
         )
-    # Looked at before it is opened: opening a FIFO would wait for a writer.
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise VectorFileError(f"{path} is {kind}, expected a {suffix} file")
     file = FileIO(path)
     try:
         size = os.fstat(file.fileno()).st_size
@@ -75,10 +85,46 @@ def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
                 f"{path} is empty (0 bytes), expected a {suffix} file"
             )
         opener, dtype = _FORMATS[suffix]
-        return opener(path, file, size, dtype)
+        try:
+            opened = opener(path, file, size, dtype)
+        except VectorFileError as error:
+            like = _looks_like(path, file, size, suffix)
+            if like is None:
+                raise
+            raise VectorFileError(f"{error}; it looks like {like}") from error
+        opened.cast_to_float32(cast)
+        return opened
     except BaseException:
         file.close()
         raise
+
+
+def _looks_like(
+    path: str, file: FileIO, size: int, suffix: str
+) -> str | None:
+    """What a file that is not of the format of its suffix may be."""
+    file.seek(0)
+    known = known_content(file.read(64))
+    if known:
+        return None if suffix in known.split() else known
+    fitting = []
+    for other, (opener, dtype) in _FORMATS.items():
+        file.seek(0)
+        if other in (suffix, ".npy"):
+            continue
+        try:
+            opened = opener(path, file, size, dtype)
+            if opened.d > _LIKELY_DIMENSIONS:
+                continue
+            opened.read(0, min(opened.n, 2))
+        except VectorFileError:
+            continue
+        fitting.append((other, opened))
+    if not fitting:
+        return None
+    names = " or ".join(name for name, _ in fitting)
+    _, first = fitting[0]
+    return f"a {names} file ({first.n} rows of {first.d} dimensions): rename it"
 
 
 class VectorFile(abc.ABC):
@@ -106,6 +152,17 @@ class VectorFile(abc.ABC):
         self.d = d
         self.dtype = dtype
         self._file = file
+
+    def cast_to_float32(self, allowed: bool) -> None:
+        """Refuse a type that float32 does not hold, unless it is `allowed` to
+        become the nearest. Raises VectorFileError."""
+        if self.dtype.newbyteorder("=") not in _EXACT and not allowed:
+            casts = "takes it as 0 and 1" if self.dtype.kind == "b" else "rounds it"
+            raise VectorFileError(
+                f"{self.path} holds {self.dtype}, expected float32, float16, "
+                "uint8 or int8: Faiss computes in float32. Add --cast, which "
+                f"{casts}, or convert it once with .astype('float32')"
+            )
 
     def __enter__(self) -> VectorFile:
         return self
@@ -183,6 +240,21 @@ class VectorFile(abc.ABC):
             raise
         return block
 
+    def _as_float32(self, rows: np.ndarray, start: int) -> np.ndarray:
+        """The rows, of which `start` is the first, as C-contiguous float32.
+        Raises VectorFileError."""
+        try:
+            with np.errstate(over="raise"):
+                return np.asarray(rows, np.float32, order="C")
+        except FloatingPointError:
+            largest = np.finfo(np.float32).max
+            beyond = np.isfinite(rows) & (np.abs(rows) > largest)
+            row = start + int(np.argmax(beyond.any(axis=1)))
+            raise VectorFileError(
+                f"{self.path} has a number in row {row} that is beyond float32 "
+                f"({largest:.2g}): scale the vectors first"
+            ) from None
+
     @abc.abstractmethod
     def _row_at(self, offset: int) -> int:
         """The row that the byte at `offset` belongs to."""
@@ -210,7 +282,7 @@ class _Rows(VectorFile):
             (stop - start, self.d),
             self.dtype,
         )
-        return rows.astype(np.float32, copy=False)
+        return self._as_float32(rows, start)
 
     def _row_at(self, offset: int) -> int:
         return (offset - self._offset) // self._row_bytes
@@ -234,7 +306,8 @@ class _Columns(VectorFile):
         )
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return np.array(self._columns[start:stop], np.float32, order="C")
+        # A copy, so that nothing of the mapping is handed out.
+        return self._as_float32(np.array(self._columns[start:stop]), start)
 
     def _row_at(self, offset: int) -> int:
         raise AssertionError("a mapping has no short reads")
@@ -259,6 +332,12 @@ class _Vecs(VectorFile):
             )
         self._row_bytes = 4 + d * dtype.itemsize
         n, rest = divmod(size, self._row_bytes)
+        if n == 0:
+            raise VectorFileError(
+                f"{path} is truncated or of another format: {size} bytes, "
+                f"expected at least {self._row_bytes} for one row of the {d} "
+                "dimensions in its first 4 bytes"
+            )
         if rest:
             raise VectorFileError(
                 f"{path} is truncated or of another format: {size} bytes, "
@@ -315,12 +394,9 @@ def _open_npy(path: str, file: FileIO, size: int, _: np.dtype) -> VectorFile:
     """NumPy's own format, which names its type itself."""
     header = read_npy_header(path, file)
     dtype = header.dtype
-    if dtype.newbyteorder("=") not in _EXACT:
-        raise VectorFileError(
-            f"{path} holds {dtype}, expected float32, float16, uint8 or int8:"
-            " Faiss computes in float32. Convert it once with .astype("
-            "'float32')"
-        )
+    for holds, kind in _NO_VECTORS:
+        if holds(dtype):
+            raise VectorFileError(f"{path} holds {dtype}: {kind}")
     if len(header.shape) != 2:
         raise VectorFileError(
             f"{path} holds an array of shape {list(header.shape)}, expected "
@@ -343,6 +419,34 @@ def _open_npy(path: str, file: FileIO, size: int, _: np.dtype) -> VectorFile:
     return layout(path, file, n, d, dtype, header.offset)
 
 
+#: What is no number that a distance is computed of, and what to do with it.
+_NO_VECTORS: tuple[tuple[Callable[[np.dtype], bool], str], ...] = (
+    (
+        lambda dtype: dtype.hasobject,
+        "pickled Python objects, expected numbers: load it where you trust it "
+        "(allow_pickle=True), make one matrix (such as by numpy.stack) and save "
+        "that with .astype('float32')",
+    ),
+    (
+        lambda dtype: dtype.names is not None,
+        "records with named fields, expected numbers: save one matrix of the "
+        "fields with .astype('float32') (see "
+        "numpy.lib.recfunctions.structured_to_unstructured)",
+    ),
+    (
+        lambda dtype: dtype.kind == "c",
+        "complex numbers, of which Faiss computes no distances: save the parts "
+        "side by side, numpy.concatenate([x.real, x.imag], axis=1)"
+        ".astype('float32'), which keeps L2 distances",
+    ),
+    (
+        lambda dtype: dtype.kind not in "biuf",
+        "text or dates, expected numbers: convert it once with "
+        ".astype('float32')",
+    ),
+)
+#: More than this no file is thought to have whose name says otherwise.
+_LIKELY_DIMENSIONS = 10**6
 _EXACT = [np.dtype(t) for t in ("float32", "float16", "uint8", "int8")]
 _FORMATS: dict[
     str, tuple[Callable[[str, FileIO, int, np.dtype], VectorFile], np.dtype]

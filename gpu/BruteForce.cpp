@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
@@ -29,7 +30,9 @@ void bfKnn(
     const idx_t count = static_cast<idx_t>(arguments.numQueries) * arguments.k;
     const bool wide = arguments.outIndicesType == IndicesDataType::I64;
     const auto resources = provider->getResources();
+    const RelaxedCapture relaxed;
     const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
+    refuseCapture(stream, "the resources");
     // Memory that Faiss would allocate and free is not worth it: that waits.
     if (arguments.outIndicesType == kFaissLabels || count <= 0 ||
         !arguments.outIndices ||

@@ -1,5 +1,6 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 
+#include <string>
 #include <typeinfo>
 #include <utility>
 
@@ -7,6 +8,31 @@
 
 namespace faiss_ext {
 namespace gpu {
+
+namespace {
+
+/// Errors of stream capture, which never mean that the context is lost.
+bool isOfCapture(cudaError_t error) {
+    return error >= cudaErrorStreamCaptureUnsupported &&
+           error <= cudaErrorStreamCaptureWrongThread;
+}
+
+/// Whether `ask` fails each time, as it does where the context is lost, and
+/// with an error that may mean that.
+template <typename Ask>
+bool keepsFailing(const Ask& ask) {
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        const cudaError_t state = ask();
+        cudaGetLastError();
+        if (state == cudaSuccess || state == cudaErrorNotReady ||
+            isOfCapture(state)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
 
 DeviceGuard::DeviceGuard(int device) : previous_(-1), changed_(false) {
     FAISS_EXT_CUDA_TRY(cudaGetDevice(&previous_));
@@ -28,18 +54,57 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
-bool contextLost(cudaStream_t stream) noexcept {
-    for (int attempt = 0; attempt < 2; ++attempt) {
-        const cudaError_t state = cudaStreamQuery(stream);
+RelaxedCapture::RelaxedCapture() noexcept
+        : exchanged_(
+                  cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {
+    if (!exchanged_) {
         cudaGetLastError();
-        if (state == cudaSuccess || state == cudaErrorNotReady) {
-            return false;
-        }
     }
-    return true;
+}
+
+RelaxedCapture::~RelaxedCapture() {
+    if (exchanged_) {
+        FAISS_EXT_CUDA_NOTHROW(cudaThreadExchangeStreamCaptureMode(&mode_));
+    }
+}
+
+void refuseCapture(cudaStream_t stream, const char* whose) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+    if (isOfCapture(error)) {
+        // The legacy default stream, while one that joins it is captured.
+        cudaGetLastError();
+        status = cudaStreamCaptureStatusActive;
+    } else {
+        FAISS_EXT_CUDA_TRY(error);
+    }
+    if (status != cudaStreamCaptureStatusNone) {
+        throw Unsupported(
+                std::string(whose) +
+                ": its stream is being captured into a CUDA graph, which "
+                "cannot hold work of a GPU index; make this call before the "
+                "capture begins or after it has ended. Nothing was enqueued, "
+                "and the capture " +
+                (status == cudaStreamCaptureStatusActive
+                         ? "goes on unharmed"
+                         : "had failed before"));
+    }
+}
+
+bool contextLost(cudaStream_t stream) noexcept {
+    const RelaxedCapture relaxed;
+    return keepsFailing([stream] {
+        // A stream that is being captured may not be asked how far it is.
+        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+        const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+        return error == cudaSuccess && status == cudaStreamCaptureStatusNone
+                       ? cudaStreamQuery(stream)
+                       : error;
+    });
 }
 
 void throwIfContextLost(cudaStream_t stream) {
+    const RelaxedCapture relaxed;
     if (contextLost(stream)) {
         FAISS_EXT_CUDA_TRY(cudaStreamQuery(stream));
     }
@@ -95,10 +160,12 @@ void Event::orderBefore(cudaStream_t stream) const {
 }
 
 void Event::wait() const {
+    const RelaxedCapture relaxed;
     FAISS_EXT_CUDA_TRY(cudaEventSynchronize(event_));
 }
 
 bool Event::reached() const {
+    const RelaxedCapture relaxed;
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) {
         // Not a failure, yet it is left in the thread's last-error slot.
@@ -107,6 +174,17 @@ bool Event::reached() const {
     }
     FAISS_EXT_CUDA_TRY(status);
     return true;
+}
+
+bool Event::isOver() const noexcept {
+    const RelaxedCapture relaxed;
+    bool reached = false;
+    return keepsFailing([&] {
+               const cudaError_t state = cudaEventQuery(event_);
+               reached = state == cudaSuccess;
+               return state;
+           }) ||
+           reached;
 }
 
 TimingEvent::TimingEvent() : Event(cudaEventDefault) {}

@@ -26,9 +26,39 @@ class FAISS_EXT_API DeviceGuard {
     bool changed_;
 };
 
+/// For one scope, the calling thread may ask, wait, allocate and free while
+/// anybody captures a stream into a CUDA graph (stream capture mode "relaxed",
+/// cudaThreadExchangeStreamCaptureMode). Without it such a call fails while
+/// another thread captures in CUDA's default mode, and spoils that capture.
+/// Our streams take no part in a capture (`refuseCapture`), so none of these
+/// calls is missing in a graph. Two calls to CUDA that only look at the thread:
+/// nothing that a search notices. Code of others, such as an array's exporter,
+/// keeps the mode that its caller chose.
+///
+/// cudaDeviceSynchronize spoils a capture in any mode, so it is called only
+/// where nothing else tells that the GPU is done.
+class FAISS_EXT_API RelaxedCapture {
+   public:
+    RelaxedCapture() noexcept;
+    ~RelaxedCapture();
+
+    RelaxedCapture(const RelaxedCapture&) = delete;
+    RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+   private:
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+    bool exchanged_;
+};
+
+/// Throws Unsupported if `stream`, which may be a default stream of the current
+/// GPU, is being captured into a CUDA graph: our work on it would become a part
+/// of the graph, or end the capture. Such a capture goes on unharmed. `whose`
+/// stream begins the text. Throws CudaError.
+FAISS_EXT_API void refuseCapture(cudaStream_t stream, const char* whose);
+
 /// Whether the CUDA context of `stream` is lost, so that every call fails from
-/// now on. Asks twice: an error that goes away is another one. Does not wait,
-/// does not throw.
+/// now on. Asks twice: an error that goes away is another one, and so is one of
+/// stream capture. Does not wait, does not throw, harms no capture.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// Throws CudaError if it is: for where another failure may be due to that.
@@ -41,7 +71,8 @@ FAISS_EXT_API void rethrowUnlessOutOfMemory(
         const faiss::FaissException& e, cudaStream_t stream);
 
 /// Waits until `device` has done all work of all streams, or its CUDA context
-/// is lost. Does not throw.
+/// is lost. Does not throw. Spoils a capture on that GPU, and does not wait
+/// then (RelaxedCapture).
 FAISS_EXT_API void waitForDevice(int device) noexcept;
 
 /// A CUDA event without timing, on the device that is current when it is made.
@@ -66,6 +97,11 @@ class FAISS_EXT_API Event {
 
     /// Whether the mark is reached; does not wait. Throws CudaError.
     bool reached() const;
+
+    /// Whether nothing that came before the mark uses anything any more: the
+    /// mark is reached, or the context is lost, as contextLost has it. Does not
+    /// wait, does not throw.
+    bool isOver() const noexcept;
 
    protected:
     explicit Event(unsigned flags);

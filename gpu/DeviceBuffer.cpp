@@ -7,6 +7,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/PooledGpuResources.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/StreamOrder.h>
 
@@ -22,6 +23,8 @@ DeviceBuffer::DeviceBuffer(
           device_(device),
           bytes_(bytes) {
     std::lock_guard<ResourcesLock> guard(*lock_);
+    // The first question makes Faiss allocate.
+    const RelaxedCapture relaxed;
     stream_ = resources_->getDefaultStream(device);
     DeviceGuard current(device);
     data_ = resources_->allocMemory(faiss::gpu::AllocRequest(
@@ -34,9 +37,10 @@ DeviceBuffer::DeviceBuffer(
 
 DeviceBuffer::~DeviceBuffer() {
     std::lock_guard<ResourcesLock> guard(*lock_);
+    const RelaxedCapture relaxed;
     // As in ~StagingPipeline.
     if (!contextLost(resources_->getAsyncCopyStream(device_))) {
-        if (lent_) {
+        if (lent_ && PooledGpuResources::made(resources_.get())) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);
         }
@@ -51,6 +55,7 @@ DeviceBuffer::~DeviceBuffer() {
 std::shared_ptr<DeviceBuffer> DeviceBuffer::copy() const {
     auto made = std::make_shared<DeviceBuffer>(resources_, device_, bytes_);
     DeviceGuard current(device_);
+    refuseCapture(stream_, "the array");
     orderStreams(stream_, device_, made->stream_, device_);
     if (bytes_ > 0) {
         FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
@@ -69,6 +74,7 @@ void DeviceBuffer::copyToHost(void* to) const {
         return;
     }
     DeviceGuard current(device_);
+    refuseCapture(stream_, "the array");
     FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
             to, data_, bytes_, cudaMemcpyDeviceToHost, stream_));
     Event done;

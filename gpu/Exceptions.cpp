@@ -17,6 +17,7 @@ OutOfMemory::~OutOfMemory() = default;
 AllocationError::~AllocationError() = default;
 Interrupted::~Interrupted() = default;
 InvalidArray::~InvalidArray() = default;
+InvalidDevice::~InvalidDevice() = default;
 Unsupported::~Unsupported() = default;
 
 bool isOutOfMemory(const faiss::FaissException& e) noexcept {

@@ -68,6 +68,14 @@ class FAISS_EXT_API InvalidArray : public faiss::FaissException {
     ~InvalidArray() override;
 };
 
+/// An argument names a GPU that is not there, or no GPU at all, or resources
+/// that do not go with the GPUs named. Nothing was done.
+class FAISS_EXT_API InvalidDevice : public faiss::FaissException {
+   public:
+    using faiss::FaissException::FaissException;
+    ~InvalidDevice() override;
+};
+
 /// The call asks for something that this index cannot answer (such as a search
 /// among selected ids), and that must not be answered with something else.
 class FAISS_EXT_API Unsupported : public faiss::FaissException {

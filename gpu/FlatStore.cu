@@ -13,6 +13,7 @@
 
 #include <faiss_ext/gpu/ConvertRows.h>
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/FindLarge.h>
 #include <faiss_ext/gpu/OffsetLabels.h>
 #include <faiss_ext/gpu/Rounding.h>
 
@@ -289,6 +290,25 @@ void narrowStore(FlatIndex& store, idx_t vectors) {
     }
     store.*privately(TheCount{}) = static_cast<SearchImplCount>(vectors);
     view(normsOf(store), normsOf(store), 0, vectors);
+}
+
+void findTooLarge(
+        FlatIndex& store,
+        idx_t first,
+        idx_t n,
+        bool squared,
+        int32_t* found,
+        cudaStream_t stream) {
+    constexpr uint16_t kInfinity = 0x7c00;
+    // 256: Faiss' norms are sums of squares that are float16 numbers.
+    constexpr uint16_t kLeastOfInfiniteSquare = 0x5c00;
+    const idx_t dims = store.getDim();
+    FAISS_EXT_CUDA_TRY(launchFindLarge(
+            store.getVectorsFloat16Ref().data() + first * dims,
+            n * dims,
+            squared ? kLeastOfInfiniteSquare : kInfinity,
+            found,
+            stream));
 }
 
 bool searchStore(

@@ -3,6 +3,8 @@
 #include <faiss/MetricType.h>
 #include <faiss/gpu/GpuResources.h>
 
+#include <cstdint>
+
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 
@@ -24,6 +26,18 @@ FAISS_EXT_API idx_t vectorsIn(const faiss::gpu::FlatIndex& store);
 /// between parts of what was added. Nothing is moved, allocated or enqueued;
 /// memory for more vectors stays with the store.
 FAISS_EXT_API void narrowStore(faiss::gpu::FlatIndex& store, idx_t vectors);
+
+/// Enqueues: *found, on the current GPU, becomes 1 if one of the vectors first
+/// .. first + n - 1 of a float16 store, n >= 1, has a component of infinity,
+/// or, if they are `squared`, whose square Faiss takes for infinity. Throws
+/// CudaError.
+FAISS_EXT_API void findTooLarge(
+        faiss::gpu::FlatIndex& store,
+        idx_t first,
+        idx_t n,
+        bool squared,
+        int32_t* found,
+        cudaStream_t stream);
 
 /// A search of a store: x [n, d] float32, distances [n, k] float32, labels
 /// [n, k] int64, all on the current GPU.

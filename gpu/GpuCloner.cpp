@@ -6,7 +6,11 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 
+#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Devices.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 
 namespace faiss_ext {
@@ -109,6 +113,15 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
     }
 };
 
+void checkArguments(
+        const faiss::gpu::GpuResourcesProvider* provider,
+        int device,
+        const faiss::Index* index) {
+    checkDevice(device, "device");
+    FAISS_THROW_IF_NOT_MSG(provider, "provider: null; resources are needed");
+    FAISS_THROW_IF_NOT_MSG(index, "index: null; an index on the CPU is needed");
+}
+
 } // namespace
 
 faiss::Index* index_cpu_to_gpu(
@@ -116,6 +129,9 @@ faiss::Index* index_cpu_to_gpu(
         int device,
         const faiss::Index* index,
         const faiss::gpu::GpuClonerOptions* options) {
+    checkArguments(provider, device, index);
+    // Indexes of Faiss' own are made here, too.
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuClonerOptions defaults;
     return FlatCloner(provider, device, options ? *options : defaults)
             .clone_Index(index);
@@ -126,11 +142,20 @@ faiss::Index* index_cpu_to_gpu_multiple(
         std::vector<int>& devices,
         const faiss::Index* index,
         const faiss::gpu::GpuMultipleClonerOptions* options) {
-    FAISS_THROW_IF_NOT_FMT(
-            provider.size() == devices.size(),
-            "%zu resources given for %zu devices",
-            provider.size(),
-            devices.size());
+    if (provider.size() != devices.size()) {
+        throw InvalidDevice(
+                "provider: " + std::to_string(provider.size()) +
+                " resources for " + std::to_string(devices.size()) +
+                " devices: give one for each");
+    }
+    if (devices.empty()) {
+        // Faiss makes an index of none, which has lost the vectors.
+        throw InvalidDevice("devices: none; one or more is needed");
+    }
+    for (size_t i = 0; i < devices.size(); ++i) {
+        checkArguments(provider[i], devices[i], index);
+    }
+    const RelaxedCapture relaxed;
     const faiss::gpu::GpuMultipleClonerOptions defaults;
     return MultipleCloner(provider, devices, options ? *options : defaults)
             .clone_Index(index);

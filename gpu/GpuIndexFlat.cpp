@@ -2,6 +2,8 @@
 
 #include <faiss/IndexFlat.h>
 
+#include <faiss_ext/gpu/Devices.h>
+
 namespace faiss_ext {
 namespace gpu {
 
@@ -9,19 +11,36 @@ using faiss::gpu::GpuIndexFlatConfig;
 using faiss::gpu::GpuResources;
 using faiss::gpu::GpuResourcesProvider;
 
+namespace {
+
+// Before Faiss' constructors run, which end the process over either.
+
+const GpuIndexFlatConfig& checked(const GpuIndexFlatConfig& config) {
+    checkDevice(config.device, "config.device");
+    return config;
+}
+
+template <typename Index>
+Index* checked(Index* index) {
+    FAISS_THROW_IF_NOT_MSG(index, "index: null; an index on the CPU is needed");
+    return index;
+}
+
+} // namespace
+
 GpuIndexFlat::GpuIndexFlat(
         GpuResourcesProvider* provider,
         const faiss::IndexFlat* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, index, config) {}
+        : StagedFlat(staged, provider, checked(index), checked(config)) {}
 
 GpuIndexFlat::GpuIndexFlat(
         std::shared_ptr<GpuResources> resources,
         const faiss::IndexFlat* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, index, config) {}
+        : StagedFlat(staged, resources, checked(index), checked(config)) {}
 
 GpuIndexFlat::GpuIndexFlat(
         GpuResourcesProvider* provider,
@@ -29,7 +48,7 @@ GpuIndexFlat::GpuIndexFlat(
         faiss::MetricType metric,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, dims, metric, config) {}
+        : StagedFlat(staged, provider, dims, metric, checked(config)) {}
 
 GpuIndexFlat::GpuIndexFlat(
         std::shared_ptr<GpuResources> resources,
@@ -37,12 +56,12 @@ GpuIndexFlat::GpuIndexFlat(
         faiss::MetricType metric,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, dims, metric, config) {}
+        : StagedFlat(staged, resources, dims, metric, checked(config)) {}
 
 GpuIndexFlat::~GpuIndexFlat() = default;
 
 void GpuIndexFlat::copyFrom(const faiss::IndexFlat* index) {
-    copyFromGuarded(index);
+    copyFromGuarded(checked(index));
 }
 
 GpuIndexFlatL2::GpuIndexFlatL2(
@@ -50,33 +69,33 @@ GpuIndexFlatL2::GpuIndexFlatL2(
         faiss::IndexFlatL2* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, index, config) {}
+        : StagedFlat(staged, provider, checked(index), checked(config)) {}
 
 GpuIndexFlatL2::GpuIndexFlatL2(
         std::shared_ptr<GpuResources> resources,
         faiss::IndexFlatL2* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, index, config) {}
+        : StagedFlat(staged, resources, checked(index), checked(config)) {}
 
 GpuIndexFlatL2::GpuIndexFlatL2(
         GpuResourcesProvider* provider,
         int dims,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, dims, config) {}
+        : StagedFlat(staged, provider, dims, checked(config)) {}
 
 GpuIndexFlatL2::GpuIndexFlatL2(
         std::shared_ptr<GpuResources> resources,
         int dims,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, dims, config) {}
+        : StagedFlat(staged, resources, dims, checked(config)) {}
 
 GpuIndexFlatL2::~GpuIndexFlatL2() = default;
 
 void GpuIndexFlatL2::copyFrom(faiss::IndexFlat* index) {
-    copyFromGuarded(index);
+    copyFromGuarded(checked(index));
 }
 
 GpuIndexFlatIP::GpuIndexFlatIP(
@@ -84,33 +103,33 @@ GpuIndexFlatIP::GpuIndexFlatIP(
         faiss::IndexFlatIP* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, index, config) {}
+        : StagedFlat(staged, provider, checked(index), checked(config)) {}
 
 GpuIndexFlatIP::GpuIndexFlatIP(
         std::shared_ptr<GpuResources> resources,
         faiss::IndexFlatIP* index,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, index, config) {}
+        : StagedFlat(staged, resources, checked(index), checked(config)) {}
 
 GpuIndexFlatIP::GpuIndexFlatIP(
         GpuResourcesProvider* provider,
         int dims,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, provider, dims, config) {}
+        : StagedFlat(staged, provider, dims, checked(config)) {}
 
 GpuIndexFlatIP::GpuIndexFlatIP(
         std::shared_ptr<GpuResources> resources,
         int dims,
         GpuIndexFlatConfig config,
         StagedConfig staged)
-        : StagedFlat(staged, resources, dims, config) {}
+        : StagedFlat(staged, resources, dims, checked(config)) {}
 
 GpuIndexFlatIP::~GpuIndexFlatIP() = default;
 
 void GpuIndexFlatIP::copyFrom(faiss::IndexFlat* index) {
-    copyFromGuarded(index);
+    copyFromGuarded(checked(index));
 }
 
 } // namespace gpu

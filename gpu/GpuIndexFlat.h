@@ -14,7 +14,8 @@ namespace gpu {
 /// faiss::gpu::GpuIndexFlat with staged results: exact search by any metric
 /// that Faiss' class takes, vectors stored as float32 or float16. Each
 /// constructor is Faiss' with an optional StagedConfig at its end; each throws
-/// what Faiss' throws, and InvalidArray for a bad StagedConfig.
+/// what Faiss' throws, InvalidArray for a bad StagedConfig, and InvalidDevice
+/// for a GPU that is not there.
 class FAISS_EXT_API GpuIndexFlat : public StagedFlat<faiss::gpu::GpuIndexFlat> {
    public:
     /// A copy of `index` on the GPU of `config`.

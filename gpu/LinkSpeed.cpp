@@ -61,11 +61,13 @@ LinkSpeed measureLinkSpeed(
                 "measureLinkSpeed: bytes and repetitions must be 1 or more");
     }
     DeviceGuard guard(device);
+    const RelaxedCapture relaxed;
     const DeviceBuffer onDevice(std::move(resources), device, bytes);
     TransferCounters counters;
     PinnedBufferPool pool(PinnedBufferPool::bucketSize(bytes), counters);
     const PinnedBuffer onHost = pool.acquire(bytes);
     const cudaStream_t stream = onDevice.stream();
+    refuseCapture(stream, "the resources");
     LinkSpeed speed;
     speed.toDevice = medianSpeed(
             onDevice.data(), onHost.data(), bytes, repetitions, stream);

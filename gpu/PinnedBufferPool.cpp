@@ -49,6 +49,7 @@ PinnedBufferPool::PinnedBufferPool(size_t capacity, TransferCounters& counters)
         : capacity_(capacity), counters_(counters) {}
 
 PinnedBufferPool::~PinnedBufferPool() {
+    const RelaxedCapture relaxed;
     for (auto& pending : pending_) {
         try {
             pending.event->wait();
@@ -159,13 +160,16 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
             waitUnlessInterrupted(*step.event);
             settle(step.event);
             break;
-        default:
+        default: {
+            const RelaxedCapture relaxed;
             FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(step.data));
+        }
     }
 }
 
 /// Pins what nextStep has counted as pinned.
 char* PinnedBufferPool::pin(size_t size) {
+    const RelaxedCapture relaxed;
     void* data = nullptr;
     const cudaError_t status = cudaHostAlloc(&data, size, cudaHostAllocDefault);
     if (status != cudaSuccess) {

@@ -4,6 +4,7 @@
 #include <faiss/gpu/utils/DeviceUtils.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -12,6 +13,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Devices.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/Rounding.h>
@@ -69,6 +71,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     /// The deleter: where a CUDA context is lost, Faiss' destructor would abort
     /// the process, so nothing is destroyed.
     static void end(Impl* impl) {
+        const RelaxedCapture relaxed;
         const std::shared_ptr<Impl> owner(impl);
         // One of Faiss' own on each GPU.
         std::vector<cudaStream_t> streams;
@@ -87,6 +90,17 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         if (std::any_of(streams.begin(), streams.end(), contextLost)) {
             keepForEver(owner);
         }
+    }
+
+    /// Whatever asks for a GPU comes by here first.
+    void initializeForDevice(int device) override {
+        check(device);
+        StandardGpuResourcesImpl::initializeForDevice(device);
+    }
+
+    void setDefaultStream(int device, cudaStream_t stream) override {
+        check(device);
+        StandardGpuResourcesImpl::setDefaultStream(device, stream);
     }
 
     void* allocMemory(const AllocRequest& request) override {
@@ -132,6 +146,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     }
 
     size_t getTempMemoryAvailable(int device) const override {
+        check(device);
         std::lock_guard<std::mutex> guard(lock_);
         return scratchLeft(device);
     }
@@ -157,6 +172,14 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
             }
         }
         return info;
+    }
+
+    /// That the GPU is there; asks CUDA only about new ones.
+    void check(int device) const {
+        if (device < 0 || device >= known_.load(std::memory_order_relaxed)) {
+            checkDevice(device, "device");
+            known_.store(device + 1, std::memory_order_relaxed);
+        }
     }
 
    private:
@@ -342,6 +365,8 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     }
 
     const std::shared_ptr<DeviceAllocator> allocator_;
+    /// GPUs below it are there.
+    mutable std::atomic<int> known_{0};
 
     /// Of what follows; never held while the allocator is called, which may end
     /// the life of other users of these resources.
@@ -387,6 +412,7 @@ void PooledGpuResources::setDefaultStream(int device, cudaStream_t stream) {
 }
 
 void PooledGpuResources::revertDefaultStream(int device) {
+    impl_->check(device);
     impl_->revertDefaultStream(device);
 }
 
@@ -395,10 +421,13 @@ void PooledGpuResources::setDefaultNullStreamAllDevices() {
 }
 
 cudaStream_t PooledGpuResources::getDefaultStream(int device) {
+    // The first question makes Faiss allocate.
+    const RelaxedCapture relaxed;
     return impl_->getDefaultStream(device);
 }
 
 void PooledGpuResources::syncDefaultStreamCurrentDevice() {
+    const RelaxedCapture relaxed;
     impl_->syncDefaultStreamCurrentDevice();
 }
 

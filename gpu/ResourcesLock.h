@@ -9,9 +9,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <faiss_ext/gpu/CopyTeam.h>
+#include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 
 namespace faiss_ext {
@@ -126,8 +128,9 @@ FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
 FAISS_EXT_API void keepForEver(std::shared_ptr<const void> object);
 
 /// Holds the lock of the resources of an index while its other base classes are
-/// made and destroyed: they allocate, copy and free then. The first base of a
-/// class, so that it is made before the others and destroyed after them.
+/// made and destroyed: they allocate, copy and free then, also while somebody
+/// captures a stream (RelaxedCapture). The first base of a class, so that it is
+/// made before the others and destroyed after them.
 class LockedBothEnds {
    protected:
     /// Takes the lock. The class derived from this calls `endConstruction` at
@@ -137,15 +140,18 @@ class LockedBothEnds {
             const std::shared_ptr<faiss::gpu::GpuResources>& resources)
             : lock_(lockOf(resources.get())), atEnds_(*lock_) {
         FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
+        relaxed_.emplace();
     }
     explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
             : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
 
     void endConstruction() {
+        relaxed_.reset();
         atEnds_.unlock();
     }
     void beginDestruction() {
         atEnds_.lock();
+        relaxed_.emplace();
     }
 
     const std::shared_ptr<ResourcesLock> lock_;
@@ -153,6 +159,7 @@ class LockedBothEnds {
    private:
     // Not held between the two ends.
     std::unique_lock<ResourcesLock> atEnds_;
+    std::optional<RelaxedCapture> relaxed_;
 };
 
 } // namespace gpu

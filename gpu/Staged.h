@@ -44,6 +44,10 @@ namespace gpu {
 /// - Any number of threads may call; calls on indexes that share a GpuResources
 ///   object run one after another. Searches of few pageable queries that wait
 ///   for each other become one (StagedConfig::batchedQueries).
+/// - Work of an index cannot be captured into a CUDA graph: while its default
+///   stream is being captured, its methods throw Unsupported, and the capture
+///   goes on. Captures of other streams, in whatever thread and mode, and calls
+///   of the index do not disturb each other.
 /// - Faiss' InterruptCallback (Ctrl-C in Python, a time limit) ends a call: by
 ///   Interrupted where it waits, for other threads or in a long call for the
 ///   GPU, and by Faiss' own exception in Faiss' code. Nothing is tried again.
@@ -247,8 +251,12 @@ class Staged : protected LockedBothEnds, public Base {
     /// CudaError.
     void reset() override {
         const auto guard = lockUnlessInterrupted(*lock_);
+        DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         pipeline_->beginChange();
         Base::reset();
+        pipeline_->noteInFlight();
     }
 
     /// Work of this index enqueued from now on comes after what `stream` holds
@@ -297,6 +305,8 @@ class Staged : protected LockedBothEnds, public Base {
             const std::vector<OutputRows>& outputs,
             const TileWork& work) const {
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         pipeline_->run(n, inputs, outputs, work);
     }
 
@@ -346,6 +356,9 @@ class Staged : protected LockedBothEnds, public Base {
 
     std::unique_ptr<StagingPipeline> pipeline_;
     mutable SearchBatcher batcher_;
+
+    /// What errors call the default stream.
+    static constexpr const char* kOfIndex = "the index";
 
    private:
     /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
@@ -504,6 +517,8 @@ class Staged : protected LockedBothEnds, public Base {
         }
         const auto guard = lockUnlessInterrupted(*lock_);
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         return pipeline_->profile(n, {x}, outputs, searchWork(n, k, params));
     }
 
@@ -516,6 +531,8 @@ class Staged : protected LockedBothEnds, public Base {
         checkRows(n, x, "x");
         const auto guard = lockUnlessInterrupted(*lock_);
         DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(defaultStream(), kOfIndex);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
         const idx_t before = this->ntotal;
@@ -529,10 +546,13 @@ class Staged : protected LockedBothEnds, public Base {
             if (!contextLost(stream)) {
                 this->undoAdd(before);
             }
+            pipeline_->noteInFlight();
             throw;
         }
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();
+        } else {
+            pipeline_->noteInFlight();
         }
     }
 };

@@ -21,6 +21,7 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const RelaxedCapture relaxed;
         this->pipeline_.reset();
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
         if (contextLost(this->resources_->getAsyncCopyStream(
@@ -44,12 +45,7 @@ class StagedFlat : public Staged<Base> {
             return;
         }
         const auto guard = lockUnlessInterrupted(*this->lock_);
-        FAISS_THROW_IF_NOT_FMT(
-                i0 >= 0 && n <= this->ntotal && i0 <= this->ntotal - n,
-                "vectors %lld to %lld out of bounds (ntotal %lld)",
-                static_cast<long long>(i0),
-                static_cast<long long>(i0) + n - 1,
-                static_cast<long long>(this->ntotal));
+        checkBounds(i0, n);
         this->runStaged(
                 n,
                 {},
@@ -141,6 +137,43 @@ class StagedFlat : public Staged<Base> {
                 }});
     }
 
+    /// Whether one of the vectors i0 .. i0 + n - 1 can never be found because
+    /// of the float16 numbers that it is stored in: one of its components is
+    /// infinite there (65520 or more in magnitude), or, with L2 distances, has
+    /// a square that is (256 or more), since Faiss squares in float16. Always
+    /// false for an index that stores float32. Takes the time of reading the
+    /// vectors once on the GPU, and waits once.
+    bool beyondFloat16(idx_t i0, idx_t n) const {
+        if (!this->flatConfig_.useFloat16 || n == 0) {
+            return false;
+        }
+        const auto guard = lockUnlessInterrupted(*this->lock_);
+        checkBounds(i0, n);
+        int32_t found = 0;
+        this->runStaged(
+                1,
+                {},
+                {{"found", &found, sizeof(found)}},
+                {[this, i0, n](
+                         faiss::gpu::GpuResources&,
+                         idx_t,
+                         idx_t,
+                         const void* const*,
+                         void* const* outputs) {
+                    auto* const flag = static_cast<int32_t*>(outputs[0]);
+                    FAISS_EXT_CUDA_TRY(cudaMemsetAsync(
+                            flag, 0, sizeof(*flag), this->defaultStream()));
+                    findTooLarge(
+                            *this->data_,
+                            i0,
+                            n,
+                            this->metric_type == faiss::METRIC_L2,
+                            flag,
+                            this->defaultStream());
+                }});
+        return found != 0;
+    }
+
    protected:
     /// Faiss' own, but the host does not wait if searchStore finds memory.
     /// `params` select nothing: Staged refuses those that do.
@@ -217,6 +250,16 @@ class StagedFlat : public Staged<Base> {
         this->ntotal = before;
     }
 
+    void checkBounds(idx_t i0, idx_t n) const {
+        FAISS_THROW_IF_NOT_FMT(
+                i0 >= 0 && n >= 0 && n <= this->ntotal &&
+                        i0 <= this->ntotal - n,
+                "vectors %lld to %lld out of bounds (ntotal %lld)",
+                static_cast<long long>(i0),
+                static_cast<long long>(i0) + n - 1,
+                static_cast<long long>(this->ntotal));
+    }
+
     /// Faiss' kernels read whatever a key points at. Keys in host memory that
     /// the GPU can write are checked after what the default stream held, which
     /// may write them: one host wait.
@@ -253,6 +296,9 @@ class StagedFlat : public Staged<Base> {
     template <typename Cpu>
     void copyFromGuarded(Cpu* index) {
         const auto guard = lockUnlessInterrupted(*this->lock_);
+        DeviceGuard device(this->config_.device);
+        const RelaxedCapture relaxed;
+        refuseCapture(this->defaultStream(), this->kOfIndex);
         this->pipeline_->beginChange();
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
@@ -267,8 +313,10 @@ class StagedFlat : public Staged<Base> {
                 // already, though they are not there.
                 Base::reset();
             }
+            this->pipeline_->noteInFlight();
             throw;
         }
+        this->pipeline_->noteInFlight();
     }
 };
 

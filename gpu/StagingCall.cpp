@@ -390,6 +390,8 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
 void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
     if (recorder_ && !blocking_) {
         waitFor(defaultStream_);
+    } else if (!blocking_) {
+        pipe_.noteInFlight();
     }
     onFailure.disarm();
 }

@@ -47,10 +47,10 @@ StagingPipeline::StagingPipeline(
           copier_(copyTeamOf(resources_.get()), config_) {}
 
 StagingPipeline::~StagingPipeline() {
+    const RelaxedCapture relaxed;
     try {
-        // A call that failed may have left work on any of its streams.
         DeviceGuard guard(device_);
-        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+        waitBeforeTheEnd();
     } catch (const std::exception&) {
         // Whether that is the end shows below.
     }
@@ -64,6 +64,29 @@ StagingPipeline::~StagingPipeline() {
         slot.in.memory.reset();
         slot.out.memory.reset();
     }
+}
+
+/// Not for the device: that would spoil a capture of anybody's.
+void StagingPipeline::waitBeforeTheEnd() {
+    try {
+        auto streams = resources_->getAlternateStreams(device_);
+        streams.push_back(resources_->getAsyncCopyStream(device_));
+        if (uploadStream_) {
+            streams.push_back(uploadStream_->get());
+        }
+        for (ComputeLane& lane : laneStore_.lanes) {
+            streams.push_back(lane.getDefaultStream(device_));
+        }
+        for (cudaStream_t stream : streams) {
+            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+        }
+        if (inFlight_) {
+            inFlight_->wait();
+        }
+    } catch (const CudaError&) {
+        unsettled_ = true;
+    }
+    settle();
 }
 
 void StagingPipeline::beginChange() {
@@ -82,6 +105,17 @@ void StagingPipeline::begin() {
                 "give it a GpuResources object of its own");
     }
     settle();
+}
+
+void StagingPipeline::noteInFlight() noexcept {
+    try {
+        if (!inFlight_) {
+            inFlight_.emplace();
+        }
+        inFlight_->record(resources_->getDefaultStream(device_));
+    } catch (const std::exception&) {
+        unsettled_ = true;
+    }
 }
 
 void StagingPipeline::waitForAll() {

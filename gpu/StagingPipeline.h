@@ -91,9 +91,9 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for all work on the device, then frees the memory of this object.
-    /// If the CUDA context is lost, the GPU works on nothing any more, and
-    /// Faiss' resources, which abort the process when they cannot free, are
+    /// Waits for all work that uses the index, then frees the memory of this
+    /// object. If the CUDA context is lost, the GPU works on nothing any more,
+    /// and Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
 
@@ -140,6 +140,10 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait, to its end. Throws CudaError.
     void waitForDefaultStream();
 
+    /// Notes that the default stream holds work that uses the index: the end of
+    /// this object waits for it. By an event, because the stream may be a
+    /// caller's, who has destroyed it by then.
+    void noteInFlight() noexcept;
     /// The same where that work need not be done. Throws Interrupted too.
     void waitForDefaultStreamUnlessInterrupted();
 
@@ -197,6 +201,7 @@ class FAISS_EXT_API StagingPipeline {
     void begin();
     void waitForAll();
     void settle();
+    void waitBeforeTheEnd();
     const Event& markDefaultStream();
     void wait(const Event& event);
     void waitUnlessInterrupted(const Event& event);
@@ -225,6 +230,7 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Stream> uploadStream_;
     std::optional<Event> start_;
     std::optional<Event> done_;
+    std::optional<Event> inFlight_;
     std::vector<Slot> slots_;
     LaneStore laneStore_;
     /// For Pace.

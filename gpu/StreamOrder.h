@@ -10,7 +10,7 @@ namespace gpu {
 /// What `later`, a stream of GPU `laterDevice`, is given from now on comes
 /// after what `earlier`, a stream of GPU `earlierDevice`, holds now. The host
 /// does not wait. Both may be cudaStreamLegacy or cudaStreamPerThread. Throws
-/// CudaError.
+/// Unsupported if either is being captured (refuseCapture), CudaError.
 FAISS_EXT_API void orderStreams(
         cudaStream_t earlier,
         int earlierDevice,

@@ -195,7 +195,7 @@ def main():
         (CACHE / "faiss_ext/work").glob("faiss-*/")
     )
     if not sources:
-        print("error: no source package of Faiss in the cache. Mend: rm -rf "
+        print("error: no source package of Faiss in the cache. Fix: rm -rf "
               "the cache folder and run 'make setup'", file=sys.stderr)
         return 2
     chosen = [

@@ -82,7 +82,7 @@ def main():
     python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
     sources = sorted((CACHE / "faiss_ext/work").glob("faiss-*/faiss/gpu/test"))
     if not sources:
-        print("error: no source package of Faiss in the cache. Mend: rm -rf "
+        print("error: no source package of Faiss in the cache. Fix: rm -rf "
               "the cache folder and run 'make setup'", file=sys.stderr)
         return 2
     folder = sources[-1]

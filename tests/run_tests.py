@@ -5,11 +5,11 @@
 
 Five suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
 of these on the real runtime; skipped where there is no GPU), `python` (the
-package with its native part on the simulated runtime), `libraries` (the tests
-with array libraries, with stand-ins for them), `pure` (the package without its
-native part, on a released CPU Faiss, and the tests of the mutation tool). Each
-reports in JUnit's format; the last line adds them up. Exit status 1 if a test
-failed, or if a suite ran none.
+package with its native part on the simulated runtime, what is the same without
+it included), `libraries` (the tests with array libraries, with stand-ins for
+them), `pure` (the package without its native part, on a released CPU Faiss, and
+the tests of the mutation tool). Each reports in JUnit's format; the last line
+adds them up. Exit status 1 if a test failed, or if a suite ran none.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def suites(build):
             ctest(build, "sim"),
             ctest(build, "gpu"),
             pytest("python", python, reports / "python.xml",
-                   [tests / "native"], on_simulator),
+                   [tests / "native", tests / "test_every_machine.py"],
+                   on_simulator),
             pytest("libraries", python, reports / "libraries.xml",
                    [tests / "gpu_libraries"],
                    {**on_simulator, "FAISS_EXT_STAND_INS": "1",

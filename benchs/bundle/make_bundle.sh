@@ -133,7 +133,7 @@ mkdir -p "$stage/tests/python/native"
 cp -r tests/python/gpu_libraries "$stage/tests/python/"
 cp tests/python/native/{dlpack_capsules,exchange_tables}.py "$stage/tests/python/native/"
 cp -r benchs/{run.py,measure,cases} "$stage/benchs/"
-cp benchs/bundle/{validate.sh,README.md} "$stage/"
+cp benchs/bundle/{validate.sh,README.md} LICENSE "$stage/"
 cp -r benchs/bundle/validation "$stage/"
 find "$stage" -name __pycache__ -prune -exec rm -rf {} +
 find "$stage" -type f \( -name '*.so*' -o -path '*/tests/bin/*' \) \

@@ -16,5 +16,5 @@ for python in ${PYTHON:-} python3 python3.12 python3.13 python3.11 /usr/bin/pyth
         PYTHONDONTWRITEBYTECODE=1 exec "$python" "$here/validation" "$@"
     fi
 done
-echo "error: no Python 3.8 or newer, which runs the parts. Mend: install one, or set PYTHON" >&2
+echo "error: no Python 3.8 or newer, which runs the parts. Fix: install one, or set PYTHON" >&2
 exit 2

@@ -221,7 +221,7 @@ def find(given: str | None) -> pathlib.Path:
     )
     if not path.exists():
         raise SystemExit(
-            f"error: no {NAME} at {path}. Mend: run 'make build', or name it "
+            f"error: no {NAME} at {path}. Fix: run 'make build', or name it "
             "with --library"
         )
     return path

@@ -10,9 +10,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # long it will take.
 say() { printf '==> %s\n' "$*" >&2; }
 
-# die PROBLEM MEND: one line that names what is wrong and what mends it.
+# die PROBLEM FIX: one line that names what is wrong and what fixes it.
 die() {
-    printf 'error: %s. Mend: %s\n' "$1" "$2" >&2
+    printf 'error: %s. Fix: %s\n' "$1" "$2" >&2
     exit 1
 }
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# What fuzzing needs beyond building: clang with libFuzzer, and Hypothesis (in
-# the virtual environment of the package without its native part).
+# What fuzzing needs beyond building: clang with libFuzzer.
 #
 #   cmake/setup/fuzz.sh
 
@@ -9,4 +8,3 @@
 install_packages clang llvm
 major=$(clang++ -dumpversion | cut -d. -f1)
 install_packages "libclang-rt-$major-dev"
-"$root/cmake/setup/cpu-env.sh"

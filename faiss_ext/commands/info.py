@@ -1,4 +1,8 @@
-"""Versions, devices, and what this installation can do."""
+"""Versions, devices, and what this installation can do.
+
+Examples:
+  faiss-ext info
+"""
 
 from __future__ import annotations
 

@@ -4,10 +4,17 @@ Finds, for every vector in QUERY, the K nearest in BASE, and writes their
 distances and labels (row numbers in BASE) to OUT. Files may be larger than
 memory, except that BASE has to fit in the memory of the device.
 
-BASE and QUERY: .npy (float32, float16, uint8, int8), .fvecs, .bvecs, .fbin,
-.u8bin or .i8bin; they may be the same file.
+BASE and QUERY: .npy (float32, float16, uint8, int8; others with --cast),
+.fvecs, .bvecs, .fbin, .u8bin or .i8bin; they may be the same file.
 OUT: .npz (arrays 'distances' and 'labels'), or .ivecs for the labels, with
 the distances beside it in .fvecs.
+
+Examples:
+  faiss-ext knn --base base.fvecs --query query.fvecs -k 10 --out found.npz
+  faiss-ext knn --base words.npy --query words.npy -k 5 --exclude-self \\
+      --metric ip --out similar.npz
+  faiss-ext knn --base doubles.npy --query query.fvecs -k 100 --pad \\
+      --cast --euclidean --device cpu --out found.ivecs
 """
 
 from __future__ import annotations
@@ -70,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ip: inner product, largest first",
     )
     parser.add_argument(
+        "--euclidean",
+        action="store_true",
+        help="write Euclidean distances, the square roots of those of l2",
+    )
+    parser.add_argument(
         "--device",
         type=_device,
         default="auto",
@@ -82,6 +94,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave each vector out of its own neighbours; base and query "
         "must be the same file",
+    )
+    parser.add_argument(
+        "--pad",
+        action="store_true",
+        help="take a K beyond the number of vectors; what is missing gets the "
+        "label -1 and Faiss' largest distance (smallest inner product)",
+    )
+    parser.add_argument(
+        "--cast",
+        action="store_true",
+        help="take .npy files of float64, wider integers and bool too, each "
+        "number as the nearest float32",
     )
     parser.add_argument(
         "--nan",
@@ -113,8 +137,8 @@ def run(args: argparse.Namespace) -> int:
     """
     watch = Stopwatch("preparing", "reading", "adding", "searching", "writing")
     with contextlib.ExitStack() as stack:
-        base = stack.enter_context(open_vectors(args.base))
-        query = stack.enter_context(open_vectors(args.query))
+        base = stack.enter_context(open_vectors(args.base, args.cast))
+        query = stack.enter_context(open_vectors(args.query, args.cast))
         same = os.path.samefile(args.base, args.query)
         _check(args, base, query, same)
 
@@ -123,12 +147,6 @@ def run(args: argparse.Namespace) -> int:
         with watch("preparing"):
             flat = open_flat(args.device, base.d, metric, k)
         _note(f"searching on the {flat.device} ({flat.why})")
-        if k > base.n:
-            others = " others" if args.exclude_self else ""
-            _note(
-                f"k = {args.k} is more than the {base.n - args.exclude_self}"
-                f"{others} in {args.base}: what is missing gets the label -1"
-            )
         out = stack.enter_context(
             open_results(args.out, query.n, args.k, base.n)
         )
@@ -144,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
                 if args.exclude_self:
                     own = np.arange(start, start + len(x))
                     distances, labels = _without(own, distances, labels)
+                if args.euclidean:
+                    distances = _roots(distances, labels)
                 with watch("writing"):
                     out.write(distances, labels)
                 advance(len(x))
@@ -168,6 +188,18 @@ def _check(
         raise UserError(
             "--exclude-self wants --base and --query to be the same file, "
             f"found {args.base} and {args.query}"
+        )
+    if args.euclidean and args.metric != "l2":
+        raise UserError(
+            f"--euclidean is for --metric l2, found --metric {args.metric}"
+        )
+    there = base.n - args.exclude_self
+    if args.k > there and not args.pad:
+        others = "others" if args.exclude_self else "vectors"
+        raise UserError(
+            f"-k {args.k} is more than the {there} {others} in {args.base}: "
+            "give a smaller one, or --pad, with which what is missing gets "
+            "the label -1"
         )
     for path in result_paths(args.out):
         for source in (args.base, args.query):
@@ -228,7 +260,7 @@ def _refuse_nan(file: VectorFile, start: int, x: np.ndarray) -> None:
             return
     row = start + int(np.argmax(np.isnan(x).any(axis=1)))
     raise VectorFileError(
-        f"{file.path} has a NaN in row {row}: mend the file, or see --nan"
+        f"{file.path} has a NaN in row {row}: fix the file, or see --nan"
     )
 
 
@@ -256,6 +288,13 @@ def _without(
     drop[~drop.any(axis=1), -1] = True
     shape = (labels.shape[0], labels.shape[1] - 1)
     return distances[~drop].reshape(shape), labels[~drop].reshape(shape)
+
+
+def _roots(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Square roots of L2 distances; what stands where there is no neighbour
+    stays. Rounding may make a distance of nothing less than that."""
+    roots = np.sqrt(np.maximum(distances, 0))
+    return np.where(labels < 0, distances, roots)
 
 
 def _query_rows(base: VectorFile, k: int, on_gpu: bool) -> int:

@@ -8,6 +8,11 @@ the GPU already. --n, --k, --nb, --d, --metric and --storage take lists
 (1,100,10k): every combination is timed.
 
 Results are compared before anything is timed.
+
+Examples:
+  faiss-ext profile --n 1,100 --k 10 --nb 10k --d 32 --seconds 2
+  faiss-ext profile --n 100 --k 1,10 --nb 10k --d 32 --repetitions 3 \\
+      --json times.json --trace trace.json
 """
 
 from __future__ import annotations

@@ -39,21 +39,32 @@ def progress(
         To be called with the number of units done since the last call.
     """
     if sys.stderr.isatty():
-        # Some terminals say 0; then tqdm would show nothing.
-        known_width = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        columns, rows = _shape()
         with tqdm.tqdm(
             desc=what,
             total=total,
             unit=f" {unit}",
             unit_scale=True,
-            dynamic_ncols=known_width,
-            ncols=None if known_width else 79,
+            ncols=columns,
+            nrows=rows,
             leave=False,
             file=sys.stderr,
         ) as bar:
+            # Follows a window that changes, and asks us and not the terminal.
+            bar.dynamic_ncols = _shape
             yield bar.update
     else:
         yield _Lines(what, total, unit).update
+
+
+def _shape(*_: object) -> tuple[int, int]:
+    """Columns and rows for the bar, which is one line wherever it is. Some
+    terminals say that they have none, where tqdm would show nothing."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    except (OSError, ValueError):
+        columns = 0
+    return columns if columns > 0 else 79, 24
 
 
 class _Lines:

@@ -75,7 +75,8 @@ def print_report(
     """Print the closing report of `knn` on standard output."""
     print(
         f"{query.n} queries, {base.n} vectors of {base.d} dimensions, "
-        f"k = {args.k}, {_METRICS[args.metric]}"
+        f"k = {args.k}, "
+        f"{'Euclidean distance' if args.euclidean else _METRICS[args.metric]}"
     )
     _line("device", f"{flat.device} ({flat.why})")
     _line("Faiss", f"{faiss.__version__}, faiss_ext {faiss_ext.__version__}")

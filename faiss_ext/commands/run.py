@@ -3,6 +3,10 @@
 The program is not changed: SCRIPT is run as `python SCRIPT ARGS` would run it,
 and with -m as `python -m SCRIPT ARGS`. Where there is no native part, it runs
 with Faiss as it is, and a line on standard error says so.
+
+Examples:
+  faiss-ext run script.py --its arguments
+  faiss-ext run -m package.module
 """
 
 from __future__ import annotations

@@ -18,6 +18,9 @@ run("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${WORK}/prefix")
 if(EXISTS "${WORK}/prefix/faiss_ext")
   message(FATAL_ERROR "the Python package's files are installed with the C++ library")
 endif()
+if(NOT EXISTS "${WORK}/prefix/share/doc/faiss_ext/LICENSE")
+  message(FATAL_ERROR "the licence is not installed")
+endif()
 run("${CMAKE_COMMAND}" -S "${SOURCE}" -B "${WORK}/build" -G "${GENERATOR}"
   -D "CMAKE_CXX_COMPILER=${COMPILER}"
   -D "CMAKE_PREFIX_PATH=${WORK}/prefix" -D "faiss_ROOT=${PREFIX_PATH}")

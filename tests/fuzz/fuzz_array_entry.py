@@ -1,21 +1,22 @@
 """Fuzz the Python array entry on the simulated CUDA runtime.
 
     fuzz_array_entry.py SECONDS
+    fuzz_array_entry.py --rounds N --seed SEED
 
 Arrays that say anything of themselves are searched with, on our index and on one
 of Faiss' own; such arrays are also given as outputs, and host arrays that lie of
 everything but their size to an index on the CPU. Either the call raises
 InvalidArray, or its results are those of the memory that was described. Every
 loan is given back once, and the simulator has nothing to report. The last line
-counts; status 1 and the smallest failing case if something is found.
+counts; status 1 and the smallest failing case if something is found. With the
+same rounds and seed the same is fed: what `make test` runs (test_fuzz.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
-import ctypes
 import random
-import sys
 import time
 
 import numpy as np
@@ -412,11 +413,15 @@ def host(said, on_gpu):
         np.testing.assert_array_equal(found, on.search(same, K)[1])
 
 
-def main(seconds):
-    end = time.monotonic() + seconds
-    start = random.randrange(2**32)
-    rounds = 0
-    while time.monotonic() < end:
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("seconds", type=float, nargs="?", default=float("inf"))
+    parser.add_argument("--rounds", type=int, default=2**32)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    asked = parser.parse_args()
+    end = time.monotonic() + asked.seconds
+    start, rounds = asked.seed, 0
+    while rounds < asked.rounds and time.monotonic() < end:
         for body in (interface, dlpack, output, host):
             seed(start + rounds)(body)()
         rounds += 1
@@ -426,4 +431,4 @@ def main(seconds):
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main()

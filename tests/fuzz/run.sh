@@ -31,4 +31,4 @@ PYTHONPATH="$build/python:$FAISS_PYTHONPATH:$root/tests/python/native" \
 LD_LIBRARY_PATH="$build/cuda_sim" \
 LD_PRELOAD="$build/cuda_sim/libcuda_sim_faiss.so" \
 FAISS_EXT_BUILD_DIR="$build" PYTHONFAULTHANDLER=1 \
-    "$root/.cache/cpu-venv/bin/python" fuzz/fuzz_array_entry.py "$seconds"
+    "$FAISS_EXT_PYTHON" fuzz/fuzz_array_entry.py "$seconds"

@@ -22,6 +22,8 @@ KINDS = (
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
     ("lock", r"\bowner_\.store\s*\(|(\+\+|--)depth_;"),
     ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bKeepDevice\s+\w+;|cudaSetDevice\s*\("),
+    ("capture guard", r"\bRelaxedCapture\s+\w+;|\brelaxed_\.(emplace|reset)\s*\("),
+    ("capture guard", r"\brefuseCapture\s*\(|\bnoteInFlight\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
     ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
@@ -258,10 +260,10 @@ def of_statement(code, source, begin, end):
             (begin, kind_end, "::faiss_ext_mutants::Unless<", ">"),
             (arguments, end - 2, f"{N}, ", ""),
         ]
-    guard = re.match(r"(KeepDevice)\s+\w+;", text)
+    guard = re.match(r"(?:const\s+)?(KeepDevice|RelaxedCapture)\s+\w+;", text)
     if guard:
         return [
-            (begin, begin + guard.end(1), "::faiss_ext_mutants::Unless<", ">"),
+            (begin + guard.start(1), begin + guard.end(1), "::faiss_ext_mutants::Unless<", ">"),
             (end - 1, end - 1, f"({N})", ""),
         ]
     armed = re.match(r"EndWorkOnFailure\s+(\w+)", text)

@@ -39,6 +39,10 @@ struct KeepDevice {
     ~KeepDevice() { calls["device"] = before_; }
     int before_ = calls["device"];
 };
+struct RelaxedCapture {
+    RelaxedCapture() { calls["relaxed"] = 1; }
+    ~RelaxedCapture() { calls["relaxed"] = 0; }
+};
 struct Mutex {
     void lock() { ++depth_; }  // lock
     void unlock() { --depth_; }  // lock
@@ -107,6 +111,11 @@ int keepsDevice() {
     return calls["device"];
 }
 
+int duringCaptures() {
+    const RelaxedCapture relaxed;  // capture guard
+    return calls["relaxed"];
+}
+
 void drain(bool fail) {
     EndWorkOnFailure onFailure = EndWorkOnFailure();  // drain guard
     if (fail) {
@@ -148,6 +157,7 @@ int main() {
     require(keepsDevice() == 5);
     drain(false);
     require(calls["drained"] == 0);
+    require(duringCaptures() == 1);
     drain(true);
     require(calls["drained"] == 1);
     int count = 0;

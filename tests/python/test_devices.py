@@ -163,10 +163,7 @@ def test_transfers_are_reported_where_they_are_counted(gpus, run, monkeypatch):
 
 
 def test_a_faiss_without_gpu_support_has_none(monkeypatch):
-    if hasattr(faiss_ext, "StandardGpuResources"):
-        monkeypatch.setattr(
-            devices, "faiss_ext", types.SimpleNamespace(), raising=True
-        )
+    monkeypatch.setattr(devices, "faiss", types.SimpleNamespace())
     assert devices.gpu_count() == (
         0,
         "this Faiss is built for the CPU only",
@@ -176,19 +173,22 @@ def test_a_faiss_without_gpu_support_has_none(monkeypatch):
 @pytest.fixture
 def gpu_build(monkeypatch):
     """A Faiss with GPU support, which counts two GPUs."""
-    fake = types.SimpleNamespace(
-        StandardGpuResources=object, get_num_gpus=lambda: 2
-    )
-    monkeypatch.setattr(devices, "faiss_ext", fake)
-    return fake
+    fake = types.SimpleNamespace(StandardGpuResources=object)
+    monkeypatch.setattr(devices, "faiss", fake)
+
+    def counts(number):
+        monkeypatch.setattr(devices, "_stock_get_num_gpus", number)
+
+    counts(lambda: 2)
+    return counts
 
 
 def test_with_a_driver_faiss_counts(gpu_build, monkeypatch):
     monkeypatch.setattr(devices, "_driver_works", lambda: True)
     assert devices.gpu_count() == (2, "2 GPUs found")
-    gpu_build.get_num_gpus = lambda: 1
+    gpu_build(lambda: 1)
     assert devices.gpu_count() == (1, "1 GPU found")
-    gpu_build.get_num_gpus = lambda: 0
+    gpu_build(lambda: 0)
     assert devices.gpu_count() == (0, "there is no GPU")
 
 
@@ -196,7 +196,7 @@ def test_without_a_driver_another_process_counts(gpu_build, monkeypatch):
     def abort() -> int:
         raise AssertionError("this would have ended the process")
 
-    gpu_build.get_num_gpus = abort
+    gpu_build(abort)
     monkeypatch.setattr(devices, "_driver_works", lambda: False)
     run = subprocess.run
     scripts = iter(["print(1)", "import os; os.abort()"])

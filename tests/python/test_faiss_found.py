@@ -111,7 +111,7 @@ def test_a_native_part_beside_a_faiss_without_gpu_is_a_warning(found, tmp_path):
     (package / "_swigfaiss_ext.py").touch()
     out, err = found("", "print(faiss_ext.has_native)")
     assert out == "False\n"
-    assert "RuntimeWarning: faiss_ext gives Faiss as it is: this Faiss was built without" in err
+    assert "RuntimeWarning: faiss_ext accelerates nothing: this Faiss was built without" in err
 
 
 def test_the_sources_beside_a_faiss_without_gpu_are_no_warning(found):

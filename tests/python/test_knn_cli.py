@@ -188,29 +188,68 @@ def test_taking_out_the_own_label_is_what_a_loop_would_do(rows):
 
 
 @pytest.mark.parametrize("exclude", [False, True])
-def test_more_neighbours_than_vectors_get_the_label_minus_one(
-    cli, rng, exclude
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_more_neighbours_than_vectors_get_the_label_minus_one_where_asked_for(
+    cli, rng, exclude, metric
 ):
     base = rng.standard_normal((6, 3)).astype(np.float32)
     np.save("b.npy", base)
     outcome = cli(
-        *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 8),
-        *("--out", "r.npz", *["--exclude-self"] * exclude),
+        *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 8, "--pad"),
+        *("--out", "r.npz", "--metric", metric, *["--exclude-self"] * exclude),
     )
     assert outcome.status == 0
     real = 6 - exclude
-    assert f"k = 8 is more than the {real}" in outcome.err
     distances, labels = load()
     assert (labels[:, real:] == -1).all() and (labels[:, :real] >= 0).all()
     for i, row in enumerate(labels[:, :real]):
         assert sorted(row) == [j for j in range(6) if j != i or not exclude]
+    sign = 1 if metric == "l2" else -1
+    assert (distances[:, real:] == sign * np.finfo("float32").max).all()
 
 
-def test_exactly_as_many_neighbours_as_vectors_need_no_note(cli, rng):
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_other_numbers_are_cast_where_asked_for(cli, rng, dtype):
+    base = (rng.standard_normal((40, 6)) * 9).astype(dtype)
+    np.save("b.npy", base)
+    outcome = cli(
+        *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 3, "--cast"),
+        *("--out", "r.npz", "--device", "cpu"),
+    )
+    assert outcome.status == 0, outcome.err
+    check(oracle(base, base, "l2"), 3, "l2")
+
+
+def test_euclidean_distances_are_roots(cli, rng):
+    base = rng.standard_normal((30, 4)).astype(np.float32)
+    base[7] = base[3]
+    np.save("b.npy", base)
+    job = ["knn", "--base", "b.npy", "--query", "b.npy", "-k", 31, "--pad",
+           "--out", "r.npz"]
+    assert cli(*job).status == 0
+    squares, labels = load()
+    outcome = cli(*job, "--euclidean")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[0].endswith("k = 31, Euclidean distance")
+    roots, same = load()
+    np.testing.assert_array_equal(same, labels)
+    np.testing.assert_array_equal(
+        roots[:, :30], np.sqrt(np.maximum(squares[:, :30], 0)))
+    assert (roots[:, 30] == np.finfo("float32").max).all()
+
+
+def test_a_distance_that_is_rounded_below_nothing_has_a_root():
+    with np.errstate(invalid="raise"):
+        roots = knn._roots(
+            np.array([[-1e-7, 4.0]], "float32"), np.array([[0, 1]]))
+    assert roots.tolist() == [[0, 2]] and roots.dtype == np.float32
+
+
+def test_exactly_as_many_neighbours_as_vectors_need_no_padding(cli, rng):
     np.save("b.npy", rng.standard_normal((6, 3)).astype(np.float32))
     job = ["knn", "--base", "b.npy", "--query", "b.npy", "--out", "r.npz"]
-    assert "label -1" not in cli(*job, "-k", 6).err
-    assert "label -1" not in cli(*job, "-k", 5, "--exclude-self").err
+    assert cli(*job, "-k", 6).status == 0
+    assert cli(*job, "-k", 5, "--exclude-self").status == 0
     assert (load()[1] >= 0).all()
 
 
@@ -300,14 +339,15 @@ def test_away_from_a_terminal_a_short_job_prints_two_lines_at_most(
     assert re.fullmatch(r"searching on the .*\n", outcome.err)
 
 
-@pytest.mark.parametrize("columns", [0, 100])
+@pytest.mark.parametrize("columns, rows", [
+    (0, 24), (1, 24), (100, 24), (100, 0), (100, 1), (100, 2), (0, 0)])
 def test_on_a_terminal_a_bar_shows_rate_and_time_left(
-    cli_process, rng, monkeypatch, columns
+    cli_process, rng, monkeypatch, columns, rows
 ):
     monkeypatch.setenv("TQDM_MININTERVAL", "0")
     np.save("b.npy", rng.standard_normal((300, 4)).astype(np.float32))
     ours, theirs = pty.openpty()
-    size = struct.pack("HHHH", 24, columns, 0, 0)
+    size = struct.pack("HHHH", rows, columns, 0, 0)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     shown = bytearray()
 

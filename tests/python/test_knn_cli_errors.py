@@ -135,6 +135,41 @@ def test_a_chunk_that_is_no_count(knn_refused, chunk):
     assert "--chunk: expected a whole" in knn_refused("--chunk", chunk)
 
 
+def test_a_k_beyond_the_vectors(knn_refused):
+    text = knn_refused(k=21)
+    assert "-k 21 is more than the 20 vectors in b.npy" in text and "--pad" in text
+    text = knn_refused("--exclude-self", query="b.npy", k=20)
+    assert "-k 20 is more than the 19 others in b.npy" in text
+
+
+def test_roots_of_inner_products(knn_refused):
+    text = knn_refused("--euclidean", "--metric", "ip")
+    assert "--euclidean is for --metric l2, found --metric ip" in text
+
+
+def test_a_number_beyond_float32(knn_refused):
+    np.save("x.npy", np.full((3, 4), 1e39))
+    assert "row 0 that is beyond float32" in knn_refused("--cast", base="x.npy")
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("folder", "a folder"), ("pipe", "a pipe (FIFO)"),
+    ("/dev/stdin", "standard input"), ("-", "standard input")])
+@pytest.mark.parametrize("which", ["base", "query"])
+def test_an_input_that_is_no_file(knn_refused, which, name, kind):
+    os.mkdir("folder")
+    os.mkfifo("pipe")
+    assert f"error: {name} is {kind}, expected" in knn_refused(**{which: name})
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("folder", "a folder"), ("/dev/stdout", "standard output"),
+    ("-", "standard output")])
+def test_an_output_that_is_no_file(knn_refused, name, kind):
+    os.mkdir("folder")
+    assert f"error: the output {name} is {kind}, expected" in knn_refused(out=name)
+
+
 def test_exclude_self_of_two_files(knn_refused):
     text = knn_refused("--exclude-self")
     assert "same file, found b.npy and q.npy" in text

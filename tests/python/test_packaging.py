@@ -92,7 +92,8 @@ def test_the_wheel_holds_the_python_package_and_nothing_else(wheel):
 def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist):
     top = f"faiss_ext-{VERSION}/"
     names = {name.removeprefix(top) for name in tarfile.open(sdist).getnames()}
-    alone = ("CHANGELOG.md", "CMakeLists.txt", "README.md", "VERSION", "pyproject.toml")
+    alone = ("CHANGELOG.md", "CMakeLists.txt", "LICENSE", "README.md", "VERSION",
+             "pyproject.toml")
     sources = files("gpu", "*") | files("faiss_ext", "*")
     cmake = {p for p in files("cmake", "*") if not p.startswith("cmake/setup/")}
     assert names == {"PKG-INFO", *alone} | sources | cmake
@@ -110,6 +111,28 @@ def test_the_metadata_tell_what_it_is(metadata):
     assert metadata["Summary"]
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_the_licence_goes_along(wheel, metadata):
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"faiss_ext-{VERSION}.dist-info/licenses/LICENSE")
+    assert text == (ROOT / "LICENSE").read_bytes()
+    assert b"Copyright (c) the faiss_ext authors" in text
+
+
+def test_the_metadata_name_nobody_and_no_address_that_is_not_there(metadata):
+    assert metadata["Author"] == "the faiss_ext authors"
+    for field in ("Author-email", "Maintainer", "Project-URL", "Home-page"):
+        assert metadata[field] is None
+
+
+def test_the_command_is_a_script_too(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"faiss_ext-{VERSION}.dist-info/entry_points.txt").decode()
+    assert "".join(text.split()) == (
+        "[console_scripts]faiss-ext=faiss_ext.__main__:main")
 
 
 def test_every_library_that_is_imported_is_required(metadata):

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import package_environment
+from faiss_ext import atomic_files as atomic_files_module
 from faiss_ext import result_files
 from faiss_ext.atomic_files import atomic_files
 from faiss_ext.errors import UserError
@@ -179,9 +180,97 @@ def test_a_folder_of_that_name_is_refused():
     assert "s.fvecs is a folder" in refusal("s.ivecs")
 
 
-def test_a_device_of_that_name_is_refused():
+def test_a_device_or_a_stream_of_that_name_is_named():
     os.symlink("/dev/full", "r.npz")
-    assert "no regular file" in refusal("r.npz")
+    assert "the output r.npz is a device" in refusal("r.npz")
+    os.mkfifo("s.npz")
+    assert "s.npz is a pipe (FIFO)" in refusal("s.npz")
+    for name in ("-", "/dev/stdout", "/dev/fd/1"):
+        assert f"the output {name} is standard output" in refusal(name)
+
+
+def is_left(name: str) -> bool:
+    return name.startswith(".faiss_ext-") and name.endswith(".part")
+
+
+KILLED = """
+import os, signal, sys
+from faiss_ext.atomic_files import atomic_files
+with atomic_files(*sys.argv[1:]) as files:
+    for file in files:
+        file.write(b"half")
+    print("writing", flush=True)
+    sys.stdin.read(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def writer(*names: str) -> subprocess.Popen:
+    """A process that writes these files, and is killed when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *names], env=package_environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.communicate("x")
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["r.npz", "r.ivecs", "a" * 246 + ".npz", "[x]*.npz"])
+def test_what_a_killed_run_left_goes_with_the_next_of_that_name(name):
+    kill(writer("other.npz"))
+    (other,) = filter(is_left, os.listdir())
+    names = [name] if name.endswith(".npz") else ["r.fvecs", name]
+    kill(writer(*names))
+    assert len([*filter(is_left, os.listdir())]) == 1 + len(names)
+    with open_results(name, 1, 2, 10) as out:
+        out.write(*results(1, 2))
+    # Other names are others' business.
+    assert sorted(os.listdir()) == sorted([*names, other])
+
+
+def test_what_is_being_written_is_left_alone():
+    process = writer("r.npz")
+    with open_results("r.npz", 1, 2, 10) as out:
+        out.write(*results(1, 2))
+    assert len([*filter(is_left, os.listdir())]) == 1
+    kill(process)
+    with open_results("r.npz", 1, 2, 10) as out:
+        out.write(*results(1, 2))
+    assert os.listdir() == ["r.npz"]
+
+
+def test_a_file_that_is_taken_for_left_before_it_is_locked_is_made_again(
+    monkeypatch,
+):
+    lock, locked = atomic_files_module._lock, []
+
+    def another_was_first(file):
+        locked.append(file.name)
+        if len(locked) == 1:
+            atomic_files_module._remove_if_left(file.name)
+        return lock(file)
+
+    monkeypatch.setattr(atomic_files_module, "_lock", another_was_first)
+    with atomic_files("one") as (file,):
+        file.write(b"whole")
+    assert Path("one").read_bytes() == b"whole" and os.listdir() == ["one"]
+
+
+def test_a_file_system_without_locks_is_taken(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(atomic_files_module.fcntl, "flock", refuse)
+    kill(writer("one"))
+    with atomic_files("one") as (file,):
+        file.write(b"whole")
+    # Nobody can tell whether the other is still being written.
+    assert Path("one").read_bytes() == b"whole" and len(os.listdir()) == 2
 
 
 def test_distances_do_not_replace_a_file_of_something_else():

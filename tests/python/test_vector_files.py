@@ -112,7 +112,7 @@ def test_npy_of_every_exact_type_and_order(dtype, order):
 @pytest.mark.parametrize(
     "dtype", ["float64", "int16", "int32", "int64", "uint16", "bool", "S4"]
 )
-def test_npy_of_an_inexact_type_is_refused_with_the_mend(dtype):
+def test_npy_of_an_inexact_type_is_refused_with_the_fix(dtype):
     np.save("x.npy", np.zeros((3, 2), dtype))
     text = message("x.npy")
     assert str(np.dtype(dtype)) in text and ".astype('float32')" in text
@@ -123,9 +123,91 @@ def test_npy_of_objects_is_refused_and_not_unpickled():
     assert "holds object" in message("x.npy")
 
 
+@pytest.mark.parametrize("make, advice", [
+    (lambda: np.array([np.zeros(3), np.zeros(2)], object), "numpy.stack"),
+    (lambda: np.zeros((3, 2), "complex64"), "numpy.concatenate([x.real, x.imag]"),
+    (lambda: np.zeros((3, 2), "bool"), "takes it as 0 and 1"),
+    (lambda: np.zeros((3, 2), "int64"), "Add --cast, which rounds it"),
+    (lambda: np.zeros((3, 2), "datetime64[s]"), "text or dates"),
+])
+def test_npy_of_what_is_no_vector_is_refused_with_the_advice(make, advice):
+    np.save("x.npy", make())
+    text = message("x.npy")
+    assert advice in text and ".astype('float32')" in text
+    assert str(make().dtype) in text
+
+
+def test_the_advice_for_complex_numbers_keeps_distances(rng):
+    x = rng.standard_normal((2, 4)) + 1j * rng.standard_normal((2, 4))
+    a, b = np.concatenate([x.real, x.imag], axis=1).astype("float32")
+    np.testing.assert_allclose(
+        np.linalg.norm(a - b), np.linalg.norm(x[0] - x[1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", ">f8", "longdouble", "int16", "int32", "int64", "uint64", "bool"]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_is_cast_becomes_the_nearest_float32(dtype, order):
+    x = np.asarray(np.arange(1, 31).reshape(10, 3) * 16777217, dtype, order=order)
+    if x.dtype.kind == "f":
+        x[3, 1] = 1 / 3
+    np.save("x.npy", x)
+    with open_vectors("x.npy", cast=True) as file:
+        parts = [part for _, part in file.chunks(4)]
+    assert all(p.dtype == np.float32 and p.flags.c_contiguous for p in parts)
+    np.testing.assert_array_equal(np.concatenate(parts), x.astype(np.float32))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_number_beyond_float32_is_told_with_its_row(order):
+    x = np.zeros((9, 3), order=order)
+    x[2] = np.inf, -np.inf, np.nan
+    x[7, 1] = -1e39
+    np.save("x.npy", x)
+    with open_vectors("x.npy", cast=True) as file:
+        assert np.isinf(file.read(0, 5)[2, 0])
+        with pytest.raises(VectorFileError, match=r"x.npy has a number in row 7 .*3.4e\+38"):
+            file.read(5, 9)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("other", SUFFIXES)
+def test_a_file_under_the_name_of_another_format_is_recognised(suffix, other):
+    x = np.arange(60).reshape(20, 3)
+    path = write("x" + other, bytes_of(suffix, x.astype(DTYPES[suffix])))
+    if {suffix, other} <= {".u8bin", ".i8bin"} or suffix == other:
+        open_vectors(path).close()
+        return
+    text = message(path)
+    assert "looks like a " in text
+    assert suffix in text.partition("looks like a ")[2]
+    if suffix != ".npy":
+        assert "(20 rows of 3 dimensions): rename it" in text
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"PK\x03\x04" + bytes(40), "it looks like a zip archive, as .npz"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(40), "it looks like an HDF5 file"),
+    (b"\x1f\x8b\x08\x00" + bytes(40), "compressed by gzip"),
+    (b"\x80\x04\x95\x1b" + bytes(40), "it looks like a pickle"),
+    (b"0.1,0.2,0.3\n" * 5, "it looks like text"),
+])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_well_known_files_are_recognised(content, said, suffix):
+    assert said in message(write("x" + suffix, content))
+
+
+def test_raw_numbers_are_like_nothing_that_is_known(rng):
+    raw = rng.random((20, 4)).astype("<f4").tobytes()
+    text = message(write("x.fvecs", raw))
+    assert "truncated or of another format: 320 bytes, expected at least" in text
+    assert "looks like" not in text
+
+
 def test_npy_of_records_is_refused():
     np.save("x.npy", np.zeros((3, 2), [("a", "f4")]))
-    assert "expected float32" in message("x.npy")
+    assert "records with named fields" in message("x.npy")
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3, 4)])
@@ -254,7 +336,8 @@ def test_vecs_without_dimensions_are_refused(suffix, d):
 @pytest.mark.parametrize("suffix", [".fvecs", ".bvecs"])
 def test_vecs_with_a_huge_dimension_are_refused(suffix):
     write("x" + suffix, struct.pack("<i", 2**31 - 1) + bytes(12))
-    assert "16 bytes, expected a multiple of" in message("x" + suffix)
+    text = message("x" + suffix)
+    assert "another format: 16 bytes, expected at least" in text
 
 
 @pytest.mark.parametrize("suffix", [".fvecs", ".bvecs"])
@@ -322,12 +405,31 @@ def test_the_suffix_may_be_in_capitals():
 
 def test_a_folder_is_refused():
     os.mkdir("x.npy")
-    assert "is a folder" in message("x.npy")
+    assert "x.npy is a folder, expected a file of vectors" in message("x.npy")
+    os.mkdir("vectors")
+    assert "vectors is a folder" in message("vectors")
 
 
 def test_a_pipe_is_refused_without_waiting():
     os.mkfifo("x.npy")
-    assert "no regular file" in message("x.npy")
+    assert "x.npy is a pipe (FIFO), expected a file of vectors" in message("x.npy")
+    os.mkfifo("pipe")
+    assert "pipe is a pipe (FIFO)" in message("pipe")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_standard_input_is_named(name):
+    text = message(name)
+    assert f"{name} is standard input, expected a file" in text
+    assert "save it to a file first" in text
+
+
+def test_a_file_whose_name_is_a_dash_is_a_file():
+    assert "suffix ''" in message(write("-", b"data"))
+
+
+def test_devices_are_named():
+    assert "/dev/null is a device" in message("/dev/null")
 
 
 def test_a_missing_file_is_the_error_of_the_system():

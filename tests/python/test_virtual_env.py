@@ -149,7 +149,7 @@ def test_root_gets_what_is_missing_from_the_distribution(machine):
 def test_others_are_told_what_is_missing(machine):
     (machine.state / "has_venv").unlink()
     assert error(machine.run()) == (
-        "error: missing system packages: python3-venv. Mend: run 'apt-get "
+        "error: missing system packages: python3-venv. Fix: run 'apt-get "
         "install python3-venv' as root"
     )
     assert "apt-get" not in machine.calls
@@ -180,4 +180,4 @@ def test_a_python_of_choice_that_is_not_there_is_refused(machine):
 def test_a_python_of_choice_that_is_none_is_refused_in_one_line(machine):
     done = machine.run(PYTHON="/bin/ls")
     assert done.stderr.splitlines() == [error(done)]
-    assert error(done).startswith("error: /bin/ls is no Python interpreter. Mend: ")
+    assert error(done).startswith("error: /bin/ls is no Python interpreter. Fix: ")

@@ -82,6 +82,7 @@ def check_contents(wheel, folder):
             f"it carries {name} without its licence (there are {sorted(texts)})",
         )
     check("faiss" in texts, "it carries Faiss without its licence")
+    check("LICENSE" in texts, "it has no licence of its own")
     for path in folder.rglob("*.so*"):
         tags = run("readelf", "-d", path)
         for where in re.findall(r"(?:RPATH|RUNPATH).*\[(.*)\]", tags):
@@ -120,10 +121,12 @@ def main():
             run(python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").strip()
         )
         info = run(python, "-m", "faiss_ext", "info")
+        script = run(work / "venv" / "bin" / "faiss-ext", "info")
+        check(script == info, f"faiss-ext info says\n{script}")
         check(re.search(r"^native part +in use$", info, re.M), f"info says\n{info}")
         check_search(python, site, simulator)
 
-        # Another distribution of Faiss beside it is named, and so is the mend.
+        # Another distribution of Faiss beside it is named, and so is the fix.
         run(*pip, "install", "--no-deps", "faiss-cpu")
         said = run(python, "-c", "import faiss_ext; assert not faiss_ext.has_native", may_fail=True)
         check("pip uninstall faiss-cpu" in said, f"beside faiss-cpu it says\n{said}")

@@ -1,10 +1,13 @@
-// Replaces the kernels of faiss_ext: conversions, and the labels of slices.
+// Replaces the kernels of faiss_ext: conversions, the labels of slices, and the
+// search for numbers that are large in float16.
 
 #include <cuda_fp16.h>
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/FindLarge.h>
 #include <faiss_ext/gpu/OffsetLabels.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "../cuda_sim_kernel.h"
@@ -139,6 +142,30 @@ cudaError_t launchConvertRows(
                                 to,
                                 next);
                         next += to.bytes();
+                    }
+                }
+            });
+}
+
+cudaError_t launchFindLarge(
+        const void* halves,
+        int64_t count,
+        uint16_t least,
+        int32_t* found,
+        cudaStream_t stream) {
+    const char* const source = static_cast<const char*>(halves);
+    return cuda_sim::launch(
+            "findLargeKernel",
+            stream,
+            {cuda_sim::reads(source, count * 2), cuda_sim::writes(found, 1)},
+            [=] {
+                __half_raw bound;
+                bound.x = least;
+                const char* const from = cuda_sim::view(source);
+                for (int64_t i = 0; i < count; ++i) {
+                    // False for NaN.
+                    if (std::abs(halfAt(from + i * 2)) >= __half2float(bound)) {
+                        *cuda_sim::view(found) = 1;
                     }
                 }
             });

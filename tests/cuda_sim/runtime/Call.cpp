@@ -19,7 +19,10 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
     thread.sequence = simulator.nextSequence();
     thread.lost = cudaSuccess;
 
-    if (thread.inHostFunction && !(flags & Harmless)) {
+    if (simulator.settings.deviceCount == 0 && !(flags & Anywhere)) {
+        error_ = cudaErrorNoDevice;
+        failed_ = true;
+    } else if (thread.inHostFunction && !(flags & Harmless)) {
         simulator.report(
                 CUDA_SIM_REPORT_CALL_IN_HOST_FUNCTION,
                 function_->name + " was called inside a host function, from " +
@@ -34,6 +37,11 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
     if (!failed_ && !(flags & Harmless)) {
         error_ = simulator.device(thread.device).sticky;
         failed_ = error_ != cudaSuccess && !(flags & Releases);
+    }
+    if (!failed_ && (flags & Unsafe) &&
+        simulator.captures.refusesUnsafeCall()) {
+        error_ = cudaErrorStreamCaptureUnsupported;
+        failed_ = true;
     }
     if (simulator.settings.trace) {
         fprintf(stderr,

@@ -17,6 +17,11 @@ class Call {
         Harmless = 1,
         /// A poisoned device makes it fail, but it gives back its object.
         Releases = 2,
+        /// Not observed by a capture, so prohibited during one to threads that
+        /// do not say that they know (cudaThreadExchangeStreamCaptureMode).
+        Unsafe = 4,
+        /// Works where there is no device.
+        Anywhere = 8,
     };
 
     Call(Function** function,

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "Captures.h"
 #include "Clock.h"
 #include "Races.h"
 
@@ -87,6 +88,9 @@ struct Stream {
     VectorClock clock; // of the last operation
     OperationPtr last;
     std::deque<OperationPtr> queue;
+    /// Where its work goes while it captures, and the nodes it comes after.
+    CapturePtr capture;
+    NodeSet captured;
     uint64_t rank = 0;   // for the random policy
     uint64_t doneAt = 0; // simulated nanoseconds, of the last that is done
 

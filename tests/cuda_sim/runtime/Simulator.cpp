@@ -97,6 +97,7 @@ void Simulator::applySettings(const Settings& from) {
 
 void Simulator::reset(Lock& lock) {
     faults.clear();
+    captures.reset();
     operationFaultIn = 0;
     lastFault = "";
     for (auto& entry : streams_) {
@@ -296,6 +297,7 @@ Stream* Simulator::resolve(cudaStream_t handle, const char* function) {
 }
 
 void Simulator::destroyStream(Stream* stream) {
+    Captures::leave(stream);
     stream->destroyed = true;
     stream->held = false;
     streamHandles_.erase(stream);

@@ -17,6 +17,7 @@
 
 #include "../cuda_sim.h"
 #include "../cuda_sim_kernel.h"
+#include "Captures.h"
 #include "Clock.h"
 #include "Memory.h"
 #include "Races.h"
@@ -58,6 +59,9 @@ struct Event {
     uint64_t sequence = 0;
     const void* caller = nullptr;
     OperationPtr record; // the last one; null: never recorded
+    /// Of the last record, where that was on a capturing stream.
+    CapturePtr capture;
+    NodeSet captured;
 };
 
 /// What a host thread is to the race detector.
@@ -80,6 +84,7 @@ struct ThreadState {
     int device = 0;
     cudaError_t lastError = cudaSuccess;
     bool inHostFunction = false;
+    cudaStreamCaptureMode captureMode = cudaStreamCaptureModeGlobal;
     /// Of the runtime call that the thread is in.
     const void* caller = nullptr;
     uint64_t sequence = 0;
@@ -127,6 +132,7 @@ class Simulator {
     Memory memory;
     AccessMap accesses;
     Scheduler scheduler;
+    Captures captures;
 
     void applySettings(const Settings& from);
     void reset(Lock& lock);
@@ -177,6 +183,9 @@ class Simulator {
     // Objects
     //
 
+    bool exists(int device) const {
+        return device >= 0 && device < settings.deviceCount;
+    }
     Device& device(int ordinal) {
         return devices_[ordinal];
     }

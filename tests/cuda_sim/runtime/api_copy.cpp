@@ -174,6 +174,15 @@ cudaError_t copy(
                         describeCaller(thisThread().caller));
         return cudaErrorInvalidValue;
     }
+    if (const auto refused = s.captures.errorOfUse(stream)) {
+        return refused;
+    }
+    if (stream->capture) {
+        Captures::add(stream, [=](Call& replay, cudaStream_t on) {
+            return copy(replay, dst, src, shape, kind, on, true);
+        });
+        return cudaSuccess;
+    }
     countCopy(to, from, shape.bytes());
 
     bool hostToHost = !to.device() && !from.device();
@@ -274,6 +283,15 @@ cudaError_t fill(
     if (error != cudaSuccess) {
         return error;
     }
+    if (const auto refused = s.captures.errorOfUse(stream)) {
+        return refused;
+    }
+    if (stream->capture) {
+        Captures::add(stream, [=](Call& replay, cudaStream_t on) {
+            return fill(replay, ptr, value, bytes, on);
+        });
+        return cudaSuccess;
+    }
     ++s.count(Counter::memsets);
     s.count(Counter::bytes_memset) += bytes;
     auto operation = s.makeOperation(
@@ -319,8 +337,7 @@ cudaError_t cudaMemcpyPeer(
         int srcDevice,
         size_t bytes) {
     CUDA_SIM_CALL(Call::Normal);
-    int count = sim().settings.deviceCount;
-    if (dstDevice >= count || srcDevice >= count) {
+    if (!sim().exists(dstDevice) || !sim().exists(srcDevice)) {
         return call.done(cudaErrorInvalidDevice);
     }
     return call.done(
@@ -341,8 +358,7 @@ cudaError_t cudaMemcpyPeerAsync(
         size_t bytes,
         cudaStream_t stream) {
     CUDA_SIM_CALL(Call::Normal);
-    int count = sim().settings.deviceCount;
-    if (dstDevice >= count || srcDevice >= count) {
+    if (!sim().exists(dstDevice) || !sim().exists(srcDevice)) {
         return call.done(cudaErrorInvalidDevice);
     }
     return call.done(

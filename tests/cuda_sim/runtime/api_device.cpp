@@ -70,14 +70,44 @@ const ErrorText kErrors[] = {
                 cudaErrorECCUncorrectable,
                 "uncorrectable ECC error encountered"),
         ERROR_TEXT(cudaErrorMisalignedAddress, "misaligned address"),
+        ERROR_TEXT(
+                cudaErrorIllegalState,
+                "the operation cannot be performed in the present state"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureUnsupported,
+                "operation not permitted when stream is capturing"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureInvalidated,
+                "operation failed due to a previous error during capture"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureMerge,
+                "operation would result in a merge of separate capture "
+                "sequences"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureUnmatched,
+                "capture was not ended in the same stream as it began"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureUnjoined,
+                "capturing stream has unjoined work"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureIsolation,
+                "dependency created on uncaptured work in another stream"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureImplicit,
+                "operation would make the legacy stream depend on a capturing "
+                "blocking stream"),
+        ERROR_TEXT(
+                cudaErrorCapturedEvent,
+                "operation not permitted on an event last recorded in a "
+                "capturing stream"),
+        ERROR_TEXT(
+                cudaErrorStreamCaptureWrongThread,
+                "attempt to terminate a thread-local capture sequence from "
+                "another thread"),
         ERROR_TEXT(cudaErrorUnknown, "unknown error"),
 };
 
 #undef ERROR_TEXT
-
-bool goodDevice(int device) {
-    return device >= 0 && device < sim().settings.deviceCount;
-}
 
 } // namespace
 
@@ -102,7 +132,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaGetLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     auto error = sticky != cudaSuccess ? sticky : thread.lastError;
@@ -111,21 +141,25 @@ cudaError_t cudaGetLastError(void) {
 }
 
 cudaError_t cudaPeekAtLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     return sticky != cudaSuccess ? sticky : thread.lastError;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
+    if (sim().settings.deviceCount == 0) {
+        // And *count stays what it was.
+        return call.done(cudaErrorNoDevice);
+    }
     *count = sim().settings.deviceCount;
-    return call.done(*count ? cudaSuccess : cudaErrorNoDevice);
+    return call.done(cudaSuccess);
 }
 
 cudaError_t cudaSetDevice(int device) {
     CUDA_SIM_CALL(Call::Harmless);
-    if (!goodDevice(device)) {
+    if (!sim().exists(device)) {
         return call.done(cudaErrorInvalidDevice);
     }
     thisThread().device = device;
@@ -140,7 +174,7 @@ cudaError_t cudaGetDevice(int* device) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device) {
     CUDA_SIM_CALL(Call::Harmless);
-    if (!goodDevice(device)) {
+    if (!sim().exists(device)) {
         return call.done(cudaErrorInvalidDevice);
     }
     memset(prop, 0, sizeof(*prop));
@@ -185,7 +219,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device) {
 cudaError_t cudaDeviceGetAttribute(
         int* value, cudaDeviceAttr attr, int device) {
     CUDA_SIM_CALL(Call::Harmless);
-    if (!goodDevice(device)) {
+    if (!sim().exists(device)) {
         return call.done(cudaErrorInvalidDevice);
     }
     switch (attr) {
@@ -250,7 +284,7 @@ cudaError_t cudaDeviceGetAttribute(
 
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
     CUDA_SIM_CALL(Call::Harmless);
-    if (!goodDevice(device)) {
+    if (!sim().exists(device)) {
         return call.done(cudaErrorInvalidDevice);
     }
     snprintf(text, length, "0000:00:%02x.0", device);
@@ -259,6 +293,9 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
 
 cudaError_t cudaDeviceSynchronize(void) {
     CUDA_SIM_CALL(Call::Normal);
+    if (sim().captures.refusesWaitForDevice(thisThread().device)) {
+        return call.done(cudaErrorStreamCaptureUnsupported);
+    }
     return call.done(sim().waitForDevice(
             Counter::waits_device,
             thisThread().device,
@@ -290,7 +327,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
     CUDA_SIM_CALL(Call::Normal);
-    if (!goodDevice(device) || !goodDevice(peer)) {
+    if (!sim().exists(device) || !sim().exists(peer)) {
         return call.done(cudaErrorInvalidDevice);
     }
     *can = device != peer;
@@ -300,7 +337,7 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
     CUDA_SIM_CALL(Call::Normal);
     auto& thread = thisThread();
-    if (!goodDevice(peer) || peer == thread.device) {
+    if (!sim().exists(peer) || peer == thread.device) {
         return call.done(cudaErrorInvalidDevice);
     }
     if (flags) {
@@ -314,6 +351,9 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
 
 cudaError_t cudaDeviceDisablePeerAccess(int peer) {
     CUDA_SIM_CALL(Call::Normal);
+    if (!sim().exists(peer)) {
+        return call.done(cudaErrorInvalidDevice);
+    }
     auto& enabled = sim().device(thisThread().device).peers;
     return call.done(
             enabled.erase(peer) ? cudaSuccess : cudaErrorPeerAccessNotEnabled);
@@ -327,7 +367,8 @@ cudaError_t cudaGetDeviceFlags(unsigned* flags) {
 
 cudaError_t cudaInitDevice(int device, unsigned, unsigned) {
     CUDA_SIM_CALL(Call::Normal);
-    return call.done(goodDevice(device) ? cudaSuccess : cudaErrorInvalidDevice);
+    return call.done(
+            sim().exists(device) ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaDeviceGetLimit(size_t* value, cudaLimit) {
@@ -352,13 +393,13 @@ cudaError_t cudaDeviceSetCacheConfig(cudaFuncCache) {
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
     *version = CUDART_VERSION;
     return call.done(cudaSuccess);
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-    CUDA_SIM_CALL(Call::Harmless);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
     *version = CUDART_VERSION;
     return call.done(cudaSuccess);
 }

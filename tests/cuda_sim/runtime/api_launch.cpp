@@ -44,6 +44,92 @@ cudaError_t launch(Call& call, const void* function, cudaStream_t stream) {
     return cudaErrorInvalidDeviceFunction;
 }
 
+/// What cuda_sim_launch does when it may.
+cudaError_t enqueueKernel(
+        const std::string& what,
+        cudaStream_t handle,
+        const std::vector<cuda_sim_range>& ranges,
+        void (*run)(void* arg),
+        const std::shared_ptr<void>& owned) {
+    auto& s = sim();
+    auto* stream = s.resolve(handle, what.c_str());
+    if (!stream) {
+        return cudaErrorInvalidResourceHandle;
+    }
+    if (stream->device != thisThread().device) {
+        // As a real launch on another device's stream.
+        return cudaErrorInvalidResourceHandle;
+    }
+    for (size_t i = 0; i < ranges.size(); ++i) {
+        Allocation* allocation = nullptr;
+        if (ranges[i].bytes == 0) {
+            continue;
+        }
+        // Pinned memory can be reached from a kernel, pageable cannot.
+        auto error = s.checkRange(
+                ranges[i].ptr,
+                ranges[i].bytes,
+                true,
+                &allocation,
+                what + (ranges[i].is_write ? " output" : " input"));
+        if (error == cudaSuccess && allocation->onDevice() &&
+            allocation->device != stream->device &&
+            !s.device(stream->device).peers.count(allocation->device)) {
+            s.report(
+                    CUDA_SIM_REPORT_BAD_ARGUMENT,
+                    "bad argument: " + what + " touches " +
+                            describe(*allocation) +
+                            " of another device, without peer access");
+            error = cudaErrorIllegalAddress;
+        }
+        if (error != cudaSuccess) {
+            // The launch itself succeeds; the kernel faults.
+            s.poison(stream->device, cudaErrorIllegalAddress);
+            return cudaSuccess;
+        }
+    }
+    if (const auto error = s.captures.errorOfUse(stream)) {
+        return error;
+    }
+    if (stream->capture) {
+        Captures::add(stream, [=](Call&, cudaStream_t on) {
+            return enqueueKernel(what, on, ranges, run, owned);
+        });
+        return cudaSuccess;
+    }
+    ++s.count(Counter::kernels);
+    auto operation = s.makeOperation(stream, what);
+    operation->cost = 10000;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+        if (ranges[i].bytes) {
+            s.touch(*operation,
+                    ranges[i].ptr,
+                    ranges[i].bytes,
+                    ranges[i].is_write != 0);
+        }
+    }
+    int device = stream->device;
+    operation->step = [run, owned, touched = ranges, what, device] {
+        for (auto& range : touched) {
+            if (range.bytes && !sim().view(range.ptr, range.bytes)) {
+                return true; // freed since the launch; that was reported
+            }
+        }
+        try {
+            run(owned.get());
+        } catch (const std::exception& error) {
+            // No caller could catch it: it is some later call that waits.
+            sim().report(
+                    CUDA_SIM_REPORT_BAD_ARGUMENT,
+                    what + " threw: " + error.what());
+            sim().poison(device, cudaErrorLaunchFailure);
+        }
+        return true;
+    };
+    s.scheduler.enqueue(stream, operation);
+    return cudaSuccess;
+}
+
 } // namespace
 
 extern "C" {
@@ -180,75 +266,8 @@ cudaError_t cuda_sim_launch(
     if (call.failed()) {
         return call.error();
     }
-    auto& s = sim();
-    auto* stream = s.resolve(handle, name);
-    if (!stream) {
-        return call.done(cudaErrorInvalidResourceHandle);
-    }
-    if (stream->device != thisThread().device) {
-        // As a real launch on another device's stream.
-        return call.done(cudaErrorInvalidResourceHandle);
-    }
-    for (size_t i = 0; i < numRanges; ++i) {
-        Allocation* allocation = nullptr;
-        if (ranges[i].bytes == 0) {
-            continue;
-        }
-        // Pinned memory can be reached from a kernel, pageable cannot.
-        auto error = s.checkRange(
-                ranges[i].ptr,
-                ranges[i].bytes,
-                true,
-                &allocation,
-                what + (ranges[i].is_write ? " output" : " input"));
-        if (error == cudaSuccess && allocation->onDevice() &&
-            allocation->device != stream->device &&
-            !s.device(stream->device).peers.count(allocation->device)) {
-            s.report(
-                    CUDA_SIM_REPORT_BAD_ARGUMENT,
-                    "bad argument: " + what + " touches " +
-                            describe(*allocation) +
-                            " of another device, without peer access");
-            error = cudaErrorIllegalAddress;
-        }
-        if (error != cudaSuccess) {
-            // The launch itself succeeds; the kernel faults.
-            s.poison(stream->device, cudaErrorIllegalAddress);
-            return call.done(cudaSuccess);
-        }
-    }
-    ++s.count(Counter::kernels);
-    auto operation = s.makeOperation(stream, what);
-    operation->cost = 10000;
-    for (size_t i = 0; i < numRanges; ++i) {
-        if (ranges[i].bytes) {
-            s.touch(*operation,
-                    ranges[i].ptr,
-                    ranges[i].bytes,
-                    ranges[i].is_write != 0);
-        }
-    }
-    std::vector<cuda_sim_range> touched(ranges, ranges + numRanges);
-    int device = stream->device;
-    operation->step = [run, owned, touched, what, device] {
-        for (auto& range : touched) {
-            if (range.bytes && !sim().view(range.ptr, range.bytes)) {
-                return true; // freed since the launch; that was reported
-            }
-        }
-        try {
-            run(owned.get());
-        } catch (const std::exception& error) {
-            // No caller could catch it: it is some later call that waits.
-            sim().report(
-                    CUDA_SIM_REPORT_BAD_ARGUMENT,
-                    what + " threw: " + error.what());
-            sim().poison(device, cudaErrorLaunchFailure);
-        }
-        return true;
-    };
-    s.scheduler.enqueue(stream, operation);
-    return call.done(cudaSuccess);
+    return call.done(enqueueKernel(
+            what, handle, {ranges, ranges + numRanges}, run, owned));
 }
 
 void* cuda_sim_view(const void* device) {

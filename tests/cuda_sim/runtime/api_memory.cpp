@@ -108,11 +108,29 @@ Allocation* toFree(void* ptr, const char* what, bool host) {
     return nullptr;
 }
 
+/// Memory in stream order is unsafe on a stream that does not capture. On one
+/// that does it becomes a node of the graph, which is not modelled.
+cudaError_t errorOfPool(Stream* stream) {
+    auto& s = sim();
+    if (stream->capture) {
+        s.report(
+                CUDA_SIM_REPORT_UNMODELLED,
+                "unmodelled: memory allocated or freed in a capture\n  from " +
+                        describeCaller(thisThread().caller));
+        return cudaErrorNotSupported;
+    }
+    return s.captures.refusesUnsafeCall() ? cudaErrorStreamCaptureUnsupported
+                                          : s.captures.errorOfUse(stream);
+}
+
 cudaError_t allocateAsync(void** ptr, size_t bytes, cudaStream_t handle) {
     auto& s = sim();
     auto* stream = s.resolve(handle, "cudaMallocAsync");
     if (!stream) {
         return cudaErrorInvalidResourceHandle;
+    }
+    if (const auto error = errorOfPool(stream)) {
+        return error;
     }
     Allocation* allocation = nullptr;
     auto error = allocateDevice(ptr, bytes, MemoryKind::Device, &allocation);
@@ -133,27 +151,27 @@ cudaError_t allocateAsync(void** ptr, size_t bytes, cudaStream_t handle) {
 extern "C" {
 
 cudaError_t cudaMalloc(void** ptr, size_t bytes) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     ++sim().count(Counter::allocs_device);
     return call.done(allocateDevice(ptr, bytes, MemoryKind::Device));
 }
 
 cudaError_t cudaMallocManaged(void** ptr, size_t bytes, unsigned) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     ++sim().count(Counter::allocs_managed);
     return call.done(allocateDevice(ptr, bytes, MemoryKind::Managed));
 }
 
 cudaError_t cudaMallocPitch(
         void** ptr, size_t* pitch, size_t width, size_t height) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     *pitch = (width + 511) / 512 * 512;
     ++sim().count(Counter::allocs_device);
     return call.done(allocateDevice(ptr, *pitch * height, MemoryKind::Device));
 }
 
 cudaError_t cudaFree(void* ptr) {
-    CUDA_SIM_CALL(Call::Releases);
+    CUDA_SIM_CALL(Call::Releases | Call::Unsafe);
     if (!ptr) {
         return call.done(cudaSuccess);
     }
@@ -167,17 +185,17 @@ cudaError_t cudaFree(void* ptr) {
 }
 
 cudaError_t cudaHostAlloc(void** ptr, size_t bytes, unsigned) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     return call.done(allocatePinned(ptr, bytes));
 }
 
 cudaError_t cudaMallocHost(void** ptr, size_t bytes) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     return call.done(allocatePinned(ptr, bytes));
 }
 
 cudaError_t cudaFreeHost(void* ptr) {
-    CUDA_SIM_CALL(Call::Releases);
+    CUDA_SIM_CALL(Call::Releases | Call::Unsafe);
     if (!ptr) {
         return call.done(cudaSuccess);
     }
@@ -191,7 +209,7 @@ cudaError_t cudaFreeHost(void* ptr) {
 }
 
 cudaError_t cudaHostRegister(void* ptr, size_t bytes, unsigned) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     auto& s = sim();
     if (!ptr || !bytes) {
         return call.done(cudaErrorInvalidValue);
@@ -209,7 +227,7 @@ cudaError_t cudaHostRegister(void* ptr, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaHostUnregister(void* ptr) {
-    CUDA_SIM_CALL(Call::Releases);
+    CUDA_SIM_CALL(Call::Releases | Call::Unsafe);
     auto& s = sim();
     auto* allocation = s.memory.find(ptr);
     if (!allocation || allocation->kind != MemoryKind::Registered ||
@@ -261,6 +279,9 @@ cudaError_t cudaFreeAsync(void* ptr, cudaStream_t handle) {
     auto* stream = s.resolve(handle, "cudaFreeAsync");
     if (!stream) {
         return call.done(cudaErrorInvalidResourceHandle);
+    }
+    if (const auto error = errorOfPool(stream)) {
+        return call.done(error);
     }
     auto* allocation = toFree(ptr, "cudaFreeAsync", false);
     if (!allocation) {
@@ -333,12 +354,19 @@ cudaError_t cudaPointerGetAttributes(
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
     CUDA_SIM_CALL(Call::Normal);
+    if (!sim().exists(device)) {
+        return call.done(cudaErrorInvalidDevice);
+    }
     *pool = reinterpret_cast<cudaMemPool_t>(&sim().device(device));
     return call.done(cudaSuccess);
 }
 
 cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* pool, int device) {
     CUDA_SIM_CALL(Call::Normal);
+    if (!sim().exists(device)) {
+        // Not cudaErrorInvalidDevice.
+        return call.done(cudaErrorInvalidValue);
+    }
     *pool = reinterpret_cast<cudaMemPool_t>(&sim().device(device));
     return call.done(cudaSuccess);
 }

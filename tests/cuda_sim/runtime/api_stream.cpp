@@ -45,7 +45,15 @@ cudaError_t record(Call& call, cudaEvent_t handle, cudaStream_t streamHandle) {
                         describeCaller(thisThread().caller));
         return cudaErrorInvalidResourceHandle;
     }
+    if (const auto error = s.captures.errorOfUse(stream)) {
+        return error;
+    }
     ++s.count(Counter::event_records);
+    event->capture = stream->capture;
+    event->captured = stream->captured;
+    if (stream->capture) {
+        return cudaSuccess;
+    }
     auto operation = s.makeOperation(
             stream,
             "cudaEventRecord of event " + std::to_string(event->ordinal));
@@ -91,6 +99,15 @@ cudaError_t launchHostFunction(
     auto* stream = s.resolve(handle, call.name().c_str());
     if (!stream) {
         return cudaErrorInvalidResourceHandle;
+    }
+    if (const auto error = s.captures.errorOfUse(stream)) {
+        return error;
+    }
+    if (stream->capture) {
+        Captures::add(stream, [function](Call& replay, cudaStream_t on) {
+            return launchHostFunction(replay, on, function);
+        });
+        return cudaSuccess;
     }
     ++s.count(Counter::host_functions);
     auto operation = s.makeOperation(stream, call.name());
@@ -181,20 +198,26 @@ cudaError_t cudaStreamGetId(cudaStream_t handle, unsigned long long* id) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     auto& s = sim();
     auto* stream = s.resolve(handle, "cudaStreamSynchronize");
     if (!stream) {
         return call.done(cudaErrorInvalidResourceHandle);
     }
+    if (const auto error = s.captures.errorOfWait(stream)) {
+        return call.done(error);
+    }
     return call.done(s.waitForStream(Counter::waits_stream, stream, call.lock));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     auto* stream = sim().resolve(handle, "cudaStreamQuery");
     if (!stream) {
         return call.done(cudaErrorInvalidResourceHandle);
+    }
+    if (const auto error = sim().captures.errorOfWait(stream)) {
+        return call.done(error);
     }
     std::vector<OperationPtr> targets{stream->last};
     if (stream->legacy) {
@@ -219,6 +242,21 @@ cudaError_t cudaStreamWaitEvent(
             stream ? s.resolveEvent(handle, "cudaStreamWaitEvent") : nullptr;
     if (!event) {
         return call.done(cudaErrorInvalidResourceHandle);
+    }
+    if (event->capture) {
+        return call.done(
+                s.captures.join(stream, event->capture, event->captured));
+    }
+    if (const auto error = s.captures.errorOfUse(stream)) {
+        return call.done(error);
+    }
+    if (stream->capture) {
+        // What a graph would wait for lies outside of it.
+        if (event->record) {
+            stream->capture->valid = false;
+            return call.done(cudaErrorStreamCaptureIsolation);
+        }
+        return call.done(cudaSuccess);
     }
     ++s.count(Counter::event_waits);
     if (event->record) {
@@ -251,21 +289,6 @@ cudaError_t cudaLaunchHostFunc(
         return call.done(cudaErrorInvalidValue);
     }
     return call.done(launchHostFunction(call, stream, [=] { function(data); }));
-}
-
-cudaError_t cudaStreamIsCapturing(
-        cudaStream_t handle, cudaStreamCaptureStatus* status) {
-    CUDA_SIM_CALL(Call::Normal);
-    if (!sim().resolve(handle, "cudaStreamIsCapturing")) {
-        return call.done(cudaErrorInvalidResourceHandle);
-    }
-    *status = cudaStreamCaptureStatusNone;
-    return call.done(cudaSuccess);
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) {
-    CUDA_SIM_CALL(Call::Normal);
-    return call.done(cudaSuccess);
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -302,20 +325,26 @@ cudaError_t cudaEventRecordWithFlags(
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     auto* event = sim().resolveEvent(handle, "cudaEventQuery");
     if (!event) {
         return call.done(cudaErrorInvalidResourceHandle);
+    }
+    if (const auto error = Captures::errorOfWait(event->capture)) {
+        return call.done(error);
     }
     return call.done(query(call, {event->record}));
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
-    CUDA_SIM_CALL(Call::Normal);
+    CUDA_SIM_CALL(Call::Unsafe);
     auto& s = sim();
     auto* event = s.resolveEvent(handle, "cudaEventSynchronize");
     if (!event) {
         return call.done(cudaErrorInvalidResourceHandle);
+    }
+    if (const auto error = Captures::errorOfWait(event->capture)) {
+        return call.done(error);
     }
     // A copy: the event may be recorded again or destroyed meanwhile.
     OperationPtr target = event->record;

@@ -281,6 +281,56 @@ TEST(Misuse, filling_beyond_the_end) {
     CHECK_CUDA(cudaFree(memory));
 }
 
+/// A device that is not there, by its number.
+TEST(Devices, that_do_not_exist_are_refused_by_every_call) {
+    int count = 0;
+    CHECK_CUDA(cudaGetDeviceCount(&count));
+    for (int device : {-1, count, 99}) {
+        int value = 0;
+        char text[32];
+        cudaDeviceProp properties;
+        cudaMemPool_t pool = nullptr;
+        auto here = onDevice<int>(16), there = onDevice<int>(16);
+        EXPECT_EQ(cudaErrorInvalidDevice, cudaSetDevice(device));
+        EXPECT_EQ(cudaErrorInvalidDevice, cudaInitDevice(device, 0, 0));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaGetDeviceProperties(&properties, device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaDeviceGetAttribute(
+                        &value, cudaDevAttrMaxThreadsPerBlock, device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaDeviceGetPCIBusId(text, sizeof(text), device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaDeviceCanAccessPeer(&value, 0, device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaDeviceCanAccessPeer(&value, device, 0));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice, cudaDeviceEnablePeerAccess(device, 0));
+        EXPECT_EQ(cudaErrorInvalidDevice, cudaDeviceDisablePeerAccess(device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaDeviceGetDefaultMemPool(&pool, device));
+        // The one that says it otherwise.
+        EXPECT_EQ(cudaErrorInvalidValue, cudaDeviceGetMemPool(&pool, device));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaMemcpyPeer(here.get(), 0, there.get(), device, 64));
+        EXPECT_EQ(
+                cudaErrorInvalidDevice,
+                cudaMemcpyPeerAsync(
+                        here.get(), device, there.get(), 0, 64, nullptr));
+    }
+    cudaGetLastError();
+    int current = -1;
+    CHECK_CUDA(cudaGetDevice(&current));
+    EXPECT_EQ(0, current);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {

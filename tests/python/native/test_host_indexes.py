@@ -327,7 +327,9 @@ def wrapped():
     for made in dict.fromkeys(index_classes._ours.values()):
         if isinstance(made, index_classes._StandsFor):
             for name, member in vars(made).items():
-                if getattr(member, "__wrapped__", None):
+                if getattr(member, "__wrapped__", None) and (
+                    member.__code__.co_filename == host_methods.__file__
+                ):
                     yield f"{made.__name__}.{name}", member, 1
 
 

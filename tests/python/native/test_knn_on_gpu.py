@@ -64,7 +64,9 @@ def test_queries_go_up_once_and_results_come_back_once(run, simulator):
 
 
 def test_more_neighbours_than_vectors_get_the_label_minus_one(run):
-    _, (_, labels) = run(k=N + 5)
+    outcome, _ = run(k=N + 5)
+    assert outcome.status == 2 and "--pad" in outcome.err
+    _, (_, labels) = run("--pad", k=N + 5)
     assert (labels[:, N:] == -1).all()
     np.testing.assert_array_equal(
         np.sort(labels[:, :N], axis=1), np.tile(np.arange(N), (QUERIES, 1))
@@ -72,13 +74,22 @@ def test_more_neighbours_than_vectors_get_the_label_minus_one(run):
 
 
 def test_a_k_beyond_the_limit_goes_to_the_cpu_or_is_an_error(run):
-    outcome, (_, labels) = run(k=5000)
+    outcome, (_, labels) = run("--pad", k=5000)
     assert "device     CPU" in outcome.out
     assert "cannot return 5000 results" in outcome.out
     assert labels.shape == (QUERIES, 5000)
-    outcome, _ = run("--device", 0, k=5000)
+    outcome, _ = run("--device", 0, "--pad", k=5000)
     assert outcome.status == 2
     assert outcome.err.startswith("error: GPU 0 cannot return 5000 results")
+
+
+def test_euclidean_distances_are_roots(run):
+    _, (squares, labels) = run("--pad", k=N + 2)
+    outcome, (roots, same) = run("--pad", "--euclidean", k=N + 2)
+    assert "device     GPU 0" in outcome.out
+    np.testing.assert_array_equal(same, labels)
+    np.testing.assert_array_equal(roots[:, :N], np.sqrt(squares[:, :N]))
+    np.testing.assert_array_equal(roots[:, N:], squares[:, N:])
 
 
 def test_a_gpu_that_is_not_there_is_an_error(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 import numpy as np
 import pytest
@@ -23,6 +24,16 @@ def document(cli):
             return outcome, json.load(file)
 
     return run
+
+
+def test_the_examples_of_the_help_run(cli):
+    text = cli("profile", "--help").out.partition("Examples:\n")[2]
+    examples = text.replace("\\\n", " ").strip().splitlines()
+    assert len(examples) == 2
+    for example in examples:
+        outcome = cli(*shlex.split(example)[3:])
+        assert outcome.status == 0, outcome.err
+    assert {"times.json", "trace.json"} <= {*os.listdir()}
 
 
 def test_it_times_every_combination_as_often_as_asked_for(document):

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import ctypes
 import math
+import threading
 import weakref
 
 import numpy as np
@@ -24,9 +25,16 @@ _cuda.cuda_sim_check.restype = ctypes.c_size_t
 _cuda.cuda_sim_report.restype = ctypes.c_char_p
 _DEFAULT_KIND = 4
 
-#: The current streams of each GPU, the last one in use; 0 is the legacy default
-#: stream.
-_current = collections.defaultdict(lambda: [0])
+
+class _Streams(threading.local):
+    """The current streams of each GPU in a thread, the last one in use; 0 is the
+    legacy default stream."""
+
+    def __init__(self):
+        self.of = collections.defaultdict(lambda: [0])
+
+
+_current = _Streams()
 
 
 #: Memory of arrays that are gone. Freed after the test: a free that waits would
@@ -70,7 +78,7 @@ def on_gpu(gpu):
 
 def current_stream(gpu=None):
     """That of the GPU, by default the current one."""
-    return _current[current_gpu() if gpu is None else gpu][-1]
+    return _current.of[current_gpu() if gpu is None else gpu][-1]
 
 
 def new_stream(gpu):
@@ -85,11 +93,11 @@ def new_stream(gpu):
 def on_stream(stream, gpu=None):
     """A stream is the current one of its GPU, by default of the current one."""
     gpu = current_gpu() if gpu is None else gpu
-    _current[gpu].append(stream)
+    _current.of[gpu].append(stream)
     try:
         yield
     finally:
-        _current[gpu].pop()
+        _current.of[gpu].pop()
 
 
 def allocate(nbytes):
@@ -97,6 +105,29 @@ def allocate(nbytes):
     address = ctypes.c_void_p()
     assert _cuda.cudaMalloc(ctypes.byref(address), max(nbytes, 1)) == 0
     return address.value
+
+
+class Graph:
+    """What a stream captured in CUDA's default mode, for replays."""
+
+    def begin(self):
+        self._stream = _pointer(new_stream(current_gpu()))
+        assert _cuda.cudaStreamBeginCapture(self._stream, 0) == 0
+        return self._stream.value
+
+    def end(self):
+        graph, self._replayed = _pointer(), _pointer()
+        status = _cuda.cudaStreamEndCapture(self._stream, ctypes.byref(graph))
+        if status:
+            raise RuntimeError(f"the capture failed with error {status}")
+        assert _cuda.cudaGraphInstantiate(
+            ctypes.byref(self._replayed), graph, ctypes.c_ulonglong(0)
+        ) == 0
+        assert _cuda.cudaGraphDestroy(graph) == 0
+
+    def replay(self):
+        assert _cuda.cudaGraphLaunch(
+            self._replayed, _pointer(current_stream())) == 0
 
 
 def give_up(address):

@@ -155,7 +155,21 @@ def _stream(stream):
             yield
 
 
+class _Graph(gpu.Graph):
+    """Captured on a stream of its own, as by torch.cuda.graph."""
+
+
+@contextlib.contextmanager
+def _graph(graph):
+    with gpu.on_stream(graph.begin()):
+        yield
+    graph.end()
+
+
 cuda = types.SimpleNamespace(
+    CUDAGraph=_Graph,
+    graph=_graph,
+    synchronize=gpu.synchronize,
     is_available=lambda: True,
     init=lambda: None,
     caching_allocator_alloc=lambda nbytes, device, stream: gpu.allocate(nbytes),

@@ -1,0 +1,137 @@
+"""What GPU indexes are made of, checked before Faiss is asked: which GPUs, the
+resources, the index on the CPU. Faiss ends the process over some of these, and
+over others makes an index on fewer GPUs, or one that has lost its vectors."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+
+from . import swigfaiss_ext as native
+from .errors import InvalidDevice, said
+
+
+def gpu_number(value: Any, name: str) -> int:
+    """The number of a GPU that is there; raises InvalidDevice, TypeError."""
+    number = _integer(value, name, "the number of a GPU")
+    _check_number(number, name)
+    return number
+
+
+def gpu_or_any(value: Any, name: str) -> int:
+    """The same, or -1 for any GPU, of which there is one."""
+    number = _integer(value, name, "the number of a GPU")
+    _check_number(0 if number == -1 else number, name)
+    return number
+
+
+def gpu_numbers(values: Any, name: str) -> list[int]:
+    """The same for a sequence of one or more."""
+    try:
+        found = list(values)
+    except TypeError:
+        raise TypeError(
+            f"{name}: {values!r}; a list of GPUs is needed, such as [0, 1]"
+        ) from None
+    if not found:
+        raise InvalidDevice(
+            f"{name}: no GPU; one or more is needed, such as [0]"
+        )
+    return [gpu_number(gpu, f"{name}[{i}]") for i, gpu in enumerate(found)]
+
+
+def first_gpus(ngpu: Any, name: str) -> list[int]:
+    """The numbers of the first `ngpu` GPUs; of all for -1."""
+    count = native.gpu_count_c()
+    wanted = _integer(ngpu, name, "a number of GPUs")
+    if count == 0:
+        raise InvalidDevice(f"{name}: {wanted}; {_NONE_THERE}")
+    if wanted != -1 and not 1 <= wanted <= count:
+        raise InvalidDevice(
+            f"{name}: {wanted}; this process sees {_gpus(count)}: give 1 to "
+            f"{count}, or -1 for all"
+        )
+    return list(range(count if wanted == -1 else wanted))
+
+
+def check_resources(value: Any, name: str) -> None:
+    """Raise TypeError unless it is what Faiss takes as GPU resources."""
+    if not isinstance(value, _RESOURCES):
+        raise TypeError(
+            f"{name}: {said(value)}; resources are needed, such as "
+            "faiss.StandardGpuResources()"
+        )
+
+
+def check_constructor(what: str, args: tuple) -> None:
+    """Judge the arguments of a constructor of a GPU index, of Faiss or of ours:
+    the resources first, the configuration somewhere behind them."""
+    if not args:
+        raise TypeError(
+            f"{what}: no argument; resources are needed, such as "
+            "faiss.StandardGpuResources(), and then dimensions or an index"
+        )
+    check_resources(args[0], f"{what}: resources")
+    for i, value in enumerate(args[1:], 1):
+        if value is None:
+            raise TypeError(
+                f"{what}: argument {i + 1} is None; leave it out, or give what "
+                "is meant"
+            )
+        if isinstance(value, faiss.GpuIndexConfig):
+            gpu_number(value.device, f"{what}: config.device")
+
+
+def check_device_methods(the_class: type, stock: type) -> None:
+    """Let a class of resources check the number of a GPU that its methods take
+    first."""
+
+    def checked(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def call(self: Any, device: Any, *args: Any) -> Any:
+            return method(self, gpu_number(device, "device"), *args)
+
+        return call
+
+    for name in (
+        "getDefaultStream", "getTempMemoryAvailable", "revertDefaultStream",
+        "setDefaultStream", "supportsBFloat16",
+    ):
+        if name in vars(stock):
+            setattr(the_class, name, checked(vars(stock)[name]))
+
+
+_RESOURCES = (faiss.GpuResourcesProvider, faiss.GpuResources)
+
+_NONE_THERE = (
+    "this process sees no GPU: look at nvidia-smi and CUDA_VISIBLE_DEVICES, or "
+    "use an index on the CPU"
+)
+
+
+def _integer(value: Any, name: str, what: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: {value!r}; {what} is needed, an int"
+        ) from None
+
+
+def _check_number(number: int, name: str) -> None:
+    count = native.gpu_count_c()
+    if count == 0:
+        raise InvalidDevice(f"{name}: GPU {number}; {_NONE_THERE}")
+    if not 0 <= number < count:
+        raise InvalidDevice(
+            f"{name}: GPU {number}; this process sees {_gpus(count)}: give "
+            f"{'0' if count == 1 else f'0 to {count - 1}'}"
+        )
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' if count > 1 else ''}"

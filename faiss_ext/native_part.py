@@ -1,0 +1,51 @@
+"""Whether the native part, `swigfaiss_ext`, is in use: the one place that decides.
+
+What works with and without it (host arrays on indexes on the CPU) takes `native`
+from here. Modules that are nothing without it import `swigfaiss_ext` themselves,
+and are imported by `native.py` alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import faiss
+
+from . import faiss_found
+
+#: Whether there is a compiled module, which may not fit.
+is_there = importlib.util.find_spec(f"{__package__}._swigfaiss_ext") is not None
+
+#: Whether the module `faiss` has GPU indexes.
+faiss_has_gpu = hasattr(faiss, "GpuIndexFlat")
+
+
+def _load() -> tuple[ModuleType | None, str | None]:
+    """`swigfaiss_ext`, or why it is not in use."""
+    if not faiss_has_gpu:
+        problem = (
+            "this Faiss was built without GPU support; install one that was, "
+            "and faiss_ext built on it (README.md, Install)"
+        )
+    elif not is_there:
+        problem = (
+            "this is faiss_ext without its native part; install it with it, or "
+            "in a checkout run `make build` (README.md, Install)"
+        )
+    else:
+        try:
+            from . import swigfaiss_ext
+            from .same_faiss import check_same_faiss
+
+            check_same_faiss()
+            return swigfaiss_ext, None
+        except ImportError as error:
+            problem = str(error)
+    if is_there:
+        problem = faiss_found.mixture_problem() or problem
+    return None, problem
+
+
+#: The module, and None; or None, and why it is not in use.
+native, problem = _load()

@@ -1,0 +1,341 @@
+"""What is the same with the native part and without it: the names, the arrays
+that indexes on the CPU take, the errors, the examples of the README.
+
+Run with both (tests/run_tests.py, suites `python` and `pure`).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import os
+import pathlib
+import pickle
+import re
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+import pytest
+
+import faiss_ext
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STUBS = ast.parse((ROOT / "faiss_ext/__init__.pyi").read_text()).body
+CLASSES = {n.name: n for n in STUBS if isinstance(n, ast.ClassDef)}
+FUNCTIONS = [
+    n.name for n in STUBS
+    if isinstance(n, ast.FunctionDef) and not n.name.startswith("__")
+]
+#: What Faiss for the CPU lacks, beside what the stubs name.
+GPU_NAMES = [
+    "StandardGpuResources", "GpuClonerOptions", "GpuMultipleClonerOptions",
+    "GpuIndexFlatConfig", "GpuIndexIVFFlatConfig", "GpuResourcesVector",
+    "GpuIndexBinaryFlat", "index_gpu_to_cpu", "bfKnn",
+]
+#: What works on every machine.
+HARMLESS = {"InvalidArray", "SearchProfile", "StageSpan", "Index",
+            "pinned_pool_stats", "trim", "get_num_gpus", "downcast_index"}
+without_native = pytest.mark.skipif(
+    faiss_ext.has_native, reason="the native part is in use")
+N, DIMS, K = 20, 8, 3
+
+
+@pytest.mark.parametrize("name", [*CLASSES, *FUNCTIONS, *GPU_NAMES])
+def test_every_name_is_there(name):
+    assert hasattr(faiss_ext, name) and name in dir(faiss_ext)
+    assert name in faiss_ext.__all__
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_are_of_the_kind_that_the_stubs_say(name):
+    for base in CLASSES[name].bases:
+        wanted = getattr(faiss_ext, base.id, None) or getattr(builtins, base.id)
+        assert issubclass(getattr(faiss_ext, name), wanted)
+
+
+@without_native
+@pytest.mark.parametrize(
+    "name", sorted({*CLASSES, *FUNCTIONS, *GPU_NAMES} - HARMLESS))
+def test_what_needs_a_gpu_says_so_when_it_is_used(name):
+    if hasattr(faiss, "GpuIndexFlat") and hasattr(faiss, name):
+        pytest.skip("Faiss' own")
+    needs_gpu = getattr(faiss_ext, name)
+    # AttributeError: what programs expect that try whether Faiss has a GPU.
+    for error in (RuntimeError, AttributeError):
+        with pytest.raises(error) as caught:
+            needs_gpu(faiss_ext.IndexFlatL2(DIMS), k=1)
+    said = str(caught.value)
+    assert said.startswith(f"{name}: ") and faiss_ext.native_problem in said
+    assert "install" in said and "first" in said and "\n" not in said
+    assert faiss_ext.native_problem in needs_gpu.__doc__
+    if isinstance(needs_gpu, type):
+        class Mine(needs_gpu):
+            def __init__(self):
+                pass
+
+        with pytest.raises(RuntimeError, match=f"^{name}: "):
+            Mine()
+
+
+def test_nothing_on_the_cpu_is_of_a_gpu_class():
+    for index in (faiss_ext.IndexFlatL2(DIMS), faiss.IndexFlatL2(DIMS)):
+        for name in CLASSES:
+            if name.startswith("Gpu"):
+                assert not isinstance(index, getattr(faiss_ext, name))
+    assert not isinstance(np.zeros(3), faiss_ext.DeviceArray)
+
+
+def test_an_unknown_name_is_missing_in_faiss_ext():
+    with pytest.raises(
+        AttributeError, match="^module 'faiss_ext' has no attribute 'IndexFlatL3'"
+    ) as caught:
+        faiss_ext.IndexFlatL3
+    assert caught.value.name == "IndexFlatL3" and caught.value.obj is faiss_ext
+    assert not hasattr(faiss_ext, "IndexFlatL3")
+    with pytest.raises(ImportError, match="IndexFlatL3.*faiss_ext"):
+        exec("from faiss_ext import IndexFlatL3")
+
+
+def test_a_star_takes_the_names_and_no_modules_of_the_package():
+    taken: dict[str, object] = {}
+    exec("from faiss_ext import *", taken)
+    modules = {
+        name for name, item in taken.items()
+        if inspect.ismodule(item) and item.__name__.startswith("faiss_ext")
+    }
+    assert not modules
+    stock: dict[str, object] = {}
+    exec("from faiss import *", stock)
+    stock.pop("contrib", None)
+    assert {*stock} | {*CLASSES, *FUNCTIONS} <= {*taken}
+    assert all(taken[name] is getattr(faiss_ext, name) for name in faiss_ext.__all__)
+    assert len(faiss_ext.__all__) == len({*faiss_ext.__all__})
+
+
+def test_functions_that_need_no_gpu_answer():
+    assert faiss_ext.get_num_gpus() >= 0
+    faiss_ext.trim()
+    assert faiss_ext.pinned_pool_stats().keys() == {
+        "bound", "pinned_bytes", "allocations"}
+
+
+class HostTensor:
+    """An array of some library in host memory, which offers DLPack alone."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self, **options):
+        assert "stream" not in options
+        return self.values.__dlpack__(**options)
+
+
+class OldTensor(HostTensor):
+    """One whose exporter knows nothing of versions."""
+
+    def __dlpack__(self):
+        # As it would be for NumPy: unversioned, of memory that may be written.
+        return self.values.__dlpack__()
+
+
+def of_interface(values):
+    return type("A", (), {"__array_interface__": values.__array_interface__,
+                          "keep": values})()
+
+
+KINDS = {
+    "numpy": lambda x: x,
+    "float64": lambda x: x.astype("float64"),
+    "integers": lambda x: np.round(x).astype("int32"),
+    "float16": lambda x: x.astype("float16"),
+    "list": lambda x: x.tolist(),
+    "tuple": lambda x: tuple(map(tuple, x.tolist())),
+    "memoryview": memoryview,
+    "column-major": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+    "dlpack": HostTensor,
+    "old dlpack": OldTensor,
+    "interface": of_interface,
+    "convertible": lambda x: type("A", (), {
+        "__array__": lambda self, dtype=None, copy=None: x})(),
+}
+
+
+@pytest.fixture
+def base(rng):
+    return np.round(rng.standard_normal((50, DIMS)) * 9).astype("float32")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factory", ["Flat", "IDMap,Flat", "IVF2,Flat"])
+def test_every_kind_of_host_array_is_taken(base, kind, factory):
+    make = KINDS[kind]
+    found, wanted = (m.index_factory(DIMS, factory) for m in (faiss_ext, faiss))
+    found.train(make(base))
+    wanted.train(base)
+    if factory == "Flat":
+        found.add(make(base))
+        wanted.add(base)
+    else:
+        found.add_with_ids(make(base), np.arange(50) + 7)
+        wanted.add_with_ids(base, np.arange(50) + 7)
+    for a, b in zip(found.search(make(base[:N]), K), wanted.search(base[:N], K)):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "memoryview", "dlpack", "old dlpack"])
+def test_outputs_are_filled_in_place(base, kind):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    values = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
+    D, I = map(KINDS[kind], values)
+    found = index.search(base[:N], K, D=D, I=I)
+    assert found[0] is D and found[1] is I
+    for a, b in zip(values, index.search(base[:N], K)):
+        np.testing.assert_array_equal(a, b)
+
+
+def read_only(values):
+    values.flags.writeable = False
+    return values
+
+
+class OnGpu:
+    """As it says."""
+
+    __cuda_array_interface__ = {
+        "version": 2, "shape": (N, DIMS), "typestr": "<f4", "data": (64, False)}
+
+
+class Raising:
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self, **options):
+        raise BufferError("is lent already")
+
+
+class Negated(HostTensor):
+    def is_neg(self):
+        return True
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda x: x[0], r"^x: one vector of shape \(8,\).*x\[None, :\]"),
+    (lambda x: HostTensor(x[0]), r"^x: one vector of shape \(8,\)"),
+    (lambda x: x[:, :3], r"x: float32 of shape \(50, 3\), .*d of the IndexFlatL2: 8"),
+    (lambda x: np.ma.masked_less(x, 0), r"^x: masked values.*x\.filled"),
+    (lambda x: OnGpu(), "^x: in GPU memory; IndexFlatL2.search takes host memory: "
+     "give a copy there"),
+    (lambda x: Raising(), "^x: its __dlpack__ raised BufferError: is lent already"),
+    (lambda x: Negated(x), r"^x: its numbers lie .* opposite sign.*resolve_neg"),
+])
+def test_what_cannot_be_searched_for_is_refused_in_the_same_words(base, make, said):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    for error in (faiss_ext.InvalidArray, ValueError, TypeError, AssertionError):
+        with pytest.raises(error, match=said):
+            index.search(make(base), K)
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda: np.zeros((N, K), "int32"), "^I: dtype int32.*int64"),
+    (lambda: HostTensor(np.zeros((N, K), "int32")), "^I: dtype int32.*int64"),
+    (lambda: np.zeros((K, N), "int64").T, "^I: .*C-contiguous"),
+    (lambda: np.zeros((N, K), "int64").tolist(), "^I: list"),
+    (lambda: read_only(np.zeros((N, K), "int64")), "^I: read-only"),
+    (lambda: np.zeros((N, K + 1), "int64"), r"I: int64 of shape \(20, 4\)"),
+])
+def test_what_cannot_take_results_is_refused_in_the_same_words(base, make, said):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    with pytest.raises(faiss_ext.InvalidArray, match=said):
+        index.search(base[:N], K, I=make())
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy lends no such array")
+def test_a_capsule_that_says_it_is_read_only_is_no_output(base):
+    output = HostTensor(read_only(np.zeros((N, K), "int64")))
+    with pytest.raises(faiss_ext.InvalidArray, match="^I: read-only"):
+        faiss_ext.IndexFlatL2(DIMS).search(base[:N], K, I=output)
+    assert not output.values.any()
+
+
+def test_indexes_survive_a_pickle(base):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    again = pickle.loads(pickle.dumps(index))
+    assert type(again) is faiss_ext.IndexFlatL2
+    np.testing.assert_array_equal(again.search(base, K)[1], index.search(base, K)[1])
+
+
+def test_what_functions_return_takes_every_array(base):
+    index = faiss_ext.clone_index(faiss_ext.index_factory(DIMS, "Flat"))
+    assert type(index) is faiss_ext.IndexFlatL2 or type(index) is faiss_ext.IndexFlat
+    index.add(base.tolist())
+    assert faiss_ext.knn(HostTensor(base), base.tolist(), 1)[1].ravel().tolist() == list(
+        range(50))
+
+
+def readme_blocks() -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", range(len(readme_blocks())))
+def test_examples_of_the_readme_run_here(number):
+    program = readme_blocks()[number]
+    where = os.path.dirname(os.path.dirname(faiss_ext.__file__))
+    path = os.pathsep.join(filter(None, [where, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+GPU_FAISS = """
+import sys, types, warnings
+import faiss
+# As a Faiss that is built for the GPU.
+for name, base in (("GpuIndex", "Index"), ("GpuIndexFlat", "GpuIndex"),
+                   ("StandardGpuResources", "")):
+    if not hasattr(faiss, name):
+        made = type(name, (getattr(faiss, base, object),), {})
+        setattr(faiss, name, made)
+sys.path.insert(0, sys.argv[1])
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import faiss_ext
+    import faiss_ext.arrays
+    from faiss_ext import GpuIndexFlat
+    import importlib
+    importlib.import_module("faiss_ext")
+said = [str(w.message) for w in caught if "faiss_ext" in str(w.message)]
+assert len(said) == 1 and said[0].startswith("faiss_ext accelerates nothing: "), said
+assert "without its native part" in said[0]
+assert not faiss_ext.has_native
+assert GpuIndexFlat is faiss.GpuIndexFlat
+assert faiss_ext.StandardGpuResources is faiss.StandardGpuResources
+index = faiss_ext.IndexFlatL2(2)
+index.add([[0, 1]])
+try:
+    faiss_ext.pinned_empty(3)
+except RuntimeError as error:
+    assert "pinned_empty: " in str(error) and "has_native" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+def test_a_gpu_faiss_beside_the_package_without_its_native_part_is_told_once():
+    done = subprocess.run(
+        [sys.executable, "-c", GPU_FAISS, ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
