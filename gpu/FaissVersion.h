@@ -67,11 +67,11 @@ inline void validateCount(idx_t n) {
 
 /// Whether a faiss::FaissException with this text says that the GPU has no
 /// memory left. StandardGpuResourcesImpl::allocMemory throws
-/// "StandardGpuResources:
-/// alloc fail ... (cudaMalloc error out of memory [2])" in 1.7.3 to 1.15 (or
-/// cudaMallocManaged), with the number of the error that CUDA gave, and in
-/// builds with cuVS, whose allocator keeps that to itself, "CUDA memory
-/// allocation error". Other numbers, and all other texts, mean something else.
+/// "StandardGpuResources: alloc fail ... (cudaMalloc error out of memory [2])"
+/// in 1.7.3 to 1.15 (or cudaMallocManaged), with the number of the error that
+/// CUDA gave, and in builds with cuVS, whose allocator keeps that to itself,
+/// "CUDA memory allocation error". Other numbers, and all other texts, mean
+/// something else.
 inline bool saysOutOfMemory(const char* text) noexcept {
     const char* const failed =
             std::strstr(text, "StandardGpuResources: alloc fail ");
