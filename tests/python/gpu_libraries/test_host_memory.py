@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import threading
 
+import faiss as stock
 import numpy as np
 import pytest
 
@@ -105,8 +106,17 @@ def test_all_distances_are_complete_too(faiss_ext, resources, base, queries, eve
 
 
 def own_index(faiss_ext, resources, base):
-    """The index of a Kmeans on a GPU: C++ of Faiss' alone."""
-    means = faiss_ext.Kmeans(DIMS, 2, gpu=1, niter=1, min_points_per_centroid=1)
+    """One whose C++ is Faiss' alone."""
+    from faiss_ext import index_classes
+
+    index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
+    index.add(base)
+    return None, index
+
+
+def of_kmeans(faiss_ext, resources, base):
+    """The same as Faiss makes it; with several GPUs, replicas."""
+    means = faiss_ext.Kmeans(DIMS, 2, gpu=True, niter=1, min_points_per_centroid=1)
     means.train(base[:100])
     means.index.reset()
     means.index.add(base)
@@ -114,20 +124,18 @@ def own_index(faiss_ext, resources, base):
 
 
 def idmap(faiss_ext, resources, base):
-    means, index = own_index(faiss_ext, resources, base)
-    index.reset()
+    _, index = own_index(faiss_ext, resources, base[:0])
     outer = faiss_ext.IndexIDMap(index)
     outer.add_with_ids(base, np.arange(NB))
-    return means, outer
+    return index, outer
 
 
 def transformed(faiss_ext, resources, base):
-    means, index = own_index(faiss_ext, resources, base)
+    _, index = own_index(faiss_ext, resources, base)
     same = faiss_ext.LinearTransform(DIMS, DIMS, False)
     faiss_ext.copy_array_to_vector(np.eye(DIMS, dtype="float32").ravel(), same.A)
     same.is_trained = True
-    outer = faiss_ext.IndexPreTransform(same, index)
-    return (means, same), outer
+    return (index, same), faiss_ext.IndexPreTransform(same, index)
 
 
 def ours(faiss_ext, resources, base):
@@ -136,7 +144,7 @@ def ours(faiss_ext, resources, base):
     return None, index
 
 
-@pytest.mark.parametrize("make", [own_index, idmap, transformed, ours])
+@pytest.mark.parametrize("make", [own_index, of_kmeans, idmap, transformed, ours])
 def test_indexes_are_complete_when_they_return(
     faiss_ext, resources, base, queries, every, nearest, outputs, make
 ):
@@ -162,8 +170,8 @@ def test_indexes_are_complete_when_they_return(
 def test_what_is_added_from_pinned_memory_may_be_overwritten(
     faiss_ext, resources, base, queries, every, nearest
 ):
-    for make in (own_index, idmap, ours):
-        _, index = make(faiss_ext, resources, base[:1])
+    for make in (own_index, of_kmeans, idmap, ours):
+        keep, index = make(faiss_ext, resources, base)
         index.reset()
         x = pinned(faiss_ext, base)
         if isinstance(index, faiss_ext.IndexIDMap):
@@ -172,10 +180,11 @@ def test_what_is_added_from_pinned_memory_may_be_overwritten(
             index.add(x)
         x[:] = POISON
         expect(index.search(queries, K), every, nearest)
+        del keep
 
 
 def test_threads_share_resources(faiss_ext, resources, base, queries, every, nearest):
-    _, stock = own_index(faiss_ext, resources, base)
+    _, own = own_index(faiss_ext, resources, base)
     wrong = []
 
     def work(thread):
@@ -188,7 +197,7 @@ def test_threads_share_resources(faiss_ext, resources, base, queries, every, nea
                     found = faiss_ext.knn_gpu(
                         resources, queries[rows], base, K, D=D[rows], I=I[rows])
                 else:
-                    found = stock.search(queries[rows], K, D=D[rows], I=I[rows])
+                    found = own.search(queries[rows], K, D=D[rows], I=I[rows])
                 expect(found, every[rows], nearest[rows])
                 D[:], I[:] = POISON, POISON
         except BaseException as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import faiss as stock
 import numpy as np
 import pytest
 
+from faiss_ext import calls, index_classes
 from faiss_ext import swigfaiss_ext as native
 
 DIMS, NB, NQ, K = 8, 200, 40, 4
@@ -275,3 +277,65 @@ def test_numpy_shapes_that_do_not_fit_are_refused_by_name(faiss_ext, resources, 
     with pytest.raises(faiss_ext.InvalidArray, match="D: shape"):
         faiss_ext.pairwise_distance_gpu(
             resources, xq, xb, D=np.empty((NQ, NB - 1), "float32"))
+
+
+@pytest.fixture
+def under_lock(monkeypatch):
+    """What is done under the lock of the resources, in order."""
+    seen = []
+
+    @contextlib.contextmanager
+    def locked(resources):
+        seen.append("lock")
+        yield
+        seen.append("unlock")
+
+    monkeypatch.setattr(calls, "locked", locked)
+    return seen
+
+
+@pytest.mark.parametrize("place", ["numpy", "pinned", "gpu"])
+def test_the_work_is_done_under_the_lock_of_the_resources(
+    faiss_ext, resources, xq, xb, gpu_array, under_lock, monkeypatch, place
+):
+    # Threads that meet in Faiss' temporary memory end the process.
+    work = native.bf_knn_c
+
+    def noted(*args):
+        under_lock.append("work")
+        work(*args)
+
+    def pinned(values):
+        made = faiss_ext.pinned_empty(values.shape)
+        made[:] = values
+        return made
+
+    monkeypatch.setattr(native, "bf_knn_c", noted)
+    put = {"numpy": lambda x: x, "pinned": pinned, "gpu": gpu_array}[place]
+    faiss_ext.knn_gpu(resources, put(xq), put(xb), K)
+    faiss_ext.pairwise_distance_gpu(resources, put(xq), put(xb))
+    assert under_lock == ["lock", "work", "unlock"] * 2
+
+
+def test_other_gpu_indexes_work_under_it_too(resources, xq, xb, under_lock):
+    index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
+    index.add(xb)
+    index.search(xq, K)
+    index.assign(xq, K)
+    index.reconstruct_n(0, 5)
+    index.search_and_reconstruct(xq, K)
+    assert under_lock == ["lock", "unlock"] * 5
+
+
+def test_results_of_numpy_queries_lie_in_the_pinned_pool(faiss_ext, resources, xq, xb):
+    index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
+    index.add(xb)
+    for call in (
+        lambda: faiss_ext.knn_gpu(resources, xq, xb, K),
+        lambda: (faiss_ext.pairwise_distance_gpu(resources, xq, xb),),
+        lambda: index.search(xq, K),
+        lambda: (index.assign(xq, K),),
+    ):
+        for found in call():
+            kind = native.placement_c("found", found.ctypes.data, found.nbytes)[0]
+            assert kind == "pinned"
