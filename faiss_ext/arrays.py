@@ -133,7 +133,6 @@ def array_view(
             return dlpack.view(
                 array, name, device, stream, gpu, writable, owner
             )
-<<<<<<< HEAD
         if not writable and host_arrays.is_array_like(array):
             try:
                 return host_arrays.view(array, name, writable)
@@ -141,11 +140,7 @@ def array_view(
                 # Where NumPy raised: it knows no bfloat16 of PyTorch's.
                 if error.__cause__ is None:
                     raise
-        return dlpack.view(array, name, device, None, -1, writable)
-=======
-        if writable or not host_arrays.is_array_like(array):
-            return dlpack.view(array, name, device, None, gpu, writable)
->>>>>>> captures
+        return dlpack.view(array, name, device, None, gpu, writable)
     elif interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)
     return host_arrays.view(array, name, writable)
