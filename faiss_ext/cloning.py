@@ -48,7 +48,7 @@ def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
     made = forks.watch(ours(native.owning_proxy(downcast_index(index))))
-    tell_of_too_large(made, 0)
+    tell_of_too_large(made)
     return made
 
 

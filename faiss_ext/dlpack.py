@@ -48,11 +48,13 @@ def device_of(array: Any, name: str) -> tuple[int, int]:
             f"{name}: on DLPack device type {device[0]}; "
             "the host (1) and CUDA (2, 3, 13) are taken"
         )
-    if device[0] == CUDA and not 0 <= device[1] < native.device_count_c():
-        raise InvalidArray(
-            f"{name}: says it is on GPU {device[1]}; this process sees "
-            f"{native.device_count_c()} GPUs, numbered from 0"
-        )
+    if device[0] == CUDA and native:
+        count = native.device_count_c()
+        if not 0 <= device[1] < count:
+            raise InvalidArray(
+                f"{name}: says it is on GPU {device[1]}; this process sees "
+                f"{count} GPU{'s' if count != 1 else ''}, numbered from 0"
+            )
     return device
 
 
@@ -77,7 +79,7 @@ def view(
         Handle of the stream that will use the array, -1 for no ordering; None
         for host memory.
     gpu : int
-        The GPU of that stream.
+        The GPU of the call; -1: the host.
     writable : bool
     owner : object, optional
         What holds the array, or what the exporter raised, where that was asked
@@ -102,7 +104,8 @@ def view(
         there = current_stream(array, device[1])
         # An exporter orders our stream after its own, and so takes it into a
         # capture.
-        native.refuse_capture_c(there, device[1], name)
+        if native:
+            native.refuse_capture_c(there, device[1], name)
         after = ((there, device[1]),)
         if stream != -1 and gpu != device[1]:
             # An exporter takes a handle for a stream of its own GPU. A default
@@ -124,7 +127,9 @@ def view(
             f"{name}: its __dlpack_device__ gave {device}, but its array is "
             f"of kind {found.kind!r}, number {found.device}"
         )
-    if device[0] not in GPU and found.span:
+    # Who works on the host alone does not start CUDA for ordinary memory.
+    asks = device[0] == CUDA_HOST or (device[0] == CPU and gpu >= 0)
+    if asks and found.span:
         gpu_memory.refuse_unreadable(
             name, found.lowest, found.span, pinned=device[0] == CUDA_HOST
         )

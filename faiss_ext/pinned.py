@@ -180,6 +180,17 @@ def empty_results(n, k):
     return distances, labels, both.ctypes.data
 
 
+def empty_array(shape, dtype):
+    """An uninitialised NumPy array in pinned memory of the pool, or in ordinary
+    memory where `empty_results` gives that."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    block = _results_block(nbytes) if 0 < nbytes <= _MOST else None
+    if block is None:
+        return np.empty(shape, dtype)
+    return block.view(dtype).reshape(shape)
+
+
 def _results_block(nbytes):
     """Pinned memory, or None where there is none."""
     try:

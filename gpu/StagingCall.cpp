@@ -359,7 +359,7 @@ void StagingPipeline::Call::openLanes() {
     if (lanes >= least) {
         lanes_.open(lanes, work_.laneBytes);
     }
-    turns_.emplace(lanes_.size(), n_, rowsAtOnce());
+    turns_.emplace(lanes_.size(), n_, rowsOfATile());
 }
 
 /// Pinned memory for the results of one slot. Faiss' own buffer is safe here:

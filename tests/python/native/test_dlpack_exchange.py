@@ -314,12 +314,13 @@ def test_host_arrays_that_overlap_are_refused(
 
 @pytest.mark.parametrize("given", [False, True], ids=["results made", "results given"])
 def test_memory_of_the_gpu_is_not_taken_for_the_hosts(
-    index, queries, library, given
+    faiss_ext, index, queries, library, given
 ):
     x = library.make(queries, device=(CPU, 0))
     D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
-    index.search(x, K, **({"D": D, "I": I} if given else {}))
-    # Not by the table alone, which orders nothing before.
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: .* of GPU 0"):
+        index.search(x, K, **({"D": D, "I": I} if given else {}))
+    # Not by the table alone, which says less.
     assert "__dlpack__" in library.asked
 
 

@@ -270,9 +270,10 @@ def test_the_device_is_what_the_runtime_says(exporter, queries, search, simulato
 
 
 def test_a_capsule_on_another_device_than_said_is_refused(
-    exporter, queries, search
+    exporter, queries, search, simulator
 ):
     x = exporter(queries)
+    simulator.library.cuda_sim_set_device_count(4)
     x.said = (CUDA, 3)
     with pytest.raises(ValueError, match="__dlpack_device__ gave"):
         search(x)
@@ -508,6 +509,47 @@ def test_pinned_and_managed_memory(
     assert x.calls[0]["stream"] > 0
     simulator.synchronize()
     assert library.cudaFree(managed) == 0
+
+
+@pytest.mark.parametrize("said", [CPU, CUDA_HOST])
+@pytest.mark.parametrize("rows", [N, 1])
+def test_memory_of_a_gpu_that_is_said_to_be_the_hosts_is_refused(
+    faiss_ext, index, queries, gpu_array, said, rows
+):
+    memory = gpu_array(queries)
+    x = Exporter(memory._pointer.value, (rows, DIMS), device=(said, 0))
+    cpu = faiss_ext.IndexFlatL2(DIMS)
+    # An index on the CPU asks where the array speaks of CUDA.
+    for on in (index, cpu) if said == CUDA_HOST else (index,):
+        with pytest.raises(faiss_ext.InvalidArray, match="^x: .* of GPU 0"):
+            on.search(x, K)
+    D = Exporter(memory._pointer.value, (N, K), device=(said, 0))
+    with pytest.raises(faiss_ext.InvalidArray, match="^D: .* of GPU 0"):
+        index.search(queries, K, D=D)
+    assert set(x.deleted + D.deleted) == {1}
+
+
+def test_ordinary_memory_that_is_said_to_be_pinned_is_refused(
+    faiss_ext, index, queries
+):
+    x = Exporter(queries.ctypes.data, (N, DIMS), device=(CUDA_HOST, 0))
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: .* pinned memory"):
+        index.search(x, K)
+    # An address of nobody's, too: to read it would end the process.
+    x = Exporter(1 << 40, (N, DIMS), device=(CUDA_HOST, 0))
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: .* pinned memory"):
+        index.search(x, K)
+
+
+@pytest.mark.parametrize("number", [-1, 7, 99])
+@pytest.mark.parametrize("rows", [0, N])
+def test_arrays_of_a_gpu_that_does_not_exist_are_refused(
+    faiss_ext, index, gpu_array, queries, number, rows
+):
+    memory = gpu_array(queries)
+    x = Exporter(memory._pointer.value, (rows, DIMS), device=(CUDA, number))
+    with pytest.raises(faiss_ext.InvalidArray, match=f"^x: .* GPU {number};"):
+        index.search(x, K)
 
 
 class Pinned(Exporter):
