@@ -4,7 +4,7 @@ not a word."""
 from __future__ import annotations
 
 import pytest
-from programs_at_end import run_program
+from programs_at_end import ATTEMPTS, run_program
 
 #: Each thread is inside `call` when the interpreter ends: the main thread ends
 #: once every one has begun its second round.
@@ -60,7 +60,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(ATTEMPTS))
 @pytest.mark.parametrize(
     "call", ["search", "search_into", "add", "clone", "pinned"]
 )
@@ -102,7 +102,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(ATTEMPTS))
 @pytest.mark.parametrize("call", ["search", "knn_gpu"])
 def test_daemon_threads_with_arrays_on_the_gpu(library, call, attempt):
     run_program(ON_GPU, name=type(library).__name__.lower(), call=call)
