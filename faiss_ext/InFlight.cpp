@@ -15,6 +15,8 @@ void InFlight::keep(
         int device,
         PyObject* owners,
         const std::vector<cudaStream_t>& andThen) {
+    // Before the lock, which nobody gives back who held it at a fork.
+    gpu::beforeCuda();
     gpu::Event mark = takeEvent(device);
     mark.record(stream);
     for (cudaStream_t later : andThen) {
@@ -25,6 +27,7 @@ void InFlight::keep(
 }
 
 void InFlight::order(cudaStream_t earlier, cudaStream_t later, int device) {
+    gpu::beforeCuda();
     gpu::Event reached = takeEvent(device);
     reached.record(earlier);
     reached.orderBefore(later);
@@ -34,6 +37,10 @@ void InFlight::order(cudaStream_t earlier, cudaStream_t later, int device) {
 
 InFlight::Done InFlight::takeDone() {
     Done done;
+    if (gpu::lostByFork()) {
+        // The parent's.
+        return done;
+    }
     std::lock_guard<std::mutex> guard(mutex_);
     for (auto line = lines_.begin(); line != lines_.end();) {
         auto& kept = line->second;
@@ -49,6 +56,9 @@ InFlight::Done InFlight::takeDone() {
 }
 
 InFlight::Done InFlight::takeAll() {
+    if (gpu::lostByFork()) {
+        return {};
+    }
     decltype(lines_) lines;
     decltype(idle_) idle;
     {
@@ -104,8 +114,10 @@ PyObject* keepInFlight(cudaStream_t stream, int device, PyObject* owners) {
         {
             Unlocked unlocked;
             try {
-                const gpu::DeviceGuard current(device);
-                InFlight::ofProcess().keep(stream, device, kept.get(), {});
+                sleepAtEnd([&] {
+                    const gpu::DeviceGuard current(device);
+                    InFlight::ofProcess().keep(stream, device, kept.get(), {});
+                });
             } catch (...) {
                 problem = std::current_exception();
             }

@@ -32,7 +32,8 @@ PyObject* numpyType(const char* name) {
             .release();
 }
 
-std::shared_ptr<gpu::PinnedBlockPool> pinnedResults;
+/// Never destroyed: at the end of the process CUDA may be gone before.
+auto& pinnedResults = *new std::shared_ptr<gpu::PinnedBlockPool>;
 
 // NumPy's own objects, held for ever.
 PyObject* float32 = nullptr;
@@ -60,7 +61,7 @@ class Outcome {
     template <typename Body>
     void of(const Body& body) {
         try {
-            plain_ = body();
+            plain_ = sleepAtEnd(body);
         } catch (const std::bad_alloc&) {
             noMemory_ = true;
         } catch (const std::exception& e) {
@@ -98,8 +99,7 @@ bool isPlaced(const PlainArray& array, int device) {
     try {
         const auto placement =
                 gpu::placementOf(array.data(), array.bytes(), "array");
-        if (array.saysPinned() &&
-            placement.kind == gpu::MemoryKind::Pageable) {
+        if (array.saysPinned() && placement.kind == gpu::MemoryKind::Pageable) {
             return false;
         }
         return array.onGpu() ? placement.onDevice(device) : placement.onHost();
@@ -234,6 +234,12 @@ class ArraySearch {
     const idx_t k_;
 };
 
+/// After the interpreter, before CUDA: daemon threads may still be in a search.
+void endCalls() {
+    gpu::stopCalls();
+    gpu::waitForCalls();
+}
+
 PyObject* notPlain() {
     return Py_NewRef(Py_None);
 }
@@ -356,6 +362,11 @@ bool preparePlainSearch() {
         preparePinnedMemory();
         float32 = numpyType("float32");
         int64 = numpyType("int64");
+        if (Py_AtExit(endCalls) != 0) {
+            PyErr_SetString(
+                    PyExc_RuntimeError, "Python takes no more exit functions");
+            throw PythonError{};
+        }
         return Py_None;
     };
     return guarded(prepare) != nullptr;

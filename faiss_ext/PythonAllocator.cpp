@@ -3,17 +3,11 @@
 #include <stdexcept>
 #include <string>
 
+#include "PythonObjects.h"
+
 namespace faiss_ext {
 
 namespace {
-
-bool interpreterIsEnding() {
-#if PY_VERSION_HEX >= 0x030d0000
-    return !Py_IsInitialized() || Py_IsFinalizing();
-#else
-    return !Py_IsInitialized() || _Py_IsFinalizing();
-#endif
-}
 
 unsigned long long asInteger(const void* pointer) {
     return static_cast<unsigned long long>(
@@ -29,35 +23,27 @@ int raiseNow(void* exception) {
 }
 
 /// The interpreter's lock, and a thread on which Python code can be called in
-/// the midst of a C++ call. An exception on its way waits. The garbage
-/// collector does not run while any thread has one of these: what it destroys
-/// may need the lock of other resources, whose holder may be waiting for ours.
-/// What a signal raises is raised later.
+/// the midst of a C++ call; such code runs in `sleepAtEnd`. An exception on its
+/// way waits. The garbage collector does not run while any thread has one of
+/// these: what it destroys may need the lock of other resources, whose holder
+/// may be waiting for ours. What a signal raises is raised later. Where the
+/// interpreter ends meanwhile, the thread sleeps, with the locks that it holds
+/// (gpu::MayNotReturn).
 class PythonCall {
    public:
-    PythonCall() : state_(PyGILState_Ensure()) {
+    PythonCall() : state_(sleepAtEnd(PyGILState_Ensure)) {
         PyErr_Fetch(&type_, &value_, &traceback_);
         if (calls_++ == 0) {
             collecting_ = PyGC_Disable();
         }
         // A signal that is there already must not keep the call from being
         // made.
-        if (Py_MakePendingCalls() < 0) {
+        if (sleepAtEnd(Py_MakePendingCalls) < 0) {
             raiseLater();
         }
     }
     ~PythonCall() {
-        if (later_ && Py_AddPendingCall(raiseNow, later_) < 0) {
-            PyErr_SetObject(
-                    reinterpret_cast<PyObject*>(Py_TYPE(later_)), later_);
-            PyErr_WriteUnraisable(nullptr);
-            Py_DECREF(later_);
-        }
-        if (--calls_ == 0 && collecting_) {
-            PyGC_Enable();
-        }
-        PyErr_Restore(type_, value_, traceback_);
-        PyGILState_Release(state_);
+        sleepAtEnd([this] { end(); });
     }
     PythonCall(const PythonCall&) = delete;
     PythonCall& operator=(const PythonCall&) = delete;
@@ -94,6 +80,20 @@ class PythonCall {
     }
 
    private:
+    void end() {
+        if (later_ && Py_AddPendingCall(raiseNow, later_) < 0) {
+            PyErr_SetObject(
+                    reinterpret_cast<PyObject*>(Py_TYPE(later_)), later_);
+            PyErr_WriteUnraisable(nullptr);
+            Py_DECREF(later_);
+        }
+        if (--calls_ == 0 && collecting_) {
+            PyGC_Enable();
+        }
+        PyErr_Restore(type_, value_, traceback_);
+        PyGILState_Release(state_);
+    }
+
     static PyObject* takeException() {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -124,55 +124,66 @@ PythonAllocator::PythonAllocator(PyObject* allocate, PyObject* deallocate)
         : allocate_(Py_NewRef(allocate)), deallocate_(Py_NewRef(deallocate)) {}
 
 PythonAllocator::~PythonAllocator() {
+    const gpu::MayNotReturn mayNotReturn;
     if (interpreterIsEnding()) {
         return;
     }
     PythonCall call;
-    Py_DECREF(allocate_);
-    Py_DECREF(deallocate_);
+    sleepAtEnd([this] {
+        Py_DECREF(allocate_);
+        Py_DECREF(deallocate_);
+    });
 }
 
 void* PythonAllocator::allocate(size_t bytes, int device, cudaStream_t stream) {
+    // Before the question: who finds that the interpreter ends then knows of
+    // this thread.
+    const gpu::MayNotReturn mayNotReturn;
     if (interpreterIsEnding()) {
         throw std::runtime_error("the Python interpreter is ending");
     }
     PythonCall call;
-    PyObject* given = PyObject_CallFunction(
-            allocate_,
-            "KiK",
-            static_cast<unsigned long long>(bytes),
-            device,
-            asInteger(stream));
-    PyObject* number = given ? PyNumber_Index(given) : nullptr;
-    Py_XDECREF(given);
-    void* memory = number ? PyLong_AsVoidPtr(number) : nullptr;
-    Py_XDECREF(number);
-    if (PyErr_Occurred()) {
-        throw std::runtime_error(call.takeProblem());
-    }
-    return memory;
+    return sleepAtEnd([&] {
+        PyObject* given = PyObject_CallFunction(
+                allocate_,
+                "KiK",
+                static_cast<unsigned long long>(bytes),
+                device,
+                asInteger(stream));
+        PyObject* number = given ? PyNumber_Index(given) : nullptr;
+        Py_XDECREF(given);
+        void* memory = number ? PyLong_AsVoidPtr(number) : nullptr;
+        Py_XDECREF(number);
+        if (PyErr_Occurred()) {
+            throw std::runtime_error(call.takeProblem());
+        }
+        return memory;
+    });
 }
 
 void PythonAllocator::deallocate(
         void* memory, size_t bytes, int device, cudaStream_t stream) noexcept {
+    const gpu::MayNotReturn mayNotReturn;
     if (interpreterIsEnding()) {
         return;
     }
     PythonCall call;
-    PyObject* done = PyObject_CallFunction(
-            deallocate_,
-            "KKiK",
-            asInteger(memory),
-            static_cast<unsigned long long>(bytes),
-            device,
-            asInteger(stream));
-    if (done) {
-        Py_DECREF(done);
-    } else if (PythonCall::wasInterrupted()) {
-        call.raiseLater();
-    } else {
-        PyErr_WriteUnraisable(deallocate_);
-    }
+    sleepAtEnd([&] {
+        PyObject* done = PyObject_CallFunction(
+                deallocate_,
+                "KKiK",
+                asInteger(memory),
+                static_cast<unsigned long long>(bytes),
+                device,
+                asInteger(stream));
+        if (done) {
+            Py_DECREF(done);
+        } else if (PythonCall::wasInterrupted()) {
+            call.raiseLater();
+        } else {
+            PyErr_WriteUnraisable(deallocate_);
+        }
+    });
 }
 
 } // namespace faiss_ext

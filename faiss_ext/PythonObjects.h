@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 /// What C++ that works on Python objects needs again and again. All of it is
 /// for threads that hold the interpreter's lock.
@@ -14,6 +15,33 @@ namespace faiss_ext {
 
 /// Thrown where a Python exception is set already.
 struct PythonError {};
+
+using gpu::sleepAtEnd;
+
+/// Once the interpreter ends: no thread gets its lock but the one that ends it.
+inline bool interpreterIsEnding() {
+#if PY_VERSION_HEX >= 0x030d0000
+    return !Py_IsInitialized() || Py_IsFinalizing();
+#else
+    return !Py_IsInitialized() || _Py_IsFinalizing();
+#endif
+}
+
+/// At the begin of a destructor that needs the interpreter's lock, which a
+/// thread that is being unwound (sleepAtEnd) has not: then it sleeps.
+inline void sleepIfUnwound() {
+    if (interpreterIsEnding() && !PyGILState_Check()) {
+        gpu::sleepForEver();
+    }
+}
+
+/// Py_XDECREF, for destructors.
+inline void giveUp(PyObject* object) noexcept {
+    if (object) {
+        sleepIfUnwound();
+        sleepAtEnd([&] { Py_DECREF(object); });
+    }
+}
 
 /// A reference that is given up at the end of its life.
 class Reference {
@@ -25,7 +53,7 @@ class Reference {
         }
     }
     ~Reference() {
-        Py_XDECREF(object_);
+        giveUp(object_);
     }
     Reference(Reference&& other) noexcept : object_(other.release()) {}
     Reference& operator=(Reference&& other) noexcept {
@@ -65,7 +93,7 @@ class MaybeReference {
         }
     }
     ~MaybeReference() {
-        Py_XDECREF(object_);
+        giveUp(object_);
     }
     MaybeReference(const MaybeReference&) = delete;
     MaybeReference& operator=(const MaybeReference&) = delete;
@@ -78,12 +106,13 @@ class MaybeReference {
     PyObject* object_;
 };
 
-/// The interpreter's lock released for one scope.
+/// The interpreter's lock released for one scope. No lock of others is held at
+/// its end, where the thread may have to sleep for ever.
 class Unlocked {
    public:
     Unlocked() = default;
     ~Unlocked() {
-        PyEval_RestoreThread(state_);
+        sleepAtEnd([&] { PyEval_RestoreThread(state_); });
     }
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
@@ -105,7 +134,7 @@ void raise(PyObject* type, const char* message);
 template <typename Body>
 PyObject* guarded(const Body& body) {
     try {
-        return body();
+        return sleepAtEnd(body);
     } catch (const PythonError&) {
     } catch (const gpu::InvalidArray& e) {
         raiseInvalidArray(e.what());

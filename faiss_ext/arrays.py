@@ -133,8 +133,14 @@ def array_view(
             return dlpack.view(
                 array, name, device, stream, gpu, writable, owner
             )
-        if writable or not host_arrays.is_array_like(array):
-            return dlpack.view(array, name, device, None, gpu, writable)
+        if not writable and host_arrays.is_array_like(array):
+            try:
+                return host_arrays.view(array, name, writable)
+            except InvalidArray as error:
+                # Where NumPy raised: it knows no bfloat16 of PyTorch's.
+                if error.__cause__ is None:
+                    raise
+        return dlpack.view(array, name, device, None, gpu, writable)
     elif interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)
     return host_arrays.view(array, name, writable)

@@ -1,26 +1,21 @@
-"""`knn_gpu` and `pairwise_distance_gpu` for arrays of any kind.
-
-Where all arrays are NumPy's, Faiss' own functions do the work.
-"""
+"""`knn_gpu` and `pairwise_distance_gpu`: one way for arrays of every kind, NumPy's
+too."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import faiss
-import numpy as np
 
-from . import dlpack, gpu_memory
+from . import dlpack, gpu_memory, host_arrays
 from . import swigfaiss_ext as native
 from .arrays import array_view, is_on_gpu
 from .calls import Call
-from .errors import InvalidArray, check_shape
+from .errors import MOST, InvalidArray, whole_number
 from .gpu_arguments import check_resources, gpu_or_any
-from .index_methods import count
 
 # Taken now: `in_place` may put ours in their place.
 _stock_knn_gpu = faiss.knn_gpu
-_stock_pairwise_distance_gpu = faiss.pairwise_distance_gpu
 
 _VECTOR_TYPES = {
     "float32": faiss.DistanceDataType_F32,
@@ -54,13 +49,14 @@ def knn_gpu(
     ----------
     res : faiss.StandardGpuResources
     xq, xb : array_like or GPU array, shapes (nq, d) and (nb, d)
-        Both float32, or both float16 on the GPU. Row- or column-major; others
-        are converted on the GPU, as by the indexes.
+        float32; where both are float16, the work is done with these. Row- or
+        column-major. Others are converted as by the indexes: host arrays by
+        NumPy, GPU arrays on their GPU.
     k : int
         1 to 2048.
     D, I : array, optional
-        Outputs of shape (nq, k), float32 and int64 or int32, C-contiguous, in
-        host or GPU memory.
+        Outputs of shape (nq, k), float32 (or float16) and int64 or int32,
+        C-contiguous, in host or GPU memory.
     metric : int
     device : int
         The GPU that does the work; -1: the one that `xq` lies on (else `xb`, else
@@ -69,12 +65,14 @@ def knn_gpu(
         Whether GPU arrays of float64 and wider integers are converted there
         too, to the nearest float32.
     **limits
-        What later versions of Faiss take beside these, for NumPy arrays alone.
+        What later versions of Faiss take beside these, for host arrays alone.
 
     Returns
     -------
     D, I : array
-        The given outputs; else arrays in the family of `xq`, and int64.
+        The given outputs; else arrays in the family of `xq`, and int64 (for host
+        queries in pinned memory, as by `search`). The label is -1 where there
+        are fewer than k vectors.
 
     Raises
     ------
@@ -92,33 +90,22 @@ def knn_gpu(
     The work is done on the GPU that `xq` lies on (else `xb`, else the current
     one), in the order of the default stream of `res` there: after what the
     arrays' streams hold, and these come after it. The host waits only for
-    outputs in its memory.
+    arrays in its memory: then results are complete, and inputs may be written.
+    Any number of threads may use the same `res`.
     """
     device = _check_where(res, device)
-    k = count(k)
+    k = whole_number("k", k, 1, MOST)
     if k > _LARGEST_K and not limits.get("use_cuvs"):
         raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
-    plain = _are_plain((xq, xb), (D, I))
-    if limits and not plain:
-        raise InvalidArray(
-            f"{', '.join(limits)}: for NumPy arrays alone, unmasked, and outputs "
-            "that are C-contiguous and writable"
-        )
-    if limits or (device == -1 and plain):
-        if device != -1:
-            limits["device"] = device
-        _check_vectors(xq, xb)
-        _check_outputs((len(xq), k), D=D, I=I)
-        return _stock_knn_gpu(res, xq, xb, k, D, I, metric, **limits)
     search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], k)
     distances = search.call.output(
-        D, "D", search.queries, shape, "float32", narrow=True
+        D, "D", search.queries, shape, "float32", narrow=not limits
     )
     labels = search.call.output(
         I, "I", search.queries, shape, tuple(_LABEL_TYPES)
     )
-    search.run(k, distances, labels)
+    search.run(k, distances, labels, limits)
     return distances.array, labels.array
 
 
@@ -152,10 +139,6 @@ def pairwise_distance_gpu(
         As `knn_gpu`, whose notes hold too.
     """
     device = _check_where(res, device)
-    if device == -1 and _are_plain((xq, xb), (D,)):
-        _check_vectors(xq, xb)
-        _check_outputs((len(xq), len(xb)), D=D)
-        return _stock_pairwise_distance_gpu(res, xq, xb, D, metric)
     search = _BruteForce(res, xq, xb, metric, device, cast)
     shape = (search.queries.shape[0], search.vectors.shape[0])
     distances = search.call.output(
@@ -172,19 +155,6 @@ def _check_where(res, device):
     return gpu_or_any(device, "device")
 
 
-def _check_vectors(xq, xb):
-    """Refuse NumPy arrays of which Faiss would only assert that they fit."""
-    check_shape("xq", np.shape(xq), (None, None))
-    check_shape("xb", np.shape(xb), (None, xq.shape[1]))
-
-
-def _check_outputs(shape, **outputs):
-    """The same for outputs; None is one that Faiss makes."""
-    for name, output in outputs.items():
-        if output is not None:
-            check_shape(name, output.shape, shape)
-
-
 class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
@@ -198,29 +168,54 @@ class _BruteForce:
             res, resources, device,
             native.resources_stream_c(resources, device), stock=True,
         )
-        # Host arrays are float32, as an index has them; on the GPU both may be
-        # float16.
-        self.queries = self._matrix(xq, "xq", None)
-        self.vectors = self._matrix(xb, "xb", self.queries.shape[1])
-        types = self.queries.dtype, self.vectors.dtype
-        if types[0] != types[1]:
-            raise InvalidArray(
-                f"xb: dtype {types[1]}; {types[0]} is needed, that of xq"
-            )
-
-    def _matrix(self, x, name, d):
-        return self.call.input(
-            x, name, (None, d), tuple(_VECTOR_TYPES),
-            cast=self.cast, column_major=True,
+        views = self.call.view(xq, "xq"), self.call.view(xb, "xb")
+        # Faiss takes two of one type.
+        half = all(view.dtype == "float16" for view in views)
+        self.type = "float16" if half else "float32"
+        none_of_any_d = views[0].shape == (0,) and len(views[1].shape) == 2
+        self.queries = self._matrix(
+            xq, "xq", (None, views[1].shape[1] if none_of_any_d else None),
+            views[0],
+        )
+        self.vectors = self._matrix(
+            xb, "xb", (None, self.queries.shape[1]), views[1]
         )
 
-    def run(self, k, distances, labels=None):
+    def _matrix(self, x, name, shape, view):
+        return self.call.input(
+            x, name, shape, self.type, cast=self.cast, column_major=True,
+            view=view,
+        )
+
+    def run(self, k, distances, labels=None, limits=None):
         """Search, or with k = -1 compute all distances."""
-        if self.queries.shape[0] > 0:
-            self.call.run(lambda: native.bf_knn_c(
-                self.provider, self._arguments(k, distances, labels),
-                self.device,
-            ))
+        if not (self.queries.shape[0] and distances.shape[1]):
+            return
+        if limits:
+            work = self._by_faiss(k, distances, labels, limits)
+        else:
+            def work():
+                native.bf_knn_c(
+                    self.provider, self._arguments(k, distances, labels),
+                    self.device,
+                )
+        self.call.run(work)
+
+    def _by_faiss(self, k, distances, labels, limits):
+        """The same by Faiss' Python function, which takes more arguments."""
+        arrays = []
+        for operand in (self.queries, self.vectors, distances, labels):
+            if operand.view.on_gpu:
+                raise InvalidArray(
+                    f"{operand.name}: in GPU memory; {', '.join(limits)} are for "
+                    "host arrays alone"
+                )
+            arrays.append(host_arrays.as_numpy(operand.view, operand.name))
+        xq, xb, D, I = arrays
+        return lambda: _stock_knn_gpu(
+            self.provider, xq, xb, k, D, I, self.metric, device=self.device,
+            **limits,
+        )
 
     def _arguments(self, k, distances, labels):
         queries, vectors = self.queries, self.vectors
@@ -241,14 +236,6 @@ class _BruteForce:
             made.outIndices = labels.void_pointer
             made.outIndicesType = _LABEL_TYPES[labels.dtype]
         return made
-
-
-def _are_plain(inputs, outputs):
-    """Whether all are NumPy's, and as Faiss' own functions want them."""
-    return all(type(x) is np.ndarray for x in inputs) and all(
-        x is None or (type(x) is np.ndarray and x.flags.carray)
-        for x in outputs
-    )
 
 
 def _gpu_of(**arrays):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from . import families, gpu_memory, in_flight, operands
+from . import families, gpu_memory, host_arrays, in_flight, operands
 from . import swigfaiss_ext as native
 from .arrays import ArrayView, array_view
-from .errors import InvalidArray, check_shape
+from .errors import InvalidArray, check_output, check_shape
 from .operands import Operand
+from .pinned import empty_array
 from .scratch import scratch_of
 
 
@@ -75,6 +76,14 @@ class Call:
         lender, owner = self._loans.get(name, (None, None))
         return owner if lender is array else None
 
+    def view(self, array: Any, name: str) -> ArrayView:
+        """What an array that is read says of itself. To be asked for once: for
+        an `input` that is judged by another one."""
+        return array_view(
+            array, name, self.stream, gpu=self.device,
+            owner=self._owner(array, name),
+        )
+
     def input(
         self,
         array: Any,
@@ -84,24 +93,28 @@ class Call:
         *,
         cast: bool = False,
         column_major: bool = False,
+        view: ArrayView | None = None,
     ) -> Operand:
         """An array that is read.
 
-        Host arrays are converted as Faiss does (``np.ascontiguousarray``). GPU
-        arrays that have the `dtype` and are C-contiguous (or with
-        `column_major`, whose transpose is) are used in place; others are
-        converted on the GPU, where that keeps every value or `cast` says so.
-        Of several dtypes, any will do, and the first is what others become.
-        None in `shape` takes any extent. Raises InvalidArray.
+        Host arrays are converted by NumPy. GPU arrays that have the `dtype` and
+        are C-contiguous (or with `column_major`, whose transpose is) are used in
+        place; others are converted on the GPU, where that keeps every value or
+        `cast` says so. Of several dtypes, any will do, and the first is what
+        others become. None in `shape` takes any extent; no vectors at all, such
+        as ``[]``, are a matrix of no rows. Raises InvalidArray.
         """
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
-        view = array_view(
-            array, name, self.stream, gpu=self.device,
-            owner=self._owner(array, name),
+        view = view or self.view(array, name)
+        if view.shape == (0,) and len(shape) == 2:
+            view = view._replace(shape=(0, shape[1] or 0), strides=(4, 4))
+        check_shape(
+            name, view.shape, shape, host_arrays.indexable(array, name)
         )
-        check_shape(name, view.shape, shape)
         if not view.on_gpu:
-            operand = operands.host_input(name, array, view, dtypes)
+            operand = operands.host_input(
+                name, array, view, dtypes, column_major
+            )
         elif view.dtype in dtypes and operands.is_row_major(view, column_major):
             operand = operands.in_place(name, array, view)
         else:
@@ -120,7 +133,8 @@ class Call:
         narrow: bool = False,
     ) -> Operand:
         """An array that is written: `given`, of any of the dtypes, or a new one
-        of the first of them and of the family of `like`, where `like` lies.
+        of the first of them and of the family of `like`, where `like` lies (for
+        host arrays in pinned memory of the pool, where that has room).
         With `narrow`, a given one may also be of the narrower type. Raises
         InvalidArray."""
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
@@ -129,7 +143,9 @@ class Call:
         elif like is not None and like.view.on_gpu:
             operand = families.empty(self, like, name, shape, dtypes[0])
         else:
-            made = np.empty(shape, dtypes[0])
+            # Stored vectors that are read back may be many.
+            make = np.empty if like is None else empty_array
+            made = make(shape, dtypes[0])
             operand = self.given_output(made, name, shape, dtypes)
         self._outputs.append(operand)
         return operand
@@ -147,21 +163,10 @@ class Call:
             array, name, self.stream, gpu=self.device, writable=True,
             owner=self._owner(array, name),
         )
-        if view.shape != tuple(shape):
-            raise InvalidArray(
-                f"{name}: shape {view.shape}; needed {tuple(shape)}"
-            )
         also = (operands.narrower(dtypes[0]),) if narrow else ()
-        if view.dtype not in dtypes + also:
-            raise InvalidArray(
-                f"{name}: dtype {view.dtype}; "
-                f"{' or '.join(dtypes + also)} is needed"
-            )
-        if not view.contiguous:
-            raise InvalidArray(
-                f"{name}: strides {view.strides}; an output must be "
-                "C-contiguous and writable"
-            )
+        check_output(
+            name, view.shape, view.dtype, view.contiguous, shape, dtypes + also
+        )
         if view.dtype in dtypes:
             return operands.in_place(name, array, view)
         return operands.narrowed(name, array, view, dtypes[0])
@@ -203,10 +208,13 @@ class Call:
             if operand.prepare:
                 operand.address = operand.prepare(self)
         if self._stock:
-            with locked(self._resources):
-                work()
-            if not all(view.on_gpu for view in self._views()):
-                native.wait_for_work_c(self.stream, self.device)
+            try:
+                with locked(self._resources):
+                    work()
+            finally:
+                # Nothing touches the caller's host memory after a failure either.
+                if not all(view.on_gpu for view in self._views()):
+                    native.wait_for_work_c(self.stream, self.device)
         else:
             work()
         for operand in self._outputs:
@@ -239,6 +247,21 @@ class Call:
                         f"{output.name} and {other.name} overlap in memory; "
                         "results need memory of their own"
                     )
+
+
+@contextlib.contextmanager
+def faiss_alone(index: Any) -> Any:
+    """Work of Faiss' own code on an index on a GPU and on host memory: under the
+    lock of the index's resources, which it does not know, and done when this
+    ends; Faiss does not wait for what it copies to or from pinned memory."""
+    device, resources = index.getDevice(), index.getResources()
+    stream = native.resources_stream_c(resources, device)
+    native.refuse_capture_c(stream, device, "the index")
+    try:
+        with locked(resources):
+            yield
+    finally:
+        native.wait_for_work_c(stream, device)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import faiss
 
+from . import forks
 from . import swigfaiss_ext as native
 from .errors import InvalidDevice, check_kind
 from .float16 import tell_of_too_large
@@ -46,15 +47,16 @@ def downcast_index(index):
 def _owned(index):
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
-    made = ours(native.owning_proxy(downcast_index(index)))
-    tell_of_too_large(made, 0)
+    made = forks.watch(ours(native.owning_proxy(downcast_index(index))))
+    tell_of_too_large(made)
     return made
 
 
 def _owned_binary(index):
     """The same for a binary index, which Faiss' module (1.15) leaves without an
     owner."""
-    return ours(index if index.thisown else native.owning_proxy(index))
+    return forks.watch(
+        ours(index if index.thisown else native.owning_proxy(index)))
 
 
 def index_cpu_to_gpu(provider, device, index, options=None):

@@ -1,8 +1,10 @@
 """The errors of the package: those that the command line shows as one line, and
-those of arguments."""
+that of the array entry and of other arguments, with the checks that need no
+array library."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 
@@ -48,21 +50,88 @@ class GpuUnavailable(RuntimeError, AttributeError):
     """
 
 
-def check_shape(name: str, found: tuple, wanted: tuple) -> None:
+def check_shape(
+    name: str, found: tuple, wanted: tuple, it: str | None = None
+) -> None:
     """Raise InvalidArray unless `name` has the wanted shape, in which None is any
-    extent; one vector, where several are wanted, with the fix."""
-    if len(found) == 1 and len(wanted) == 2:
-        raise InvalidArray(
-            f"{name}: one vector of shape {found}; "
-            f"give [1, {found[0]}] (such as {name}[None, :])"
-        )
-    if len(found) != len(wanted) or any(
-        want is not None and want != have for want, have in zip(wanted, found)
+    extent. `it` is what a user writes for the array as one that can be indexed
+    (by default its name); the error says with it how to make the shape."""
+    if len(found) == len(wanted) and all(
+        want in (None, have) for want, have in zip(wanted, found)
     ):
-        text = ", ".join("n" if want is None else str(want) for want in wanted)
-        if len(wanted) == 1:
-            text += ","
-        raise InvalidArray(f"{name}: shape {found}; needed ({text})")
+        return
+    it = it or name
+    needed = ", ".join(
+        letter if want is None else str(want) for want, letter in zip(wanted, "nd")
+    )
+    if len(wanted) == 1:
+        needed += ","
+    fix = ""
+    if len(wanted) == 2 and wanted[1] in (None, *found[-1:]):
+        if len(found) == 1:
+            fix = f"; one vector is a batch of one: {it}[None, :]"
+        elif len(found) > 2:
+            fix = f"; its vectors in one batch: {it}.reshape(-1, {found[-1]})"
+    raise InvalidArray(f"{name}: shape {found}; needed ({needed}){fix}")
+
+
+def check_output(
+    name: str,
+    shape: tuple,
+    dtype: str,
+    contiguous: bool,
+    wanted: tuple | None,
+    dtypes: tuple[str, ...],
+) -> None:
+    """Raise InvalidArray unless results of the wanted shape (None: any) and one
+    of the dtypes can be written to an output."""
+    if wanted is not None and tuple(shape) != tuple(wanted):
+        found, needed = f"shape {tuple(shape)}", str(tuple(wanted))
+    elif dtype not in dtypes:
+        found, needed = f"dtype {dtype}", " or ".join(dtypes)
+    elif not contiguous:
+        found, needed = "with gaps or column-major", "C-contiguous and writable"
+    else:
+        return
+    extents = tuple(shape if wanted is None else wanted)
+    raise InvalidArray(
+        f"{name}: {found}; an output must be {needed}, such as "
+        f"np.empty({extents}, {dtypes[0]!r})"
+    )
+
+
+#: More neighbours, or rows of one array, than anybody stores.
+MOST = 2**31 - 1
+
+
+def whole_number(
+    name: str, value: Any, least: int = -(2**63), most: int = 2**63 - 1
+) -> int:
+    """`value` as an int from `least` to `most`, or InvalidArray with the name of
+    the argument. What Python takes as an index is taken."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        said = repr(value)
+        raise InvalidArray(
+            f"{name}: {said if len(said) < 40 else '...'} is of type "
+            f"{type(value).__name__}; an int is needed{_as_int(name, value)}"
+        ) from None
+    if not least <= number <= most:
+        raise InvalidArray(
+            f"{name}: {number}; {least} or more is needed"
+            if number < least
+            else f"{name}: {number}; {most} is the most that is taken"
+        )
+    return number
+
+
+def _as_int(name: str, value: Any) -> str:
+    try:
+        int(value)
+    except Exception:
+        return ""
+    return f", such as int({name})"
 
 
 def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 
 from . import swigfaiss_ext as native
-from .errors import InvalidDevice, said
+from .errors import InvalidDevice, check_kind, said
 
 
 def gpu_number(value: Any, name: str) -> int:
@@ -103,6 +103,22 @@ def check_device_methods(the_class: type, stock: type) -> None:
     ):
         if name in vars(stock):
             setattr(the_class, name, checked(vars(stock)[name]))
+
+
+def checked_brute_force(stock: Callable) -> Callable:
+    """Faiss' ``bfKnn`` and its kin, for arguments that are there."""
+
+    @functools.wraps(stock)
+    def call(resources: Any, args: Any, *limits: Any) -> Any:
+        check_resources(resources, "resources")
+        check_kind(
+            args, faiss.GpuDistanceParams, "args", "faiss.GpuDistanceParams"
+        )
+        # Versions before 1.8 take the current GPU.
+        gpu_or_any(getattr(args, "device", -1), "args.device")
+        return stock(resources, args, *limits)
+
+    return call
 
 
 _RESOURCES = (faiss.GpuResourcesProvider, faiss.GpuResources)

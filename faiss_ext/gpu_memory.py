@@ -67,8 +67,9 @@ def refuse_unreadable(
 ) -> None:
     """Refuse what is offered as memory of the host and is not, as far as the
     CUDA runtime knows: the host would die of reading it. Of ordinary memory it
-    knows nothing; what is offered as `pinned` it must know."""
-    if not native:
+    knows nothing; what is offered as `pinned` it must know. Without the native
+    part there is nobody to ask."""
+    if native is None:
         return
     try:
         kind, device = native.placement_c(name, lowest, span)

@@ -2,7 +2,7 @@
 
 Faiss' Python code converts what NumPy converts. What comes before it here: an
 array that offers DLPack, an array interface or a buffer is seen through NumPy,
-without a copy; one in GPU memory is refused with the mend.
+without a copy; one in GPU memory is refused with the fix.
 """
 
 from __future__ import annotations
@@ -17,24 +17,35 @@ import numpy as np
 
 from . import dlpack, host_arrays
 from .arrays import array_view, is_on_gpu
-from .errors import InvalidArray, check_shape
+from .errors import (
+    MOST,
+    InvalidArray,
+    check_output,
+    check_shape,
+    whole_number,
+)
 
-#: The dtypes of outputs that a caller may give, by method and argument.
-_OUTPUTS: dict[str, dict[str, str]] = {
-    "search": {"D": "float32", "I": "int64"},
-    "search_and_reconstruct": {"D": "float32", "I": "int64", "R": "float32"},
-    "search_and_return_codes": {
-        "D": "float32", "I": "int64", "codes": "uint8",
+#: The dtypes of outputs that a caller may give, by method and argument, and
+#: their extents where these follow from the call: n rows of `x` (or keys, or as
+#: `n` says), k neighbours, d dimensions, m vectors in a row.
+_OUTPUTS: dict[str, dict[str, tuple[str, str | None]]] = {
+    "search": {"D": ("float32", "nk"), "I": ("int64", "nk")},
+    "search_and_reconstruct": {
+        "D": ("float32", "nk"), "I": ("int64", "nk"), "R": ("float32", "nkd"),
     },
-    "assign": {"labels": "int64"},
-    "reconstruct": {"x": "float32"},
-    "reconstruct_n": {"x": "float32"},
-    "reconstruct_batch": {"x": "float32"},
-    "compute_residual": {"residual": "float32"},
-    "compute_residual_n": {"residuals": "float32"},
-    "sa_encode": {"codes": "uint8"},
-    "sa_decode": {"x": "float32"},
-    "normalize_L2": {"x": "float32"},
+    "search_and_return_codes": {
+        "D": ("float32", "nk"), "I": ("int64", "nk"), "codes": ("uint8", None),
+    },
+    "search_preassigned": {"D": ("float32", "nk"), "I": ("int64", "nk")},
+    "assign": {"labels": ("int64", "nk")},
+    "reconstruct": {"x": ("float32", "d")},
+    "reconstruct_n": {"x": ("float32", "md")},
+    "reconstruct_batch": {"x": ("float32", "nd")},
+    "compute_residual": {"residual": ("float32", "d")},
+    "compute_residual_n": {"residuals": ("float32", "nd")},
+    "sa_encode": {"codes": ("uint8", None)},
+    "sa_decode": {"x": ("float32", None)},
+    "normalize_L2": {"x": ("float32", None)},
 }
 
 #: Methods whose `x` is a matrix of vectors.
@@ -44,8 +55,33 @@ _OF_MATRICES = {
     "range_search_preassigned", "sa_encode", "update_vectors", "apply",
     "reverse_transform", "compute_codes", "train_exact",
 }
-#: Those of them that say by `cast` what a GPU index converts. Host memory
-#: always is, as in Faiss.
+#: Functions of matrices, with their arguments that have equally many columns.
+_OF_TWO_MATRICES = {"knn": ("xq", "xb"), "pairwise_distances": ("xq", "xb")}
+#: Arguments that are vectors of ids: whole numbers of 64 bits.
+_IDS = {"ids", "key", "keys"}
+#: Methods of ids, each of which is looked at.
+_OF_IDS = {
+    "add_with_ids", "compute_residual", "reconstruct", "reconstruct_batch",
+    "remove_ids", "update_vectors",
+}
+#: Indexes that know vectors by their place alone, and read whatever a key points
+#: at.
+_BY_PLACE = tuple(
+    getattr(faiss, name) for name in ("IndexFlatCodes", "GpuIndexFlat")
+    if hasattr(faiss, name)
+)
+#: Arguments that are whole numbers, by method where not all of that name are;
+#: and from where to where they reach.
+_WHOLE = {
+    "k": (1, MOST),
+    "n": (0, 2**63 - 1),
+    "n0": (-(2**63), 2**63 - 1),
+    "ni": (-(2**63), 2**63 - 1),
+    "key": (-(2**63), 2**63 - 1),
+}
+_KEYS_ARE_ARRAYS = {"reconstruct_batch"}
+#: Methods that say by `cast` what a GPU index converts. Host memory always is,
+#: as in Faiss.
 _WITH_CAST = {
     "add", "add_with_ids", "train", "search", "assign", "search_and_reconstruct",
     "compute_residual", "compute_residual_n",
@@ -61,9 +97,10 @@ an array interface or a buffer). One in GPU memory is refused: InvalidArray.
 def takes_any_host_array(
     current: Callable[[], Callable],
     name: str,
-    mend: Callable[[str, Any], str],
+    fix: Callable[[str, Any], str],
     *,
     method: bool,
+    around: Callable[[Callable, tuple, dict], Any] | None = None,
 ) -> Callable:
     """A function of Faiss, for arrays of any library.
 
@@ -75,21 +112,53 @@ def takes_any_host_array(
         what it is given.
     name : str
         What users call it.
-    mend : callable
+    fix : callable
         Says what to do instead with an array in GPU memory; it is given what is
         called, and the object (None for a function).
     method : bool
         Whether it takes `self`; then `cast` is taken where a GPU index does.
+    around : callable, optional
+        Calls the function with what it gets; by default nothing comes before or
+        behind that.
     """
+    around = around or _call
     function = current()
     signature = inspect.signature(function)
     outputs = _OUTPUTS.get(name, {})
-    places = [
-        (place, parameter, np.dtype(outputs[parameter]))
-        for place, parameter in enumerate(signature.parameters)
-        if parameter in outputs
-    ]
+    whole = {
+        parameter: _WHOLE[parameter] for parameter in signature.parameters
+        if parameter in _WHOLE
+        and not (parameter == "key" and name in _KEYS_ARE_ARRAYS)
+    }
+    places = {
+        parameter: place for place, parameter in enumerate(signature.parameters)
+        if parameter in outputs or parameter in whole
+    }
+    dtypes = {p: np.dtype(dtype) for p, (dtype, _) in outputs.items()}
     takes_cast = method and name in _WITH_CAST
+
+    def is_ready(args: tuple, options: dict) -> bool:
+        """Whether Faiss takes these as they are."""
+        if not _are_ready(name, args, options):
+            return False
+        for parameter, place in places.items():
+            if place >= len(args) and parameter not in options:
+                continue
+            value = args[place] if place < len(args) else options[parameter]
+            if parameter in whole:
+                least, most = whole[parameter]
+                if type(value) is not int or not least <= value <= most:
+                    return False
+            elif value is None:
+                continue
+            # `is`: C has two types of 64 bits, which NumPy takes for equal.
+            elif not (
+                type(value) is np.ndarray
+                and value.dtype is dtypes[parameter]
+                and value.flags.carray
+            ):
+                return False
+        return True
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -98,26 +167,46 @@ def takes_any_host_array(
         if current() is not function:
             return current()(*args, **options)
         given: dict[int, Any] = {}
-        if not (
-            _is_ready(name, args, options)
-            and _are_outputs_ready(places, args, options)
-        ):
+        if not is_ready(args, options):
             bound = signature.bind(*args, **options)
             args = bound.args
             subject = args[0] if method else None
+            asked = dict(bound.arguments)
             given = _prepare(
                 bound, name, outputs,
-                lambda: mend(_where(name, method, args), subject),
+                lambda: fix(_where(name, method, args), subject),
             )
+            for parameter, range_ in whole.items():
+                if parameter in asked:
+                    bound.arguments[parameter] = whole_number(
+                        parameter, asked[parameter], *range_
+                    )
+            for parameter in _IDS & asked.keys():
+                if asked[parameter] is None and name in _OF_IDS:
+                    # Says that None is no array.
+                    host_arrays.view(None, parameter, False)
+            _check_shapes(bound, name, subject, asked)
+            if "key" in asked:
+                _check_keys(bound.arguments["key"], subject)
             args, options = bound.args, bound.kwargs
+        if name in _NONE_FOUND and _is_among_none(name, args, options):
+            bound = signature.bind(*args, **options)
+            subject = args[0] if method else None
+            _check_shapes(bound, name, subject, bound.arguments)
+            result = _NONE_FOUND[name](bound.arguments, subject)
+            return _with_what_was_given(result, given) if given else result
         try:
-            result = function(*args, **options)
+            result = around(function, args, options)
         except AssertionError as error:
             if error.args:
                 raise
+            bound = signature.bind(*args, **options)
+            _check_shapes(
+                bound, name, args[0] if method else None, bound.arguments
+            )
             raise InvalidArray(
                 f"{_where(name, method, args)}: "
-                f"{_shapes(signature, args, options)}; these do not fit "
+                f"{_said(bound, args)}; these do not fit "
                 "together, or not the object"
             ) from error
         return _with_what_was_given(result, given) if given else result
@@ -128,6 +217,10 @@ def takes_any_host_array(
     return call
 
 
+def _call(function: Callable, args: tuple, options: dict) -> Any:
+    return function(*args, **options)
+
+
 def _where(name: str, method: bool, args: tuple) -> str:
     return f"{type(args[0]).__name__}.{name}" if method else name
 
@@ -135,8 +228,8 @@ def _where(name: str, method: bool, args: tuple) -> str:
 def _prepare(
     bound: inspect.BoundArguments,
     name: str,
-    outputs: dict[str, str],
-    mend: Callable[[], str],
+    outputs: dict[str, tuple[str, str | None]],
+    fix: Callable[[], str],
 ) -> dict[int, Any]:
     """Puts NumPy arrays in the place of others; returns the outputs that were
     given, by the arrays that stand for them."""
@@ -145,71 +238,69 @@ def _prepare(
         kind = bound.signature.parameters[parameter].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
             bound.arguments[parameter] = tuple(
-                as_host_array(item, parameter, None, mend) for item in value
+                as_host_array(item, parameter, None, fix) for item in value
             )
             continue
-        dtype = outputs.get(parameter)
-        found = as_host_array(value, parameter, dtype, mend)
+        dtype = outputs.get(parameter, (None,))[0]
+        found = as_host_array(value, parameter, dtype, fix)
         if dtype and value is not None:
             given[id(found)] = value
+        if isinstance(found, np.ndarray) and (
+            (parameter in _IDS and found.ndim)
+            or (parameter == "x" and name == "remove_ids")
+        ):
+            check_shape(parameter, found.shape, (None,))
+            found = host_arrays.converted(found, parameter, "int64")
         bound.arguments[parameter] = found
-    if name in _OF_MATRICES and "x" in bound.arguments:
-        _check_matrix(bound.arguments["x"])
+    _fill_in_none(bound, name)
     return given
 
 
-def _is_ready(name: str, args: tuple, options: dict) -> bool:
+def _are_ready(name: str, args: tuple, options: dict) -> bool:
     """Whether Faiss takes these as they are, where they are inputs."""
-    if name in _OF_MATRICES and not (
-        len(args) > 1 and type(args[1]) is np.ndarray
+    if name in _OF_IDS:
+        return False
+    if name in _OF_MATRICES:
+        if len(args) < 2 or type(args[1]) is not np.ndarray:
+            return False
+    elif name in _OF_TWO_MATRICES and not (
+        len(args) > 1 and type(args[0]) is type(args[1]) is np.ndarray
     ):
         return False
     return all(
         type(value) in (int, float, bool, type(None))
-        or (type(value) is np.ndarray and value.ndim == 2)
+        or (
+            type(value) is np.ndarray
+            and value.ndim == 2
+            and value.dtype.kind in "fiub"
+        )
         or hasattr(value, "this")
         for value in (*args, *options.values())
     )
 
 
-def _are_outputs_ready(
-    places: list[tuple[int, str, np.dtype]], args: tuple, options: dict
-) -> bool:
-    """Whether those that are given are what Faiss writes to as it is."""
-    for place, parameter, dtype in places:
-        value = args[place] if place < len(args) else options.get(parameter)
-        # `is`: C has two types of 64 bits, which NumPy takes for equal.
-        if value is not None and not (
-            type(value) is np.ndarray
-            and value.dtype is dtype
-            and value.flags.carray
-        ):
-            return False
-    return True
-
-
 def as_host_array(
-    value: Any, name: str, output_dtype: str | None, mend: Callable[[], str]
+    value: Any, name: str, output_dtype: str | None, fix: Callable[[], str]
 ) -> Any:
     """An array in host memory as NumPy's, without a copy; what is no array, as
     it is. Raises InvalidArray."""
-    if value is None or hasattr(value, "this") or isinstance(
-        value, (int, float, str, bytes, type)
+    if value is None or hasattr(value, "this") or (
+        not output_dtype
+        and isinstance(value, (int, float, str, bytes, type))
     ):
         return value
     if is_on_gpu(value):
-        raise InvalidArray(f"{name}: in GPU memory; {mend()}")
-    is_array = isinstance(value, (np.ndarray, list, tuple)) or (
+        raise InvalidArray(f"{name}: in GPU memory; {fix()}")
+    is_array = output_dtype or isinstance(value, (np.ndarray, list, tuple)) or (
         dlpack.is_offered(value) or host_arrays.is_array_like(value)
     )
     if not is_array:
         return value
     writable = output_dtype is not None
     view = array_view(value, name, -1, writable=writable)
-    if writable and (view.dtype != output_dtype or not view.contiguous):
-        raise InvalidArray(
-            f"{name}: dtype {view.dtype}, strides {view.strides}; an output is "
-            f"{output_dtype} and C-contiguous"
+    if output_dtype:
+        check_output(
+            name, view.shape, view.dtype, view.contiguous, None, (output_dtype,)
         )
     values = host_arrays.as_numpy(view, name)
     if values.dtype.kind in "iu":
@@ -218,18 +309,161 @@ def as_host_array(
     return values
 
 
-def _check_matrix(x: Any) -> None:
-    if not isinstance(x, np.ndarray):
-        raise InvalidArray(
-            f"x: {type(x).__name__}; an array of shape (n, d) is needed"
+def _width(subject: Any, name: str) -> int | None:
+    """How many columns the matrix `x` of a method has, where the object says."""
+    said = (
+        "d_out" if name == "reverse_transform"
+        else "code_size" if isinstance(subject, faiss.IndexBinary)
+        else "d_in" if hasattr(subject, "d_in")
+        else "d"
+    )
+    width = getattr(subject, said, None)
+    return width if isinstance(width, int) else None
+
+
+def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
+    """A batch of none, such as ``[]``, has as many columns as are needed."""
+    arguments = bound.arguments
+
+    def fill_in(parameter: str, columns: int | None, dtype: str) -> None:
+        array = arguments.get(parameter)
+        if isinstance(array, np.ndarray) and array.shape == (0,):
+            arguments[parameter] = np.empty((0, columns or 0), dtype)
+
+    if name in _OF_MATRICES:
+        subject = next(iter(arguments.values()))
+        binary = isinstance(subject, faiss.IndexBinary)
+        fill_in("x", _width(subject, name), "uint8" if binary else "float32")
+    elif name in _OF_TWO_MATRICES:
+        one, other = _OF_TWO_MATRICES[name]
+        for parameter, like in ((one, other), (other, one)):
+            shape = getattr(arguments.get(like), "shape", ())
+            fill_in(parameter, *shape[1:2] or (0,), "float32")
+
+
+def _check_shapes(
+    bound: inspect.BoundArguments, name: str, subject: Any, asked: dict
+) -> None:
+    """Refuse arrays of which Faiss would only assert that they fit; `asked` are
+    the arguments as the caller gave them."""
+    arguments = bound.arguments
+    d = _width(subject, name)
+    matrices = _OF_TWO_MATRICES.get(name, ())
+    if name in _OF_MATRICES and "x" in arguments:
+        matrices = ("x",)
+    for parameter in matrices:
+        x = arguments.get(parameter)
+        if not isinstance(x, np.ndarray):
+            # Says what it is.
+            x = host_arrays.view(x, parameter, False).owner
+        check_shape(
+            parameter, x.shape, (None, d),
+            host_arrays.indexable(asked[parameter], parameter),
         )
-    check_shape("x", x.shape, (None, None))
+        d = x.shape[1]
+    of_rows = arguments.get("key" if name == "reconstruct_batch" else "x")
+    rows = np.shape(of_rows)[:1] if isinstance(of_rows, np.ndarray) else ()
+    for parameter in matrices and _IDS & arguments.keys():
+        if isinstance(arguments[parameter], np.ndarray):
+            check_shape(parameter, arguments[parameter].shape, rows)
+    extents = {
+        "n": arguments.get("n", *rows or (0,)),
+        "k": arguments.get("k", 1),
+        "d": d,
+        "m": arguments.get("ni"),
+    }
+    if extents["m"] == -1:
+        extents["m"] = subject.ntotal - arguments.get("n0", 0)
+    for output, (dtype, letters) in _OUTPUTS.get(name, {}).items():
+        value = arguments.get(output)
+        if letters and isinstance(value, np.ndarray):
+            check_output(
+                output, value.shape, str(value.dtype), value.flags.c_contiguous,
+                tuple(extents[letter] for letter in letters), (dtype,),
+            )
 
 
-def _shapes(signature: inspect.Signature, args: tuple, options: dict) -> str:
+def _check_keys(key: Any, subject: Any) -> None:
+    if not isinstance(subject, _BY_PLACE):
+        return
+    keys = np.atleast_1d(key)
+    # For several vectors on a GPU, -1 stands for none.
+    least = -1 if np.ndim(key) and not _is_on_host(subject) else 0
+    outside = keys[(keys < least) | (keys >= subject.ntotal)]
+    if outside.size:
+        raise InvalidArray(
+            f"key: {outside[0]}; {least} or more is needed, and less than the "
+            f"{subject.ntotal} vectors that are stored"
+        )
+
+
+def _is_on_host(index: Any) -> bool:
+    return not isinstance(index, getattr(faiss, "GpuIndex", ()))
+
+
+def _is_among_none(name: str, args: tuple, options: dict) -> bool:
+    """Whether a search is one among no vectors. (Faiss 1.7.3 then leaves the
+    results of 20 queries or more as they are.)"""
+    if name == "knn":
+        return len(args[1] if len(args) > 1 else options["xb"]) == 0
+    index = args[0]
+    return (
+        isinstance(index, faiss.Index) and index.ntotal == 0 and index.is_trained
+    )
+
+
+def _output(given: dict, name: str, shape: tuple, dtype: str) -> np.ndarray:
+    return np.empty(shape, dtype) if given.get(name) is None else given[name]
+
+
+def _find_none(given: dict, index: Any) -> tuple[np.ndarray, np.ndarray]:
+    metric = (
+        given.get("metric", faiss.METRIC_L2) if index is None
+        else index.metric_type
+    )
+    shape = len(given["xq" if index is None else "x"]), given["k"]
+    D = _output(given, "D", shape, "float32")
+    I = _output(given, "I", shape, "int64")
+    farthest = np.finfo("float32").max
+    D.fill(-farthest if _is_similarity(metric) else farthest)
+    I.fill(-1)
+    return D, I
+
+
+def _is_similarity(metric: int) -> bool:
+    """Whether more of a metric is nearer."""
+    judge = getattr(faiss, "is_similarity_metric", None)
+    return judge(metric) if judge else metric == faiss.METRIC_INNER_PRODUCT
+
+
+def _assign_none(given: dict, index: Any) -> np.ndarray:
+    shape = len(given["x"]), given.get("k", 1)
+    labels = _output(given, "labels", shape, "int64")
+    labels.fill(-1)
+    return labels
+
+
+def _reconstruct_none(given: dict, index: Any) -> tuple:
+    D, I = _find_none(given, index)
+    R = _output(given, "R", (*I.shape, index.d), "float32")
+    # As Faiss marks vectors that are not there.
+    R.fill(np.nan)
+    return D, I, R
+
+
+#: What is found where nothing is stored, by the arguments and the index.
+_NONE_FOUND: dict[str, Callable[[dict, Any], Any]] = {
+    "assign": _assign_none,
+    "knn": _find_none,
+    "search": _find_none,
+    "search_and_reconstruct": _reconstruct_none,
+}
+
+
+def _said(bound: inspect.BoundArguments, args: tuple) -> str:
     """What was given, for people."""
     said = []
-    for name, value in signature.bind(*args, **options).arguments.items():
+    for name, value in bound.arguments.items():
         if isinstance(value, np.ndarray):
             said.append(f"{name}: {value.dtype} of shape {value.shape}")
         elif isinstance(value, (int, float)):
@@ -276,6 +510,7 @@ def compute_residual(self, x, residual=None, key=None):
     stock = _stock_method(self, "compute_residual")
     if is_pointer(x):
         return stock(self, x, residual, key)
+    key = whole_number("key", key)
     x = np.ascontiguousarray(x, "float32")
     residual = np.empty(self.d, "float32") if residual is None else residual
     assert x.shape == residual.shape == (self.d,)

@@ -26,7 +26,12 @@ def let_go() -> None:
     native.let_go_c()
 
 
-@atexit.register
 def finish() -> None:
     """Wait for all work that something is kept for, and give that up."""
     native.finish_c()
+
+
+@atexit.register
+def _at_exit() -> None:
+    native.begin_end_c()
+    finish()

@@ -23,9 +23,13 @@ from .native_part import native
 from .saving import explains
 
 if native:
-    from . import index_methods, vector_methods
-    from .float16 import tells_of_too_large
-    from .gpu_arguments import check_constructor, check_device_methods
+    from . import forks, index_methods, shards, stock_calls, vector_methods
+    from .float16 import HOLDERS, tells_of_too_large
+    from .gpu_arguments import (
+        check_constructor,
+        check_device_methods,
+        checked_brute_force,
+    )
 
 #: Functions of Faiss that return indexes and the like.
 _MAKERS = (
@@ -38,12 +42,14 @@ _MAKERS = (
     "read_index_binary",
     "try_extract_index_ivf",
 )
-#: Those that give their argument, or a part of it, under another type; and
-#: those that copy an index on the CPU.
+#: Those that give their argument, or a part of it, under another type; those
+#: that work on a GPU with what they are told in a structure; and those that copy
+#: an index on the CPU.
 _BORROWERS = {
     "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
     "downcast_VectorTransform", "extract_index_ivf", "try_extract_index_ivf",
 }
+_BRUTE_FORCE = {"bfKnn", "bfKnn_tiling"}
 _COPIERS = {
     "clone_binary_index", "clone_index", "serialize_index",
     "serialize_index_binary",
@@ -124,6 +130,8 @@ def returns_ours(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        if native:
+            forks.check(args)
         made = ours(function(*args, **options))
         return borrows(made, args[0]) if name in _BORROWERS else made
 
@@ -155,6 +163,8 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
         if inspect.isclass(member) and class_of(member) is not member:
             found = gpu if issubclass(member, _ON_GPU) else others
             found[name] = class_of(member)
+        elif native and name in _BRUTE_FORCE:
+            others[name] = checked_brute_force(member)
         elif name in _MAKERS:
             others[name] = returns_ours(member)
         elif name in _FUNCTIONS:
@@ -175,15 +185,24 @@ def _derive(stock: type) -> type:
         {"__module__": "faiss_ext", "__doc__": stock.__doc__,
          "_faiss_class": stock},
     )
-    _set_host_methods(derived, stock)
+    around = _around(stock)
+    # What it inherits has nothing around it.
+    for base in reversed(stock.__mro__) if around else (stock,):
+        _set_host_methods(derived, base, around)
     add_holding(derived, stock)
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
+    if native and stock.__name__ in HOLDERS:
+        for name in ("add", "add_with_ids"):
+            adds = tells_of_too_large(getattr(derived, name))
+            setattr(derived, name, adds)
     if issubclass(stock, _GPU_INDEXES):
         _set_constructor(derived, stock.__init__)
     if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
+    if native and stock is faiss.IndexShards:
+        derived.__init__ = shards.init  # type: ignore[misc]
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
     return derived
@@ -232,9 +251,26 @@ def _held(name: str) -> property:
     return property(get, put)
 
 
-def _set_host_methods(the_class: type, stock: type) -> None:
+def _around(stock: type) -> Callable | None:
+    """What comes around the methods of a class where arrays may be pinned."""
+    if native is None:
+        return None
+    if issubclass(stock, _GPU_INDEXES):
+        return stock_calls.on_gpu
+    if issubclass(stock, (faiss.Index, faiss.IndexBinary)) and any(
+        hasattr(stock, held) for held in ("index", "at", "base_index")
+    ):
+        return stock_calls.over_others
+    return None
+
+
+def _set_host_methods(
+    the_class: type, stock: type, around: Callable | None = None
+) -> None:
     for name, current in _array_methods(stock).items():
-        function = takes_any_host_array(current, name, _mend, method=True)
+        function = takes_any_host_array(
+            current, name, _mend, method=True, around=around
+        )
         setattr(the_class, name, function)
 
 

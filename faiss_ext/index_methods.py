@@ -1,8 +1,7 @@
 """Search and growth of GPU indexes with arrays of any kind.
 
-Each method keeps the name, keywords and defaults of Faiss' own. NumPy arrays as
-Faiss wants them go to Faiss' own method, which reaches our C++ through its
-virtual functions. Other arrays are taken by what they offer (`arrays.py`): GPU
+Each method keeps the name, keywords and defaults of Faiss' own, and takes every
+array in one way, NumPy's too (`calls.py`): by what it offers (`arrays.py`); GPU
 memory is used where it is. A search of arrays that need nothing done to them is
 one call into C++ (PlainSearch.h), which leaves all others to the code here.
 
@@ -12,18 +11,15 @@ looks for these names.
 
 from __future__ import annotations
 
-import operator
+import contextlib
 from typing import Any
-
-import faiss
-import numpy as np
 
 from . import swigfaiss_ext as native
 from ._swigfaiss_ext import search_plain_c
 from .arrays import is_on_gpu
-from .calls import Call
+from .calls import Call, faiss_alone
 from .dlpack import current_stream
-from .errors import InvalidArray
+from .errors import InvalidArray, whole_number
 from .families import results_like
 from .pinned import empty_results
 
@@ -41,7 +37,7 @@ def call_on(index: Any, loans: dict | None = None) -> Call:
     resources = index.getResources()
     return Call(
         index, resources, device, native.resources_stream_c(resources, device),
-        stock=not isinstance(index, _OURS), loans=loans,
+        stock=not is_ours(index), loans=loans,
     )
 
 
@@ -51,7 +47,7 @@ def replacement_add(self, x, *, cast=False, **later):
     Parameters
     ----------
     x : array_like or GPU array, shape (n, d), float32
-        Host arrays are converted like in Faiss; a GPU array (one that offers
+        Host arrays of other numbers are converted; a GPU array (one that offers
         ``__cuda_array_interface__`` or ``__dlpack__``) is read where it is,
         after what its producer's stream holds. float16, bfloat16, int8, uint8
         and strided ones are converted on the GPU.
@@ -74,7 +70,7 @@ def replacement_add(self, x, *, cast=False, **later):
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
     """
-    if later or is_plain(x, (None, self.d)):
+    if later:
         return _by_faiss(self, "add", (x,), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
@@ -97,7 +93,7 @@ def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
     RuntimeError
         With Faiss' text.
     """
-    if later or (is_plain(x, (None, self.d)) and is_plain(ids, (len(x),))):
+    if later:
         return _by_faiss(self, "add_with_ids", (x, ids), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
@@ -122,7 +118,7 @@ def replacement_train(self, x, *, cast=False, **later):
     InvalidArray, RuntimeError
         As `add`.
     """
-    if later or is_plain(x, (None, self.d)):
+    if later:
         return _by_faiss(self, "train", (x,), later)
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
@@ -191,20 +187,22 @@ def replacement_search(
         return _by_faiss(
             self, "search", (x, k), {"D": D, "I": I, **given(params), **later}
         )
-    if is_plain(x, (None, self.d)):
-        if D is None and I is None and isinstance(self, _OURS):
-            return _search_packed(self, x, k, params)
-        if (D is None and I is None) or are_plain_outputs(len(x), k, D, I):
-            return stock_method(self, "search")(
-                self, x, k, D=D, I=I, **given(params)
-            )
     call = call_on(self, loans)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
+    packed = None
+    if D is None and I is None and not query.view.on_gpu and is_ours(self):
+        D, I, packed = empty_results(*shape)
     distances = call.output(D, "D", query, shape, "float32", narrow=True)
     labels = call.output(
         I, "I", query, shape, "int64", narrow=labels_fit_int32(self)
     )
+    if packed is not None:
+        # New results of ours lie in one block, which one copy can fill.
+        call.run(lambda: self.search_packed_c(
+            shape[0], query.pointer, k, packed, params
+        ))
+        return D, I
     call.run(
         lambda: self.search_c(
             shape[0],
@@ -216,14 +214,6 @@ def replacement_search(
         )
     )
     return distances.array, labels.array
-
-
-def _search_packed(index, x, k, params):
-    """`search` of NumPy queries into a new block, which one copy can fill."""
-    x = np.ascontiguousarray(x, dtype="float32")
-    D, I, address = empty_results(len(x), k)
-    index.search_packed_c(len(x), faiss.swig_ptr(x), k, address, params)
-    return D, I
 
 
 def replacement_assign(self, x, k=1, labels=None, *, cast=False):
@@ -248,8 +238,6 @@ def replacement_assign(self, x, k=1, labels=None, *, cast=False):
         As `search`.
     """
     k = count(k)
-    if is_plain(x, (None, self.d)) and labels is None:
-        return stock_method(self, "assign")(self, x, k)
     call = call_on(self)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
@@ -274,36 +262,18 @@ METHODS = (
 
 def count(k: Any) -> int:
     """k as an int that an array can have as an extent; Faiss judges its range."""
-    k = operator.index(k)
-    if k < 1:
-        raise InvalidArray(f"k: {k}; 1 or more is needed")
-    if k >= _TOO_MANY:
-        raise InvalidArray(f"k: {k}; Faiss selects far fewer on a GPU")
-    return k
+    return whole_number("k", k, 1, _TOO_MANY - 1)
 
 
-def is_plain(x: Any, shape: tuple) -> bool:
-    """Whether `x` is NumPy's and of this shape, so that Faiss' own method takes
-    it. None in `shape` is any extent."""
-    return (
-        type(x) is np.ndarray
-        and x.ndim == len(shape)
-        and all(want in (None, have) for want, have in zip(shape, x.shape))
-    )
-
-
-def are_plain_outputs(n: int, k: int, D: Any, I: Any) -> bool:
-    """Whether Faiss' own method can write to both."""
-    return all(
-        is_plain(array, (n, k)) and array.dtype == dtype and array.flags.carray
-        for array, dtype in ((D, np.float32), (I, np.int64))
-    )
+def is_ours(index: Any) -> bool:
+    """Whether the C++ of an index is ours."""
+    return isinstance(index, _OURS)
 
 
 def labels_fit_int32(index: Any) -> bool:
     """Whether all labels of an index do: those of flat ones are positions, and
     others hold ids of the caller's."""
-    return isinstance(index, _OURS) and index.ntotal < 2**31
+    return is_ours(index) and index.ntotal < 2**31
 
 
 def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
@@ -312,7 +282,9 @@ def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
     if options and any(map(is_on_gpu, arrays)):
         names = ", ".join(sorted(options.keys() - {"D", "I", "params"}))
         raise InvalidArray(f"{names}: for NumPy arrays alone")
-    return stock_method(index, name)(index, *args, **options)
+    alone = contextlib.nullcontext() if is_ours(index) else faiss_alone(index)
+    with alone:
+        return stock_method(index, name)(index, *args, **options)
 
 
 def stock_method(index: Any, name: str) -> Any:

@@ -77,18 +77,18 @@ def in_place(name: str, array: Any, view: ArrayView) -> Operand:
 
 
 def host_input(
-    name: str, array: Any, view: ArrayView, dtypes: tuple[str, ...]
+    name: str,
+    array: Any,
+    view: ArrayView,
+    dtypes: tuple[str, ...],
+    column_major: bool,
 ) -> Operand:
-    """Host memory as Faiss takes it: row-major, of one of the `dtypes` (the
-    first, if it has none of them)."""
-    values = host_arrays.as_numpy(view, name)
-    target = view.dtype if view.dtype in dtypes else dtypes[0]
-    try:
-        values = np.ascontiguousarray(values, dtype=target)
-    except (TypeError, ValueError) as error:
-        raise InvalidArray(
-            f"{name}: dtype {view.dtype} does not convert to {target}: {error}"
-        ) from error
+    """Host memory as Faiss takes it: row-major (or with `column_major`, column-
+    major), of one of the `dtypes` (the first, if it has none of them)."""
+    values = host_arrays.as_numpy(view, name).reshape(view.shape)
+    if view.dtype not in dtypes or not is_row_major(view, column_major):
+        target = view.dtype if view.dtype in dtypes else dtypes[0]
+        values = host_arrays.converted(values, name, target)
     return in_place(name, array, host_arrays.view(values, name, False))
 
 
@@ -191,14 +191,14 @@ def _check_convertible(
     if castable and cast:
         return
     others = ", ".join(t for t in _EXACT[target] if t != target)
-    mend = (
+    fix = (
         "cast=True converts it there too, and rounds"
         if castable
         else f"such as {name}.astype('{target}')"
     )
     raise InvalidArray(
         f"{name}: dtype {view.dtype}; {target} is needed in GPU memory, or one "
-        f"that is converted there ({others}); {mend}"
+        f"that is converted there ({others}); {fix}"
     )
 
 

@@ -2,7 +2,9 @@
 
 The GPU writes results straight into pinned memory, and memory that was used
 before has no page faults; so searches that are given no output arrays return
-views on blocks of this pool. A block returns when the last view of it dies.
+views on blocks of this pool. A block returns when the last view of it dies. A
+fork copies the memory, as it does any other; Linux before 5.9 cannot do that
+safely, and there the arrays lie in ordinary memory.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ class _Pool:
     """The pool of this process, made when it is first needed."""
 
     def __init__(self):
+        self.forget()
+
+    def forget(self):
+        """Begin anew, in a forked process: the pool is its parent's, and so is
+        whoever may hold the lock."""
         self._lock = threading.Lock()
         self._pool = None
 
@@ -63,6 +70,7 @@ def _bound():
 
 
 _the_pool = _Pool()
+os.register_at_fork(after_in_child=_the_pool.forget)
 
 
 def pinned_empty(shape, dtype="float32"):
@@ -78,7 +86,7 @@ def pinned_empty(shape, dtype="float32"):
     -------
     numpy.ndarray
         C-contiguous and writable. Its memory returns to the pool when the last
-        view of it dies.
+        view of it dies. (Ordinary memory on Linux before 5.9.)
 
     Raises
     ------
@@ -88,7 +96,8 @@ def pinned_empty(shape, dtype="float32"):
         If the bound of the pool (``FAISS_EXT_PINNED_BYTES``, by default 1 GiB)
         does not allow it.
     RuntimeError
-        If CUDA cannot pin so much.
+        If CUDA cannot pin so much, or this process was forked from one that
+        had used CUDA.
 
     Notes
     -----
@@ -100,7 +109,7 @@ def pinned_empty(shape, dtype="float32"):
         raise ValueError(f"dtype {dtype} holds Python objects")
     shape = _extents(shape)
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes == 0:
+    if nbytes == 0 or not native.PinnedBlockPool.has_memory():
         return np.empty(shape, dtype)
     block = _the_pool.block(nbytes) if nbytes <= _MOST else None
     if block is None:
@@ -133,8 +142,9 @@ def pinned_pool_stats():
     Returns
     -------
     dict of str to int
-        `bound`; `pinned_bytes`, lent or idle; `allocations`, how often memory
-        was pinned.
+        `bound`; `pinned_bytes`, lent or idle, counted as they were pinned:
+        results of up to 2 KiB share 64 KiB; `allocations`, how often memory was
+        pinned. A forked process begins with none.
     """
     pool = _the_pool.get()
     return {
@@ -168,6 +178,17 @@ def empty_results(n, k):
     labels = both[: count * 8].view("int64").reshape(n, k)
     distances = both[count * 8 :].view("float32").reshape(n, k)
     return distances, labels, both.ctypes.data
+
+
+def empty_array(shape, dtype):
+    """An uninitialised NumPy array in pinned memory of the pool, or in ordinary
+    memory where `empty_results` gives that."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    block = _results_block(nbytes) if 0 < nbytes <= _MOST else None
+    if block is None:
+        return np.empty(shape, dtype)
+    return block.view(dtype).reshape(shape)
 
 
 def _results_block(nbytes):

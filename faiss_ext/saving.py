@@ -16,8 +16,8 @@ from .errors import check_kind
 from .native_part import native
 
 # Taken now: `in_place` may put ours in their place.
-_stock_write_index = faiss.write_index
-_stock_write_index_binary = faiss.write_index_binary
+_stock_write_index = getattr(faiss, "write_index", None)
+_stock_write_index_binary = getattr(faiss, "write_index_binary", None)
 
 
 def write_index(idx: Any, target: Any, io_flags: int = 0) -> None:
@@ -64,7 +64,7 @@ def explains(function: Callable) -> Callable:
     return call
 
 
-def _write(stock: Callable, index: Any, target: Any, *flags: int) -> None:
+def _write(stock: Any, index: Any, target: Any, *flags: int) -> None:
     explains(stock)(index, native.NowhereWriter(), *flags)
     stock(index, target, *flags)
 

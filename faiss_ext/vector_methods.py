@@ -6,15 +6,11 @@ things, where they do them at all, with host memory alone.
 
 from __future__ import annotations
 
-import operator
-
-from .errors import InvalidArray
+from .errors import InvalidArray, whole_number
 from .host_methods import is_pointer
 from .index_methods import (
     call_on,
     count,
-    given,
-    is_plain,
     labels_fit_int32,
     stock_method,
 )
@@ -43,10 +39,6 @@ def replacement_search_and_reconstruct(
         As `search`.
     """
     k = count(k)
-    if is_plain(x, (None, self.d)) and D is None and I is None and R is None:
-        return stock_method(self, "search_and_reconstruct")(
-            self, x, k, **given(params)
-        )
     call = call_on(self)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
@@ -89,9 +81,10 @@ def replacement_reconstruct(self, key, x=None):
     RuntimeError
         If `key` is out of bounds.
     """
+    key = whole_number("key", key)
     call = call_on(self)
     out = call.output(x, "x", None, (self.d,), "float32")
-    call.run(lambda: self.reconstruct_c(operator.index(key), out.pointer))
+    call.run(lambda: self.reconstruct_c(key, out.pointer))
     return out.array
 
 
@@ -118,7 +111,7 @@ def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
     RuntimeError
         If a vector is out of bounds.
     """
-    n0, ni = operator.index(n0), operator.index(ni)
+    n0, ni = whole_number("n0", n0), whole_number("ni", ni)
     if ni == -1:
         ni = self.ntotal - n0
     if ni < 0:
@@ -195,10 +188,10 @@ def compute_residual(self, x, residual=None, key=None, *, cast=False):
     stock = stock_method(self, "compute_residual")
     if is_pointer(x):
         return stock(self, x, residual, key)
+    key = whole_number("key", key)
     call = call_on(self)
     vector = call.input(x, "x", (self.d,), "float32", cast=cast)
     out = call.output(residual, "residual", vector, (self.d,), "float32")
-    key = operator.index(key)
     call.run(lambda: stock(self, vector.pointer, out.pointer, key))
     return out.array
 
@@ -236,7 +229,7 @@ def compute_residual_n(self, n, xs, residuals=None, keys=None, *, cast=False):
     stock = stock_method(self, "compute_residual_n")
     if is_pointer(xs):
         return stock(self, n, xs, residuals, keys)
-    n = operator.index(n)
+    n = whole_number("n", n, 0)
     call = call_on(self)
     vectors = call.input(xs, "xs", (n, self.d), "float32", cast=cast)
     labels = call.input(keys, "keys", (n,), "int64")

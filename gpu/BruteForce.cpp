@@ -2,11 +2,14 @@
 
 #include <faiss/gpu/GpuResources.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 
 namespace faiss_ext {
@@ -22,6 +25,34 @@ constexpr IndicesDataType kFaissLabels =
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
 
+/// Whether the host may write it at once.
+bool ofHostAlone(const void* data, size_t bytes, const char* argument) {
+    const auto kind = placementOf(data, bytes, argument).kind;
+    return kind == MemoryKind::Pageable || kind == MemoryKind::Pinned;
+}
+
+/// What a search among no vectors finds, which Faiss refuses.
+template <typename Label>
+void findNone(
+        const faiss::gpu::GpuDistanceParams& arguments, cudaStream_t stream) {
+    const idx_t count = static_cast<idx_t>(arguments.numQueries) * arguments.k;
+    const float distance = distanceOfMissing(arguments.metric);
+    float* distances = arguments.outDistances;
+    auto* labels = static_cast<Label*>(arguments.outIndices);
+    if (ofHostAlone(distances, count * sizeof(float), "D")) {
+        std::fill_n(distances, count, distance);
+        distances = nullptr;
+    }
+    if (ofHostAlone(labels, count * sizeof(Label), "I")) {
+        std::fill_n(labels, count, -1);
+        labels = nullptr;
+    }
+    if (distances || labels) {
+        FAISS_EXT_CUDA_TRY(
+                launchFillMissing(distances, labels, count, distance, stream));
+    }
+}
+
 } // namespace
 
 void bfKnn(
@@ -33,6 +64,11 @@ void bfKnn(
     const RelaxedCapture relaxed;
     const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
     refuseCapture(stream, "the resources");
+    if (arguments.numVectors == 0 && count > 0) {
+        wide ? findNone<int64_t>(arguments, stream)
+             : findNone<int32_t>(arguments, stream);
+        return;
+    }
     // Memory that Faiss would allocate and free is not worth it: that waits.
     if (arguments.outIndicesType == kFaissLabels || count <= 0 ||
         !arguments.outIndices ||

@@ -10,8 +10,10 @@ namespace gpu {
 /// faiss::gpu::bfKnn on the current GPU, but with arrays there the host does
 /// not wait, whichever type the labels have. Faiss waits for those of a type
 /// other than its own (int64, in 1.7.3 int32), because it converts them by
-/// Thrust. `arguments`, the stream and the exceptions are those of bfKnn;
-/// CudaError.
+/// Thrust. Among no vectors none are found, where Faiss' function throws:
+/// labels are -1, and distances as the flat index on the CPU has them.
+/// `arguments`, the stream and the exceptions are those of bfKnn; CudaError,
+/// InvalidArray.
 FAISS_EXT_API void bfKnn(
         faiss::gpu::GpuResourcesProvider* provider,
         const faiss::gpu::GpuDistanceParams& arguments);

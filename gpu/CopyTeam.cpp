@@ -4,7 +4,6 @@
 #include <emmintrin.h>
 #endif
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +13,8 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -242,17 +243,17 @@ class CopyTeam::Workers {
 };
 
 CopyTeam::CopyTeam()
-        : process_(getpid()), workers_(std::make_unique<Workers>()) {}
+        : forks_(forksBefore()), workers_(std::make_unique<Workers>()) {}
 
 CopyTeam::~CopyTeam() {
-    if (getpid() != process_) {
+    if (!hasThreads()) {
         // The threads, which may hold the lock, are the parent's.
         workers_.release();
     }
 }
 
 bool CopyTeam::hasThreads() const {
-    return getpid() == process_;
+    return forksBefore() == forks_;
 }
 
 void CopyTeam::copy(

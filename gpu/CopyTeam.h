@@ -1,10 +1,9 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -81,7 +80,8 @@ class FAISS_EXT_API CopyTeam {
 
     bool hasThreads() const;
 
-    const pid_t process_;
+    /// What tells the process that made it (ProcessLife.h).
+    const uint32_t forks_;
     std::unique_ptr<Workers> workers_;
 };
 

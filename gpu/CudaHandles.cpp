@@ -59,7 +59,7 @@ DeviceGuard::~DeviceGuard() {
 
 RelaxedCapture::RelaxedCapture() noexcept : exchanged_(false) {
     // Those within another one need not ask CUDA.
-    if (relaxedScopes++ == 0) {
+    if (relaxedScopes++ == 0 && !lostByFork()) {
         exchanged_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
         if (!exchanged_) {
             cudaGetLastError();
@@ -75,6 +75,7 @@ RelaxedCapture::~RelaxedCapture() {
 }
 
 void refuseCapture(cudaStream_t stream, const char* whose) {
+    beforeCuda();
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     const cudaError_t error = cudaStreamIsCapturing(stream, &status);
     if (isOfCapture(error)) {
@@ -98,6 +99,9 @@ void refuseCapture(cudaStream_t stream, const char* whose) {
 }
 
 bool contextLost(cudaStream_t stream) noexcept {
+    if (lostByFork()) {
+        return true;
+    }
     const RelaxedCapture relaxed;
     return keepsFailing([stream] {
         // A stream that is being captured may not be asked how far it is.
@@ -171,6 +175,7 @@ void Event::wait() const {
 }
 
 bool Event::reached() const {
+    beforeCuda();
     const RelaxedCapture relaxed;
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) {

@@ -57,8 +57,9 @@ class FAISS_EXT_API RelaxedCapture {
 FAISS_EXT_API void refuseCapture(cudaStream_t stream, const char* whose);
 
 /// Whether the CUDA context of `stream` is lost, so that every call fails from
-/// now on. Asks twice: an error that goes away is another one, and so is one of
-/// stream capture. Does not wait, does not throw, harms no capture.
+/// now on, by a failure or by a fork (ProcessLife.h). Asks twice: an error that
+/// goes away is another one, and so is one of stream capture. Does not wait,
+/// does not throw, harms no capture.
 FAISS_EXT_API bool contextLost(cudaStream_t stream) noexcept;
 
 /// Throws CudaError if it is: for where another failure may be due to that.

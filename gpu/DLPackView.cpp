@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -163,12 +164,14 @@ void DLPackArray::giveBack() noexcept {
     // Forgotten first: a deleter that comes back here finds nothing.
     auto* plain = std::exchange(plain_, nullptr);
     auto* versioned = std::exchange(versioned_, nullptr);
-    if (plain && plain->deleter) {
-        plain->deleter(plain);
-    }
-    if (versioned && versioned->deleter) {
-        versioned->deleter(versioned);
-    }
+    sleepAtEnd([&] {
+        if (plain && plain->deleter) {
+            plain->deleter(plain);
+        }
+        if (versioned && versioned->deleter) {
+            versioned->deleter(versioned);
+        }
+    });
 }
 
 ArrayView DLPackArray::view(const std::string& name) const {

@@ -36,10 +36,10 @@ DeviceBuffer::DeviceBuffer(
 }
 
 DeviceBuffer::~DeviceBuffer() {
-    std::lock_guard<ResourcesLock> guard(*lock_);
+    const LockForEnd lock(*lock_);
     const RelaxedCapture relaxed;
     // As in ~StagingPipeline.
-    if (!contextLost(resources_->getAsyncCopyStream(device_))) {
+    if (lock.held() && !contextLost(resources_->getAsyncCopyStream(device_))) {
         if (lent_ && PooledGpuResources::made(resources_.get())) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);

@@ -5,11 +5,13 @@
 #include <string>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 int gpuCount() {
+    beforeCuda();
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);
     if (status == cudaSuccess) {

@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/Exceptions.h>
 
 #include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -8,7 +9,9 @@ namespace gpu {
 CudaError::CudaError(cudaError_t code, const std::string& doing)
         : faiss::FaissException(
                   doing + ": " + cudaGetErrorString(code) + " (" +
-                  cudaGetErrorName(code) + ")"),
+                  cudaGetErrorName(code) + ")" +
+                  (code == cudaErrorInitializationError ? adviceAfterFork()
+                                                        : "")),
           code_(code) {}
 
 // Out of line, so that the type information of each class has one home and an

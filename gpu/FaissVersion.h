@@ -8,6 +8,7 @@
 #include <faiss/impl/FaissAssert.h>
 
 #include <cstring>
+#include <limits>
 
 #if __has_include(<faiss/IndexShards.h>)
 #include <faiss/IndexShards.h>
@@ -66,11 +67,11 @@ inline void validateCount(idx_t n) {
 
 /// Whether a faiss::FaissException with this text says that the GPU has no
 /// memory left. StandardGpuResourcesImpl::allocMemory throws
-/// "StandardGpuResources:
-/// alloc fail ... (cudaMalloc error out of memory [2])" in 1.7.3 to 1.15 (or
-/// cudaMallocManaged), with the number of the error that CUDA gave, and in
-/// builds with cuVS, whose allocator keeps that to itself, "CUDA memory
-/// allocation error". Other numbers, and all other texts, mean something else.
+/// "StandardGpuResources: alloc fail ... (cudaMalloc error out of memory [2])"
+/// in 1.7.3 to 1.15 (or cudaMallocManaged), with the number of the error that
+/// CUDA gave, and in builds with cuVS, whose allocator keeps that to itself,
+/// "CUDA memory allocation error". Other numbers, and all other texts, mean
+/// something else.
 inline bool saysOutOfMemory(const char* text) noexcept {
     const char* const failed =
             std::strstr(text, "StandardGpuResources: alloc fail ");
@@ -78,13 +79,29 @@ inline bool saysOutOfMemory(const char* text) noexcept {
            std::strstr(text, "CUDA memory allocation error");
 }
 
-/// Lets faiss::IndexReplicas or faiss::IndexShards delete what they hold.
-template <typename ThreadedIndex>
-void ownSubIndexes(ThreadedIndex& index) {
-#if FAISS_EXT_FAISS_VERSION < 10704
-    index.own_fields = true;
+/// Whether more of a metric is nearer.
+inline bool isSimilarity(faiss::MetricType metric) {
+#if FAISS_EXT_FAISS_VERSION < 10800
+    return metric == faiss::METRIC_INNER_PRODUCT;
 #else
-    index.own_indices = true;
+    return faiss::is_similarity_metric(metric);
+#endif
+}
+
+/// The distance of a neighbour that is not there, as Faiss' flat index on the
+/// CPU gives it: none is farther, and none less similar.
+inline float distanceOfMissing(faiss::MetricType metric) {
+    return isSimilarity(metric) ? std::numeric_limits<float>::lowest()
+                                : std::numeric_limits<float>::max();
+}
+
+/// Whether faiss::IndexReplicas or faiss::IndexShards delete what they hold.
+template <typename ThreadedIndex>
+void ownSubIndexes(ThreadedIndex& index, bool owns) {
+#if FAISS_EXT_FAISS_VERSION < 10704
+    index.own_fields = owns;
+#else
+    index.own_indices = owns;
 #endif
 }
 

@@ -44,19 +44,19 @@ constexpr DataType kFloat32{DataType::Kind::Float, 32};
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
 
-/// What the store keeps to itself, each by a pointer to the private member: what
-/// is explicitly instantiated may name it (C++17, [temp.explicit] 12).
+/// What the store keeps to itself, each by a pointer to the private member:
+/// what is explicitly instantiated may name it (C++17, [temp.explicit] 12).
 template <typename Name, typename Name::Type member>
 struct Reveal {
     friend typename Name::Type privately(Name) {
         return member;
     }
 };
-#define FAISS_EXT_REVEAL(Name, T, member)      \
-    struct Name {                              \
-        using Type = T FlatIndex::*;           \
-        friend Type privately(Name);           \
-    };                                         \
+#define FAISS_EXT_REVEAL(Name, T, member) \
+    struct Name {                         \
+        using Type = T FlatIndex::*;      \
+        friend Type privately(Name);      \
+    };                                    \
     template struct Reveal<Name, &FlatIndex::member>
 using Floats = DeviceTensor<float, 2, true>;
 using Halves = DeviceTensor<half, 2, true>;
@@ -278,13 +278,13 @@ void narrowStore(FlatIndex& store, idx_t vectors) {
     constexpr cudaStream_t kNoStream = nullptr;
     const size_t elements = vectors * store.getDim();
     if (store.getUseFloat16()) {
-        (store.*privately(TheBytes16{})).resize(
-                elements * sizeof(half), kNoStream);
+        (store.*privately(TheBytes16{}))
+                .resize(elements * sizeof(half), kNoStream);
         Halves& all = store.*privately(TheHalves{});
         view(all, all, 0, vectors);
     } else {
-        (store.*privately(TheBytes32{})).resize(
-                elements * sizeof(float), kNoStream);
+        (store.*privately(TheBytes32{}))
+                .resize(elements * sizeof(float), kNoStream);
         Floats& all = store.*privately(TheFloats{});
         view(all, all, 0, vectors);
     }

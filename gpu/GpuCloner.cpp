@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <typeinfo>
 #include <string>
 
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Devices.h>
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/IndexShards.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -75,7 +77,8 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
         }
         auto* flat = dynamic_cast<const faiss::IndexFlat*>(index);
         if (!flat || sub_cloners.empty()) {
-            return faiss::gpu::ToGpuClonerMultiple::clone_Index(index);
+            return withOurShards(
+                    faiss::gpu::ToGpuClonerMultiple::clone_Index(index));
         }
         return shard ? shardsOf(flat) : replicasOf(flat);
     }
@@ -88,7 +91,7 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
 
     faiss::Index* replicasOf(const faiss::IndexFlat* index) {
         auto replicas = std::make_unique<faiss::IndexReplicas>();
-        ownSubIndexes(*replicas);
+        ownSubIndexes(*replicas, true);
         for (size_t i = 0; i < sub_cloners.size(); ++i) {
             replicas->addIndex(onGpu(i, index));
         }
@@ -97,9 +100,9 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
 
     faiss::Index* shardsOf(const faiss::IndexFlat* index) {
         const auto count = static_cast<idx_t>(sub_cloners.size());
-        auto shards = std::make_unique<faiss::IndexShards>(
+        auto shards = std::make_unique<IndexShards>(
                 index->d, /*threaded=*/true, /*successive_ids=*/true);
-        ownSubIndexes(*shards);
+        ownSubIndexes(*shards, true);
         faiss::IndexFlat empty(index->d, index->metric_type);
         empty.metric_arg = index->metric_arg;
         for (idx_t i = 0; i < count; ++i) {
@@ -110,6 +113,26 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
             shards->add_shard(part.release());
         }
         return shards.release();
+    }
+
+    /// Shards of Faiss' become ours, with what they hold.
+    static faiss::Index* withOurShards(faiss::Index* made) {
+        auto* theirs = dynamic_cast<faiss::IndexShards*>(made);
+        // Those of one inverted file are a class of their own.
+        if (!theirs || typeid(*theirs) != typeid(faiss::IndexShards)) {
+            return made;
+        }
+        std::unique_ptr<faiss::IndexShards> emptied(theirs);
+        auto ours = std::make_unique<IndexShards>(
+                made->d, /*threaded=*/true, theirs->successive_ids);
+        ownSubIndexes(*ours, true);
+        ownSubIndexes(*theirs, false);
+        while (theirs->count() > 0) {
+            auto* shard = theirs->at(0);
+            theirs->removeIndex(shard);
+            ours->addIndex(shard);
+        }
+        return ours.release();
     }
 };
 

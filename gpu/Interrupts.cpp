@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
@@ -26,11 +27,12 @@ bool isInterrupted() {
             asking = false;
         }
     };
-    if (asking) {
+    if (asking || callsAreStopped) {
         return false;
     }
     const Asking now;
-    return faiss::InterruptCallback::is_interrupted();
+    const MayNotReturn mayNotReturn;
+    return sleepAtEnd(faiss::InterruptCallback::is_interrupted);
 }
 
 } // namespace

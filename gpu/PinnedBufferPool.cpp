@@ -5,6 +5,7 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/Interrupts.h>
+#include <faiss_ext/gpu/PinnedPages.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -45,10 +46,17 @@ void PinnedBuffer::releaseAfter(cudaStream_t stream) {
     }
 }
 
+PinnedBufferPool::PinnedBufferPool(
+        size_t capacity, TransferCounters& counters, Pages pages)
+        : capacity_(capacity), counters_(counters), pages_(pages) {}
+
 PinnedBufferPool::PinnedBufferPool(size_t capacity, TransferCounters& counters)
-        : capacity_(capacity), counters_(counters) {}
+        : PinnedBufferPool(capacity, counters, Pages::Shared) {}
 
 PinnedBufferPool::~PinnedBufferPool() {
+    if (lostByFork()) {
+        return;
+    }
     const RelaxedCapture relaxed;
     for (auto& pending : pending_) {
         try {
@@ -57,11 +65,11 @@ PinnedBufferPool::~PinnedBufferPool() {
             // Either the GPU no longer works on anything, or this waits.
             FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
         }
-        FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(pending.data));
+        unpin(pending.data, pending.size);
     }
     for (auto& bucket : idle_) {
         for (char* data : bucket.second) {
-            FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(data));
+            unpin(data, bucket.first);
         }
     }
 }
@@ -93,6 +101,8 @@ PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
 }
 
 PinnedBuffer PinnedBufferPool::tryAcquire(size_t bytes) {
+    // Before the lock, which nobody gives back who held it at a fork.
+    beforeCuda();
     Request request{bucketSize(bytes), nullptr};
     while (true) {
         const Step step = nextStep(request);
@@ -110,6 +120,9 @@ PinnedBuffer PinnedBufferPool::tryAcquire(size_t bytes) {
 }
 
 void PinnedBufferPool::trim() {
+    if (lostByFork()) {
+        return;
+    }
     Request request{0, nullptr};
     for (Step step = nextStep(request); step.kind != Step::GiveUp;
          step = nextStep(request)) {
@@ -123,26 +136,26 @@ PinnedBufferPool::Step PinnedBufferPool::nextStep(const Request& request) {
     const size_t size = request.size;
     std::lock_guard<std::mutex> guard(mutex_);
     if (size > capacity_) {
-        return {Step::GiveUp, nullptr, nullptr};
+        return {Step::GiveUp, nullptr, 0, nullptr};
     }
     if (char* data = takeIdle(size)) {
-        return {Step::Lend, data, nullptr};
+        return {Step::Lend, data, size, nullptr};
     }
     const auto oldest = pending_.empty() ? nullptr : pending_.front().event;
     if (oldest && oldest != request.unreached) {
-        return {Step::LookAtOldest, nullptr, oldest};
+        return {Step::LookAtOldest, nullptr, 0, oldest};
     }
     if (size > 0 && size <= capacity_ - pinnedBytes_) {
         pinnedBytes_ += size;
-        return {Step::Pin, nullptr, nullptr};
+        return {Step::Pin, nullptr, 0, nullptr};
     }
-    if (char* data = takeAnyIdle()) {
-        return {Step::Unpin, data, nullptr};
+    if (Step step = unpinAnyIdle(); step.data) {
+        return step;
     }
     if (size > 0 && oldest) {
-        return {Step::WaitForOldest, nullptr, oldest};
+        return {Step::WaitForOldest, nullptr, 0, oldest};
     }
-    return {Step::GiveUp, nullptr, nullptr};
+    return {Step::GiveUp, nullptr, 0, nullptr};
 }
 
 /// A step that gives the request no buffer.
@@ -162,7 +175,7 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
             break;
         default: {
             const RelaxedCapture relaxed;
-            FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(step.data));
+            unpin(step.data, step.size);
         }
     }
 }
@@ -171,17 +184,34 @@ void PinnedBufferPool::perform(const Step& step, Request& request) {
 char* PinnedBufferPool::pin(size_t size) {
     const RelaxedCapture relaxed;
     void* data = nullptr;
-    const cudaError_t status = cudaHostAlloc(&data, size, cudaHostAllocDefault);
-    if (status != cudaSuccess) {
+    try {
+        if (pages_ == Pages::Private) {
+            data = pinned_pages::pin(size);
+        } else {
+            FAISS_EXT_CUDA_TRY(
+                    cudaHostAlloc(&data, size, cudaHostAllocDefault));
+        }
+    } catch (const CudaError&) {
         std::lock_guard<std::mutex> guard(mutex_);
         pinnedBytes_ -= size;
+        throw;
     }
-    FAISS_EXT_CUDA_TRY(status);
     ++counters_.pinnedAllocations;
     return static_cast<char*>(data);
 }
 
+void PinnedBufferPool::unpin(char* data, size_t size) noexcept {
+    if (pages_ == Pages::Private) {
+        pinned_pages::unpin(data, size);
+    } else {
+        FAISS_EXT_CUDA_NOTHROW(cudaFreeHost(data));
+    }
+}
+
 void PinnedBufferPool::release(char* data, size_t size) {
+    if (lostByFork()) {
+        return;
+    }
     std::lock_guard<std::mutex> guard(mutex_);
     idle_[size].push_back(data);
 }
@@ -215,15 +245,15 @@ char* PinnedBufferPool::takeIdle(size_t size) {
     return data;
 }
 
-/// An idle buffer of any size, to be unpinned, or nullptr; under the lock.
-char* PinnedBufferPool::takeAnyIdle() {
+/// An idle buffer of any size, to be unpinned, if there is one; under the lock.
+PinnedBufferPool::Step PinnedBufferPool::unpinAnyIdle() {
     for (auto& bucket : idle_) {
         if (char* data = takeIdle(bucket.first)) {
             pinnedBytes_ -= bucket.first;
-            return data;
+            return {Step::Unpin, data, bucket.first, nullptr};
         }
     }
-    return nullptr;
+    return {Step::GiveUp, nullptr, 0, nullptr};
 }
 
 } // namespace gpu

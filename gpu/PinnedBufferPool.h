@@ -56,12 +56,19 @@ class FAISS_EXT_API PinnedBuffer {
 /// Safe for any number of threads. No CUDA call is made while the pool's lock
 /// is held: what to do is decided under it, and done without it. Buffers must
 /// be back before the pool is destroyed, which waits for the events of those
-/// released with `releaseAfter`.
+/// released with `releaseAfter`. Where CUDA was lost by a fork, buffers and
+/// pool end without a word, and new ones are refused by CudaError.
 class FAISS_EXT_API PinnedBufferPool {
    public:
+    /// Which memory it pins: of cudaHostAlloc, which is shared with forked
+    /// children, or private memory (PinnedPages.h).
+    enum class Pages { Shared, Private };
+
     /// At most `capacity` bytes are pinned at any time, apart from what another
     /// thread is about to unpin. `counters` is told of waits and allocations,
     /// and must outlive the pool.
+    PinnedBufferPool(size_t capacity, TransferCounters& counters, Pages pages);
+    /// Of shared memory: for buffers that no user sees.
     PinnedBufferPool(size_t capacity, TransferCounters& counters);
     ~PinnedBufferPool();
 
@@ -110,6 +117,8 @@ class FAISS_EXT_API PinnedBufferPool {
         Kind kind;
         /// Lend, Unpin: an idle buffer, which is the request's from now on.
         char* data;
+        /// Its size.
+        size_t size;
         /// LookAtOldest, WaitForOldest: of the buffer released first.
         std::shared_ptr<const Event> event;
     };
@@ -125,14 +134,16 @@ class FAISS_EXT_API PinnedBufferPool {
     Step nextStep(const Request& request);
     void perform(const Step& step, Request& request);
     char* pin(size_t size);
+    void unpin(char* data, size_t size) noexcept;
     void release(char* data, size_t size);
     void releaseAfter(char* data, size_t size, cudaStream_t stream);
     void settle(const std::shared_ptr<const Event>& reached);
     char* takeIdle(size_t size);
-    char* takeAnyIdle();
+    Step unpinAnyIdle();
 
     const size_t capacity_;
     TransferCounters& counters_;
+    const Pages pages_;
 
     mutable std::mutex mutex_;
     // All below: under mutex_.

@@ -73,6 +73,10 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     static void end(Impl* impl) {
         const RelaxedCapture relaxed;
         const std::shared_ptr<Impl> owner(impl);
+        if (lostByFork()) {
+            keepForEver(owner);
+            return;
+        }
         // One of Faiss' own on each GPU.
         std::vector<cudaStream_t> streams;
         for (const auto& [device, gpu] : impl->gpus_) {

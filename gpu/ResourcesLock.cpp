@@ -21,11 +21,14 @@ struct Common {
     size_t uses = 0;
 };
 
+// Never destroyed: indexes may outlive static destruction.
+std::mutex& registryLock = *new std::mutex;
+auto& registry =
+        *new std::unordered_map<const faiss::gpu::GpuResources*, Common>;
+
 std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
-    // Never destroyed: indexes may outlive static destruction.
-    static auto& registryLock = *new std::mutex;
-    static auto& registry =
-            *new std::unordered_map<const faiss::gpu::GpuResources*, Common>;
+    // In a process that has lost CUDA the registry's lock may be held for ever.
+    beforeCuda();
 
     // Uses are counted under the registry's lock, so that who makes a lock anew
     // comes after all who held the one before.
@@ -37,6 +40,9 @@ std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
     }
     // Where there is no memory for the pointer, this calls the deleter.
     return {common, [resources](Common* used) {
+                if (lostByFork()) {
+                    return;
+                }
                 std::lock_guard<std::mutex> guard(registryLock);
                 if (--used->uses == 0) {
                     registry.erase(resources);
@@ -74,11 +80,33 @@ std::shared_ptr<CopyTeam> copyTeamOf(
     return {common, &common->copyTeam};
 }
 
+void waitForCalls() noexcept {
+    if (lostByFork()) {
+        return;
+    }
+    std::vector<Common*> all;
+    {
+        std::lock_guard<std::mutex> guard(registryLock);
+        for (auto& entry : registry) {
+            // From now on there for ever.
+            ++entry.second.uses;
+            all.push_back(&entry.second);
+        }
+    }
+    for (Common* common : all) {
+        LockForEnd wait(common->lock);
+    }
+}
+
 void keepForEver(std::shared_ptr<const void> object) {
-    static auto& lock = *new std::mutex;
-    static auto& kept = *new std::vector<std::shared_ptr<const void>>;
-    std::lock_guard<std::mutex> guard(lock);
-    kept.push_back(std::move(object));
+    struct Kept {
+        std::shared_ptr<const void> object;
+        Kept* next;
+    };
+    static std::atomic<Kept*> last{nullptr};
+    auto* kept = new Kept{std::move(object), last};
+    while (!last.compare_exchange_weak(kept->next, kept)) {
+    }
 }
 
 } // namespace gpu

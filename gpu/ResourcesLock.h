@@ -15,6 +15,7 @@
 #include <faiss_ext/gpu/CopyTeam.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -23,28 +24,59 @@ namespace gpu {
 /// its like; `unlock` is for the thread that holds it.
 class ResourcesLock {
    public:
-    /// Waits while another thread holds it.
+    /// Waits while another thread holds it. Throws CudaError where CUDA was
+    /// lost by a fork, and Unsupported at the end of the process.
     void lock() {
+        beforeCuda();
         if (!heldByThisThread()) {
             mutex_.lock();
+            leaveIfStopped();
         }
         enter();
     }
 
-    /// Does not wait; false if another thread holds it.
+    /// Does not wait; false if another thread holds it. Throws as `lock`.
     bool try_lock() {
-        if (!heldByThisThread() && !mutex_.try_lock()) {
-            return false;
+        beforeCuda();
+        if (!heldByThisThread()) {
+            if (!mutex_.try_lock()) {
+                return false;
+            }
+            leaveIfStopped();
         }
         enter();
         return true;
     }
 
-    /// Waits up to `duration`; false if another thread holds it still.
+    /// Waits up to `duration`; false if another thread holds it still. Throws
+    /// as `lock`.
     template <typename Rep, typename Period>
     bool try_lock_for(const std::chrono::duration<Rep, Period>& duration) {
-        if (!heldByThisThread() && !mutex_.try_lock_for(duration)) {
+        beforeCuda();
+        if (!heldByThisThread()) {
+            if (!mutex_.try_lock_for(duration)) {
+                return false;
+            }
+            leaveIfStopped();
+        }
+        enter();
+        return true;
+    }
+
+    /// For destructors: like `lock`, but false, and then it is not locked,
+    /// where what it guards is to be left as it is: in a process that has lost
+    /// CUDA by a fork; at the end of the process, where whoever holds it may
+    /// never return.
+    bool lockForEnd() noexcept {
+        if (lostByFork()) {
             return false;
+        }
+        if (!heldByThisThread() && !mutex_.try_lock()) {
+            if (endHasBegun() &&
+                mayNotReturn(owner_.load(std::memory_order_relaxed))) {
+                return false;
+            }
+            mutex_.lock();
         }
         enter();
         return true;
@@ -66,6 +98,13 @@ class ResourcesLock {
     }
 
    private:
+    void leaveIfStopped() {
+        if (callsAreStopped.load(std::memory_order_relaxed)) {
+            mutex_.unlock();
+            throwStopped();
+        }
+    }
+
     void enter() {
         owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
         ++depth_;
@@ -122,10 +161,31 @@ FAISS_EXT_API std::shared_ptr<CallState> callStateOf(
 FAISS_EXT_API std::shared_ptr<CopyTeam> copyTeamOf(
         const faiss::gpu::GpuResources* resources);
 
-/// Never lets go of `object`: for when the CUDA context is lost. Faiss'
-/// resources, and what was allocated from them, abort the process when they
-/// cannot free.
+/// Never lets go of `object`: for when the CUDA context is lost, or CUDA was by
+/// a fork. Faiss' resources, and what was allocated from them, abort the
+/// process when they cannot free. Takes no lock.
 FAISS_EXT_API void keepForEver(std::shared_ptr<const void> object);
+
+/// Waits until no thread is in a call that holds one of these locks, but for
+/// those that may never return; after `stopCalls`.
+FAISS_EXT_API void waitForCalls() noexcept;
+
+/// The lock for the scope of a destructor, or not (ResourcesLock::lockForEnd).
+class LockForEnd {
+   public:
+    explicit LockForEnd(ResourcesLock& lock) noexcept {
+        if (lock.lockForEnd()) {
+            held_ = std::unique_lock<ResourcesLock>(lock, std::adopt_lock);
+        }
+    }
+
+    bool held() const noexcept {
+        return held_.owns_lock();
+    }
+
+   private:
+    std::unique_lock<ResourcesLock> held_;
+};
 
 /// Holds the lock of the resources of an index while its other base classes are
 /// made and destroyed: they allocate, copy and free then, also while somebody
@@ -150,7 +210,9 @@ class LockedBothEnds {
         atEnds_.unlock();
     }
     void beginDestruction() {
-        atEnds_.lock();
+        if (lock_->lockForEnd()) {
+            atEnds_ = std::unique_lock<ResourcesLock>(*lock_, std::adopt_lock);
+        }
         relaxed_.emplace();
     }
 

@@ -6,6 +6,7 @@
 #include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
+#include <faiss_ext/gpu/ProcessLife.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
@@ -109,6 +110,8 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
     if (mine.n >= batcher.mostQueries_) {
         return;
     }
+    // Those who held the lock, or the turn, at a fork are not in the child.
+    beforeCuda();
     std::shared_ptr<Waiting> me;
     {
         std::lock_guard<std::mutex> guard(batcher.lock_);

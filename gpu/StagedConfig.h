@@ -46,7 +46,8 @@ struct StagedConfig {
     /// each lane searches some; 1: as Faiss does; 0: 8, but 2 for more than 512
     /// neighbours, 1 among fewer than 8192 vectors. For up to 512 queries, each
     /// lane searches among some of the vectors; 1: as Faiss does; 0: 8, but see
-    /// sliceVectors.
+    /// sliceVectors. Lanes share a cuBLAS handle, so identical searches may
+    /// differ in the last bits of their distances; with 1 they do not.
     int computeLanes = 0;
 
     /// The vectors, at least, among which one lane searches for up to 512

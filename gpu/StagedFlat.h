@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/FlatStore.h>
 #include <faiss_ext/gpu/SlicedSearch.h>
 #include <faiss_ext/gpu/Staged.h>
@@ -20,12 +21,17 @@ class StagedFlat : public Staged<Base> {
     using Staged<Base>::Staged;
 
     ~StagedFlat() override {
-        std::lock_guard<ResourcesLock> guard(*this->lock_);
+        const LockForEnd lock(*this->lock_);
         const RelaxedCapture relaxed;
-        this->pipeline_.reset();
+        if (lock.held()) {
+            this->pipeline_.reset();
+        } else {
+            keepForEver(std::shared_ptr<StagingPipeline>(
+                    std::move(this->pipeline_)));
+        }
         // Asked after the last CUDA call of ours; as in ~StagingPipeline.
-        if (contextLost(this->resources_->getAsyncCopyStream(
-                    this->config_.device))) {
+        if (!lock.held() || contextLost(this->resources_->getAsyncCopyStream(
+                                    this->config_.device))) {
             // Faiss would abort the process on the failing cudaFree; the memory
             // went with the context.
             keepForEver({this->data_.release(), [](const void*) {}});
@@ -184,9 +190,18 @@ class StagedFlat : public Staged<Base> {
             float* distances,
             idx_t* labels,
             const faiss::SearchParameters* params) const override {
+        if (this->ntotal == 0) {
+            // Faiss waits, and takes every metric for a distance.
+            FAISS_EXT_CUDA_TRY(launchFillMissing(
+                    distances,
+                    labels,
+                    static_cast<idx_t>(n) * k,
+                    distanceOfMissing(this->metric_type),
+                    this->defaultStream()));
+            return;
+        }
         const auto queries = queriesOf(n, x, k, distances, labels);
-        if (this->ntotal == 0 ||
-            !searchStore(*this->data_, *this->resources_, queries)) {
+        if (!searchStore(*this->data_, *this->resources_, queries)) {
             Base::searchImpl_(n, x, k, distances, labels, params);
         }
     }

@@ -226,6 +226,7 @@ void StagingPipeline::Call::runTiles() {
         pipe_.start_->orderBefore(uploadStream);
     }
     for (idx_t tile = 0; tile < plan_.tiles(); ++tile) {
+        throwIfStopped();
         NvtxRange range("tile", tile);
         if (long_) {
             interrupts_.ask();
@@ -358,7 +359,7 @@ void StagingPipeline::Call::openLanes() {
     if (lanes >= least) {
         lanes_.open(lanes, work_.laneBytes);
     }
-    turns_.emplace(lanes_.size(), n_, rowsAtOnce());
+    turns_.emplace(lanes_.size(), n_, rowsOfATile());
 }
 
 /// Pinned memory for the results of one slot. Faiss' own buffer is safe here:

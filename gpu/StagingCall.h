@@ -39,10 +39,14 @@ class StagingPipeline::Call {
     }
     /// Rows that are computed at once.
     idx_t rowsAtOnce() const {
-        return std::min(plan_.tileRows, mostRows_);
+        return pacedRows_ > 0 ? std::min(pacedRows_, rowsOfATile())
+                              : rowsOfATile();
     }
 
    private:
+    idx_t rowsOfATile() const {
+        return std::min(plan_.tileRows, mostRows_);
+    }
     void estimate();
     idx_t computeStep() const;
     void runInPlace();

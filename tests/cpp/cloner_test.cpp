@@ -114,6 +114,46 @@ TEST_F(ClonerTest, replicas_and_shards_of_a_flat_index_hold_ours) {
     }
 }
 
+// Faiss merges the results of shards as similarities, if not L2, and gives what
+// is missing the distance of the nearest.
+TEST_F(ClonerTest, shards_answer_as_one_flat_index_does) {
+    faiss::gpu::StandardGpuResources second;
+    std::vector<faiss::gpu::GpuResourcesProvider*> providers{
+            &resources(), &second};
+    std::vector<int> devices{0, 0};
+    faiss::gpu::GpuMultipleClonerOptions options;
+    options.shard = true;
+    const auto queries = randomVectors(5, kDims, 2);
+    for (auto metric :
+         {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT, faiss::METRIC_L1}) {
+        for (int64_t stored : {0, 1, 7, 70}) {
+            faiss::IndexFlat cpu(kDims, metric);
+            cpu.add(stored, base_.data());
+            std::unique_ptr<faiss::Index> gpu(
+                    faiss_ext::gpu::index_cpu_to_gpu_multiple(
+                            providers, devices, &cpu, &options));
+            Neighbours wanted{std::vector<float>(50), std::vector<int64_t>(50)};
+            Neighbours found = wanted;
+            cpu.search(
+                    5,
+                    queries.data(),
+                    10,
+                    wanted.distances.data(),
+                    wanted.labels.data());
+            gpu->search(
+                    5,
+                    queries.data(),
+                    10,
+                    found.distances.data(),
+                    found.labels.data());
+            EXPECT_EQ(found.labels, wanted.labels) << metric << " " << stored;
+            for (size_t i = 0; i < 50; ++i) {
+                EXPECT_FLOAT_EQ(found.distances[i], wanted.distances[i]);
+            }
+        }
+    }
+}
+
 TEST_F(ClonerTest, copy_from_and_copy_to_keep_every_vector) {
     faiss::IndexFlatIP cpu(kDims);
     cpu.add(70, base_.data());

@@ -442,6 +442,7 @@ TEST_F(Errors, a_failed_add_moves_nothing) {
         GpuIndexFlatL2 index(&resources_, kDims, storage);
         index.add(100, base_.data());
         index.setMinPagingSize(30 * kDims * sizeof(float));
+        Array<float> x(float16 ? Memory::Pinned : Memory::Pageable, more);
         std::vector<float> stored(100 * kDims), now(100 * kDims);
         index.reconstruct_n(0, 100, stored.data());
         bool failed = true;
@@ -450,9 +451,11 @@ TEST_F(Errors, a_failed_add_moves_nothing) {
             failed = false;
             cuda_sim_fail_call("cudaMalloc", nth, cudaErrorMemoryAllocation);
             try {
-                index.add(100, more.data());
+                index.add(100, x.data());
             } catch (const faiss::FaissException&) {
                 failed = true;
+                // Of x.
+                EXPECT_EQ(cuda_sim_pending(), 0u);
                 ASSERT_EQ(index.ntotal, 100);
                 cuda_sim_clear_faults();
                 cuda_sim_reset_counters();
@@ -473,6 +476,38 @@ TEST_F(Errors, a_failed_add_moves_nothing) {
         EXPECT_EQ(index.ntotal, 200);
         index.reconstruct_n(0, 100, now.data());
         EXPECT_EQ(now, stored);
+    }
+}
+
+TEST_F(Errors, keys_are_looked_at_when_the_stream_has_written_them) {
+    const std::vector<int64_t> right = {3, -1, 99, 0, 7};
+    const size_t n = right.size();
+    Array<int64_t> source(Memory::Device, right);
+    const auto stream = resources_.getDefaultStream(0);
+    std::vector<float> expected(n * kDims), found(n * kDims);
+    index_->reconstruct_batch(n, right.data(), expected.data());
+    for (Memory memory : {Memory::Pinned, Memory::Managed}) {
+        SCOPED_TRACE(nameOf(memory));
+        Array<int64_t> keys(memory, std::vector<int64_t>(n, 1 << 30));
+        const auto write = [&] {
+            check(cudaMemcpyAsync(
+                    keys.data(),
+                    source.data(),
+                    n * sizeof(int64_t),
+                    cudaMemcpyDefault,
+                    stream));
+        };
+        write();
+        index_->reconstruct_batch(n, keys.data(), found.data());
+        EXPECT_EQ(found, expected);
+        write();
+        index_->compute_residual_n(
+                n, expected.data(), found.data(), keys.data());
+        EXPECT_EQ(found[0], 0);
+        // One wait more than for the results.
+        index_->resetTransferStats();
+        index_->reconstruct_batch(n, keys.data(), found.data());
+        EXPECT_EQ(index_->getTransferStats().hostWaits, 2u);
     }
 }
 

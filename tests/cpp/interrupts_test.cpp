@@ -4,7 +4,9 @@
 
 #include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/Tuning.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -29,9 +31,14 @@ using namespace test;
 /// Every call is estimated longer than this.
 constexpr double kNothing = 1e-12;
 
-StagedConfig longCalls(int64_t tileRows) {
+StagedConfig inTilesOf(int64_t rows) {
     StagedConfig config;
-    config.tileRows = tileRows;
+    config.tileRows = rows;
+    return config;
+}
+
+StagedConfig longCalls(int64_t tileRows) {
+    StagedConfig config = inTilesOf(tileRows);
     config.secondsAhead = kNothing;
     return config;
 }
@@ -62,12 +69,17 @@ class Interrupts : public FlatIndexTest {
     }
 
     /// For Interrupting: yes in the midst of a wait of ours, after `then`.
-    /// Faiss asks twice before it enqueues a search; no thread but a waiting
-    /// one asks once more.
+    /// From one search enqueued to the next, Faiss asks twice, and we do, as
+    /// time goes by, before and after a tile is uploaded; only a thread that
+    /// waits goes on asking.
     static std::function<bool(int)> inAWait(std::function<void()> then) {
         cuda_sim_reset_counters();
-        return [then](int nth) {
-            if (nth <= 2 * static_cast<int>(searchesEnqueued()) + 2) {
+        return [then, enqueued = uint64_t(0), asked = 0](int) mutable {
+            if (searchesEnqueued() != enqueued) {
+                enqueued = searchesEnqueued();
+                asked = 0;
+            }
+            if (++asked <= 4) {
                 return false;
             }
             then();
@@ -93,30 +105,39 @@ class Interrupts : public FlatIndexTest {
 
 TEST_F(Interrupts, wherever_faiss_asks_end_the_call) {
     for (const StagedConfig& config :
-         {StagedConfig(), longCalls(0), longCalls(9)}) {
+         {inTilesOf(0), inTilesOf(9), longCalls(0), longCalls(9)}) {
         for (Memory memory : kAllMemories) {
-            SCOPED_TRACE(std::string(nameOf(memory)) + " in tiles of " +
-                         std::to_string(config.tileRows));
+            SCOPED_TRACE(
+                    std::string(nameOf(memory)) + " in tiles of " +
+                    std::to_string(config.tileRows));
             const auto index = makeIndex(config, 0);
             Arrays arrays(Memory::Pageable, memory, queries_);
             bool ended = true;
             int nth = 1;
             for (; ended; ++nth) {
-                const Interrupting interrupt([=](int now) { return now == nth; });
+                const Interrupting interrupt(
+                        [=](int now) { return now == nth; });
                 try {
                     search(*index, arrays);
-                    EXPECT_EQ(interrupt.asked(), nth - 1);
+                    EXPECT_LT(interrupt.asked(), nth);
                     ended = false;
                 } catch (const faiss::FaissException& e) {
-                    EXPECT_NE(std::string(e.what()).find("interrupted"),
-                              std::string::npos);
+                    EXPECT_NE(
+                            std::string(e.what()).find("interrupted"),
+                            std::string::npos);
                     // Not a search more.
                     EXPECT_EQ(interrupt.asked(), nth);
                     EXPECT_EQ(cuda_sim_pending(), 0u);
                 }
             }
-            // Twice for each tile.
-            EXPECT_EQ(nth - 2, config.tileRows ? 20 : 2);
+            // Faiss asks twice for each tile; long calls ask themselves, too,
+            // where this machine is slow.
+            const int faiss = config.tileRows ? 20 : 2;
+            if (config.secondsAhead == 0) {
+                EXPECT_EQ(nth - 2, faiss);
+            } else {
+                EXPECT_GE(nth - 2, faiss);
+            }
             searchAndExpectRight(*index);
         }
     }
@@ -153,8 +174,7 @@ TEST_F(Interrupts, end_the_wait_of_a_long_call) {
         const auto index = makeIndex(longCalls(tileRows), 0);
         for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
             Arrays arrays(memory, memory, queries_);
-            expectInterrupted(
-                    defaultStream(), [&] { search(*index, arrays); });
+            expectInterrupted(defaultStream(), [&] { search(*index, arrays); });
             searchAndExpectRight(*index);
         }
     }
@@ -205,6 +225,45 @@ TEST_F(Interrupts, long_tiles_are_computed_piece_by_piece) {
     }
     EXPECT_EQ(found[0].distances, found[1].distances);
     EXPECT_EQ(found[0].labels, found[1].labels);
+}
+
+TEST_F(Interrupts, long_calls_ask_between_their_tiles_as_time_goes_by) {
+    // Whether they wait for the results or not.
+    StagingPipeline pipeline(resources().getResources(), 0, longCalls(1));
+    for (Memory memory : {Memory::Pinned, Memory::Device}) {
+        SCOPED_TRACE(nameOf(memory));
+        std::vector<float> in(8);
+        Array<float> out(memory, 8);
+        int begun = 0;
+        const TileWork work{[&](auto& on,
+                                int64_t,
+                                int64_t,
+                                const void* const* inputs,
+                                void* const* outputs) {
+            ++begun;
+            check(cudaMemcpyAsync(
+                    outputs[0],
+                    inputs[0],
+                    4,
+                    cudaMemcpyDefault,
+                    on.getDefaultStream(0)));
+            using Clock = faiss_ext::gpu::InterruptClock::Clock;
+            const std::chrono::duration<double> period(
+                    faiss_ext::gpu::tuning::kInterruptSeconds);
+            for (const auto now = Clock::now(); Clock::now() - now < period;) {
+            }
+        }};
+        const Interrupting interrupt([](int nth) { return nth == 3; });
+        EXPECT_THROW(
+                pipeline.run(
+                        8,
+                        {{"in", in.data(), 4}},
+                        {{"out", out.data(), 4}},
+                        work),
+                Interrupted);
+        EXPECT_LE(begun, 3);
+        EXPECT_EQ(cuda_sim_pending(), 0u);
+    }
 }
 
 TEST_F(Interrupts, short_calls_ask_no_more_often_than_faiss) {
@@ -289,8 +348,7 @@ class Repeats : public FlatIndexTest {
     /// How often the work of a call was begun.
     template <typename Exception>
     int timesBegun(const Exception& exception) {
-        StagingPipeline pipeline(
-                resources().getResources(), 0, StagedConfig());
+        StagingPipeline pipeline(resources().getResources(), 0, StagedConfig());
         std::vector<float> out(8);
         int begun = 0;
         const TileWork work{[&](auto& on,

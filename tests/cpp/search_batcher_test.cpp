@@ -318,7 +318,8 @@ class InterruptedBatching : public SearchBatching {
     }
 
     static void expectUntouched(const Caller& caller) {
-        EXPECT_EQ(caller.labels, std::vector<int64_t>(caller.labels.size(), -1));
+        EXPECT_EQ(
+                caller.labels, std::vector<int64_t>(caller.labels.size(), -1));
     }
 };
 

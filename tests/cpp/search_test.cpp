@@ -202,6 +202,14 @@ TEST_F(SearchTest, an_empty_index_finds_nothing) {
     for (int64_t label : found.labels) {
         EXPECT_EQ(label, -1);
     }
+    EXPECT_EQ(
+            found.distances,
+            std::vector<float>(15, std::numeric_limits<float>::max()));
+    // None is less similar.
+    GpuIndexFlatIP similar(&resources(), 4);
+    EXPECT_EQ(
+            search(similar, queries, 3).distances,
+            std::vector<float>(15, std::numeric_limits<float>::lowest()));
     // Neither does what reads the found vectors (Faiss' kernels abort).
     Neighbours again = found;
     std::vector<float> vectors(5 * 3 * 4, 7);

@@ -175,7 +175,8 @@ enum cuda_sim_report_kind {
     CUDA_SIM_REPORT_UNMODELLED = 8,
     CUDA_SIM_REPORT_STUCK_WAIT = 9,
     CUDA_SIM_REPORT_CALL_IN_HOST_FUNCTION = 10,
-    CUDA_SIM_REPORT_BAD_ARGUMENT = 11
+    CUDA_SIM_REPORT_BAD_ARGUMENT = 11,
+    CUDA_SIM_REPORT_CALL_AFTER_FORK = 12
 };
 
 /// Number of reports so far; 0 is what a test wants.

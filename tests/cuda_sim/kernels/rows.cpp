@@ -1,14 +1,17 @@
-// Replaces the kernels of faiss_ext: conversions, the labels of slices, and the
-// search for numbers that are large in float16.
+// Replaces the kernels of faiss_ext: conversions, the labels of slices,
+// neighbours that are missing, and the search for numbers that are large in
+// float16.
 
 #include <cuda_fp16.h>
 #include <faiss_ext/gpu/ConvertRows.h>
+#include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/FindLarge.h>
 #include <faiss_ext/gpu/OffsetLabels.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "../cuda_sim_kernel.h"
 
@@ -109,6 +112,30 @@ cudaError_t offsetLabels(
             });
 }
 
+template <typename Label>
+cudaError_t fillMissing(
+        float* distances,
+        Label* labels,
+        int64_t count,
+        float distance,
+        cudaStream_t stream) {
+    std::vector<cuda_sim_range> ranges;
+    if (distances) {
+        ranges.push_back(cuda_sim::writes(distances, count));
+    }
+    if (labels) {
+        ranges.push_back(cuda_sim::writes(labels, count));
+    }
+    return cuda_sim::launch("fillMissingKernel", stream, ranges, [=] {
+        if (distances) {
+            std::fill_n(cuda_sim::view(distances), count, distance);
+        }
+        if (labels) {
+            std::fill_n(cuda_sim::view(labels), count, -1);
+        }
+    });
+}
+
 } // namespace
 
 cudaError_t launchConvertRows(
@@ -183,6 +210,24 @@ cudaError_t launchOffsetLabels(
         int64_t offset,
         cudaStream_t stream) {
     return offsetLabels(labels, offset, stream);
+}
+
+cudaError_t launchFillMissing(
+        float* distances,
+        int32_t* labels,
+        int64_t count,
+        float distance,
+        cudaStream_t stream) {
+    return fillMissing(distances, labels, count, distance, stream);
+}
+
+cudaError_t launchFillMissing(
+        float* distances,
+        int64_t* labels,
+        int64_t count,
+        float distance,
+        cudaStream_t stream) {
+    return fillMissing(distances, labels, count, distance, stream);
 }
 
 } // namespace gpu

@@ -19,7 +19,19 @@ Call::Call(Function** function, const char* name, const void* caller, int flags)
     thread.sequence = simulator.nextSequence();
     thread.lost = cudaSuccess;
 
-    if (simulator.settings.deviceCount == 0 && !(flags & Anywhere)) {
+    if (!(flags & OfThread)) {
+        simulator.used = true;
+    }
+    if (simulator.lostByFork && !(flags & OfThread)) {
+        simulator.report(
+                CUDA_SIM_REPORT_CALL_AFTER_FORK,
+                function_->name +
+                        " was called in a process forked from one that had "
+                        "used CUDA, from " +
+                        describeCaller(caller));
+        error_ = cudaErrorInitializationError;
+        failed_ = true;
+    } else if (simulator.settings.deviceCount == 0 && !(flags & Anywhere)) {
         error_ = cudaErrorNoDevice;
         failed_ = true;
     } else if (thread.inHostFunction && !(flags & Harmless)) {

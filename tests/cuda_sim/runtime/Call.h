@@ -22,6 +22,8 @@ class Call {
         Unsafe = 4,
         /// Works where there is no device.
         Anywhere = 8,
+        /// Works in a process that was forked, and does not begin to use CUDA.
+        OfThread = 16,
     };
 
     Call(Function** function,

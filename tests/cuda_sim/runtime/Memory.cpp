@@ -245,6 +245,41 @@ Allocation* Memory::allocateHost(size_t bytes, MemoryKind kind) {
     return result;
 }
 
+void Memory::sharePinned() {
+    const std::vector<uint32_t> poison(kPoisonChunk / 4, kPoisonWord);
+    for (auto& entry : live_) {
+        auto& allocation = *entry.second;
+        if (allocation.kind != MemoryKind::Pinned) {
+            continue;
+        }
+        size_t body = allocation.mapBytes - 2 * kPage;
+        allocation.shared.resize((body + kPoisonChunk - 1) / kPoisonChunk);
+        for (size_t i = 0; i < allocation.shared.size(); ++i) {
+            auto* chunk = reinterpret_cast<char*>(allocation.begin) +
+                          i * kPoisonChunk;
+            size_t bytes = std::min(kPoisonChunk, body - i * kPoisonChunk);
+            if (allocation.shared[i] ||
+                (bytes == kPoisonChunk &&
+                 !memcmp(chunk, poison.data(), bytes))) {
+                continue;
+            }
+            void* copy =
+                    mmap(nullptr,
+                         bytes,
+                         PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS,
+                         -1,
+                         0);
+            if (copy == MAP_FAILED) {
+                continue;
+            }
+            memcpy(copy, chunk, bytes);
+            mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, chunk);
+            allocation.shared[i] = true;
+        }
+    }
+}
+
 Allocation* Memory::registerHost(void* ptr, size_t bytes) {
     std::unique_ptr<Allocation> allocation(new Allocation);
     allocation->begin = reinterpret_cast<uintptr_t>(ptr);

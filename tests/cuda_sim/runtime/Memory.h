@@ -42,6 +42,8 @@ struct Allocation {
     // Host kinds: what was mapped, with its guard pages.
     uintptr_t mapBegin = 0;
     size_t mapBytes = 0;
+    // Pinned: which chunks of it are shared with forked children by now.
+    std::vector<bool> shared;
 
     uintptr_t end() const {
         return begin + bytes;
@@ -67,6 +69,9 @@ class Memory {
     Allocation* allocateHost(size_t bytes, MemoryKind kind);
     Allocation* registerHost(void* ptr, size_t bytes);
     void release(Allocation* allocation, const std::string& freedBy);
+    /// Before a fork: pinned memory becomes what parent and child share, but
+    /// for chunks of 4 MiB that nothing has been written to.
+    void sharePinned();
 
     /// The live allocation that holds this address.
     Allocation* find(const void* ptr);

@@ -275,6 +275,11 @@ class Simulator {
         return ++sequence_;
     }
 
+    /// A program has called it; it had in the process that this one was forked
+    /// from.
+    bool used = false;
+    bool lostByFork = false;
+
     std::map<const void*, VectorClock> tokens; // cuda_sim_thread_release
 
     // Apart from `mutex`, which a caller may or may not hold. This one is

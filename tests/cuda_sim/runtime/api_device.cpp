@@ -132,7 +132,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaGetLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere | Call::OfThread);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     auto error = sticky != cudaSuccess ? sticky : thread.lastError;
@@ -141,7 +141,7 @@ cudaError_t cudaGetLastError(void) {
 }
 
 cudaError_t cudaPeekAtLastError(void) {
-    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere);
+    CUDA_SIM_CALL(Call::Harmless | Call::Anywhere | Call::OfThread);
     auto& thread = thisThread();
     auto sticky = sim().device(thread.device).sticky;
     return sticky != cudaSuccess ? sticky : thread.lastError;

@@ -1,7 +1,8 @@
 // What the simulator does to its process: it names the host code that touches
-// device memory, and makes a strict process fail at its end.
+// device memory, makes a strict process fail at its end, and sees forks.
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -89,11 +90,31 @@ void atEnd() {
     }
 }
 
+// Nobody is inside the simulator at a fork.
+void beforeFork() {
+    sim().mutex.lock();
+    sim().threadsMutex.lock();
+    sim().memory.sharePinned();
+}
+
+void afterForkInParent() {
+    sim().threadsMutex.unlock();
+    sim().mutex.unlock();
+}
+
+void afterForkInChild() {
+    // Reports of the parent's are the parent's.
+    sim().reports.clear();
+    sim().lostByFork = sim().used;
+    afterForkInParent();
+}
+
 // Early, so that handlers of later libraries chain to ours, and atEnd comes
 // after their static destructors.
 __attribute__((constructor)) void atStart() {
     sim();
     atexit(atEnd);
+    pthread_atfork(beforeFork, afterForkInParent, afterForkInChild);
     const char* value = getenv("CUDA_SIM_SEGV");
     if (!value || atoi(value) != 0) {
         struct sigaction action;

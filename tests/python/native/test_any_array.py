@@ -78,11 +78,11 @@ def test_what_is_no_array_is_refused(faiss_ext, index, x):
         index.search(x, K)
 
 
-def test_one_vector_is_refused_with_the_mend(faiss_ext, index, queries, gpu_array):
+def test_one_vector_is_refused_with_the_fix(faiss_ext, index, queries, gpu_array):
     for x in (queries[0], queries[0].tolist(), gpu_array(queries[0])):
         for call in (lambda: index.search(x, K), lambda: index.add(x),
                      lambda: index.assign(x, K), lambda: index.train(x)):
-            with pytest.raises(faiss_ext.InvalidArray, match=r"x\[None, :\]"):
+            with pytest.raises(faiss_ext.InvalidArray, match=r"x\)?\[None, :\]"):
                 call()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import faiss as stock
 import numpy as np
 import pytest
 
+from faiss_ext import calls, index_classes
 from faiss_ext import swigfaiss_ext as native
 
 DIMS, NB, NQ, K = 8, 200, 40, 4
@@ -30,7 +32,7 @@ def values_of(x):
     return x
 
 
-def test_numpy_goes_to_faiss(faiss_ext, resources, xq, xb):
+def test_numpy_arrays_have_the_results_of_faiss(faiss_ext, resources, xq, xb):
     D, I = faiss_ext.knn_gpu(resources, xq, xb, K)
     expected = stock.knn_gpu(resources, xq, xb, K)
     np.testing.assert_array_equal(D, expected[0])
@@ -86,8 +88,9 @@ def test_half_vectors_are_taken_on_the_gpu(faiss_ext, resources, xq, xb, gpu_arr
     D, I = faiss_ext.knn_gpu(
         resources, gpu_array(xq.astype("float16")), gpu_array(xb.astype("float16")), K)
     np.testing.assert_array_equal(values_of(D), expected)
-    with pytest.raises(faiss_ext.InvalidArray, match="that of xq"):
-        faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb.astype("float16")), K)
+    # Of two types, both become float32.
+    D, I = faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb.astype("float16")), K)
+    np.testing.assert_array_equal(values_of(D), expected)
 
 
 def test_column_major_vectors_are_taken(faiss_ext, resources, xq, xb, gpu_array):
@@ -244,15 +247,15 @@ def test_conversions_are_made_on_the_gpu(
     np.testing.assert_array_equal(D.get(), expected[0].astype("float16"))
 
 
-def test_what_later_faiss_takes_is_for_numpy(faiss_ext, resources, xq, xb, gpu_array):
-    with pytest.raises(faiss_ext.InvalidArray, match="vectorsMemoryLimit: for NumPy"):
+def test_what_later_faiss_takes_is_for_host_arrays(faiss_ext, resources, xq, xb, gpu_array):
+    with pytest.raises(faiss_ext.InvalidArray, match="xq: in GPU memory; vectorsMemoryLimit"):
         faiss_ext.knn_gpu(resources, gpu_array(xq), xb, K, vectorsMemoryLimit=100)
 
 
 def test_shapes_that_do_not_fit_are_refused(faiss_ext, resources, xq, xb, gpu_array):
     for bad, text in (
         (lambda: (gpu_array(xq), gpu_array(xb[:, :4].copy())), "xb: shape"),
-        (lambda: (gpu_array(xq[0]), gpu_array(xb)), "xq: one vector"),
+        (lambda: (gpu_array(xq[0]), gpu_array(xb)), "xq: shape .*one vector"),
         (lambda: (gpu_array(xq.astype("float64")), gpu_array(xb)), "float64; float32 is needed"),
     ):
         with pytest.raises(faiss_ext.InvalidArray, match=text):
@@ -274,3 +277,65 @@ def test_numpy_shapes_that_do_not_fit_are_refused_by_name(faiss_ext, resources, 
     with pytest.raises(faiss_ext.InvalidArray, match="D: shape"):
         faiss_ext.pairwise_distance_gpu(
             resources, xq, xb, D=np.empty((NQ, NB - 1), "float32"))
+
+
+@pytest.fixture
+def under_lock(monkeypatch):
+    """What is done under the lock of the resources, in order."""
+    seen = []
+
+    @contextlib.contextmanager
+    def locked(resources):
+        seen.append("lock")
+        yield
+        seen.append("unlock")
+
+    monkeypatch.setattr(calls, "locked", locked)
+    return seen
+
+
+@pytest.mark.parametrize("place", ["numpy", "pinned", "gpu"])
+def test_the_work_is_done_under_the_lock_of_the_resources(
+    faiss_ext, resources, xq, xb, gpu_array, under_lock, monkeypatch, place
+):
+    # Threads that meet in Faiss' temporary memory end the process.
+    work = native.bf_knn_c
+
+    def noted(*args):
+        under_lock.append("work")
+        work(*args)
+
+    def pinned(values):
+        made = faiss_ext.pinned_empty(values.shape)
+        made[:] = values
+        return made
+
+    monkeypatch.setattr(native, "bf_knn_c", noted)
+    put = {"numpy": lambda x: x, "pinned": pinned, "gpu": gpu_array}[place]
+    faiss_ext.knn_gpu(resources, put(xq), put(xb), K)
+    faiss_ext.pairwise_distance_gpu(resources, put(xq), put(xb))
+    assert under_lock == ["lock", "work", "unlock"] * 2
+
+
+def test_other_gpu_indexes_work_under_it_too(resources, xq, xb, under_lock):
+    index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
+    index.add(xb)
+    index.search(xq, K)
+    index.assign(xq, K)
+    index.reconstruct_n(0, 5)
+    index.search_and_reconstruct(xq, K)
+    assert under_lock == ["lock", "unlock"] * 5
+
+
+def test_results_of_numpy_queries_lie_in_the_pinned_pool(faiss_ext, resources, xq, xb):
+    index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
+    index.add(xb)
+    for call in (
+        lambda: faiss_ext.knn_gpu(resources, xq, xb, K),
+        lambda: (faiss_ext.pairwise_distance_gpu(resources, xq, xb),),
+        lambda: index.search(xq, K),
+        lambda: (index.assign(xq, K),),
+    ):
+        for found in call():
+            kind = native.placement_c("found", found.ctypes.data, found.nbytes)[0]
+            assert kind == "pinned"

@@ -215,10 +215,10 @@ def test_outputs_of_other_layouts_are_not_converted(
     x = gpu_array(queries)
     for dtype in ("int64", "int32"):
         size = np.dtype(dtype).itemsize
-        with pytest.raises(faiss_ext.InvalidArray, match="I: strides"):
+        with pytest.raises(faiss_ext.InvalidArray, match="I: with gaps or column-major"):
             index.search(x, K, I=gpu_array(np.zeros((K, N), dtype),
                                            shape=(N, K), strides=(size, size * N)))
-    with pytest.raises(faiss_ext.InvalidArray, match="R: dtype float16; float32"):
+    with pytest.raises(faiss_ext.InvalidArray, match="R: dtype float16; .* float32"):
         index.search_and_reconstruct(
             x, K, R=gpu_array(np.zeros((N, K, DIMS), "float16")))
 

@@ -31,7 +31,8 @@ def test_replaces_what_takes_arrays_or_returns_indexes_and_nothing_else(faiss_ex
             "index_cpu_to_gpu", "index_cpu_to_gpu_multiple",
             "index_cpu_to_gpu_multiple_py", "index_cpu_to_gpus_list", "knn_gpu",
             "pairwise_distance_gpu", "write_index", "write_index_binary",
-            *index_classes._COPIERS, *index_classes._MAKERS,
+            *index_classes._BRUTE_FORCE, *index_classes._COPIERS,
+            *index_classes._MAKERS,
             *index_classes._FUNCTIONS,
         ) if hasattr(stock, name)
     }
@@ -173,8 +174,9 @@ def test_cuda_errors_are_runtime_errors_and_pass(
     index.add(vectors(50, 8, 1))
     queries = vectors(9, 8, 2)
     expected = index.search(queries, 4)
-    simulator.fail_call("cudaMemcpyAsync", 1, 2)
-    with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
+    # (What is no lack of memory: that is tried again.)
+    simulator.fail_call("cudaMemcpyAsync", 1, 1)
+    with pytest.raises(RuntimeError, match="cudaErrorInvalidValue"):
         index.search(queries, 4)
     np.testing.assert_array_equal(index.search(queries, 4)[1], expected[1])
 
@@ -343,3 +345,59 @@ def test_methods_have_help(faiss_ext):
     for name in ("add", "search", "assign", "reconstruct", "reconstruct_n",
                  "transfer_stats", "reset_transfer_stats"):
         assert getattr(faiss_ext.GpuIndexFlatL2, name).__doc__
+
+
+class BinaryCloner:
+    """In the place of Faiss' functions for binary indexes, which Faiss 1.7.3
+    lacks."""
+
+    def __init__(self, faiss_ext):
+        self.faiss_ext, self.calls = faiss_ext, []
+
+    def __call__(self, *args):
+        self.calls.append(args)
+        return self.faiss_ext.IndexBinaryFlat(16)
+
+
+def test_binary_indexes_go_to_faiss_own_functions(
+    faiss_ext, resources, monkeypatch
+):
+    from faiss_ext import cloning
+
+    one, several = BinaryCloner(faiss_ext), BinaryCloner(faiss_ext)
+    monkeypatch.setattr(cloning, "_stock_binary_cloners", {
+        "index_binary_cpu_to_gpu": one, "index_binary_cpu_to_gpu_multiple": several})
+    cpu = faiss_ext.IndexBinaryFlat(16)
+    options = faiss_ext.GpuMultipleClonerOptions()
+    made = [
+        faiss_ext.index_cpu_to_gpu(resources, 0, cpu),
+        faiss_ext.index_cpu_to_all_gpus(cpu, options, ngpu=1),
+        faiss_ext.index_cpu_to_gpus_list(cpu, options, gpus=[0, 0]),
+        faiss_ext.index_cpu_to_gpu_multiple_py([resources], cpu, options),
+    ]
+    assert all(type(index) is faiss_ext.IndexBinaryFlat for index in made)
+    assert one.calls == [(resources, 0, cpu, None)]
+    assert [
+        (args[0].size(), args[1].size(), args[2:]) for args in several.calls
+    ] == [(n, n, (cpu, options)) for n in (1, 2, 1)]
+    with pytest.raises(faiss_ext.InvalidDevice):
+        faiss_ext.index_cpu_to_gpu(resources, 99, cpu)
+    with pytest.raises(faiss_ext.InvalidDevice):
+        faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=0)
+
+
+def test_binary_indexes_where_faiss_lacks_the_functions(
+    faiss_ext, resources, monkeypatch
+):
+    from faiss_ext import cloning
+
+    monkeypatch.setattr(cloning, "_stock_binary_cloners", {
+        "index_binary_cpu_to_gpu": None, "index_binary_cpu_to_gpu_multiple": None})
+    for make in (
+        lambda index: faiss_ext.index_cpu_to_gpu(resources, 0, index),
+        lambda index: faiss_ext.index_cpu_to_all_gpus(index, ngpu=1),
+    ):
+        with pytest.raises(
+            TypeError, match="^index: IndexBinaryFlat; .*GpuIndexBinaryFlat"
+        ):
+            make(faiss_ext.IndexBinaryFlat(16))

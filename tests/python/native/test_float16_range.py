@@ -89,6 +89,67 @@ def test_copies_to_the_gpu_warn(faiss_ext, resources):
         index.copyFrom(cpu)
 
 
+def flat(f, resources):
+    return f.GpuIndexFlatL2(resources, DIMS, config(f))
+
+
+def several(f, resources, shard=False):
+    options = f.GpuMultipleClonerOptions()
+    options.useFloat16, options.shard = True, shard
+    return f.index_cpu_to_gpus_list(f.IndexFlatL2(DIMS), options, gpus=[0, 0])
+
+
+def transformed(f, resources):
+    transform = f.RandomRotationMatrix(DIMS, DIMS)
+    transform.init(5)
+    return f.IndexPreTransform(transform, flat(f, resources))
+
+
+HOLDERS = {
+    "IndexIDMap": lambda f, r: f.IndexIDMap(flat(f, r)),
+    "IndexPreTransform": transformed,
+    "replicas": several,
+    "shards": lambda f, r: several(f, r, True),
+    "IDMap of replicas": lambda f, r: f.IndexIDMap2(several(f, r)),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_an_index_that_passes_vectors_on_warns_once(faiss_ext, resources, kind):
+    index = HOLDERS[kind](faiss_ext, resources)
+    def add(value):
+        if isinstance(index, faiss_ext.IndexIDMap):
+            index.add_with_ids(large(value), np.arange(5))
+        else:
+            index.add(large(value))
+
+    if kind != "shards":  # Faiss adds to them once
+        add(3)
+    with pytest.warns(RuntimeWarning, match=MATCH) as caught:
+        add(1e30)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    if kind != "shards":
+        add(1e30)
+
+
+def test_only_what_is_new_is_looked_at(faiss_ext, resources):
+    index = flat(faiss_ext, resources)
+    looked, of = [], faiss_ext.GpuIndexFlatL2.beyondFloat16
+
+    def look(self, first, n):
+        looked.append((first, n))
+        return of(self, first, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_ext.GpuIndexFlatL2, "beyondFloat16", look)
+        index.add(ONES)
+        index.add(ONES[:2])
+        index.reset()
+        index.add(ONES[:3])
+        index.copyFrom(faiss_ext.IndexFlatL2(DIMS))
+    assert looked == [(0, 0), (0, 5), (5, 2), (0, 3), (0, 0)][1:]
+
+
 def test_a_check_that_fails_is_no_failure_of_add(
     faiss_ext, resources, monkeypatch
 ):

@@ -235,6 +235,17 @@ def test_brute_force_wants_resources_and_an_int(faiss_ext, resources):
         call(resources, np.int64(-1))
 
 
+def test_brute_force_of_c_pointers(faiss_ext, resources):
+    args = faiss_ext.GpuDistanceParams()
+    if hasattr(args, "device"):
+        args.device = 99
+        with pytest.raises(faiss_ext.InvalidDevice, match="^args.device: GPU 99;"):
+            faiss_ext.bfKnn(resources, args)
+    for given, name in (((None, args), "resources"), ((resources, None), "args")):
+        with pytest.raises(TypeError, match=f"^{name}: None; "):
+            faiss_ext.bfKnn(*given)
+
+
 @pytest.mark.parametrize("device", MISSING)
 def test_resources_refuse_a_gpu_that_is_not_there(faiss_ext, device):
     made = faiss_ext.StandardGpuResources()
@@ -283,6 +294,7 @@ for call in (
     lambda: f.knn_gpu(res, x, x, 1),
     lambda: f.knn_gpu(res, x, x, 1, device=0),
     lambda: f.pairwise_distance_gpu(res, x, x),
+    lambda: f.bfKnn(res, f.GpuDistanceParams()),
     lambda: res.getDefaultStream(0),
     lambda: f.PooledGpuResources(lambda *_: 0, print).getDefaultStream(0),
 ):

@@ -186,7 +186,7 @@ def test_where_nothing_can_be_pinned_results_lie_in_ordinary_memory(
     queries = vectors(33, 8, 2)
     expected = index.search(queries, 4)
     faiss_ext.trim()
-    simulator.fail_call("libfaiss_ext/cudaHostAlloc", 1, 2)
+    simulator.fail_call("libfaiss_ext/cudaHostRegister", 1, 2)
     # More than any block that is idle.
     found = index.search(np.tile(queries, (100, 1)), 40)
     np.testing.assert_array_equal(found[1][:33, :4], expected[1])
