@@ -135,7 +135,15 @@ void rethrowUnlessOutOfMemory(
 void waitForDevice(int device) noexcept {
     try {
         DeviceGuard current(device);
-        FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+        const RelaxedCapture relaxed;
+        // cudaFree waits for all that the device does, on which Faiss counts,
+        // too; and unlike cudaDeviceSynchronize it may do so during a capture.
+        void* unused = nullptr;
+        if (cudaMalloc(&unused, 1) != cudaSuccess ||
+            cudaFree(unused) != cudaSuccess) {
+            cudaGetLastError();
+            FAISS_EXT_CUDA_NOTHROW(cudaDeviceSynchronize());
+        }
     } catch (const CudaError&) {
         // Lost: it does nothing any more.
     }

@@ -72,8 +72,8 @@ FAISS_EXT_API void rethrowUnlessOutOfMemory(
         const faiss::FaissException& e, cudaStream_t stream);
 
 /// Waits until `device` has done all work of all streams, or its CUDA context
-/// is lost. Does not throw. Spoils a capture on that GPU, and does not wait
-/// then (RelaxedCapture).
+/// is lost. Does not throw. Harms no capture, unless the device has not a byte
+/// of memory left.
 FAISS_EXT_API void waitForDevice(int device) noexcept;
 
 /// A CUDA event without timing, on the device that is current when it is made.

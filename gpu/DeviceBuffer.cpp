@@ -7,7 +7,6 @@
 
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/StreamOrder.h>
 
@@ -40,7 +39,7 @@ DeviceBuffer::~DeviceBuffer() {
     const RelaxedCapture relaxed;
     // As in ~StagingPipeline.
     if (lock.held() && !contextLost(resources_->getAsyncCopyStream(device_))) {
-        if (lent_ && PooledGpuResources::made(resources_.get())) {
+        if (lent_) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);
         }

@@ -66,7 +66,9 @@ StagingPipeline::~StagingPipeline() {
     }
 }
 
-/// Not for the device: that would spoil a capture of anybody's.
+/// For what this object has in flight, and then for what others have: a GPU
+/// lost in that shows here, and not in Faiss' destructors, which would end the
+/// process.
 void StagingPipeline::waitBeforeTheEnd() {
     try {
         auto streams = resources_->getAlternateStreams(device_);
@@ -83,6 +85,7 @@ void StagingPipeline::waitBeforeTheEnd() {
         if (inFlight_) {
             inFlight_->wait();
         }
+        waitForDevice(device_);
     } catch (const CudaError&) {
         unsettled_ = true;
     }

@@ -91,8 +91,8 @@ class FAISS_EXT_API StagingPipeline {
             int device,
             const StagedConfig& config);
 
-    /// Waits for all work that uses the index, then frees the memory of this
-    /// object. If the CUDA context is lost, the GPU works on nothing any more,
+    /// Waits for all work on the device, then frees the memory of this object.
+    /// If the CUDA context is lost, the GPU works on nothing any more,
     /// and Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();

@@ -106,6 +106,19 @@ cudaError_t Simulator::freeMemory(
     bool waits = settings.freePolicy == 1 ||
                  (settings.freePolicy == 0 && calledByFaiss(caller));
     auto* begin = reinterpret_cast<void*>(allocation->begin);
+    if (!waits && conflicts.empty() && !allocation->anyWritten &&
+        settings.freePolicy == 0 && allocation->onDevice() &&
+        moduleOf(caller).compare(0, 12, "libfaiss_ext") == 0) {
+        // Memory that nobody has used is freed for the wait alone.
+        const auto error = waitForDevice(
+                Counter::waits_free, allocation->device, what, lock);
+        allocation = memory.find(begin);
+        if (!allocation) {
+            return cudaErrorInvalidValue;
+        }
+        releaseNow(allocation, what);
+        return error;
+    }
     if (!waits && !conflicts.empty()) {
         report(CUDA_SIM_REPORT_FREE_IN_USE,
                "free in use: " + what + " of " + describe(*allocation) +

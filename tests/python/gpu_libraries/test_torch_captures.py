@@ -11,7 +11,9 @@ import pytest
 from small_search import DIMS, K, QUERIES
 
 #: The simulated runtime shows in the first what a GPU shows in some of them.
-ROUNDS = 2 if os.environ.get("FAISS_EXT_STAND_INS") == "1" else 30
+ROUNDS, SEARCHES = (
+    (1, 1) if os.environ.get("FAISS_EXT_STAND_INS") == "1" else (30, 5)
+)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +95,7 @@ def test_captures_and_searches_of_two_threads_do_not_disturb_each_other(
         found = []
         capture_elsewhere(
             library, lambda: found.extend(
-                index.search(x, K, **given) for _ in range(5))
+                index.search(x, K, **given) for _ in range(SEARCHES))
         )
         for D, I in found:
             if where == "gpu":
