@@ -110,14 +110,15 @@ void StagingPipeline::begin() {
     settle();
 }
 
-void StagingPipeline::noteInFlight() noexcept {
+void StagingPipeline::noteInFlight() {
     try {
         if (!inFlight_) {
             inFlight_.emplace();
         }
         inFlight_->record(resources_->getDefaultStream(device_));
-    } catch (const std::exception&) {
+    } catch (const CudaError&) {
         unsettled_ = true;
+        throwIfContextLost(resources_->getDefaultStream(device_));
     }
 }
 

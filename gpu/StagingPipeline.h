@@ -142,8 +142,9 @@ class FAISS_EXT_API StagingPipeline {
 
     /// Notes that the default stream holds work that uses the index: the end of
     /// this object waits for it. By an event, because the stream may be a
-    /// caller's, who has destroyed it by then.
-    void noteInFlight() noexcept;
+    /// caller's, who has destroyed it by then. Throws CudaError if the context is
+    /// lost.
+    void noteInFlight();
     /// The same where that work need not be done. Throws Interrupted too.
     void waitForDefaultStreamUnlessInterrupted();
 
