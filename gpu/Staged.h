@@ -256,7 +256,6 @@ class Staged : protected LockedBothEnds, public Base {
         refuseCapture(defaultStream(), kOfIndex);
         pipeline_->beginChange();
         Base::reset();
-        pipeline_->noteInFlight();
     }
 
     /// Work of this index enqueued from now on comes after what `stream` holds
@@ -546,13 +545,10 @@ class Staged : protected LockedBothEnds, public Base {
             if (!contextLost(stream)) {
                 this->undoAdd(before);
             }
-            pipeline_->noteInFlight();
             throw;
         }
         if (kind == MemoryKind::Pinned || kind == MemoryKind::Managed) {
             pipeline_->waitForDefaultStream();
-        } else {
-            pipeline_->noteInFlight();
         }
     }
 };

@@ -328,10 +328,8 @@ class StagedFlat : public Staged<Base> {
                 // already, though they are not there.
                 Base::reset();
             }
-            this->pipeline_->noteInFlight();
             throw;
         }
-        this->pipeline_->noteInFlight();
     }
 };
 

@@ -391,8 +391,6 @@ EndWorkOnFailure StagingPipeline::Call::endOnFailure(
 void StagingPipeline::Call::complete(EndWorkOnFailure& onFailure) {
     if (recorder_ && !blocking_) {
         waitFor(defaultStream_);
-    } else if (!blocking_) {
-        pipe_.noteInFlight();
     }
     onFailure.disarm();
 }

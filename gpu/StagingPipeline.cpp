@@ -48,12 +48,9 @@ StagingPipeline::StagingPipeline(
 
 StagingPipeline::~StagingPipeline() {
     const RelaxedCapture relaxed;
-    try {
-        DeviceGuard guard(device_);
-        waitBeforeTheEnd();
-    } catch (const std::exception&) {
-        // Whether that is the end shows below.
-    }
+    // For what others have in flight, too: a GPU lost in that shows here, and
+    // not in Faiss' destructors, which would end the process.
+    waitForDevice(device_);
     // Of a stream that is Faiss' own: the default one may be a caller's, who
     // has destroyed it by now.
     if (contextLost(resources_->getAsyncCopyStream(device_))) {
@@ -64,32 +61,6 @@ StagingPipeline::~StagingPipeline() {
         slot.in.memory.reset();
         slot.out.memory.reset();
     }
-}
-
-/// For what this object has in flight, and then for what others have: a GPU
-/// lost in that shows here, and not in Faiss' destructors, which would end the
-/// process.
-void StagingPipeline::waitBeforeTheEnd() {
-    try {
-        auto streams = resources_->getAlternateStreams(device_);
-        streams.push_back(resources_->getAsyncCopyStream(device_));
-        if (uploadStream_) {
-            streams.push_back(uploadStream_->get());
-        }
-        for (ComputeLane& lane : laneStore_.lanes) {
-            streams.push_back(lane.getDefaultStream(device_));
-        }
-        for (cudaStream_t stream : streams) {
-            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
-        }
-        if (inFlight_) {
-            inFlight_->wait();
-        }
-        waitForDevice(device_);
-    } catch (const CudaError&) {
-        unsettled_ = true;
-    }
-    settle();
 }
 
 void StagingPipeline::beginChange() {
@@ -108,18 +79,6 @@ void StagingPipeline::begin() {
                 "give it a GpuResources object of its own");
     }
     settle();
-}
-
-void StagingPipeline::noteInFlight() {
-    try {
-        if (!inFlight_) {
-            inFlight_.emplace();
-        }
-        inFlight_->record(resources_->getDefaultStream(device_));
-    } catch (const CudaError&) {
-        unsettled_ = true;
-        throwIfContextLost(resources_->getDefaultStream(device_));
-    }
 }
 
 void StagingPipeline::waitForAll() {

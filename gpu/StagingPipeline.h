@@ -140,11 +140,6 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait, to its end. Throws CudaError.
     void waitForDefaultStream();
 
-    /// Notes that the default stream holds work that uses the index: the end of
-    /// this object waits for it. By an event, because the stream may be a
-    /// caller's, who has destroyed it by then. Throws CudaError if the context is
-    /// lost.
-    void noteInFlight();
     /// The same where that work need not be done. Throws Interrupted too.
     void waitForDefaultStreamUnlessInterrupted();
 
@@ -202,7 +197,6 @@ class FAISS_EXT_API StagingPipeline {
     void begin();
     void waitForAll();
     void settle();
-    void waitBeforeTheEnd();
     const Event& markDefaultStream();
     void wait(const Event& event);
     void waitUnlessInterrupted(const Event& event);
@@ -231,7 +225,6 @@ class FAISS_EXT_API StagingPipeline {
     std::optional<Stream> uploadStream_;
     std::optional<Event> start_;
     std::optional<Event> done_;
-    std::optional<Event> inFlight_;
     std::vector<Slot> slots_;
     LaneStore laneStore_;
     /// For Pace.

@@ -23,7 +23,7 @@ KINDS = (
     ("lock", r"\bowner_\.store\s*\(|(\+\+|--)depth_;"),
     ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bKeepDevice\s+\w+;|cudaSetDevice\s*\("),
     ("capture guard", r"\bRelaxedCapture\s+\w+;|\brelaxed_\.(emplace|reset)\s*\("),
-    ("capture guard", r"\brefuseCapture\s*\(|\bnoteInFlight\s*\("),
+    ("capture guard", r"\brefuseCapture\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
     ("drain guard", r"\babandoned_\s*=|\barmed_\s*=|\bwhenLost_\s*\("),
     ("hand back", r"\brelease(After)?\s*\(|\bgiveBack\s*\(|->deleter\s*\("),
