@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <typeinfo>
 #include <string>
+#include <typeinfo>
 
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Devices.h>
