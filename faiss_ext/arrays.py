@@ -126,7 +126,13 @@ def array_view(
     if interface is not None and cuda_array_interface.has_stream(interface):
         return cuda_array_interface.view(array, interface, name, writable)
     if dlpack.is_offered(array):
-        device = dlpack.device_of(array, name)
+        try:
+            device = dlpack.device_of(array, name)
+        except InvalidArray:
+            # PyArrow's arrays all have the method, and most raise.
+            if interface is not None or not host_arrays.is_array_like(array):
+                raise
+            return host_arrays.view(array, name, writable)
         if writable:
             _refuse_immutable(array, interface, name)
         if device[0] in dlpack.GPU:

@@ -17,10 +17,6 @@ from .gpu_arguments import check_resources, gpu_or_any
 # Taken now: `in_place` may put ours in their place.
 _stock_knn_gpu = faiss.knn_gpu
 
-_VECTOR_TYPES = {
-    "float32": faiss.DistanceDataType_F32,
-    "float16": faiss.DistanceDataType_F16,
-}
 _LABEL_TYPES = {
     "int64": faiss.IndicesDataType_I64,
     "int32": faiss.IndicesDataType_I32,
@@ -49,9 +45,10 @@ def knn_gpu(
     ----------
     res : faiss.StandardGpuResources
     xq, xb : array_like or GPU array, shapes (nq, d) and (nb, d)
-        float32; where both are float16, the work is done with these. Row- or
-        column-major. Others are converted as by the indexes: host arrays by
-        NumPy, GPU arrays on their GPU.
+        float32, row- or column-major. Others are converted as by the indexes:
+        host arrays by NumPy, GPU arrays on their GPU. (Faiss computes with two
+        float16 arrays as they are, and squares in float16, so that it finds
+        others than the nearest.)
     k : int
         1 to 2048.
     D, I : array, optional
@@ -169,9 +166,6 @@ class _BruteForce:
             native.resources_stream_c(resources, device), stock=True,
         )
         views = self.call.view(xq, "xq"), self.call.view(xb, "xb")
-        # Faiss takes two of one type.
-        half = all(view.dtype == "float16" for view in views)
-        self.type = "float16" if half else "float32"
         none_of_any_d = views[0].shape == (0,) and len(views[1].shape) == 2
         self.queries = self._matrix(
             xq, "xq", (None, views[1].shape[1] if none_of_any_d else None),
@@ -183,7 +177,7 @@ class _BruteForce:
 
     def _matrix(self, x, name, shape, view):
         return self.call.input(
-            x, name, shape, self.type, cast=self.cast, column_major=True,
+            x, name, shape, "float32", cast=self.cast, column_major=True,
             view=view,
         )
 
@@ -225,11 +219,11 @@ class _BruteForce:
         made.dims = queries.shape[1]
         made.queries = queries.void_pointer
         made.queriesRowMajor = queries.view.contiguous
-        made.queryType = _VECTOR_TYPES[queries.dtype]
+        made.queryType = faiss.DistanceDataType_F32
         made.numQueries = queries.shape[0]
         made.vectors = vectors.void_pointer
         made.vectorsRowMajor = vectors.view.contiguous
-        made.vectorType = _VECTOR_TYPES[vectors.dtype]
+        made.vectorType = faiss.DistanceDataType_F32
         made.numVectors = vectors.shape[0]
         made.outDistances = distances.pointer
         if labels is not None:

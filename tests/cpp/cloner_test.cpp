@@ -132,24 +132,21 @@ TEST_F(ClonerTest, shards_answer_as_one_flat_index_does) {
             std::unique_ptr<faiss::Index> gpu(
                     faiss_ext::gpu::index_cpu_to_gpu_multiple(
                             providers, devices, &cpu, &options));
-            Neighbours wanted{std::vector<float>(50), std::vector<int64_t>(50)};
-            Neighbours found = wanted;
-            cpu.search(
-                    5,
-                    queries.data(),
-                    10,
-                    wanted.distances.data(),
-                    wanted.labels.data());
+            const std::vector<float> vectors(
+                    base_.begin(), base_.begin() + stored * kDims);
+            const auto wanted =
+                    searchOnCpu(vectors, queries, kDims, 10, metric);
+            Neighbours found{std::vector<float>(50), std::vector<int64_t>(50)};
             gpu->search(
                     5,
                     queries.data(),
                     10,
                     found.distances.data(),
                     found.labels.data());
-            EXPECT_EQ(found.labels, wanted.labels) << metric << " " << stored;
-            for (size_t i = 0; i < 50; ++i) {
-                EXPECT_FLOAT_EQ(found.distances[i], wanted.distances[i]);
-            }
+            SCOPED_TRACE(std::to_string(metric) + " " + std::to_string(stored));
+            expectNeighbours(
+                    found, wanted, vectors, queries, kDims, 10, metric);
+            EXPECT_EQ(found.distances, wanted.distances);
         }
     }
 }

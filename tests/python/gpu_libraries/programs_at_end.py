@@ -22,7 +22,9 @@ def run_program(text, seconds=60, **variables):
         f"{name} = {value!r}\n" for name, value in variables.items()
     )
     done = subprocess.run(
-        [sys.executable, "-c", head + text], stdin=subprocess.DEVNULL,
+        # Python 3.12 and newer warn of every fork beside threads.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning",
+         "-c", head + text], stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=seconds)
     if (done.returncode, done.stdout, done.stderr) != (0, "done\n", ""):
         pytest.fail(

@@ -83,14 +83,24 @@ def test_labels_may_be_int32(faiss_ext, resources, xq, xb, gpu_array):
     np.testing.assert_array_equal(I.get(), expected)
 
 
-def test_half_vectors_are_taken_on_the_gpu(faiss_ext, resources, xq, xb, gpu_array):
+def test_half_vectors_are_searched_as_float32(
+    faiss_ext, resources, xq, xb, gpu_array, monkeypatch
+):
+    types = []
+    from faiss_ext import native_part
+    stock_knn = native_part.native.bf_knn_c
+    monkeypatch.setattr(native_part.native, "bf_knn_c", lambda provider, asked, device: (
+        types.append((asked.queryType, asked.vectorType)),
+        stock_knn(provider, asked, device)))
     expected = stock.knn_gpu(resources, xq, xb, K)[0]
     D, I = faiss_ext.knn_gpu(
         resources, gpu_array(xq.astype("float16")), gpu_array(xb.astype("float16")), K)
     np.testing.assert_array_equal(values_of(D), expected)
-    # Of two types, both become float32.
+    # Also one of the two.
     D, I = faiss_ext.knn_gpu(resources, gpu_array(xq), gpu_array(xb.astype("float16")), K)
     np.testing.assert_array_equal(values_of(D), expected)
+    # Faiss squares in float16 where it gets two such arrays.
+    assert types == 2 * [(stock.DistanceDataType_F32, stock.DistanceDataType_F32)]
 
 
 def test_column_major_vectors_are_taken(faiss_ext, resources, xq, xb, gpu_array):
