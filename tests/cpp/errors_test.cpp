@@ -409,7 +409,9 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
                 float out = 0;
                 other.run(1, {}, {{"out", &out, 4}}, {[](auto&&...) {}});
             },
-            [](auto& other) { other.beginChange(); }};
+            [](auto& other) {
+                faiss_ext::gpu::StagingPipeline::Change change(other);
+            }};
     for (const auto& call : calls) {
         faiss_ext::gpu::StagingPipeline one(resources, 0, StagedConfig());
         faiss_ext::gpu::StagingPipeline other(resources, 0, StagedConfig());
