@@ -28,10 +28,10 @@ int raiseNow(void* exception) {
 
 /// The interpreter's lock, and a thread on which Python code can be called in
 /// the midst of a C++ call; such code runs in `sleepAtEnd`. An exception on its
-/// way waits. The garbage collector does not run meanwhile (NoCollection). What a
-/// signal raises ends the C++ call (`interrupt`), or is raised later. Where the
-/// interpreter ends meanwhile, the thread sleeps, with the locks that it holds
-/// (gpu::MayNotReturn).
+/// way waits. The garbage collector does not run meanwhile (NoCollection). What
+/// a signal raises ends the C++ call (`interrupt`), or is raised later. Where
+/// the interpreter ends meanwhile, the thread sleeps, with the locks that it
+/// holds (gpu::MayNotReturn).
 class PythonCall {
    public:
     PythonCall()

@@ -31,6 +31,9 @@ constexpr DataType kInt64{DataType::Kind::Int, 64};
 
 /// Whether the host may write it at once; else the current GPU may.
 bool ofHostAlone(const void* data, size_t bytes, const char* argument) {
+    if (!data) {
+        throw InvalidArray(std::string(argument) + " is null; give an array");
+    }
     const auto place = placementOf(data, bytes, argument);
     int current = -1;
     FAISS_EXT_CUDA_TRY(cudaGetDevice(&current));

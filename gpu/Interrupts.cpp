@@ -38,8 +38,9 @@ bool isInterrupted() {
     }
     const Asking now;
     const MayNotReturn mayNotReturn;
-    return sleepAtEnd(
-            [] { return faiss::InterruptCallback::instance->want_interrupt(); });
+    return sleepAtEnd([] {
+        return faiss::InterruptCallback::instance->want_interrupt();
+    });
 }
 
 } // namespace

@@ -235,9 +235,9 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// Stores n vectors: x [n, d] float32. Waits for the searches in flight;
-    /// returns when pageable and pinned x have been read. If it throws, the index
-    /// has the vectors that it had; memory that it was given for more it keeps,
-    /// unless it had none.
+    /// returns when pageable and pinned x have been read. If it throws, the
+    /// index has the vectors that it had; memory that it was given for more it
+    /// keeps, unless it had none.
     void add(idx_t n, const float* x) override {
         addGuarded(n, x, this->d * sizeof(float), [&] { Base::add(n, x); });
     }
