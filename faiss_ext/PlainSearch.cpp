@@ -1,7 +1,9 @@
 #include "PlainSearch.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +17,7 @@
 #include "InFlight.h"
 #include "PinnedMemory.h"
 #include "PlainArray.h"
+#include "PythonInterrupts.h"
 #include "PythonObjects.h"
 
 namespace faiss_ext {
@@ -362,10 +365,10 @@ bool preparePlainSearch() {
         preparePinnedMemory();
         float32 = numpyType("float32");
         int64 = numpyType("int64");
-        if (Py_AtExit(endCalls) != 0) {
-            PyErr_SetString(
-                    PyExc_RuntimeError, "Python takes no more exit functions");
-            throw PythonError{};
+        installInterrupts();
+        // Python takes 32 of them.
+        if (Py_AtExit(endCalls) != 0 && std::atexit(endCalls) != 0) {
+            throw std::bad_alloc();
         }
         return Py_None;
     };

@@ -1,7 +1,11 @@
 #include "PythonAllocator.h"
 
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include <faiss_ext/gpu/Exceptions.h>
 
 #include "PythonObjects.h"
 
@@ -24,18 +28,17 @@ int raiseNow(void* exception) {
 
 /// The interpreter's lock, and a thread on which Python code can be called in
 /// the midst of a C++ call; such code runs in `sleepAtEnd`. An exception on its
-/// way waits. The garbage collector does not run while any thread has one of
-/// these: what it destroys may need the lock of other resources, whose holder
-/// may be waiting for ours. What a signal raises is raised later. Where the
-/// interpreter ends meanwhile, the thread sleeps, with the locks that it holds
-/// (gpu::MayNotReturn).
+/// way waits. The garbage collector does not run meanwhile (NoCollection). What
+/// a signal raises ends the C++ call (`interrupt`), or is raised later. Where
+/// the interpreter ends meanwhile, the thread sleeps, with the locks that it
+/// holds (gpu::MayNotReturn).
 class PythonCall {
    public:
-    PythonCall() : state_(sleepAtEnd(PyGILState_Ensure)) {
+    PythonCall()
+            : ofPython_(PyGILState_GetThisThreadState() != nullptr),
+              state_(sleepAtEnd(PyGILState_Ensure)) {
         PyErr_Fetch(&type_, &value_, &traceback_);
-        if (calls_++ == 0) {
-            collecting_ = PyGC_Disable();
-        }
+        noCollection_.emplace();
         // A signal that is there already must not keep the call from being
         // made.
         if (sleepAtEnd(Py_MakePendingCalls) < 0) {
@@ -59,9 +62,25 @@ class PythonCall {
         keepForLater(takeException());
     }
 
-    /// Takes what the call raised: "Type: text".
+    /// Whether there is something to raise later.
+    bool hasLater() const {
+        return later_ != nullptr;
+    }
+
+    /// Throws Interrupted, and leaves what is to be raised later to the thread:
+    /// it comes with the end of the C++ call that this is in the midst of. But
+    /// in a thread that will run no Python code it is raised later.
+    [[noreturn]] void interrupt() {
+        if (ofPython_ && !type_) {
+            value_ = std::exchange(later_, nullptr);
+            type_ = Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(value_)));
+            traceback_ = PyException_GetTraceback(value_);
+        }
+        throw gpu::Interrupted("computation interrupted");
+    }
+
+    /// Takes what the call raised, an error of its own: "Type: text".
     std::string takeProblem() {
-        const bool interrupted = wasInterrupted();
         PyObject* exception = takeException();
         std::string problem = Py_TYPE(exception)->tp_name;
         PyObject* text = PyObject_Str(exception);
@@ -71,11 +90,7 @@ class PythonCall {
         }
         PyErr_Clear();
         Py_XDECREF(text);
-        if (interrupted) {
-            keepForLater(exception);
-        } else {
-            Py_DECREF(exception);
-        }
+        Py_DECREF(exception);
         return problem;
     }
 
@@ -87,9 +102,7 @@ class PythonCall {
             PyErr_WriteUnraisable(nullptr);
             Py_DECREF(later_);
         }
-        if (--calls_ == 0 && collecting_) {
-            PyGC_Enable();
-        }
+        noCollection_.reset();
         PyErr_Restore(type_, value_, traceback_);
         PyGILState_Release(state_);
     }
@@ -98,6 +111,9 @@ class PythonCall {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback) {
+            PyException_SetTraceback(value, traceback);
+        }
         Py_XDECREF(type);
         Py_XDECREF(traceback);
         return value;
@@ -108,14 +124,12 @@ class PythonCall {
         later_ = exception;
     }
 
-    PyGILState_STATE state_;
+    /// Whether Python code runs in this thread besides.
+    const bool ofPython_;
+    const PyGILState_STATE state_;
+    std::optional<NoCollection> noCollection_;
     PyObject *type_, *value_, *traceback_;
     PyObject* later_ = nullptr;
-
-    // Under the interpreter's lock: how many there are, and whether the
-    // collector was on before the first of them.
-    static inline int calls_ = 0;
-    static inline int collecting_ = 0;
 };
 
 } // namespace
@@ -143,6 +157,9 @@ void* PythonAllocator::allocate(size_t bytes, int device, cudaStream_t stream) {
         throw std::runtime_error("the Python interpreter is ending");
     }
     PythonCall call;
+    if (call.hasLater()) {
+        call.interrupt();
+    }
     return sleepAtEnd([&] {
         PyObject* given = PyObject_CallFunction(
                 allocate_,
@@ -155,6 +172,10 @@ void* PythonAllocator::allocate(size_t bytes, int device, cudaStream_t stream) {
         void* memory = number ? PyLong_AsVoidPtr(number) : nullptr;
         Py_XDECREF(number);
         if (PyErr_Occurred()) {
+            if (PythonCall::wasInterrupted()) {
+                call.raiseLater();
+                call.interrupt();
+            }
             throw std::runtime_error(call.takeProblem());
         }
         return memory;

@@ -17,9 +17,11 @@ namespace faiss_ext {
 /// the interpreter's.
 ///
 /// What `allocate` raises becomes an exception with its text; what `deallocate`
-/// raises is reported as an unraisable exception. A signal that arrives
-/// meanwhile is raised later, in the main thread. Once the interpreter is
-/// ending, memory is not given back: it ends with the process.
+/// raises is reported as an unraisable exception. A signal that has arrived
+/// when memory is asked for ends the call that asks (gpu::Interrupted); one
+/// that comes while it is given back is raised later, in the main thread. Once
+/// the interpreter is ending, memory is not given back: it ends with the
+/// process.
 class PythonAllocator : public gpu::DeviceAllocator {
    public:
     /// With the interpreter's lock held; both are callable.

@@ -2,6 +2,27 @@
 
 namespace faiss_ext {
 
+namespace {
+
+// Under the interpreter's lock: how many NoCollection there are, and whether
+// the collector was on before the first of them.
+int noCollections = 0;
+int collecting = 0;
+
+} // namespace
+
+NoCollection::NoCollection() {
+    if (noCollections++ == 0) {
+        collecting = PyGC_Disable();
+    }
+}
+
+NoCollection::~NoCollection() {
+    if (--noCollections == 0 && collecting) {
+        PyGC_Enable();
+    }
+}
+
 void raise(PyObject* type, const char* message) {
     if (!PyErr_Occurred()) {
         PyErr_SetString(type, message);

@@ -121,6 +121,18 @@ class Unlocked {
     PyThreadState* state_ = PyEval_SaveThread();
 };
 
+/// The garbage collector does not run while any thread has one of these: for
+/// Python code that is run in the midst of a C++ call, under locks. What the
+/// collector destroys may need the lock of other resources, whose holder may be
+/// waiting for ours.
+class NoCollection {
+   public:
+    NoCollection();
+    ~NoCollection();
+    NoCollection(const NoCollection&) = delete;
+    NoCollection& operator=(const NoCollection&) = delete;
+};
+
 /// Sets faiss_ext.errors.InvalidArray.
 void raiseInvalidArray(const char* message);
 

@@ -49,7 +49,7 @@ def device_of(array: Any, name: str) -> tuple[int, int]:
             "the host (1) and CUDA (2, 3, 13) are taken"
         )
     if device[0] == CUDA and native:
-        count = native.device_count_c()
+        count = native.gpu_count_c()
         if not 0 <= device[1] < count:
             raise InvalidArray(
                 f"{name}: says it is on GPU {device[1]}; this process sees "

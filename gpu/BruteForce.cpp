@@ -3,11 +3,15 @@
 #include <faiss/gpu/GpuResources.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <type_traits>
 
 #include <faiss_ext/gpu/ConvertRows.h>
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/Devices.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/FaissVersion.h>
 #include <faiss_ext/gpu/FillMissing.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
@@ -25,10 +29,23 @@ constexpr IndicesDataType kFaissLabels =
 constexpr DataType kInt32{DataType::Kind::Int, 32};
 constexpr DataType kInt64{DataType::Kind::Int, 64};
 
-/// Whether the host may write it at once.
+/// Whether the host may write it at once; else the current GPU may.
 bool ofHostAlone(const void* data, size_t bytes, const char* argument) {
-    const auto kind = placementOf(data, bytes, argument).kind;
-    return kind == MemoryKind::Pageable || kind == MemoryKind::Pinned;
+    if (!data) {
+        throw InvalidArray(std::string(argument) + " is null; give an array");
+    }
+    const auto place = placementOf(data, bytes, argument);
+    int current = -1;
+    FAISS_EXT_CUDA_TRY(cudaGetDevice(&current));
+    if (place.kind == MemoryKind::Device && place.device != current) {
+        throw InvalidArray(
+                std::string(argument) + " is on GPU " +
+                std::to_string(place.device) + ", and the search on GPU " +
+                std::to_string(current) +
+                "; give an array on that GPU or in host memory");
+    }
+    return place.kind == MemoryKind::Pageable ||
+           place.kind == MemoryKind::Pinned;
 }
 
 /// What a search among no vectors finds, which Faiss refuses.
@@ -39,7 +56,9 @@ void findNone(
     const float distance = distanceOfMissing(arguments.metric);
     float* distances = arguments.outDistances;
     auto* labels = static_cast<Label*>(arguments.outIndices);
-    if (ofHostAlone(distances, count * sizeof(float), "D")) {
+    if (!distances && arguments.ignoreOutDistances) {
+        // Not asked for.
+    } else if (ofHostAlone(distances, count * sizeof(float), "D")) {
         std::fill_n(distances, count, distance);
         distances = nullptr;
     }
@@ -61,6 +80,11 @@ void bfKnn(
     const idx_t count = static_cast<idx_t>(arguments.numQueries) * arguments.k;
     const bool wide = arguments.outIndicesType == IndicesDataType::I64;
     const auto resources = provider->getResources();
+    std::optional<DeviceGuard> current;
+    if (const int device = namedDevice(arguments, 0); device != -1) {
+        checkDevice(device, "device");
+        current.emplace(device);
+    }
     const RelaxedCapture relaxed;
     const cudaStream_t stream = resources->getDefaultStreamCurrentDevice();
     refuseCapture(stream, "the resources");

@@ -7,11 +7,13 @@
 namespace faiss_ext {
 namespace gpu {
 
-/// faiss::gpu::bfKnn on the current GPU, but with arrays there the host does
+/// faiss::gpu::bfKnn on its GPU (the current one, or `arguments.device` where
+/// this Faiss has it), but with arrays there the host does
 /// not wait, whichever type the labels have. Faiss waits for those of a type
 /// other than its own (int64, in 1.7.3 int32), because it converts them by
 /// Thrust. Among no vectors none are found, where Faiss' function throws:
-/// labels are -1, and distances as the flat index on the CPU has them.
+/// labels are -1, and distances as the flat index on the CPU has them; outputs
+/// on another GPU are then InvalidArray.
 /// `arguments`, the stream and the exceptions are those of bfKnn; CudaError,
 /// InvalidArray.
 FAISS_EXT_API void bfKnn(

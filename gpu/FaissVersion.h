@@ -105,6 +105,18 @@ void ownSubIndexes(ThreadedIndex& index, bool owns) {
 #endif
 }
 
+/// The GPU that arguments of bfKnn name; -1: the current one, as always where
+/// this Faiss has no member for it.
+template <typename DistanceParams>
+auto namedDevice(const DistanceParams& arguments, int)
+        -> decltype(arguments.device) {
+    return arguments.device;
+}
+template <typename DistanceParams>
+int namedDevice(const DistanceParams&, long) {
+    return -1;
+}
+
 /// Whether cloner options hand the index to cuVS. Such an index is searched by
 /// another library, and stays Faiss' own.
 template <typename ClonerOptions>

@@ -122,16 +122,16 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
         if (!theirs || typeid(*theirs) != typeid(faiss::IndexShards)) {
             return made;
         }
-        std::unique_ptr<faiss::IndexShards> emptied(theirs);
+        std::unique_ptr<faiss::IndexShards> owner(theirs);
         auto ours = std::make_unique<IndexShards>(
                 made->d, /*threaded=*/true, theirs->successive_ids);
-        ownSubIndexes(*ours, true);
-        ownSubIndexes(*theirs, false);
-        while (theirs->count() > 0) {
-            auto* shard = theirs->at(0);
-            theirs->removeIndex(shard);
-            ours->addIndex(shard);
+        ownSubIndexes(*ours, false);
+        for (int i = 0; i < theirs->count(); ++i) {
+            ours->addIndex(theirs->at(i));
         }
+        // Not before: that may throw.
+        ownSubIndexes(*theirs, false);
+        ownSubIndexes(*ours, true);
         return ours.release();
     }
 };

@@ -53,8 +53,13 @@ void IndexShards::search(
         idx_t* labels,
         const faiss::SearchParameters* params) const {
     const float missing = distanceOfMissing(metric_type);
-    if (metric_type == faiss::METRIC_L2 || isSimilarity(metric_type) ||
-        count() == 0) {
+    FAISS_THROW_IF_NOT(k > 0);
+    if (count() == 0) {
+        std::fill_n(distances, n * k, missing);
+        std::fill_n(labels, n * k, -1);
+        return;
+    }
+    if (metric_type == faiss::METRIC_L2 || isSimilarity(metric_type)) {
         faiss::IndexShards::search(n, x, k, distances, labels, params);
         for (idx_t row = 0; row < n; ++row) {
             // They are the last ones.
@@ -64,7 +69,6 @@ void IndexShards::search(
         }
         return;
     }
-    FAISS_THROW_IF_NOT(k > 0);
     std::vector<Found> found(count());
     runOnIndex([&](int i, const faiss::Index* shard) {
         found[i].distances.resize(n * k);

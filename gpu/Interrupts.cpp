@@ -13,11 +13,16 @@ namespace gpu {
 
 namespace {
 
-/// Whether this thread is asking: a callback that makes a call of this library,
-/// such as a handler of signals in Python, must not ask again, because Faiss
-/// holds a lock meanwhile.
+/// Whether this thread asks by `isInterrupted`, and is in the midst of a
+/// `Question`, and one of Faiss' own: a callback may run any code, such as a
+/// handler of signals in Python, which may make calls of this library and of
+/// Faiss.
 thread_local bool asking = false;
+thread_local bool inQuestion = false;
+thread_local bool faissAsks = false;
 
+/// As Faiss' `check` asks, and not `is_interrupted`: that holds a lock
+/// meanwhile, for which the next question of each other thread would wait.
 bool isInterrupted() {
     struct Asking {
         Asking() {
@@ -27,15 +32,39 @@ bool isInterrupted() {
             asking = false;
         }
     };
-    if (asking || callsAreStopped) {
+    if (asking || inQuestion || callsAreStopped ||
+        !faiss::InterruptCallback::instance) {
         return false;
     }
     const Asking now;
     const MayNotReturn mayNotReturn;
-    return sleepAtEnd(faiss::InterruptCallback::is_interrupted);
+    return sleepAtEnd([] {
+        return faiss::InterruptCallback::instance->want_interrupt();
+    });
 }
 
 } // namespace
+
+Question::Question()
+        : outermost_(!inQuestion), ofFaiss_(outermost_ && !asking) {
+    inQuestion = true;
+    faissAsks |= ofFaiss_;
+}
+
+Question::~Question() {
+    if (outermost_) {
+        inQuestion = false;
+        faissAsks = false;
+    }
+}
+
+void refuseInQuestion(bool waits) {
+    if (faissAsks || (waits && (asking || inQuestion))) {
+        throw Unsupported(
+                "an index was called from inside a call of the same thread, by "
+                "the handler of a signal; call it after that has returned");
+    }
+}
 
 void throwIfInterrupted() {
     if (isInterrupted()) {

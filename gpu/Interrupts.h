@@ -17,6 +17,33 @@
 namespace faiss_ext {
 namespace gpu {
 
+/// For an InterruptCallback that runs code of others, such as the handlers of
+/// signals: made by each question, of Faiss' or ours. Calls of this library in
+/// such code are refused where they could wait for ever.
+class FAISS_EXT_API Question {
+   public:
+    Question();
+    ~Question();
+    Question(const Question&) = delete;
+    Question& operator=(const Question&) = delete;
+
+    /// Not where code of others asks, in the midst of another question: then
+    /// there is nothing to run.
+    bool outermost() const {
+        return outermost_;
+    }
+
+   private:
+    const bool outermost_;
+    const bool ofFaiss_;
+};
+
+/// Throws Unsupported where a call may not be made in the midst of a question:
+/// in one that Faiss asks, for which it holds a lock that the call would need,
+/// and in any if the call waits for another thread, which may be waiting for
+/// what this one holds.
+FAISS_EXT_API void refuseInQuestion(bool waits);
+
 /// Throws Interrupted if the callback, where there is one, says so. Asks it at
 /// once, so not for small pieces of work: see InterruptClock.
 FAISS_EXT_API void throwIfInterrupted();

@@ -14,6 +14,7 @@
 #include <faiss_ext/gpu/CudaCheck.h>
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Devices.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/MemoryPlacement.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/Rounding.h>
@@ -263,6 +264,9 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
             try {
                 memory =
                         allocator_->allocate(block.bytes, device, block.stream);
+            } catch (const Interrupted&) {
+                cudaGetLastError();
+                throw;
             } catch (const std::exception& e) {
                 problem = e.what();
             }

@@ -59,7 +59,9 @@ std::shared_ptr<ResourcesLock> lockOf(
 }
 
 std::unique_lock<ResourcesLock> lockUnlessInterrupted(ResourcesLock& lock) {
+    refuseInQuestion(false);
     if (!lock.try_lock()) {
+        refuseInQuestion(true);
         const std::chrono::duration<double> period(tuning::kQueueSeconds);
         while (!lock.try_lock_for(period)) {
             throwIfInterrupted();

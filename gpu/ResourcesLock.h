@@ -16,6 +16,7 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/ProcessLife.h>
+#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -71,12 +72,16 @@ class ResourcesLock {
         if (lostByFork()) {
             return false;
         }
-        if (!heldByThisThread() && !mutex_.try_lock()) {
-            if (endHasBegun() &&
-                mayNotReturn(owner_.load(std::memory_order_relaxed))) {
-                return false;
+        if (!heldByThisThread()) {
+            // Whoever holds it may go where it does not return from at any
+            // time.
+            const std::chrono::duration<double> period(tuning::kQueueSeconds);
+            while (!mutex_.try_lock_for(period)) {
+                if (endHasBegun() &&
+                    mayNotReturn(owner_.load(std::memory_order_relaxed))) {
+                    return false;
+                }
             }
-            mutex_.lock();
         }
         enter();
         return true;
@@ -134,7 +139,8 @@ FAISS_EXT_API std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources);
 
 /// Takes the lock for a call that a user makes, who may want it to end while
-/// other threads' calls hold it. Throws Interrupted (Interrupts.h).
+/// other threads' calls hold it. Throws Interrupted, and Unsupported where the
+/// call must not be made in the midst of a question (Interrupts.h).
 FAISS_EXT_API std::unique_lock<ResourcesLock> lockUnlessInterrupted(
         ResourcesLock& lock);
 

@@ -120,6 +120,8 @@ SearchBatcher::Turn::Turn(SearchBatcher& batcher, const SmallSearch& mine)
             hasTurn_ = true;
             return;
         }
+        // The turn may be that of this thread's own search.
+        refuseInQuestion(true);
         me = std::make_shared<Waiting>(mine);
         batcher.queue_.push_back(me);
     }

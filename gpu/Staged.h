@@ -235,7 +235,9 @@ class Staged : protected LockedBothEnds, public Base {
     }
 
     /// Stores n vectors: x [n, d] float32. Waits for the searches in flight;
-    /// returns when pageable and pinned x have been read.
+    /// returns when pageable and pinned x have been read. If it throws, the
+    /// index has the vectors that it had; memory that it was given for more it
+    /// keeps, unless it had none.
     void add(idx_t n, const float* x) override {
         addGuarded(n, x, this->d * sizeof(float), [&] { Base::add(n, x); });
     }
@@ -254,7 +256,7 @@ class Staged : protected LockedBothEnds, public Base {
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(defaultStream(), kOfIndex);
-        pipeline_->beginChange();
+        const StagingPipeline::Change change(*pipeline_);
         Base::reset();
     }
 
@@ -360,6 +362,9 @@ class Staged : protected LockedBothEnds, public Base {
     static constexpr const char* kOfIndex = "the index";
 
    private:
+    /// What is being added: count and array. Under the lock.
+    std::pair<idx_t, const void*> adding_{0, nullptr};
+
     /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
     static constexpr bool kByKernels = true;
 
@@ -529,13 +534,28 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("add", n);
         checkRows(n, x, "x");
         const auto guard = lockUnlessInterrupted(*lock_);
+        if (n > 0 && adding_ == std::pair(n, x)) {
+            // The add of Base comes back here by its virtual functions.
+            addToBase();
+            return;
+        }
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(defaultStream(), kOfIndex);
         const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                       : MemoryKind::Pageable;
+        const StagingPipeline::Change change(*pipeline_);
+        // Not before: a signal's handler may have changed it.
         const idx_t before = this->ntotal;
-        pipeline_->beginChange();
+        struct Adding {
+            explicit Adding(Staged& index) : index_(index) {}
+            ~Adding() {
+                index_.adding_ = {};
+            }
+            Staged& index_;
+        };
+        const Adding adding(*this);
+        adding_ = {n, x};
         try {
             addToBase();
         } catch (...) {

@@ -285,7 +285,9 @@ class StagedFlat : public Staged<Base> {
         }
         if (place.kind != MemoryKind::Pageable) {
             DeviceGuard device(this->config_.device);
-            this->pipeline_->waitForDefaultStreamUnlessInterrupted();
+            const RelaxedCapture relaxed;
+            refuseCapture(this->defaultStream(), this->kOfIndex);
+            this->pipeline_->waitForArguments();
         }
         for (idx_t i = 0; i < n; ++i) {
             FAISS_THROW_IF_NOT_FMT(
@@ -314,7 +316,7 @@ class StagedFlat : public Staged<Base> {
         DeviceGuard device(this->config_.device);
         const RelaxedCapture relaxed;
         refuseCapture(this->defaultStream(), this->kOfIndex);
-        this->pipeline_->beginChange();
+        const StagingPipeline::Change change(*this->pipeline_);
         const bool metricFits =
                 std::is_same_v<Base, faiss::gpu::GpuIndexFlat> ||
                 index->metric_type == this->metric_type;

@@ -23,7 +23,6 @@ StagingPipeline::Call::Call(
           mostRows_(mostRows),
           inputs_(RowArrays::Direction::ToDevice, n, pipeline.device_),
           outputs_(RowArrays::Direction::FromDevice, n, pipeline.device_),
-          pace_(pipeline.spareMarks_),
           defaultStream_(
                   pipeline.resources_->getDefaultStream(pipeline.device_)),
           lanes_(*pipeline.resources_,
@@ -80,7 +79,11 @@ void StagingPipeline::Call::estimate() {
                   (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
                           tuning::kBytesPerSecond;
     long_ = n_ * rowSeconds_ > most;
+    if (long_) {
+        interrupts_.emplace();
+    }
     if (long_ && blocking_) {
+        pace_.emplace(pipe_.spareMarks_);
         // Two pieces, so that the GPU does not wait for the host in between.
         const idx_t step = computeStep();
         pacedRows_ = step * std::max<idx_t>(1, most / 2 / (step * rowSeconds_));
@@ -229,7 +232,7 @@ void StagingPipeline::Call::runTiles() {
         throwIfStopped();
         NvtxRange range("tile", tile);
         if (long_) {
-            interrupts_.ask();
+            interrupts_->ask();
         }
         Slot& slot = pipe_.slots_[tile % plan_.depth];
         layOut(plan_.rowsOf(tile));

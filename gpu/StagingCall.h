@@ -132,8 +132,9 @@ class StagingPipeline::Call {
     double rowSeconds_ = 0;
     bool long_ = false;
     idx_t pacedRows_ = 0;
-    Pace pace_;
-    InterruptClock interrupts_;
+    /// Of a long call.
+    std::optional<Pace> pace_;
+    std::optional<InterruptClock> interrupts_;
     /// Whether the kernels are to write the host's results themselves, if this
     /// is one tile.
     bool mappable_ = false;

@@ -13,25 +13,29 @@
 namespace faiss_ext {
 namespace gpu {
 
-namespace {
-
-/// Marks that a call is under way.
-class UnderWay {
-   public:
-    explicit UnderWay(CallState& calls) : calls_(calls) {
-        calls_.underWay = true;
+StagingPipeline::UnderWay::UnderWay(StagingPipeline& pipeline)
+        : calls_(*pipeline.calls_) {
+    if (calls_.underWay) {
+        throw Unsupported(
+                "an index was called from inside a call of the same thread on "
+                "the same GpuResources, such as by a signal's handler or a "
+                "memory pool's callback; call it after that has returned (or, "
+                "in a pool's callback, give it a GpuResources object of its "
+                "own)");
     }
-    ~UnderWay() {
-        calls_.underWay = false;
-    }
-    UnderWay(const UnderWay&) = delete;
-    UnderWay& operator=(const UnderWay&) = delete;
+    pipeline.settle();
+    calls_.underWay = true;
+}
 
-   private:
-    CallState& calls_;
-};
+StagingPipeline::UnderWay::~UnderWay() {
+    calls_.underWay = false;
+}
 
-} // namespace
+StagingPipeline::Change::Change(StagingPipeline& pipeline)
+        : underWay_(pipeline) {
+    DeviceGuard guard(pipeline.device_);
+    pipeline.waitForAll();
+}
 
 StagingPipeline::StagingPipeline(
         std::shared_ptr<faiss::gpu::GpuResources> resources,
@@ -51,6 +55,13 @@ StagingPipeline::~StagingPipeline() {
     // For what others have in flight, too: a GPU lost in that shows here, and
     // not in Faiss' destructors, which would end the process.
     waitForDevice(device_);
+    try {
+        // cudaFree, of which that makes use, is not said to wait for host
+        // functions, and these are of this object.
+        settle();
+    } catch (const CudaError&) {
+        // Whether that is the end shows below.
+    }
     // Of a stream that is Faiss' own: the default one may be a caller's, who
     // has destroyed it by now.
     if (contextLost(resources_->getAsyncCopyStream(device_))) {
@@ -61,24 +72,6 @@ StagingPipeline::~StagingPipeline() {
         slot.in.memory.reset();
         slot.out.memory.reset();
     }
-}
-
-void StagingPipeline::beginChange() {
-    DeviceGuard guard(device_);
-    begin();
-    waitForAll();
-}
-
-/// What each call begins with.
-void StagingPipeline::begin() {
-    if (calls_->underWay) {
-        throw Unsupported(
-                "an index was called from inside a call of the same thread on "
-                "the same GpuResources, such as by a signal's handler or a "
-                "memory pool's callback; call it after that has returned, or "
-                "give it a GpuResources object of its own");
-    }
-    settle();
 }
 
 void StagingPipeline::waitForAll() {
@@ -139,8 +132,7 @@ idx_t StagingPipeline::callUntilItFits(
         const std::vector<OutputRows>& outputs,
         const TileWork& work,
         StageRecorder* recorder) {
-    begin();
-    const UnderWay underWay(*calls_);
+    const UnderWay underWay(*this);
     sideBySide_ = true;
     idx_t mostRows = n;
     while (true) {
@@ -173,12 +165,20 @@ idx_t StagingPipeline::callUntilItFits(
 }
 
 /// Waits for what a call that failed, of any index of the resources, may have
-/// left in flight.
+/// left in flight, on any GPU: Faiss' pinned buffer is one for all.
 void StagingPipeline::settle() {
-    if (unsettled_) {
-        FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
-        unsettled_ = false;
+    for (auto& [device, unsettled] : calls_->unsettled) {
+        if (unsettled) {
+            const DeviceGuard current(device);
+            FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
+            unsettled = false;
+        }
     }
+}
+
+void StagingPipeline::waitForArguments() {
+    const UnderWay underWay(*this);
+    waitForDefaultStreamUnlessInterrupted();
 }
 
 void StagingPipeline::waitForDefaultStream() {

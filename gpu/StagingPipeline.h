@@ -92,16 +92,37 @@ class FAISS_EXT_API StagingPipeline {
             const StagedConfig& config);
 
     /// Waits for all work on the device, then frees the memory of this object.
-    /// If the CUDA context is lost, the GPU works on nothing any more,
-    /// and Faiss' resources, which abort the process when they cannot free, are
+    /// If the CUDA context is lost, the GPU works on nothing any more, and
+    /// Faiss' resources, which abort the process when they cannot free, are
     /// kept for ever, with what was allocated from them.
     ~StagingPipeline();
 
-    /// Waits for the work in flight that uses memory of this object; for an
-    /// index that is about to be changed, whose Faiss code would abort the
-    /// process when it met a lost context. Throws CudaError, Interrupted, and
-    /// Unsupported in the midst of another call of the same thread.
-    void beginChange();
+    /// A call that is under way, of any index of the resources: while it lives,
+    /// the code of others that its thread runs (a signal's handler, a pool's
+    /// callback) gets Unsupported for other calls. Waits for what a call that
+    /// failed has left in flight. Throws CudaError, and Unsupported itself.
+    class FAISS_EXT_API UnderWay {
+       public:
+        explicit UnderWay(StagingPipeline& pipeline);
+        ~UnderWay();
+        UnderWay(const UnderWay&) = delete;
+        UnderWay& operator=(const UnderWay&) = delete;
+
+       private:
+        CallState& calls_;
+    };
+
+    /// The change of an index, for its scope. Waits first for the work in
+    /// flight that uses memory of this object, since Faiss' code would abort
+    /// the process when it met a lost context. Throws as UnderWay, and
+    /// Interrupted.
+    class FAISS_EXT_API Change {
+       public:
+        explicit Change(StagingPipeline& pipeline);
+
+       private:
+        UnderWay underWay_;
+    };
 
     /// Runs `work` over n >= 1 rows; the index's device is current. Outputs
     /// first those with the largest elements, so that packing keeps them
@@ -140,8 +161,9 @@ class FAISS_EXT_API StagingPipeline {
     /// host wait, to its end. Throws CudaError.
     void waitForDefaultStream();
 
-    /// The same where that work need not be done. Throws Interrupted too.
-    void waitForDefaultStreamUnlessInterrupted();
+    /// The same as a call of its own, before one that is to read what that work
+    /// may write. Throws as UnderWay, and Interrupted.
+    void waitForArguments();
 
     TransferCounters& counters() noexcept {
         return counters_;
@@ -194,8 +216,8 @@ class FAISS_EXT_API StagingPipeline {
             const std::vector<OutputRows>& outputs,
             const TileWork& work,
             StageRecorder* recorder);
-    void begin();
     void waitForAll();
+    void waitForDefaultStreamUnlessInterrupted();
     void settle();
     const Event& markDefaultStream();
     void wait(const Event& event);

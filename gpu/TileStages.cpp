@@ -172,18 +172,18 @@ void StagingPipeline::Call::compute(
         keepPace(tile, seconds);
         computeRows(
                 tile, {part.lane, part.first + done, rows}, inBlock, outBlock);
-        pace_.enqueued(seconds, lanes_.stream(part.lane));
+        pace_->enqueued(seconds, lanes_.stream(part.lane));
     }
 }
 
 void StagingPipeline::Call::keepPace(idx_t tile, double seconds) {
-    interrupts_.ask();
-    while (pace_.tooFar(seconds, config_->secondsAhead)) {
+    interrupts_->ask();
+    while (pace_->tooFar(seconds, config_->secondsAhead)) {
         stageOnHost(
                 recorder_,
                 span(Stage::Wait, Lane::CallingThread, tile, 0),
-                [&] { pipe_.waitUnlessInterrupted(pace_.earliest()); });
-        pace_.earliestIsDone();
+                [&] { pipe_.waitUnlessInterrupted(pace_->earliest()); });
+        pace_->earliestIsDone();
     }
 }
 

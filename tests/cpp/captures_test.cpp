@@ -357,6 +357,11 @@ TEST_F(Captures, of_the_default_stream_refuse_every_call) {
     });
     expectRefused(
             "add", stream, "the index", [&] { index->add(50, more_.data()); });
+    // These are waited for before they are looked at.
+    Array<int64_t> keys(Memory::Pinned, std::vector<int64_t>(1, 0));
+    expectRefused("reconstruct_batch", stream, "the index", [&] {
+        index->reconstruct_batch(1, keys.data(), vector.data());
+    });
     expectRefused("reset", stream, "the index", [&] { index->reset(); });
     expectRefused("reconstruct", stream, "the index", [&] {
         index->reconstruct(0, vector.data());

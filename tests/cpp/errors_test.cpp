@@ -403,16 +403,25 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
 
 TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
     // It may use what the resources hold for all, such as Faiss' pinned buffer.
-    auto resources = resources_.getResources();
+    cuda_sim_set_device_count(2);
+    faiss::gpu::StandardGpuResources ofBoth;
+    auto resources = ofBoth.getResources();
     const std::function<void(faiss_ext::gpu::StagingPipeline&)> calls[] = {
             [](auto& other) {
                 float out = 0;
                 other.run(1, {}, {{"out", &out, 4}}, {[](auto&&...) {}});
             },
-            [](auto& other) { other.beginChange(); }};
-    for (const auto& call : calls) {
+            [](auto& other) {
+                faiss_ext::gpu::StagingPipeline::Change change(other);
+            }};
+    for (const auto& [call, device] :
+         {std::pair(calls[0], 0),
+          std::pair(calls[1], 0),
+          std::pair(calls[0], 1),
+          std::pair(calls[1], 1)}) {
         faiss_ext::gpu::StagingPipeline one(resources, 0, StagedConfig());
-        faiss_ext::gpu::StagingPipeline other(resources, 0, StagedConfig());
+        faiss_ext::gpu::StagingPipeline other(
+                resources, device, StagedConfig());
         float out = 0;
         const auto alternate = resources->getAlternateStreams(0).back();
         Array<float> block(Memory::Device, 1);
@@ -427,7 +436,10 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
                 std::runtime_error);
         EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
         cuda_sim_clear_faults();
-        call(other);
+        {
+            const faiss_ext::gpu::DeviceGuard current(device);
+            call(other);
+        }
         EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
     }
 }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -21,6 +22,7 @@ using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::Interrupted;
 using faiss_ext::gpu::isOutOfMemory;
 using faiss_ext::gpu::lockOf;
+using faiss_ext::gpu::Question;
 using faiss_ext::gpu::ResourcesLock;
 using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::StagingPipeline;
@@ -340,6 +342,120 @@ TEST_F(Interrupts, a_call_from_the_callback_is_refused) {
     }
     searchAndExpectRight(*index);
     searchAndExpectRight(*other);
+}
+
+TEST_F(Interrupts, a_question_of_ours_holds_no_lock_of_faiss) {
+    // For which the next question of a thread would wait that the callback, a
+    // signal's handler, may be waiting for.
+    const auto index = makeIndex(0);
+    const auto lock = lockOf(resources().getResources().get());
+    Arrays arrays(Memory::Pageable, Memory::Pageable, queries_);
+    bool free = false;
+    std::unique_lock<ResourcesLock> held(*lock);
+    std::thread([&] {
+        const Interrupting interrupt([&](int) {
+            std::thread([&] {
+                std::unique_lock<std::mutex> faiss(
+                        faiss::InterruptCallback::lock, std::try_to_lock);
+                free = faiss.owns_lock();
+            }).join();
+            return true;
+        });
+        EXPECT_THROW(search(*index, arrays), Interrupted);
+    }).join();
+    EXPECT_TRUE(free);
+}
+
+TEST_F(Interrupts, a_call_from_the_callback_waits_for_no_thread) {
+    // Neither for the lock nor for a turn, which may be of its own thread.
+    const auto index = makeIndex(0);
+    const auto lock = lockOf(resources().getResources().get());
+    Arrays arrays(Memory::Pageable, Memory::Pageable, queries_);
+    Arrays nested(Memory::Pageable, Memory::Pageable, queries_);
+    int refused = 0;
+    std::unique_lock<ResourcesLock> held(*lock);
+    std::thread([&] {
+        const Interrupting interrupt([&](int) {
+            for (int64_t n : {int64_t(1), int64_t(kQueries)}) {
+                try {
+                    index->search(
+                            n,
+                            nested.x.data(),
+                            kNearest,
+                            nested.distances.data(),
+                            nested.labels.data());
+                } catch (const Unsupported&) {
+                    ++refused;
+                }
+            }
+            return true;
+        });
+        EXPECT_THROW(
+                index->search(
+                        1,
+                        arrays.x.data(),
+                        kNearest,
+                        arrays.distances.data(),
+                        arrays.labels.data()),
+                Interrupted);
+    }).join();
+    EXPECT_EQ(refused, 2);
+    held.unlock();
+    searchAndExpectRight(*index);
+}
+
+TEST_F(Interrupts, no_call_is_made_while_faiss_asks) {
+    // Faiss holds a lock, for which its next question would wait.
+    const auto index = makeIndex(0);
+    Arrays arrays(Memory::Pageable, Memory::Pageable, queries_);
+    {
+        const Question ofFaiss;
+        EXPECT_TRUE(ofFaiss.outermost());
+        EXPECT_THROW(search(*index, arrays), Unsupported);
+        EXPECT_THROW(index->add(kVectors, base_.data()), Unsupported);
+        EXPECT_FALSE(Question().outermost());
+        EXPECT_THROW(search(*index, arrays), Unsupported);
+    }
+    EXPECT_EQ(index->ntotal, int64_t(kVectors));
+    searchAndExpectRight(*index);
+}
+
+TEST_F(Interrupts, a_change_is_a_call_while_it_waits) {
+    const auto index = makeIndex(0);
+    Arrays arrays(Memory::Device, Memory::Device, queries_);
+    cuda_sim_hold_stream(defaultStream());
+    search(*index, arrays);
+    {
+        const Interrupting interrupt([&](int) {
+            EXPECT_THROW(index->add(kVectors, base_.data()), Unsupported);
+            cuda_sim_release_stream(defaultStream());
+            return false;
+        });
+        index->add(1, base_.data());
+        EXPECT_GT(interrupt.asked(), 0);
+    }
+    EXPECT_EQ(index->ntotal, int64_t(kVectors) + 1);
+}
+
+TEST_F(Interrupts, keys_are_not_waited_for_in_the_midst_of_a_call) {
+    // By the event that the call may be waiting for.
+    const auto index = makeIndex(longCalls(0), 0);
+    Arrays arrays(Memory::Pageable, Memory::Pageable, queries_);
+    Array<int64_t> keys(Memory::Pinned, std::vector<int64_t>(3, 1));
+    std::vector<float> found(3 * kDims);
+    cuda_sim_hold_stream(defaultStream());
+    {
+        const Interrupting interrupt(inAWait([&] {
+            const uint64_t marks = cuda_sim_calls("cudaEventRecord");
+            EXPECT_THROW(
+                    index->reconstruct_batch(3, keys.data(), found.data()),
+                    Unsupported);
+            EXPECT_EQ(cuda_sim_calls("cudaEventRecord"), marks);
+            cuda_sim_release_stream(defaultStream());
+        }));
+        EXPECT_THROW(search(*index, arrays), Interrupted);
+    }
+    searchAndExpectRight(*index);
 }
 
 /// What a piece of work throws, at first and for more than one row.

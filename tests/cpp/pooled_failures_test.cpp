@@ -5,6 +5,7 @@
 #include <faiss_ext/gpu/PooledGpuResources.h>
 #include <faiss_ext/gpu/StagingPipeline.h>
 
+#include <functional>
 #include <memory>
 #include <stdexcept>
 
@@ -79,6 +80,57 @@ TEST_F(PooledFailures, a_failing_request_orders_what_the_call_gives_back) {
     EXPECT_EQ(again, scratch);
     check(cudaMemsetAsync(again, 2, 4096, defaultStream()));
     giveBack(again);
+}
+
+/// Which calls an index while it is asked for memory.
+class CallingPool : public CachingPool {
+   public:
+    void* allocate(size_t bytes, int device, cudaStream_t stream) override {
+        if (call) {
+            call();
+        }
+        return CachingPool::allocate(bytes, device, stream);
+    }
+
+    std::function<void()> call;
+};
+
+TEST_F(PooledFailures, a_change_is_a_call_in_the_midst_of_which_none_is_made) {
+    // Between the vectors and their norms the index is neither old nor new.
+    for (bool float16 : {false, true}) {
+        const auto pool = std::make_shared<CallingPool>();
+        PooledGpuResources pooled(pool);
+        faiss::gpu::GpuIndexFlatConfig storage;
+        storage.useFloat16 = float16;
+        GpuIndexFlatL2 index(&pooled, kDims, storage);
+        index.add(10, base_.data());
+        std::vector<float> distances(kNearest);
+        std::vector<int64_t> labels(kNearest);
+        int calls = 0;
+        const std::function<void()> others[] = {
+                [&] {
+                    index.search(
+                            1,
+                            queries_.data(),
+                            kNearest,
+                            distances.data(),
+                            labels.data());
+                },
+                [&] { index.add(1, base_.data() + kDims); },
+                [&] { index.reset(); }};
+        pool->call = [&] {
+            for (const auto& other : others) {
+                EXPECT_THROW(other(), faiss_ext::gpu::Unsupported);
+                ++calls;
+            }
+        };
+        index.add(200, base_.data());
+        EXPECT_GE(calls, 3);
+        pool->call = nullptr;
+        EXPECT_EQ(index.ntotal, 210);
+        others[0]();
+        EXPECT_GE(labels[0], 0);
+    }
 }
 
 /// Whose next user of what is given back does not wait for anything else.

@@ -9,9 +9,14 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>
 #include <malloc.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
+#include <future>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "support/Arrays.h"
@@ -302,6 +307,40 @@ TEST(KeepForEver, may_be_called_by_any_thread) {
         thread.join();
     }
     EXPECT_EQ(resources.use_count(), 1 + kThreads * kRounds);
+}
+
+/// Whether the thread sleeps, as Linux has it.
+bool sleeps(pid_t thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string stat;
+    std::getline(file, stat);
+    const auto name = stat.rfind(')');
+    return name != stat.npos && stat.compare(name, 3, ") S") == 0;
+}
+
+TEST(LockForEnd, looks_again_whether_the_holder_may_never_return) {
+    const auto lock = lockOf(noResources(3));
+    faiss_ext::gpu::beginEnd();
+    std::promise<pid_t> waiter;
+    std::promise<void> locked, over;
+    std::thread holder([&] {
+        std::lock_guard<faiss_ext::gpu::ResourcesLock> held(*lock);
+        locked.set_value();
+        const pid_t thread = waiter.get_future().get();
+        while (!sleeps(thread)) {
+            std::this_thread::yield();
+        }
+        const faiss_ext::gpu::MayNotReturn mayNotReturn;
+        over.get_future().wait();
+    });
+    locked.get_future().wait();
+    waiter.set_value(static_cast<pid_t>(syscall(SYS_gettid)));
+    {
+        const faiss_ext::gpu::LockForEnd end(*lock);
+        EXPECT_FALSE(end.held());
+    }
+    over.set_value();
+    holder.join();
 }
 
 TEST(CopyTeamOf, is_one_for_each_object_in_use) {

@@ -1,6 +1,9 @@
 // An index on one GPU, arrays and streams of another.
 
+#include <faiss_ext/gpu/BruteForce.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/GpuCloner.h>
+#include <faiss_ext/gpu/IndexShards.h>
 #include <faiss_ext/gpu/StreamOrder.h>
 
 #include <faiss/IndexFlat.h>
@@ -8,6 +11,7 @@
 #include <faiss/IndexShards.h>
 
 #include <chrono>
+#include <limits>
 #include <set>
 #include <string>
 #include <thread>
@@ -377,6 +381,51 @@ TEST_F(SeveralGpus, an_index_is_destroyed_while_another_gpu_is_current) {
     expectCurrent(0);
     synchronize(1);
     expectRight({distances.get(), labels.get()});
+}
+
+TEST_F(SeveralGpus, brute_force_among_no_vectors) {
+    Array<float> distances = onGpu<float>(1, kResults);
+    Array<int64_t> labels = onGpu<int64_t>(0, kResults);
+    faiss::gpu::GpuDistanceParams arguments;
+    arguments.k = kNearest;
+    arguments.dims = kDims;
+    arguments.numQueries = kQueries;
+    arguments.queries = queries_.data();
+    arguments.outIndices = labels.data();
+    const auto find = [&] {
+        faiss_ext::gpu::bfKnn(&resources(), arguments);
+        synchronize(0);
+    };
+    arguments.outDistances = distances.data();
+    EXPECT_THROW(find(), faiss_ext::gpu::InvalidArray);
+    arguments.outDistances = nullptr;
+    EXPECT_THROW(find(), faiss_ext::gpu::InvalidArray);
+    arguments.ignoreOutDistances = true;
+    find();
+    EXPECT_EQ(labels.get(), std::vector<int64_t>(kResults, -1));
+}
+
+TEST_F(SeveralGpus, shards_of_none_find_none) {
+    for (bool successive : {false, true}) {
+        const faiss_ext::gpu::IndexShards shards(kDims, false, successive);
+        std::vector<float> distances(kResults);
+        std::vector<int64_t> labels(kResults);
+        const auto find = [&](int64_t k) {
+            shards.search(
+                    kQueries,
+                    queries_.data(),
+                    k,
+                    distances.data(),
+                    labels.data());
+        };
+        find(kNearest);
+        EXPECT_EQ(labels, std::vector<int64_t>(kResults, -1));
+        EXPECT_EQ(
+                distances,
+                std::vector<float>(
+                        kResults, std::numeric_limits<float>::max()));
+        EXPECT_THROW(find(0), faiss::FaissException);
+    }
 }
 
 } // namespace

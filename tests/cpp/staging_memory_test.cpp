@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <numeric>
+#include <vector>
 
 #include "support/FlatIndexTest.h"
 
@@ -109,12 +110,16 @@ TEST_F(StagingMemory, makes_room_once_nothing_uses_it) {
 TEST_F(StagingMemory, of_many_queries_does_not_begin_as_the_vectors_do) {
     // Which begin at a boundary of pages. For a few it does not matter.
     constexpr int64_t kRows = 1000;
+    // The end of a pipeline takes memory, after which others begin elsewhere.
+    std::vector<std::unique_ptr<StagingPipeline>> pipelines;
     for (size_t rowBytes : {200, 300}) {
         for (int64_t tileRows : {int64_t(0), kRows}) {
             for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
                 StagedConfig config;
                 config.tileRows = tileRows;
-                StagingPipeline pipeline(resources_->getResources(), 0, config);
+                pipelines.push_back(std::make_unique<StagingPipeline>(
+                        resources_->getResources(), 0, config));
+                StagingPipeline& pipeline = *pipelines.back();
                 Array<char> rows(memory, 2 * kRows * rowBytes);
                 uintptr_t first = 0;
                 pipeline.run(

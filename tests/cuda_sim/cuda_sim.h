@@ -85,7 +85,8 @@ void cuda_sim_set_pageable_d2h(int early);
 void cuda_sim_set_copy_pieces(int pieces);
 /// 0 (default): cudaFree with work pending is reported, except when libfaiss
 /// itself calls it, which relies on the synchronisation in it; 1: never
-/// reported, always synchronises; 2: reported whoever calls.
+/// reported, always synchronises; 2: reported whoever calls. In all of them
+/// libfaiss_ext may free memory that nobody has used, for the wait alone.
 void cuda_sim_set_free_policy(int policy);
 /// 0 (default): what one host thread knows to be complete, all know, since
 /// the runtime cannot see how threads synchronise. 1: each thread has its own

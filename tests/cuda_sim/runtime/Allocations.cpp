@@ -107,9 +107,10 @@ cudaError_t Simulator::freeMemory(
                  (settings.freePolicy == 0 && calledByFaiss(caller));
     auto* begin = reinterpret_cast<void*>(allocation->begin);
     if (!waits && conflicts.empty() && !allocation->anyWritten &&
-        settings.freePolicy == 0 && allocation->onDevice() &&
+        allocation->onDevice() &&
         moduleOf(caller).compare(0, 12, "libfaiss_ext") == 0) {
-        // Memory that nobody has used is freed for the wait alone.
+        // Memory that nobody has used is freed for the wait alone, which is
+        // CUDA's own whatever other memory's owner does.
         const auto error = waitForDevice(
                 Counter::waits_free, allocation->device, what, lock);
         allocation = memory.find(begin);

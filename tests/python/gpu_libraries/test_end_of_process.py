@@ -145,3 +145,18 @@ if where == "of main, sys.exit":
 )
 def test_an_index_alive_at_the_end_says_nothing(faiss_ext, kind, where):
     run_program(ALIVE, kind=kind, where=where)
+
+
+def test_all_exit_functions_of_python_may_be_taken(faiss_ext):
+    run_program("""
+import ctypes
+function = ctypes.CDLL(None).getpid
+while ctypes.pythonapi.Py_AtExit(function) == 0:
+    pass
+import numpy as np
+import faiss_ext as faiss
+index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 8)
+index.add(np.zeros((3, 8), "f4"))
+index.search(np.zeros((3, 8), "f4"), 1)
+print("done", flush=True)
+""")

@@ -4,6 +4,7 @@ what the caller gets, soon, and the index answers afterwards."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -174,6 +175,38 @@ def test_a_search_in_a_handler_is_refused(
     assert len(refused) == 1
     for one, wanted in zip(found, expected):
         np.testing.assert_array_equal(one, wanted)
+
+
+def test_the_collector_rests_while_a_handler_runs(
+    faiss_ext, simulator, index, vectors, expected
+):
+    # What it destroys may need the lock of other resources. Also after a time
+    # limit of newer Faiss', whose end puts the callback back.
+    if hasattr(faiss_ext, "TimeoutGuard"):
+        with faiss_ext.TimeoutGuard(1000):
+            pass
+    x = vectors(N, DIMS, 2)
+    stream = index.default_stream_c()
+    collecting = []
+
+    def look(number, frame):
+        collecting.append(gc.isenabled())
+        simulator.release(stream)
+
+    def send():
+        while not simulator.calls("kernel:bfKnnOnDevice"):
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGINT)
+
+    simulator.reset_counters()
+    simulator.hold(stream)
+    thread = threading.Thread(target=send)
+    with handling(look):
+        thread.start()
+        check(index, x, expected)
+        thread.join()
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 def test_a_signal_during_a_search_of_replicas_is_raised(
