@@ -231,7 +231,10 @@ class Call:
             for operand in self._inputs + self._outputs
             if operand.view.on_gpu
             # Pinned queries are read where they lie.
-            or not (waited or gpu_memory.is_pageable(operand.view))
+            or not (
+                waited
+                or gpu_memory.is_pageable(operand.view.lowest, operand.view.span)
+            )
         ]
         kept += [p for p in self._lent if not self._scratch.take_back(p)]
         self._lent = []

@@ -17,6 +17,7 @@ from typing import Any
 import faiss
 
 from . import host_methods, transfer_stats
+from .held_indexes import GPU_INDEXES, holds_others
 from .holding import add_holding, borrows
 from .host_methods import takes_any_host_array
 from .native_part import native
@@ -24,7 +25,7 @@ from .saving import explains
 
 if native:
     from . import forks, index_methods, shards, stock_calls, vector_methods
-    from .float16 import HOLDERS, tells_of_too_large
+    from .float16 import tells_of_too_large
     from .gpu_arguments import (
         check_constructor,
         check_device_methods,
@@ -78,10 +79,9 @@ _FUNCTIONS = {
 }
 #: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
 _GPU_INDEX = getattr(faiss, "GpuIndex", ())
-#: The same and binary ones; and all that has to do with GPUs alone.
-_GPU_INDEXES = (_GPU_INDEX, getattr(faiss, "GpuIndexBinaryFlat", ()))
+#: All that has to do with GPUs alone.
 _ON_GPU = (
-    *_GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
+    *GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
 )
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
@@ -193,11 +193,11 @@ def _derive(stock: type) -> type:
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
-    if native and stock.__name__ in HOLDERS:
+    if native and holds_others(stock) and issubclass(stock, faiss.Index):
         for name in ("add", "add_with_ids"):
             adds = tells_of_too_large(getattr(derived, name))
             setattr(derived, name, adds)
-    if issubclass(stock, _GPU_INDEXES):
+    if issubclass(stock, GPU_INDEXES):
         _set_constructor(derived, stock.__init__)
     if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
@@ -255,11 +255,9 @@ def _around(stock: type) -> Callable | None:
     """What comes around the methods of a class where arrays may be pinned."""
     if native is None:
         return None
-    if issubclass(stock, _GPU_INDEXES):
+    if issubclass(stock, GPU_INDEXES):
         return stock_calls.on_gpu
-    if issubclass(stock, (faiss.Index, faiss.IndexBinary)) and any(
-        hasattr(stock, held) for held in ("index", "at", "base_index")
-    ):
+    if holds_others(stock):
         return stock_calls.over_others
     return None
 
@@ -269,7 +267,7 @@ def _set_host_methods(
 ) -> None:
     for name, current in _array_methods(stock).items():
         function = takes_any_host_array(
-            current, name, _mend, method=True, around=around
+            current, name, _fix, method=True, around=around
         )
         setattr(the_class, name, function)
 
@@ -314,23 +312,23 @@ def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
 
 def _host_function(name: str) -> Callable:
     return takes_any_host_array(
-        functools.partial(vars(faiss).__getitem__, name), name, _mend,
+        functools.partial(vars(faiss).__getitem__, name), name, _fix,
         method=False,
     )
 
 
-def _mend(where: str, subject: Any) -> str:
+def _fix(where: str, subject: Any) -> str:
     """What to do with an array in GPU memory, which `where` does not take."""
-    mend = f"{where} takes host memory: give a copy there"
+    fix = f"{where} takes host memory: give a copy there"
     if native is None:
-        return mend + (
+        return fix + (
             "; arrays on the GPU are taken by indexes on the GPU, which need "
             "the native part of faiss_ext (`python -m faiss_ext info`)"
         )
     if isinstance(subject, faiss.Index) and not isinstance(
         subject, faiss.GpuIndex
     ):
-        return mend + ", or use an index on the GPU (index_cpu_to_gpu)"
+        return fix + ", or use an index on the GPU (index_cpu_to_gpu)"
     if _FUNCTIONS.get(where):
-        return f"{mend}, or call {_FUNCTIONS[where]}"
-    return mend
+        return f"{fix}, or call {_FUNCTIONS[where]}"
+    return fix

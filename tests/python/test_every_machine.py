@@ -269,6 +269,79 @@ def test_a_capsule_that_says_it_is_read_only_is_no_output(base):
     assert not output.values.any()
 
 
+def replicas(f, inner):
+    index = f.IndexReplicas(DIMS)
+    index.add_replica(inner)
+    return index
+
+
+def shards(f, inner):
+    index = f.IndexShards(DIMS, False, True)
+    index.add_shard(inner)
+    return index
+
+
+def transformed(f, inner):
+    transform = f.CenteringTransform(DIMS)
+    transform.train(np.zeros((1, DIMS), "float32"))
+    return f.IndexPreTransform(transform, inner)
+
+
+HOLDERS = {
+    "replicas": replicas, "shards": shards, "transform": transformed,
+    "refine": lambda f, inner: f.IndexRefineFlat(inner),
+    "map": lambda f, inner: f.IndexIDMap(inner),
+    "map of replicas": lambda f, inner: f.IndexIDMap(replicas(f, inner)),
+}
+
+
+@pytest.mark.parametrize("kind", [k for k in HOLDERS if "map" not in k])
+def test_what_was_added_to_an_index_within_is_found(base, kind):
+    if kind == "refine":
+        pytest.skip("the vectors to refine with are its own")
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = HOLDERS[kind](faiss_ext, inner)
+    inner.add(base)
+    index.keep = inner
+    assert (index.search(base, 1)[1][:, 0] == range(50)).all()
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_what_holds_empty_indexes_finds_none(base, kind):
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = HOLDERS[kind](faiss_ext, inner)
+    index.keep = inner
+    if kind == "refine":
+        index.k_factor = 4
+    # Of twenty queries or more Faiss 1.7.3 leaves what a flat index finds as it is.
+    D, I = index.search(base, K)
+    assert (D == np.finfo("float32").max).all() and (I == -1).all()
+    assert (index.assign(base, K) == -1).all()
+
+
+def test_replaced_lists_are_searched_though_nothing_is_counted(base):
+    full, index = (faiss_ext.index_factory(DIMS, "IVF2,Flat") for _ in range(2))
+    for each in (full, index):
+        each.train(base)
+        each.nprobe = 2
+    full.add(base)
+    index.replace_invlists(full.invlists)
+    assert index.ntotal == 0
+    assert (index.search(base, 1)[1][:, 0] == range(50)).all()
+
+
+@pytest.mark.skipif(
+    "params" not in inspect.signature(faiss.IndexFlat.search).parameters,
+    reason="this Faiss has no parameters of searches")
+@pytest.mark.parametrize("kind", ["flat", "map"])
+def test_parameters_are_judged_where_nothing_is_stored(base, kind):
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = inner if kind == "flat" else faiss_ext.IndexIDMap(inner)
+    for x in (base, base[:3], base.tolist()):
+        with pytest.raises(TypeError):
+            index.search(x, K, params=5)
+
+
 def test_indexes_survive_a_pickle(base):
     index = faiss_ext.IndexFlatL2(DIMS)
     index.add(base)
