@@ -140,6 +140,17 @@ def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
         raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
 
 
+def refuse_none(what: str, args: tuple) -> None:
+    """Raise TypeError where an argument of a constructor is None, which Faiss
+    takes for a pointer."""
+    for i, value in enumerate(args, 1):
+        if value is None:
+            raise TypeError(
+                f"{what}: argument {i} is None; leave it out, or give what is "
+                "meant"
+            )
+
+
 def said(value: Any) -> str:
     """What an argument is, for people."""
     return "None" if value is None else type(value).__name__

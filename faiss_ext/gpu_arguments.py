@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 
 from . import swigfaiss_ext as native
-from .errors import InvalidDevice, check_kind, said
+from .errors import InvalidDevice, check_kind, refuse_none, said
 
 
 def gpu_number(value: Any, name: str) -> int:
@@ -82,12 +82,7 @@ def check_constructor(what: str, args: tuple) -> None:
     else:
         # What Faiss takes where no other is named.
         gpu_number(0, f"{what}: device")
-    for i, value in enumerate(args[1:], 1):
-        if value is None:
-            raise TypeError(
-                f"{what}: argument {i + 1} is None; leave it out, or give what "
-                "is meant"
-            )
+    refuse_none(what, args)
 
 
 def check_device_methods(the_class: type, stock: type) -> None:

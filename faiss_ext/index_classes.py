@@ -44,11 +44,15 @@ _MAKERS = (
     "try_extract_index_ivf",
 )
 #: Those that give their argument, or a part of it, under another type; those
-#: that work on a GPU with what they are told in a structure; and those that copy
+#: that take None for no index, though they need one; those that work on a GPU with what they are told in a structure; and those that copy
 #: an index on the CPU.
 _BORROWERS = {
     "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
-    "downcast_VectorTransform", "extract_index_ivf", "try_extract_index_ivf",
+    "downcast_VectorTransform", "downcast_index", "extract_index_ivf",
+    "try_extract_index_ivf",
+}
+_OF_INDEXES = {
+    "extract_index_ivf", "index_binary_gpu_to_cpu", "index_gpu_to_cpu",
 }
 _BRUTE_FORCE = {"bfKnn", "bfKnn_tiling"}
 _COPIERS = {
@@ -130,6 +134,8 @@ def returns_ours(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        if name in _OF_INDEXES and args and args[0] is None:
+            raise TypeError("index: None; an index is needed")
         if native:
             forks.check(args)
         made = ours(function(*args, **options))

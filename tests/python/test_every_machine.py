@@ -37,7 +37,7 @@ GPU_NAMES = [
 ]
 #: What works on every machine.
 HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Index",
-            "pinned_pool_stats", "trim", "get_num_gpus", "downcast_index",
+            "pinned_pool_stats", "trim", "GpuUnavailable", "get_num_gpus", "downcast_index",
             "write_index", "write_index_binary"}
 without_native = pytest.mark.skipif(
     faiss_ext.has_native, reason="the native part is in use")
@@ -79,6 +79,41 @@ def test_what_needs_a_gpu_says_so_when_it_is_used(name):
 
         with pytest.raises(RuntimeError, match=f"^{name}: "):
             Mine()
+
+
+NOT_FOR_NONE = {
+    "IndexIDMap: argument 1": lambda f: f.IndexIDMap(None),
+    "IndexPreTransform: argument 1": lambda f: f.IndexPreTransform(
+        None, f.IndexFlatL2(DIMS)),
+    "IndexIVFFlat: argument 1": lambda f: f.IndexIVFFlat(None, DIMS, 2),
+    "IndexBinaryIDMap: argument 1": lambda f: f.IndexBinaryIDMap(None),
+    "IndexReplicas.add_replica": lambda f: f.IndexReplicas(DIMS).add_replica(None),
+    "IndexReplicas.addIndex": lambda f: f.IndexReplicas(DIMS).addIndex(None),
+    "IndexShards.add_shard": lambda f: f.IndexShards(DIMS).add_shard(None),
+    "IndexPreTransform.prepend_transform": lambda f: f.IndexPreTransform(
+        f.IndexFlatL2(DIMS)).prepend_transform(None),
+    "IndexBinaryReplicas.add_replica": lambda f: f.IndexBinaryReplicas(
+        DIMS).add_replica(None),
+    "index": lambda f: f.clone_index(None),
+    "idx": lambda f: f.write_index(None, "file"),
+}
+
+
+@pytest.mark.parametrize("said", NOT_FOR_NONE)
+def test_none_is_no_pointer(said):
+    with pytest.raises(TypeError, match=f"^{said}[: ].*None"):
+        NOT_FOR_NONE[said](faiss_ext)
+    assert not os.path.exists("file")
+
+
+def test_a_view_of_an_index_takes_every_array(base):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    view = faiss_ext.downcast_index(faiss_ext.IndexPreTransform(index).index)
+    assert type(view) is type(index) or isinstance(view, faiss_ext.IndexFlat)
+    assert (view.search(base.tolist(), 1)[1][:, 0] == range(50)).all()
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: complex"):
+        view.search(base + 1j, 1)
 
 
 def test_nothing_on_the_cpu_is_of_a_gpu_class():
@@ -302,7 +337,6 @@ def test_what_was_added_to_an_index_within_is_found(base, kind):
     inner = faiss_ext.IndexFlatL2(DIMS)
     index = HOLDERS[kind](faiss_ext, inner)
     inner.add(base)
-    index.keep = inner
     assert (index.search(base, 1)[1][:, 0] == range(50)).all()
 
 
@@ -310,7 +344,6 @@ def test_what_was_added_to_an_index_within_is_found(base, kind):
 def test_what_holds_empty_indexes_finds_none(base, kind):
     inner = faiss_ext.IndexFlatL2(DIMS)
     index = HOLDERS[kind](faiss_ext, inner)
-    index.keep = inner
     if kind == "refine":
         index.k_factor = 4
     # Of twenty queries or more Faiss 1.7.3 leaves what a flat index finds as it is.
