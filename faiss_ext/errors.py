@@ -110,6 +110,9 @@ def whole_number(
     """`value` as an int from `least` to `most`, or InvalidArray with the name of
     the argument. What Python takes as an index is taken."""
     try:
+        if isinstance(value, bool):
+            # Which Python takes for 0 and 1.
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         said = repr(value)

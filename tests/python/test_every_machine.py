@@ -375,6 +375,16 @@ def test_parameters_are_judged_where_nothing_is_stored(base, kind):
             index.search(x, K, params=5)
 
 
+def test_true_is_no_number(base):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    for name, call in (("k", index.search), ("k", index.assign)):
+        with pytest.raises(faiss_ext.InvalidArray, match=f"^{name}: True is of type"):
+            call(base, True)
+    with pytest.raises(faiss_ext.InvalidArray, match="^key: True is of type"):
+        index.reconstruct(True)
+
+
 def test_indexes_survive_a_pickle(base):
     index = faiss_ext.IndexFlatL2(DIMS)
     index.add(base)
