@@ -175,7 +175,8 @@ def _lock(file: BinaryIO) -> bool | None:
 
 def _remove_if_left(path: str) -> None:
     """Remove a temporary file that no process holds a lock on."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    # For writing: NFS locks no other files.
+    with contextlib.suppress(OSError), open(path, "r+b") as file:
         if _lock(file):
             os.unlink(path)
 

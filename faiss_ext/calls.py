@@ -208,13 +208,11 @@ class Call:
             if operand.prepare:
                 operand.address = operand.prepare(self)
         if self._stock:
-            try:
-                with locked(self._resources):
-                    work()
-            finally:
-                # Nothing touches the caller's host memory after a failure either.
-                if not all(view.on_gpu for view in self._views()):
-                    native.wait_for_work_c(self.stream, self.device)
+            on_host = not all(view.on_gpu for view in self._views())
+            with _work_of_faiss(
+                self._resources, self.stream, self.device, wait=on_host
+            ):
+                work()
         else:
             work()
         for operand in self._outputs:
@@ -231,7 +229,10 @@ class Call:
             for operand in self._inputs + self._outputs
             if operand.view.on_gpu
             # Pinned queries are read where they lie.
-            or not (waited or gpu_memory.is_pageable(operand.view))
+            or not (
+                waited
+                or gpu_memory.is_pageable(operand.view.lowest, operand.view.span)
+            )
         ]
         kept += [p for p in self._lent if not self._scratch.take_back(p)]
         self._lent = []
@@ -257,11 +258,20 @@ def faiss_alone(index: Any) -> Any:
     device, resources = index.getDevice(), index.getResources()
     stream = native.resources_stream_c(resources, device)
     native.refuse_capture_c(stream, device, "the index")
+    with _work_of_faiss(resources, stream, device, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _work_of_faiss(resources: Any, stream: int, device: int, *, wait: bool) -> Any:
+    """Under the lock of the resources, and done when this ends, or fails: with
+    `wait`, nothing touches the caller's host memory afterwards."""
     try:
         with locked(resources):
             yield
     finally:
-        native.wait_for_work_c(stream, device)
+        if wait:
+            native.wait_for_work_c(stream, device)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from .gpu_arguments import (
     gpu_number,
     gpu_numbers,
 )
+from .held_indexes import as_our_flat
 from .holding import borrows
 from .index_classes import ours
 
@@ -33,15 +34,10 @@ _stock_binary_cloners = {
 def downcast_index(index):
     """The index under its own type: as ``faiss.downcast_index`` says, of our
     classes. The result borrows from `index`, as in Faiss, and keeps it alive."""
-    for downcast in (
-        native.as_GpuIndexFlat,
-        native.as_GpuIndexFlatL2,
-        native.as_GpuIndexFlatIP,
-    ):
-        found = downcast(index)
-        if found is not None:
-            return borrows(found, index)
-    return borrows(ours(_stock_downcast_index(index)), index)
+    found = as_our_flat(index)
+    if found is None:
+        found = ours(_stock_downcast_index(index))
+    return borrows(found, index)
 
 
 def _owned(index):

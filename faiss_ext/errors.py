@@ -110,6 +110,9 @@ def whole_number(
     """`value` as an int from `least` to `most`, or InvalidArray with the name of
     the argument. What Python takes as an index is taken."""
     try:
+        if isinstance(value, bool):
+            # Which Python takes for 0 and 1.
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         said = repr(value)
@@ -138,6 +141,17 @@ def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
     """Raise TypeError unless `value` is of one of these classes."""
     if not isinstance(value, kinds):
         raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
+
+
+def refuse_none(what: str, args: tuple) -> None:
+    """Raise TypeError where an argument of a constructor is None, which Faiss
+    takes for a pointer."""
+    for i, value in enumerate(args, 1):
+        if value is None:
+            raise TypeError(
+                f"{what}: argument {i} is None; leave it out, or give what is "
+                "meant"
+            )
 
 
 def said(value: Any) -> str:

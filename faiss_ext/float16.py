@@ -8,15 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import faiss
-
-from . import swigfaiss_ext as native
-
-#: Classes of Faiss that pass vectors on to the indexes that they hold.
-HOLDERS = {
-    "IndexIDMap", "IndexIDMap2", "IndexPreTransform", "IndexReplicas",
-    "IndexShards",
-}
+from .held_indexes import as_our_flat, leaves
 
 _PACKAGE = f"{__package__}."
 
@@ -28,40 +20,42 @@ def tells_of_too_large(method: Callable) -> Callable:
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
+        # Of the others nothing is kept.
+        before = _stored_in(self) if adds else {}
         result = method(self, *args, **options)
-        if not adds:
-            # What was stored before is no more.
-            vars(self).pop("_checked_for_float16", None)
-        tell_of_too_large(self)
+        tell_of_too_large(self, before)
         return result
 
     return call
 
 
-def tell_of_too_large(index: Any) -> None:
-    """Warn, once for an index, if distances to a vector that was stored since
-    the last time are wrong because it is stored as float16. Waits for the GPU
-    if it is."""
+def tell_of_too_large(index: Any, before: dict[int, int] | None = None) -> None:
+    """Warn, once for an index, if distances to a vector that it has stored are
+    wrong because it is stored as float16. Waits for the GPU if it is. `before`:
+    how many there were already, by the addresses of the flat indexes."""
     state = vars(index)
     if state.get("_told_of_too_large"):
         return
-    checked = state.setdefault("_checked_for_float16", {})
     for flat in _flats_in(index):
-        address, total = int(flat.this), flat.ntotal
-        first = checked.get(address, 0)
-        # Fewer than before: it was emptied.
-        first = first if first <= total else 0
+        first = (before or {}).get(int(flat.this), 0)
+        if flat.ntotal <= first:
+            continue
         try:
-            found = flat.beyondFloat16(first, total - first)
+            found = flat.beyondFloat16(first, flat.ntotal - first)
         except RuntimeError:
             # The vectors are stored, which is what was asked for; of a lost GPU
             # the next call tells.
             continue
-        checked[address] = total
         if found:
             state["_told_of_too_large"] = True
             warnings.warn(_TEXT, RuntimeWarning, stacklevel=_frames_of_ours() + 1)
             return
+
+
+def _stored_in(index: Any) -> dict[int, int]:
+    if vars(index).get("_told_of_too_large"):
+        return {}
+    return {int(flat.this): flat.ntotal for flat in _flats_in(index)}
 
 
 _TEXT = (
@@ -74,21 +68,7 @@ _TEXT = (
 
 def _flats_in(index: Any) -> Iterator[Any]:
     """Our flat indexes that an index is, or passes vectors on to."""
-    for downcast in (
-        native.as_GpuIndexFlat,
-        native.as_GpuIndexFlatL2,
-        native.as_GpuIndexFlatIP,
-    ):
-        found = downcast(index)
-        if found is not None:
-            yield found
-            return
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.ThreadedIndexBase):
-        for i in range(index.count()):
-            yield from _flats_in(index.at(i))
-    elif type(index).__name__ in HOLDERS:
-        yield from _flats_in(index.index)
+    return filter(None, map(as_our_flat, leaves(index)))
 
 
 def _frames_of_ours() -> int:

@@ -13,9 +13,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-import faiss
-
 from . import swigfaiss_ext as native
+from .held_indexes import GPU_INDEXES
 
 _METHODS = (
     "add", "add_with_ids", "assign", "range_search", "reconstruct",
@@ -40,7 +39,7 @@ def check(arguments: Iterable[Any]) -> None:
     """Raise, in such a process, where an argument is on a GPU."""
     if _lost:
         for argument in arguments:
-            if isinstance(argument, faiss.GpuIndex) or any(
+            if isinstance(argument, GPU_INDEXES) or any(
                     argument is holder for holder in _holders):
                 native.refuse_after_fork_c()
 

@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 
 from . import swigfaiss_ext as native
-from .errors import InvalidDevice, check_kind, said
+from .errors import InvalidDevice, check_kind, refuse_none, said
 
 
 def gpu_number(value: Any, name: str) -> int:
@@ -76,14 +76,13 @@ def check_constructor(what: str, args: tuple) -> None:
             "faiss.StandardGpuResources(), and then dimensions or an index"
         )
     check_resources(args[0], f"{what}: resources")
-    for i, value in enumerate(args[1:], 1):
-        if value is None:
-            raise TypeError(
-                f"{what}: argument {i + 1} is None; leave it out, or give what "
-                "is meant"
-            )
-        if isinstance(value, faiss.GpuIndexConfig):
-            gpu_number(value.device, f"{what}: config.device")
+    configs = [v for v in args[1:] if isinstance(v, faiss.GpuIndexConfig)]
+    if configs:
+        gpu_number(configs[0].device, f"{what}: config.device")
+    else:
+        # What Faiss takes where no other is named.
+        gpu_number(0, f"{what}: device")
+    refuse_none(what, args)
 
 
 def check_device_methods(the_class: type, stock: type) -> None:
@@ -103,6 +102,18 @@ def check_device_methods(the_class: type, stock: type) -> None:
     ):
         if name in vars(stock):
             setattr(the_class, name, checked(vars(stock)[name]))
+    name = "syncDefaultStreamCurrentDevice"
+    if name in vars(stock):
+        setattr(the_class, name, _where_there_is_a_gpu(vars(stock)[name]))
+
+
+def _where_there_is_a_gpu(method: Callable) -> Callable:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any) -> Any:
+        gpu_number(0, f"{method.__name__}: device")
+        return method(self, *args)
+
+    return call
 
 
 def checked_brute_force(stock: Callable) -> Callable:

@@ -89,10 +89,10 @@ def refuse_unreadable(
         )
 
 
-def is_pageable(view: ArrayView) -> bool:
+def is_pageable(lowest: int, span: int) -> bool:
     """Whether host memory has been read when a call returns."""
-    return view.span == 0 or (
-        native.placement_c("array", view.lowest, view.span)[0] == "pageable"
+    return span == 0 or (
+        native.placement_c("array", lowest, span)[0] == "pageable"
     )
 
 

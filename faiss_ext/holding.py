@@ -15,10 +15,14 @@ from typing import Any
 
 import faiss
 
-#: Methods that make an object point at their argument, and those that undo it.
+from .errors import refuse_none, said
+
+#: Methods that make an object point at their argument, and what that is; and
+#: those that undo it.
 _HOLDING = {
-    "addIndex", "add_replica", "add_shard", "add_sub_index", "prepend_transform",
-    "push_back",
+    "addIndex": "an index", "add_replica": "an index", "add_shard": "an index",
+    "add_sub_index": "an index", "prepend_transform": "a transform",
+    "push_back": "an object such as faiss.StandardGpuResources()",
 }
 _LETTING_GO = {"removeIndex", "remove_replica", "remove_shard"}
 #: Constructors that do, and that Faiss' Python code has forgotten.
@@ -29,6 +33,8 @@ _HOLDING_CONSTRUCTORS = {
 #: Attributes that point at an object and never own it.
 _ATTRIBUTES = ("assign_index", "assign_index_factory", "clustering_index")
 
+_INDEXES = (faiss.Index, faiss.IndexBinary)
+
 #: What objects hold whose owner is not known: in Faiss they are held for ever.
 _of_unknown_owners: dict[Any, Any] = {}
 
@@ -37,12 +43,12 @@ def add_holding(the_class: type, stock: type) -> None:
     """Let a class of ours keep alive what Faiss' class, `stock`, points at."""
     for name, method in vars(stock).items():
         if name in _HOLDING:
-            setattr(the_class, name, _holding(method))
+            setattr(the_class, name, _holding(method, name))
         elif name in _LETTING_GO:
             setattr(the_class, name, _letting_go(method))
-    if stock.__name__ in _HOLDING_CONSTRUCTORS:
-        the_class.__init__ = _holding_constructor(  # type: ignore[misc]
-            vars(stock)["__init__"]
+    if issubclass(stock, _INDEXES) and "__init__" in vars(stock):
+        the_class.__init__ = _constructor(  # type: ignore[misc]
+            vars(stock)["__init__"], stock.__name__
         )
     for name in _ATTRIBUTES:
         if isinstance(getattr(stock, name, None), property):
@@ -81,9 +87,15 @@ def _hold(holder: Any, held: Any) -> None:
     _held_by(holder)[_address(holder), _address(held)] = held
 
 
-def _holding(method: Callable) -> Callable:
+def _holding(method: Callable, name: str) -> Callable:
     @functools.wraps(method)
     def call(self: Any, held: Any, *args: Any) -> Any:
+        if not hasattr(held, "this"):
+            # Faiss takes None for a pointer.
+            raise TypeError(
+                f"{type(self).__name__}.{name}: {said(held)}; {_HOLDING[name]} "
+                "is needed"
+            )
         result = method(self, held, *args)
         _hold(self, held)
         return result
@@ -94,8 +106,8 @@ def _holding(method: Callable) -> Callable:
 def _letting_go(method: Callable) -> Callable:
     @functools.wraps(method)
     def call(self: Any, gone: Any) -> Any:
-        address = _address(gone)
         result = method(self, gone)
+        address = _address(gone)
         _held_by(self).pop((_address(self), address), None)
         # Of Faiss' own methods.
         if hasattr(self, "referenced_objects"):
@@ -108,12 +120,15 @@ def _letting_go(method: Callable) -> Callable:
     return call
 
 
-def _holding_constructor(construct: Callable) -> Callable:
+def _constructor(construct: Callable, name: str) -> Callable:
+    holds = name in _HOLDING_CONSTRUCTORS
+
     @functools.wraps(construct)
     def call(self: Any, *args: Any) -> None:
+        refuse_none(name, args)
         construct(self, *args)
         for held in args:
-            if isinstance(held, (faiss.Index, faiss.IndexBinary)):
+            if holds and isinstance(held, _INDEXES):
                 _hold(self, held)
 
     return call

@@ -220,7 +220,9 @@ def as_numpy(view: ArrayView, name: str) -> np.ndarray:
     if view.dtype == "bfloat16":
         # NumPy has no such type. It is the upper half of a float32.
         halves = as_numpy(view._replace(dtype="uint16"), name)
-        return (halves.astype("uint32") << 16).view("float32")
+        wide = halves.astype("uint32")
+        wide <<= 16
+        return wide.view("float32")
     try:
         dtype = np.dtype(view.dtype)
     except TypeError:

@@ -24,6 +24,7 @@ from .errors import (
     check_shape,
     whole_number,
 )
+from .held_indexes import leaves
 
 #: The dtypes of outputs that a caller may give, by method and argument, and
 #: their extents where these follow from the call: n rows of `x` (or keys, or as
@@ -68,6 +69,14 @@ _OF_IDS = {
 #: at.
 _BY_PLACE = tuple(
     getattr(faiss, name) for name in ("IndexFlatCodes", "GpuIndexFlat")
+    if hasattr(faiss, name)
+)
+#: Indexes that search as many vectors as they say they have.
+_BY_COUNT = tuple(
+    getattr(faiss, name) for name in (
+        "IndexFlatCodes", "IndexFastScan", "IndexHNSW", "IndexNNDescent",
+        "IndexNSG",
+    )
     if hasattr(faiss, name)
 )
 #: Arguments that are whole numbers, by method where not all of that name are;
@@ -193,6 +202,7 @@ def takes_any_host_array(
             bound = signature.bind(*args, **options)
             subject = args[0] if method else None
             _check_shapes(bound, name, subject, bound.arguments)
+            _search_for_none(function, bound)
             result = _NONE_FOUND[name](bound.arguments, subject)
             return _with_what_was_given(result, given) if given else result
         try:
@@ -403,13 +413,39 @@ def _is_on_host(index: Any) -> bool:
 
 def _is_among_none(name: str, args: tuple, options: dict) -> bool:
     """Whether a search is one among no vectors. (Faiss 1.7.3 then leaves the
-    results of 20 queries or more as they are.)"""
+    results of 20 queries or more as they are, which indexes that hold a flat
+    one take for labels; others end the process, or give any distance.)"""
     if name == "knn":
         return len(args[1] if len(args) > 1 else options["xb"]) == 0
     index = args[0]
-    return (
-        isinstance(index, faiss.Index) and index.ntotal == 0 and index.is_trained
+    return isinstance(index, faiss.Index) and index.is_trained and all(
+        map(_is_empty, leaves(index))
     )
+
+
+def _is_empty(index: Any) -> bool:
+    """Whether an index that holds no others has nothing to search, where that is
+    certain."""
+    if index.ntotal:
+        return False
+    if isinstance(index, faiss.IndexIVF):
+        lists = index.invlists
+        return lists is not None and lists.compute_ntotal() == 0
+    return isinstance(index, _BY_COUNT)
+
+
+def _search_for_none(function: Callable, bound: inspect.BoundArguments) -> None:
+    """Let Faiss judge the arguments that are no arrays."""
+    arguments = {
+        name: value for name, value in bound.arguments.items()
+        if name not in ("D", "I", "R", "labels")
+    }
+    queries = "xq" if "xq" in arguments else "x"
+    arguments[queries] = arguments[queries][:0]
+    asked = inspect.BoundArguments(
+        bound.signature, arguments  # type: ignore[arg-type]
+    )
+    function(*asked.args, **asked.kwargs)
 
 
 def _output(given: dict, name: str, shape: tuple, dtype: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import faiss
 
 from . import host_methods, transfer_stats
+from .held_indexes import GPU_INDEXES, holds_others
 from .holding import add_holding, borrows
 from .host_methods import takes_any_host_array
 from .native_part import native
@@ -24,7 +25,7 @@ from .saving import explains
 
 if native:
     from . import forks, index_methods, shards, stock_calls, vector_methods
-    from .float16 import HOLDERS, tells_of_too_large
+    from .float16 import tells_of_too_large
     from .gpu_arguments import (
         check_constructor,
         check_device_methods,
@@ -43,11 +44,15 @@ _MAKERS = (
     "try_extract_index_ivf",
 )
 #: Those that give their argument, or a part of it, under another type; those
-#: that work on a GPU with what they are told in a structure; and those that copy
+#: that take None for no index, though they need one; those that work on a GPU with what they are told in a structure; and those that copy
 #: an index on the CPU.
 _BORROWERS = {
     "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
-    "downcast_VectorTransform", "extract_index_ivf", "try_extract_index_ivf",
+    "downcast_VectorTransform", "downcast_index", "extract_index_ivf",
+    "try_extract_index_ivf",
+}
+_OF_INDEXES = {
+    "extract_index_ivf", "index_binary_gpu_to_cpu", "index_gpu_to_cpu",
 }
 _BRUTE_FORCE = {"bfKnn", "bfKnn_tiling"}
 _COPIERS = {
@@ -78,10 +83,9 @@ _FUNCTIONS = {
 }
 #: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
 _GPU_INDEX = getattr(faiss, "GpuIndex", ())
-#: The same and binary ones; and all that has to do with GPUs alone.
-_GPU_INDEXES = (_GPU_INDEX, getattr(faiss, "GpuIndexBinaryFlat", ()))
+#: All that has to do with GPUs alone.
 _ON_GPU = (
-    *_GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
+    *GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
 )
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
@@ -130,6 +134,8 @@ def returns_ours(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        if name in _OF_INDEXES and args and args[0] is None:
+            raise TypeError("index: None; an index is needed")
         if native:
             forks.check(args)
         made = ours(function(*args, **options))
@@ -193,11 +199,11 @@ def _derive(stock: type) -> type:
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, index_methods.METHODS)
-    if native and stock.__name__ in HOLDERS:
+    if native and holds_others(stock) and issubclass(stock, faiss.Index):
         for name in ("add", "add_with_ids"):
             adds = tells_of_too_large(getattr(derived, name))
             setattr(derived, name, adds)
-    if issubclass(stock, _GPU_INDEXES):
+    if issubclass(stock, GPU_INDEXES):
         _set_constructor(derived, stock.__init__)
     if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
@@ -255,11 +261,9 @@ def _around(stock: type) -> Callable | None:
     """What comes around the methods of a class where arrays may be pinned."""
     if native is None:
         return None
-    if issubclass(stock, _GPU_INDEXES):
+    if issubclass(stock, GPU_INDEXES):
         return stock_calls.on_gpu
-    if issubclass(stock, (faiss.Index, faiss.IndexBinary)) and any(
-        hasattr(stock, held) for held in ("index", "at", "base_index")
-    ):
+    if holds_others(stock):
         return stock_calls.over_others
     return None
 
@@ -269,7 +273,7 @@ def _set_host_methods(
 ) -> None:
     for name, current in _array_methods(stock).items():
         function = takes_any_host_array(
-            current, name, _mend, method=True, around=around
+            current, name, _fix, method=True, around=around
         )
         setattr(the_class, name, function)
 
@@ -314,23 +318,23 @@ def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
 
 def _host_function(name: str) -> Callable:
     return takes_any_host_array(
-        functools.partial(vars(faiss).__getitem__, name), name, _mend,
+        functools.partial(vars(faiss).__getitem__, name), name, _fix,
         method=False,
     )
 
 
-def _mend(where: str, subject: Any) -> str:
+def _fix(where: str, subject: Any) -> str:
     """What to do with an array in GPU memory, which `where` does not take."""
-    mend = f"{where} takes host memory: give a copy there"
+    fix = f"{where} takes host memory: give a copy there"
     if native is None:
-        return mend + (
+        return fix + (
             "; arrays on the GPU are taken by indexes on the GPU, which need "
             "the native part of faiss_ext (`python -m faiss_ext info`)"
         )
     if isinstance(subject, faiss.Index) and not isinstance(
         subject, faiss.GpuIndex
     ):
-        return mend + ", or use an index on the GPU (index_cpu_to_gpu)"
+        return fix + ", or use an index on the GPU (index_cpu_to_gpu)"
     if _FUNCTIONS.get(where):
-        return f"{mend}, or call {_FUNCTIONS[where]}"
-    return mend
+        return f"{fix}, or call {_FUNCTIONS[where]}"
+    return fix

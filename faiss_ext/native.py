@@ -16,7 +16,7 @@ from .cloning import (
 )
 from .device_array import DeviceArray
 from .devices import get_num_gpus
-from .errors import InvalidArray, InvalidDevice
+from .errors import GpuUnavailable, InvalidArray, InvalidDevice
 from .index_classes import add_methods, make_all
 from .pinned import pinned_empty, pinned_pool_stats, trim
 from .pooled_resources import PooledGpuResources
@@ -35,6 +35,7 @@ __all__ = [
     "GpuIndexFlat",
     "GpuIndexFlatIP",
     "GpuIndexFlatL2",
+    "GpuUnavailable",
     "InvalidArray",
     "InvalidDevice",
     "PooledGpuResources",

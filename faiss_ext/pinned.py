@@ -18,6 +18,7 @@ import threading
 import numpy as np
 
 from . import swigfaiss_ext as native
+from .gpu_arguments import gpu_number
 
 #: Bound of the pool in bytes, unless the environment says otherwise: the results
 #: of 890,000 queries with k = 100. Pinned memory is taken from the whole
@@ -95,6 +96,8 @@ def pinned_empty(shape, dtype="float32"):
     MemoryError
         If the bound of the pool (``FAISS_EXT_PINNED_BYTES``, by default 1 GiB)
         does not allow it.
+    InvalidDevice
+        If this process sees no GPU.
     RuntimeError
         If CUDA cannot pin so much, or this process was forked from one that
         had used CUDA.
@@ -111,7 +114,11 @@ def pinned_empty(shape, dtype="float32"):
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes == 0 or not native.PinnedBlockPool.has_memory():
         return np.empty(shape, dtype)
-    block = _the_pool.block(nbytes) if nbytes <= _MOST else None
+    try:
+        block = _the_pool.block(nbytes) if nbytes <= _MOST else None
+    except RuntimeError:
+        gpu_number(0, "pinned_empty: device")
+        raise
     if block is None:
         stats = pinned_pool_stats()
         raise MemoryError(

@@ -55,6 +55,8 @@ def explains(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(index: Any, *args: Any, **options: Any) -> Any:
+        if index is None:
+            raise TypeError("index: None; an index is needed")
         try:
             return function(index, *args, **options)
         except RuntimeError as error:
@@ -65,7 +67,8 @@ def explains(function: Callable) -> Callable:
 
 
 def _write(stock: Any, index: Any, target: Any, *flags: int) -> None:
-    explains(stock)(index, native.NowhereWriter(), *flags)
+    if native:
+        explains(stock)(index, native.NowhereWriter(), *flags)
     stock(index, target, *flags)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import swigfaiss_ext as native
+from . import forks, gpu_memory
 from .calls import faiss_alone
+from .held_indexes import GPU_INDEXES, as_our_flat, leaves
 
 
 def on_gpu(function: Callable, args: tuple, options: dict) -> Any:
@@ -23,13 +24,22 @@ def on_gpu(function: Callable, args: tuple, options: dict) -> Any:
 
 
 def over_others(function: Callable, args: tuple, options: dict) -> Any:
-    """A method of an index that holds others, which may be Faiss' own on GPUs. It
-    reads their results at once and hands on the caller's arrays, so pinned ones
-    go by way of ordinary memory."""
+    """A method of an index that holds others. Faiss' own on GPUs are handed the
+    caller's arrays, and their results are read at once, so there pinned arrays
+    go by way of ordinary memory. Where there is none CUDA is not asked at all."""
+    of_faiss = [
+        leaf for leaf in leaves(args[0])
+        if isinstance(leaf, GPU_INDEXES) and as_our_flat(leaf) is None
+    ]
+    if not of_faiss:
+        return function(*args, **options)
+    forks.check(of_faiss)
     copies: list[tuple[np.ndarray, np.ndarray]] = []
 
     def ordinary(value: Any) -> Any:
-        if not isinstance(value, np.ndarray) or _is_pageable(value):
+        if not isinstance(value, np.ndarray) or gpu_memory.is_pageable(
+            value.ctypes.data, value.nbytes
+        ):
             return value
         copies.append((value, value.copy()))
         return copies[-1][1]
@@ -46,12 +56,6 @@ def over_others(function: Callable, args: tuple, options: dict) -> Any:
         for item in outputs
     )
     return found if isinstance(result, tuple) else found[0]
-
-
-def _is_pageable(array: np.ndarray) -> bool:
-    return array.size == 0 or (
-        native.placement_c("array", array.ctypes.data, 1)[0] == "pageable"
-    )
 
 
 def _written(output: np.ndarray, copy: np.ndarray) -> np.ndarray:

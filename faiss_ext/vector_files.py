@@ -104,7 +104,8 @@ def _looks_like(
 ) -> str | None:
     """What a file that is not of the format of its suffix may be."""
     file.seek(0)
-    known = known_content(file.read(64))
+    head = file.read(64)
+    known = known_content(head)
     if known:
         return None if suffix in known.split() else known
     fitting = []
@@ -120,11 +121,24 @@ def _looks_like(
         except VectorFileError:
             continue
         fitting.append((other, opened))
+    if not fitting and size % 4 == 0 and _are_float32(head):
+        return (
+            "float32 numbers alone, without the number of dimensions: "
+            "x = numpy.fromfile(..., 'float32').reshape(-1, d), and save that by "
+            "numpy.save"
+        )
     if not fitting:
         return None
     names = " or ".join(name for name, _ in fitting)
     _, first = fitting[0]
     return f"a {names} file ({first.n} rows of {first.d} dimensions): rename it"
+
+
+def _are_float32(head: bytes) -> bool:
+    """Whether these bytes may be float32 numbers. (Small integers are not.)"""
+    found = np.frombuffer(head[: len(head) // 4 * 4], "<f4")
+    size = np.abs(found[found != 0])
+    return size.size > 0 and bool(((size > 1e-10) & (size < 1e10)).all())
 
 
 class VectorFile(abc.ABC):

@@ -15,18 +15,23 @@ import faiss
 
 from .devices import get_num_gpus
 from .errors import GpuUnavailable, InvalidArray, InvalidDevice
-from .index_classes import make_all
+from .index_classes import make_all, returns_ours
 from .native_part import faiss_has_gpu, problem
+from .saving import write_index, write_index_binary
 from .search_profile import SearchProfile, StageSpan
 
 __all__ = [
+    "GpuUnavailable",
     "InvalidArray",
     "InvalidDevice",
     "SearchProfile",
     "StageSpan",
+    "downcast_index",
     "get_num_gpus",
     "pinned_pool_stats",
     "trim",
+    "write_index",
+    "write_index_binary",
 ]
 
 #: Our classes that need the native part, and those of Faiss that need a GPU, by
@@ -116,6 +121,8 @@ def _function(name: str) -> Callable[..., Any]:
     refuse.__doc__ = f"Not available here: {problem}."
     return refuse
 
+
+downcast_index = returns_ours(faiss.downcast_index)
 
 #: What stands for Faiss' classes and functions that have to do with no GPU, by
 #: name; its GPU classes stay its own.

@@ -37,7 +37,7 @@ GPU_NAMES = [
 ]
 #: What works on every machine.
 HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Index",
-            "pinned_pool_stats", "trim", "get_num_gpus", "downcast_index",
+            "pinned_pool_stats", "trim", "GpuUnavailable", "get_num_gpus", "downcast_index",
             "write_index", "write_index_binary"}
 without_native = pytest.mark.skipif(
     faiss_ext.has_native, reason="the native part is in use")
@@ -79,6 +79,41 @@ def test_what_needs_a_gpu_says_so_when_it_is_used(name):
 
         with pytest.raises(RuntimeError, match=f"^{name}: "):
             Mine()
+
+
+NOT_FOR_NONE = {
+    "IndexIDMap: argument 1": lambda f: f.IndexIDMap(None),
+    "IndexPreTransform: argument 1": lambda f: f.IndexPreTransform(
+        None, f.IndexFlatL2(DIMS)),
+    "IndexIVFFlat: argument 1": lambda f: f.IndexIVFFlat(None, DIMS, 2),
+    "IndexBinaryIDMap: argument 1": lambda f: f.IndexBinaryIDMap(None),
+    "IndexReplicas.add_replica": lambda f: f.IndexReplicas(DIMS).add_replica(None),
+    "IndexReplicas.addIndex": lambda f: f.IndexReplicas(DIMS).addIndex(None),
+    "IndexShards.add_shard": lambda f: f.IndexShards(DIMS).add_shard(None),
+    "IndexPreTransform.prepend_transform": lambda f: f.IndexPreTransform(
+        f.IndexFlatL2(DIMS)).prepend_transform(None),
+    "IndexBinaryReplicas.add_replica": lambda f: f.IndexBinaryReplicas(
+        DIMS).add_replica(None),
+    "index": lambda f: f.clone_index(None),
+    "idx": lambda f: f.write_index(None, "file"),
+}
+
+
+@pytest.mark.parametrize("said", NOT_FOR_NONE)
+def test_none_is_no_pointer(said):
+    with pytest.raises(TypeError, match=f"^{said}[: ].*None"):
+        NOT_FOR_NONE[said](faiss_ext)
+    assert not os.path.exists("file")
+
+
+def test_a_view_of_an_index_takes_every_array(base):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    view = faiss_ext.downcast_index(faiss_ext.IndexPreTransform(index).index)
+    assert type(view) is type(index) or isinstance(view, faiss_ext.IndexFlat)
+    assert (view.search(base.tolist(), 1)[1][:, 0] == range(50)).all()
+    with pytest.raises(faiss_ext.InvalidArray, match="^x: complex"):
+        view.search(base + 1j, 1)
 
 
 def test_nothing_on_the_cpu_is_of_a_gpu_class():
@@ -267,6 +302,87 @@ def test_a_capsule_that_says_it_is_read_only_is_no_output(base):
     with pytest.raises(faiss_ext.InvalidArray, match="^I: read-only"):
         faiss_ext.IndexFlatL2(DIMS).search(base[:N], K, I=output)
     assert not output.values.any()
+
+
+def replicas(f, inner):
+    index = f.IndexReplicas(DIMS)
+    index.add_replica(inner)
+    return index
+
+
+def shards(f, inner):
+    index = f.IndexShards(DIMS, False, True)
+    index.add_shard(inner)
+    return index
+
+
+def transformed(f, inner):
+    transform = f.CenteringTransform(DIMS)
+    transform.train(np.zeros((1, DIMS), "float32"))
+    return f.IndexPreTransform(transform, inner)
+
+
+HOLDERS = {
+    "replicas": replicas, "shards": shards, "transform": transformed,
+    "refine": lambda f, inner: f.IndexRefineFlat(inner),
+    "map": lambda f, inner: f.IndexIDMap(inner),
+    "map of replicas": lambda f, inner: f.IndexIDMap(replicas(f, inner)),
+}
+
+
+@pytest.mark.parametrize("kind", [k for k in HOLDERS if "map" not in k])
+def test_what_was_added_to_an_index_within_is_found(base, kind):
+    if kind == "refine":
+        pytest.skip("the vectors to refine with are its own")
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = HOLDERS[kind](faiss_ext, inner)
+    inner.add(base)
+    assert (index.search(base, 1)[1][:, 0] == range(50)).all()
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_what_holds_empty_indexes_finds_none(base, kind):
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = HOLDERS[kind](faiss_ext, inner)
+    if kind == "refine":
+        index.k_factor = 4
+    # Of twenty queries or more Faiss 1.7.3 leaves what a flat index finds as it is.
+    D, I = index.search(base, K)
+    assert (D == np.finfo("float32").max).all() and (I == -1).all()
+    assert (index.assign(base, K) == -1).all()
+
+
+def test_replaced_lists_are_searched_though_nothing_is_counted(base):
+    full, index = (faiss_ext.index_factory(DIMS, "IVF2,Flat") for _ in range(2))
+    for each in (full, index):
+        each.train(base)
+        each.nprobe = 2
+    full.add(base)
+    index.replace_invlists(full.invlists)
+    assert index.ntotal == 0
+    assert (index.search(base, 1)[1][:, 0] == range(50)).all()
+
+
+@pytest.mark.skipif(
+    "params" not in inspect.signature(faiss.IndexFlat.search).parameters,
+    reason="this Faiss has no parameters of searches")
+@pytest.mark.parametrize("kind", ["flat", "map"])
+def test_parameters_are_judged_where_nothing_is_stored(base, kind):
+    inner = faiss_ext.IndexFlatL2(DIMS)
+    index = inner if kind == "flat" else faiss_ext.IndexIDMap(inner)
+    for x in (base, base[:3], base.tolist()):
+        with pytest.raises(TypeError):
+            index.search(x, K, params=5)
+
+
+def test_true_is_no_number(base):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    for name, call in (("k", index.search), ("k", index.assign)):
+        with pytest.raises(faiss_ext.InvalidArray, match=f"^{name}: True is of type"):
+            call(base, True)
+    with pytest.raises(faiss_ext.InvalidArray, match="^key: True is of type"):
+        index.reconstruct(True)
 
 
 def test_indexes_survive_a_pickle(base):

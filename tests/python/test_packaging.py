@@ -92,9 +92,9 @@ def test_the_wheel_holds_the_python_package_and_nothing_else(wheel):
 def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist):
     top = f"faiss_ext-{VERSION}/"
     names = {name.removeprefix(top) for name in tarfile.open(sdist).getnames()}
-    alone = ("CHANGELOG.md", "CMakeLists.txt", "LICENSE", "README.md", "VERSION",
+    alone = ("CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "README.md", "VERSION",
              "pyproject.toml")
-    sources = files("gpu", "*") | files("faiss_ext", "*")
+    sources = files("gpu", "*") | files("faiss_ext", "*") | files("docs", "*")
     cmake = {p for p in files("cmake", "*") if not p.startswith("cmake/setup/")}
     assert names == {"PKG-INFO", *alone} | sources | cmake
 

@@ -261,6 +261,21 @@ def test_a_file_that_is_taken_for_left_before_it_is_locked_is_made_again(
     assert Path("one").read_bytes() == b"whole" and os.listdir() == ["one"]
 
 
+def test_what_was_left_is_locked_as_nfs_wants_it(monkeypatch):
+    lock = atomic_files_module.fcntl.flock
+
+    def for_writing(file, how):
+        if not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(file, how)
+
+    monkeypatch.setattr(atomic_files_module.fcntl, "flock", for_writing)
+    kill(writer("one"))
+    with atomic_files("one") as (file,):
+        file.write(b"whole")
+    assert os.listdir() == ["one"]
+
+
 def test_a_file_system_without_locks_is_taken(monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

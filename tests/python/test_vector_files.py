@@ -198,11 +198,17 @@ def test_other_well_known_files_are_recognised(content, said, suffix):
     assert said in message(write("x" + suffix, content))
 
 
-def test_raw_numbers_are_like_nothing_that_is_known(rng):
-    raw = rng.random((20, 4)).astype("<f4").tobytes()
-    text = message(write("x.fvecs", raw))
-    assert "truncated or of another format: 320 bytes, expected at least" in text
-    assert "looks like" not in text
+@pytest.mark.parametrize("suffix", [".fvecs", ".fbin", ".bvecs"])
+def test_raw_numbers_are_told_to_be_saved_with_their_shape(rng, suffix):
+    raw = rng.standard_normal((20, 4)).astype("<f4").tobytes()
+    text = message(write("x" + suffix, raw))
+    assert "looks like float32 numbers alone" in text
+    assert "numpy.fromfile(..., 'float32').reshape(-1, d)" in text
+
+
+def test_raw_bytes_are_like_nothing_that_is_known(rng):
+    raw = rng.integers(0, 256, 320, "uint8").tobytes()
+    assert "looks like" not in message(write("x.fvecs", raw))
 
 
 def test_npy_of_records_is_refused():

@@ -67,11 +67,25 @@ def capsule_name(capsule):
     return _api.PyCapsule_GetName(capsule).decode()
 
 
-class Loan:
-    """A managed tensor, its capsule, and how often its deleter was called.
+#: What has a deleter that was not called yet, by the address of what is managed.
+_lent = {}
 
-    The object must outlive what borrows from it.
-    """
+
+def _delete(managed):
+    _lent.pop(ctypes.addressof(managed.contents))._delete()
+
+
+#: For all, because ctypes does not bear that a function ends while, or before, it
+#: is called: a deleter may run in the garbage collection that ends its exporter.
+#: (For that reason they do not end with the interpreter either.)
+_DELETERS = {Plain: PlainDeleter(_delete), Versioned: VersionedDeleter(_delete)}
+for _deleter in _DELETERS.values():
+    _api.Py_IncRef(ctypes.py_object(_deleter))
+
+
+class Loan:
+    """A managed tensor, its capsule, and how often its deleter was called. It
+    lives until then at least, as what it has lent may."""
 
     def __init__(
         self,
@@ -112,14 +126,12 @@ class Loan:
             self.managed.major, self.managed.minor = version
             self.managed.flags = flags
         if deleter:
-            make = PlainDeleter if version is None else VersionedDeleter
-            self._deleter = make(self._delete)
-            self.managed.deleter = self._deleter
+            _lent[ctypes.addressof(self.managed)] = self
+            self.managed.deleter = _DELETERS[kind]
         self.name = name or (b"dltensor" if version is None else
                              b"dltensor_versioned")
 
-    def _delete(self, managed):
-        assert ctypes.addressof(managed.contents) == ctypes.addressof(self.managed)
+    def _delete(self):
         self.deleted += 1
         if self._on_delete:
             self._on_delete()

@@ -196,6 +196,13 @@ def test_vectors_of_resources_keep_them(faiss_ext, base):
     np.testing.assert_array_equal(index.search(base[:9], 1)[0], 0)
 
 
+def test_nothing_is_not_held(faiss_ext):
+    with pytest.raises(TypeError, match="^GpuResourcesVector.push_back: None; "):
+        faiss_ext.GpuResourcesVector().push_back(None)
+    with pytest.raises(TypeError, match="^index: None; an index is needed"):
+        faiss_ext.index_gpu_to_cpu(None)
+
+
 def test_constructors_that_faiss_forgot(faiss_ext):
     f, made = faiss_ext, []
 

@@ -283,8 +283,13 @@ x = np.eye(8, dtype="float32")
 cpu = f.IndexFlatL2(8)
 cpu.add(x)
 res = f.StandardGpuResources()
-for call in (
+calls = (
     lambda: f.GpuIndexFlatL2(res, 8),
+    lambda: f.GpuIndexBinaryFlat(res, 32),
+    lambda: f.GpuIndexIVFFlat(res, 8, 2, f.METRIC_L2),
+    lambda: f.GpuIndexFlat(res, cpu),
+    lambda: res.syncDefaultStreamCurrentDevice(),
+    lambda: f.pinned_empty(3),
     lambda: f.GpuIndexIVFFlat(res, 8, 2, f.METRIC_L2, f.GpuIndexIVFFlatConfig()),
     lambda: f.GpuIndexFlat(res, cpu, f.GpuIndexFlatConfig()),
     lambda: f.index_cpu_to_gpu(res, 0, cpu),
@@ -297,10 +302,13 @@ for call in (
     lambda: f.bfKnn(res, f.GpuDistanceParams()),
     lambda: res.getDefaultStream(0),
     lambda: f.PooledGpuResources(lambda *_: 0, print).getDefaultStream(0),
-):
+)
+for call in calls:
     try:
         call()
     except RuntimeError as error:
+        # In C++ it is Faiss' exception.
+        assert isinstance(error, f.InvalidDevice) or call is calls[-1], error
         assert "this process sees no GPU" in str(error), error
         assert "CUDA_VISIBLE_DEVICES" in str(error), error
     else:
