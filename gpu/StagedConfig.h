@@ -60,9 +60,9 @@ struct StagedConfig {
 
     /// Seconds of work, about, by which a call that waits for its results runs
     /// ahead of the GPU: what an interrupt (Ctrl-C, a time limit) has to wait
-    /// for. A call that is estimated longer waits more than once, for the
-    /// beginning of what it has enqueued, and computes fewer rows at once. The
-    /// estimate is for a GPU slower than most (Tuning.h). 0: 0.1.
+    /// for. A call that is estimated longer than twice that waits more than
+    /// once, for the beginning of what it has enqueued, and computes fewer rows
+    /// at once. The estimate goes by the GPU's size (Tuning.h). 0: 0.15.
     double secondsAhead = 0;
 
     /// Searches of fewer queries than this that threads ask for while the index

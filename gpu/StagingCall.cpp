@@ -75,10 +75,10 @@ StagingPipeline::Call::Call(
 /// and how many rows are enqueued before it is looked for.
 void StagingPipeline::Call::estimate() {
     const double most = config_->secondsAhead;
-    rowSeconds_ = work_.rowOperations / tuning::kOperationsPerSecond +
+    rowSeconds_ = work_.rowOperations / pipe_.operationsPerSecond_ +
                   (inputs_.stagedRowBytes() + outputs_.stagedRowBytes()) /
                           tuning::kBytesPerSecond;
-    long_ = n_ * rowSeconds_ > most;
+    long_ = n_ * rowSeconds_ > tuning::kLongCall * most;
     if (long_) {
         interrupts_.emplace();
     }

@@ -37,6 +37,17 @@ StagingPipeline::Change::Change(StagingPipeline& pipeline)
     pipeline.waitForAll();
 }
 
+namespace {
+
+double estimatedSpeed(int device) {
+    int multiprocessors = 0;
+    FAISS_EXT_CUDA_TRY(cudaDeviceGetAttribute(
+            &multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    return multiprocessors * tuning::kOperationsPerMultiprocessorSecond;
+}
+
+} // namespace
+
 StagingPipeline::StagingPipeline(
         std::shared_ptr<faiss::gpu::GpuResources> resources,
         int device,
@@ -46,6 +57,7 @@ StagingPipeline::StagingPipeline(
           calls_(callStateOf(resources_.get())),
           unsettled_(calls_->unsettled[device]),
           config_(withDefaults(config)),
+          operationsPerSecond_(estimatedSpeed(device)),
           laneConfig_(withDefaults(config, true)),
           pool_(config_.pinnedBytes, counters_),
           copier_(copyTeamOf(resources_.get()), config_) {}

@@ -237,6 +237,8 @@ class FAISS_EXT_API StagingPipeline {
     // Without zeros: for calls that compute on the default stream, and on
     // lanes.
     const StagedConfig config_;
+    /// About, with Faiss' kernels.
+    const double operationsPerSecond_;
     const StagedConfig laneConfig_;
 
     // Before the pool, which counts into it to its end.

@@ -170,18 +170,21 @@ constexpr size_t kPinnedBytes = size_t(256) << 20;
 /// StagedConfig::secondsAhead: how much work a call that waits enqueues ahead
 /// of the GPU. What is enqueued ends before the call does, interrupted or not,
 /// so it is what an interrupt is late by; stock Faiss looks for one whenever it
-/// has enqueued 512 queries. No less, because each limit costs a join of Faiss'
-/// two streams and a wake-up of the calling thread, and a call within it keeps
-/// the one wait that it has.
-constexpr double kSecondsAhead = 0.1;
+/// has enqueued 512 queries. No less, because the pieces of half as much cost a
+/// join of Faiss' two streams each: 0.3 ms at k 1 and 1 ms at k 100 on an H200
+/// (nb 1,000,000), where pieces of 10 ms made 10,000 queries 9 % slower.
+constexpr double kSecondsAhead = 0.15;
+/// Calls of so many times as much, and shorter ones, are not limited: they end
+/// by themselves, soon.
+constexpr double kLongCall = 2;
 
-/// How long work takes, about, and on a slow GPU. Too high a rate makes
-/// interrupts late, too low a one limits calls that need no limit. The H200
-/// computes 25e12 operations a second with Faiss' kernels (nb 1,000,000, k
-/// 100), an A100 about 12, and a T4 4: there, 0.1 s by this estimate take
-/// 0.04, 0.08 and 0.25. Results into new pages, the slowest way, come at 2 to
+/// How long work takes, about. Too high a rate makes interrupts late, too low a
+/// one limits calls that need no limit. With Faiss' kernels (nb 1,000,000, k
+/// 100) an H200 computes 25e12 operations a second on 132 multiprocessors; an
+/// A100, by its 12e12 on 108, takes 1.7 times what is estimated, and a T4, by
+/// 4e12 on 40, 1.9 times. Results into new pages, the slowest way, come at 2 to
 /// 12 GB/s (kCopyThreads).
-constexpr double kOperationsPerSecond = 10e12;
+constexpr double kOperationsPerMultiprocessorSecond = 0.19e12;
 constexpr double kBytesPerSecond = 5e9;
 
 /// How often a thread that waits asks Faiss' InterruptCallback, which in Python
