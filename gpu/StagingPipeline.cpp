@@ -57,8 +57,8 @@ StagingPipeline::StagingPipeline(
           calls_(callStateOf(resources_.get())),
           unsettled_(calls_->unsettled[device]),
           config_(withDefaults(config)),
-          operationsPerSecond_(estimatedSpeed(device)),
           laneConfig_(withDefaults(config, true)),
+          operationsPerSecond_(estimatedSpeed(device)),
           pool_(config_.pinnedBytes, counters_),
           copier_(copyTeamOf(resources_.get()), config_) {}
 

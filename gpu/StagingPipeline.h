@@ -237,9 +237,9 @@ class FAISS_EXT_API StagingPipeline {
     // Without zeros: for calls that compute on the default stream, and on
     // lanes.
     const StagedConfig config_;
+    const StagedConfig laneConfig_;
     /// About, with Faiss' kernels.
     const double operationsPerSecond_;
-    const StagedConfig laneConfig_;
 
     // Before the pool, which counts into it to its end.
     TransferCounters counters_;
