@@ -46,7 +46,8 @@ std::string describeCaller(const void* caller) {
 }
 
 const std::string& moduleOf(const void* caller) {
-    static std::unordered_map<const void*, std::string> known;
+    // Never destroyed: calls come from destructors at the end of the process.
+    static auto& known = *new std::unordered_map<const void*, std::string>;
     auto it = known.find(caller);
     if (it == known.end()) {
         Dl_info info;
