@@ -202,6 +202,19 @@ def test_first_gpus_and_all(faiss_ext, cpu):
     assert faiss_ext.get_num_gpus() == 2
 
 
+def test_kmeans_on_more_gpus_than_there_are(faiss_ext, simulator):
+    for gpu in (3, 99, -2):
+        with pytest.raises(
+            faiss_ext.InvalidDevice, match=f"^gpu: {gpu}; .* give 1 to 2, or -1"
+        ):
+            faiss_ext.Kmeans(DIMS, 2, gpu=gpu)
+    simulator.library.cuda_sim_set_device_count(1)
+    with pytest.raises(faiss_ext.InvalidDevice, match="sees 1 GPU: give 1, or -1"):
+        faiss_ext.Kmeans(DIMS, 2, gpu=2)
+    for gpu in (False, True, -1, 1):
+        faiss_ext.Kmeans(DIMS, 2, gpu=gpu)
+
+
 def test_options_of_the_other_function_are_named(faiss_ext, resources, cpu):
     with pytest.raises(TypeError, match="^co: GpuClonerOptions; .*Multiple"):
         faiss_ext.index_cpu_to_all_gpus(cpu, co=faiss_ext.GpuClonerOptions())
