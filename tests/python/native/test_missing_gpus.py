@@ -4,13 +4,11 @@ index, is one clear error before Faiss is asked."""
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 
 import faiss as stock
 import numpy as np
 import pytest
+from programs import run_program
 
 DIMS = 8
 BASE = np.eye(DIMS, dtype="float32")
@@ -332,13 +330,7 @@ print("done")
 
 
 def test_no_gpu_visible():
-    paths = [path for path in sys.path if path]
-    done = subprocess.run(
-        [sys.executable, "-c",
-         f"import sys; sys.path[:0] = {paths!r}\n{WITHOUT_GPU}"],
-        env={**os.environ, "CUDA_SIM_DEVICES": "0"},
-        capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "done\n"), done
+    run_program(WITHOUT_GPU, CUDA_SIM_DEVICES="0")
 
 
 def test_stock_constructors_reached_through_ours_keep_what_they_keep(
