@@ -14,4 +14,4 @@ def run_program(text, **environment):
         [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{text}"],
         env={**os.environ, **environment},
         capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", ""), done
