@@ -4,6 +4,7 @@ array library."""
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -127,6 +128,17 @@ def whole_number(
             else f"{name}: {number}; {most} is the most that is taken"
         )
     return number
+
+
+def real_number(name: str, value: Any) -> float:
+    """`value` as a float, or InvalidArray with the name of the argument."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        said = repr(value)
+        raise InvalidArray(
+            f"{name}: {said if len(said) < 40 else '...'} is of type "
+            f"{type(value).__name__}; a float is needed"
+        )
+    return float(value)
 
 
 def _as_int(name: str, value: Any) -> str:

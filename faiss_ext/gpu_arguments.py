@@ -52,8 +52,8 @@ def first_gpus(ngpu: Any, name: str) -> list[int]:
         raise InvalidDevice(f"{name}: {wanted}; {_NONE_THERE}")
     if wanted != -1 and not 1 <= wanted <= count:
         raise InvalidDevice(
-            f"{name}: {wanted}; this process sees {_gpus(count)}: give 1 to "
-            f"{count}, or -1 for all"
+            f"{name}: {wanted}; this process sees {_gpus(count)}: give "
+            f"{'1' if count == 1 else f'1 to {count}'}, or -1 for all"
         )
     return list(range(count if wanted == -1 else wanted))
 
@@ -112,6 +112,20 @@ def _where_there_is_a_gpu(method: Callable) -> Callable:
     def call(self: Any, *args: Any) -> Any:
         gpu_number(0, f"{method.__name__}: device")
         return method(self, *args)
+
+    return call
+
+
+def check_kmeans(construct: Callable) -> Callable:
+    """The constructor of Faiss' ``Kmeans``, which takes a number of GPUs."""
+
+    @functools.wraps(construct)
+    def call(self: Any, *args: Any, **options: Any) -> None:
+        gpus = options.get("gpu")
+        # True is for all, or for the CPU where there are none.
+        if gpus and gpus is not True:
+            first_gpus(gpus, "gpu")
+        construct(self, *args, **options)
 
     return call
 

@@ -22,6 +22,7 @@ from .errors import (
     InvalidArray,
     check_output,
     check_shape,
+    real_number,
     whole_number,
 )
 from .held_indexes import leaves
@@ -141,7 +142,7 @@ def takes_any_host_array(
     }
     places = {
         parameter: place for place, parameter in enumerate(signature.parameters)
-        if parameter in outputs or parameter in whole
+        if parameter in outputs or parameter in whole or parameter == "thresh"
     }
     dtypes = {p: np.dtype(dtype) for p, (dtype, _) in outputs.items()}
     takes_cast = method and name in _WITH_CAST
@@ -157,6 +158,11 @@ def takes_any_host_array(
             if parameter in whole:
                 least, most = whole[parameter]
                 if type(value) is not int or not least <= value <= most:
+                    return False
+            elif parameter == "thresh":
+                if type(value) is not float or isinstance(
+                    args[0], faiss.IndexBinary
+                ):
                     return False
             elif value is None:
                 continue
@@ -190,6 +196,13 @@ def takes_any_host_array(
                     bound.arguments[parameter] = whole_number(
                         parameter, asked[parameter], *range_
                     )
+            if "thresh" in asked:
+                # Of binary indexes it counts bits.
+                judge = (
+                    whole_number if isinstance(subject, faiss.IndexBinary)
+                    else real_number
+                )
+                bound.arguments["thresh"] = judge("thresh", asked["thresh"])
             for parameter in _IDS & asked.keys():
                 if asked[parameter] is None and name in _OF_IDS:
                     # Says that None is no array.
@@ -272,6 +285,8 @@ def _are_ready(name: str, args: tuple, options: dict) -> bool:
         return False
     if name in _OF_MATRICES:
         if len(args) < 2 or type(args[1]) is not np.ndarray:
+            return False
+        if isinstance(args[0], faiss.IndexBinary) and args[1].dtype != np.uint8:
             return False
     elif name in _OF_TWO_MATRICES and not (
         len(args) > 1 and type(args[0]) is type(args[1]) is np.ndarray
@@ -370,6 +385,11 @@ def _check_shapes(
             parameter, x.shape, (None, d),
             host_arrays.indexable(asked[parameter], parameter),
         )
+        if isinstance(subject, faiss.IndexBinary) and x.dtype != np.uint8:
+            raise InvalidArray(
+                f"{parameter}: dtype {x.dtype}; uint8 is needed, of 8 bits each, "
+                f"such as np.packbits({parameter} > 0, axis=1)"
+            )
         d = x.shape[1]
     of_rows = arguments.get("key" if name == "reconstruct_batch" else "x")
     rows = np.shape(of_rows)[:1] if isinstance(of_rows, np.ndarray) else ()

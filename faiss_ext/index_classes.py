@@ -29,6 +29,7 @@ if native:
     from .gpu_arguments import (
         check_constructor,
         check_device_methods,
+        check_kmeans,
         checked_brute_force,
     )
 
@@ -209,6 +210,8 @@ def _derive(stock: type) -> type:
         check_device_methods(derived, stock)
     if native and stock is faiss.IndexShards:
         derived.__init__ = shards.init  # type: ignore[misc]
+    if native and stock.__name__ == "Kmeans":
+        derived.__init__ = check_kmeans(stock.__init__)  # type: ignore[misc]
     for name in _HELD.get(stock.__name__, ()):
         setattr(derived, name, _held(name))
     return derived

@@ -61,11 +61,22 @@ _FAISS_CLASSES = {
     "GpuIndexIVFPQ": "GpuIndexIVF",
     "GpuIndexIVFScalarQuantizer": "GpuIndexIVF",
     "GpuIndexBinaryFlat": "IndexBinary",
+    "GpuIndexCagra": "GpuIndex",
+    "GpuIndexCagraConfig": "GpuIndexConfig",
+    "GpuIcmEncoder": "",
+    "GpuIcmEncoderFactory": "",
+    "GpuParameterSpace": "ParameterSpace",
+    "GpuProgressiveDimIndexFactory": "ProgressiveDimIndexFactory",
+    "ToCPUCloner": "",
+    "ToGpuCloner": "",
+    "ToGpuClonerMultiple": "",
 }
 _OUR_FUNCTIONS = ("pinned_empty",)
 #: Some of these Faiss has on the CPU too, where they end in a NameError.
 _FAISS_FUNCTIONS = (
     "bfKnn",
+    "bfKnn_tiling",
+    "gpu_sync_all_devices",
     "index_binary_cpu_to_gpu",
     "index_binary_cpu_to_gpu_multiple",
     "index_binary_gpu_to_cpu",

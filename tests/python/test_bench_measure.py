@@ -7,6 +7,7 @@ import time
 
 import made_up_records  # noqa: F401  (finds benchs/)
 import pytest
+from measure import timing
 from measure.ceilings import Implausible, plausible
 from measure.floors import COMPUTE, floors, measured_floor
 from measure.plan import EFFORTS, Plan
@@ -23,14 +24,28 @@ def test_a_rate_whose_time_does_not_grow_with_the_work_is_refused():
         plausible("gemm_flops", (1e9, 8e9), (1.0e-4, 1.1e-4))
 
 
-def test_a_slow_contender_takes_no_runs_from_a_fast_one():
-    def sleeping(seconds):
-        return Contender(str(seconds), lambda: time.sleep(seconds), None, lambda: "ok")
+class Clock:
+    """Passes as it is told."""
 
-    begin = time.perf_counter()
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_a_slow_contender_takes_no_runs_from_a_fast_one(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+
+    def lasting(seconds):
+        def run():
+            clock.now += seconds
+
+        return Contender(str(seconds), run, None, lambda: "ok")
+
     fast, slow, other = measure(
-        [sleeping(1e-4), sleeping(0.02), sleeping(1e-4)], 0.3)
-    assert time.perf_counter() - begin < 1
+        [lasting(1e-4), lasting(0.0201), lasting(1e-4)], 0.3)
+    assert 0.3 < clock.now < 0.4
     assert len(slow.samples) == 5
     assert len(fast.samples) > 100 and len(other.samples) > 100
 

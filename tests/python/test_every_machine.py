@@ -33,7 +33,9 @@ FUNCTIONS = [
 GPU_NAMES = [
     "StandardGpuResources", "GpuClonerOptions", "GpuMultipleClonerOptions",
     "GpuIndexFlatConfig", "GpuIndexIVFFlatConfig", "GpuResourcesVector",
-    "GpuIndexBinaryFlat", "index_gpu_to_cpu", "bfKnn",
+    "GpuIndexBinaryFlat", "index_gpu_to_cpu", "bfKnn", "GpuParameterSpace",
+    "GpuIcmEncoderFactory", "ToGpuCloner", "ToGpuClonerMultiple",
+    "GpuProgressiveDimIndexFactory", "gpu_sync_all_devices",
 ]
 #: What works on every machine.
 HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Index",
@@ -383,6 +385,31 @@ def test_true_is_no_number(base):
             call(base, True)
     with pytest.raises(faiss_ext.InvalidArray, match="^key: True is of type"):
         index.reconstruct(True)
+
+
+@pytest.mark.parametrize("given", [None, "a", True, 1j, [1]])
+def test_a_radius_is_a_number(base, given):
+    index = faiss_ext.IndexFlatL2(DIMS)
+    index.add(base)
+    with pytest.raises(faiss_ext.InvalidArray, match="^thresh: .* is of type "):
+        index.range_search(base, given)
+    for radius in (1, 1.0, np.float32(1), np.int32(1)):
+        assert index.range_search(base, radius)[0][-1] >= 50
+
+
+def test_what_binary_indexes_take(base):
+    index = faiss_ext.IndexBinaryFlat(8 * DIMS)
+    for call in (index.add, index.train, lambda x: index.search(x, 1)):
+        for x in (base, base.tolist(), base.astype("int64")):
+            with pytest.raises(
+                faiss_ext.InvalidArray, match="^x: dtype .*; uint8 is needed"
+            ):
+                call(x)
+    bits = np.packbits(np.repeat(base > 0, 8, axis=1), axis=1)
+    index.add(bits)
+    assert index.range_search(bits, 1)[0][-1] >= 50
+    with pytest.raises(faiss_ext.InvalidArray, match="^thresh: 1.5 is of type float"):
+        index.range_search(bits, 1.5)
 
 
 def test_indexes_survive_a_pickle(base):

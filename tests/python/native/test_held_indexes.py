@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import faiss as stock
 import numpy as np
 import pytest
+from programs import run_program
 
 from faiss_ext import held_indexes, index_classes, stock_calls
 
@@ -73,12 +70,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.parametrize("text, devices", [(WITHOUT_GPU, "0"), (FORKED, "1")])
 def test_those_on_the_cpu_need_no_gpu(text, devices):
-    paths = [path for path in sys.path if path]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{text}"],
-        env={**os.environ, "CUDA_SIM_DEVICES": devices},
-        capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "done\n"), done
+    run_program(text, CUDA_SIM_DEVICES=devices)
 
 
 def replicas(f, inner):

@@ -4,13 +4,11 @@ index, is one clear error before Faiss is asked."""
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 
 import faiss as stock
 import numpy as np
 import pytest
+from programs import run_program
 
 DIMS = 8
 BASE = np.eye(DIMS, dtype="float32")
@@ -202,6 +200,19 @@ def test_first_gpus_and_all(faiss_ext, cpu):
     assert faiss_ext.get_num_gpus() == 2
 
 
+def test_kmeans_on_more_gpus_than_there_are(faiss_ext, simulator):
+    for gpu in (3, 99, -2):
+        with pytest.raises(
+            faiss_ext.InvalidDevice, match=f"^gpu: {gpu}; .* give 1 to 2, or -1"
+        ):
+            faiss_ext.Kmeans(DIMS, 2, gpu=gpu)
+    simulator.library.cuda_sim_set_device_count(1)
+    with pytest.raises(faiss_ext.InvalidDevice, match="sees 1 GPU: give 1, or -1"):
+        faiss_ext.Kmeans(DIMS, 2, gpu=2)
+    for gpu in (False, True, -1, 1):
+        faiss_ext.Kmeans(DIMS, 2, gpu=gpu)
+
+
 def test_options_of_the_other_function_are_named(faiss_ext, resources, cpu):
     with pytest.raises(TypeError, match="^co: GpuClonerOptions; .*Multiple"):
         faiss_ext.index_cpu_to_all_gpus(cpu, co=faiss_ext.GpuClonerOptions())
@@ -319,13 +330,7 @@ print("done")
 
 
 def test_no_gpu_visible():
-    paths = [path for path in sys.path if path]
-    done = subprocess.run(
-        [sys.executable, "-c",
-         f"import sys; sys.path[:0] = {paths!r}\n{WITHOUT_GPU}"],
-        env={**os.environ, "CUDA_SIM_DEVICES": "0"},
-        capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "done\n"), done
+    run_program(WITHOUT_GPU, CUDA_SIM_DEVICES="0")
 
 
 def test_stock_constructors_reached_through_ours_keep_what_they_keep(
