@@ -241,6 +241,8 @@ class ArraySearch {
 void endCalls() {
     gpu::stopCalls();
     gpu::waitForCalls();
+    // What comes behind a search calls CUDA, too, without a lock of ours.
+    waitForUnlocked();
 }
 
 PyObject* notPlain() {

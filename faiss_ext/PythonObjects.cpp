@@ -1,8 +1,18 @@
 #include "PythonObjects.h"
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 namespace faiss_ext {
 
 namespace {
+
+/// Threads in a scope of Unlocked, without those that sleep there. (In a forked
+/// process they were its parent's.)
+std::atomic<int> unlocked{0};
+const uint32_t forksAtImport = gpu::forksBefore();
+thread_local int unlockedHere = 0;
 
 // Under the interpreter's lock: how many NoCollection there are, and whether
 // the collector was on before the first of them.
@@ -10,6 +20,35 @@ int noCollections = 0;
 int collecting = 0;
 
 } // namespace
+
+void sleepForEver() noexcept {
+    if (unlockedHere > 0) {
+        --unlocked;
+    }
+    gpu::sleepForEver();
+}
+
+Unlocked::Unlocked() : state_(PyEval_SaveThread()) {
+    if (unlockedHere++ == 0) {
+        ++unlocked;
+    }
+}
+
+Unlocked::~Unlocked() {
+    if (--unlockedHere == 0) {
+        --unlocked;
+    }
+    sleepAtEnd([&] { PyEval_RestoreThread(state_); });
+}
+
+void waitForUnlocked() noexcept {
+    using Clock = std::chrono::steady_clock;
+    const auto latest = Clock::now() + std::chrono::seconds(10);
+    while (unlocked > 0 && gpu::forksBefore() == forksAtImport &&
+           Clock::now() < latest) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
 
 NoCollection::NoCollection() {
     if (noCollections++ == 0) {

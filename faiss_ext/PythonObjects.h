@@ -1,6 +1,7 @@
 #pragma once
 
 #include <Python.h>
+#include <cxxabi.h>
 
 #include <new>
 #include <utility>
@@ -16,7 +17,19 @@ namespace faiss_ext {
 /// Thrown where a Python exception is set already.
 struct PythonError {};
 
-using gpu::sleepAtEnd;
+/// The calling thread sleeps until the process ends; nobody waits for it
+/// (waitForUnlocked).
+[[noreturn]] void sleepForEver() noexcept;
+
+/// As gpu::sleepAtEnd.
+template <typename Call>
+auto sleepAtEnd(const Call& call) -> decltype(call()) {
+    try {
+        return call();
+    } catch (const abi::__forced_unwind&) {
+        sleepForEver();
+    }
+}
 
 /// Once the interpreter ends: no thread gets its lock but the one that ends it.
 inline bool interpreterIsEnding() {
@@ -31,7 +44,7 @@ inline bool interpreterIsEnding() {
 /// thread that is being unwound (sleepAtEnd) has not: then it sleeps.
 inline void sleepIfUnwound() {
     if (interpreterIsEnding() && !PyGILState_Check()) {
-        gpu::sleepForEver();
+        sleepForEver();
     }
 }
 
@@ -110,16 +123,19 @@ class MaybeReference {
 /// its end, where the thread may have to sleep for ever.
 class Unlocked {
    public:
-    Unlocked() = default;
-    ~Unlocked() {
-        sleepAtEnd([&] { PyEval_RestoreThread(state_); });
-    }
+    Unlocked();
+    ~Unlocked();
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
 
    private:
-    PyThreadState* state_ = PyEval_SaveThread();
+    PyThreadState* const state_;
 };
+
+/// At the end of the process, after gpu::stopCalls: returns when no thread is
+/// in the midst of C++ any more, which may call CUDA, but for those that sleep
+/// for ever; or after some seconds.
+void waitForUnlocked() noexcept;
 
 /// The garbage collector does not run while any thread has one of these: for
 /// Python code that is run in the midst of a C++ call, under locks. What the

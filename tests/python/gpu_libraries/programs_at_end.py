@@ -9,9 +9,11 @@ import sys
 
 import pytest
 
+STAND_INS = os.environ.get("FAISS_EXT_STAND_INS") == "1"
+
 #: How often what depends on the moment is tried: on a GPU, where each process
 #: takes seconds to begin, once.
-ATTEMPTS = 3 if os.environ.get("FAISS_EXT_STAND_INS") == "1" else 1
+ATTEMPTS = 3 if STAND_INS else 1
 
 
 def run_program(text, seconds=60, **variables):

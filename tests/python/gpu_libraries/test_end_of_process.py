@@ -4,7 +4,7 @@ not a word."""
 from __future__ import annotations
 
 import pytest
-from programs_at_end import ATTEMPTS, run_program
+from programs_at_end import ATTEMPTS, STAND_INS, run_program
 
 #: Each thread is inside `call` when the interpreter ends: the main thread ends
 #: once every one has begun its second round.
@@ -81,15 +81,19 @@ library = libraries.load(name)
 index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), DIMS)
 index.add(integers(100, 1))
 queries = library.to_gpu(integers(20, 2), 0)
+outputs = {}
+if given:
+    outputs = {"D": library.to_gpu(np.zeros((20, 3), "float32"), 0),
+               "I": library.to_gpu(np.zeros((20, 3), "int64"), 0)}
 begun = threading.Semaphore(0)
 
 
 def rounds():
-    index.search(queries, 3)
+    index.search(queries, 3, **outputs)
     begun.release()
     while True:
         if call == "search":
-            index.search(queries, 3)
+            index.search(queries, 3, **outputs)
         else:
             faiss.knn_gpu(faiss.StandardGpuResources(), queries, queries, 3)
 
@@ -105,7 +109,14 @@ print("done", flush=True)
 @pytest.mark.parametrize("attempt", range(ATTEMPTS))
 @pytest.mark.parametrize("call", ["search", "knn_gpu"])
 def test_daemon_threads_with_arrays_on_the_gpu(library, call, attempt):
-    run_program(ON_GPU, name=type(library).__name__.lower(), call=call)
+    name = type(library).__name__.lower()
+    if not STAND_INS and (name == "jax" or (name, call) == ("torch", "knn_gpu")):
+        pytest.skip(
+            "the library's own __dlpack__ ends the process where its thread is "
+            "ended in it, without this package too (PyTorch 2.11, JAX 0.11)")
+    # PyTorch's new_empty does the same; its arrays that are given are lent by
+    # its table of functions.
+    run_program(ON_GPU, name=name, call=call, given=name == "torch")
 
 
 ALIVE = """
