@@ -6,6 +6,7 @@ Each case is a folder of made-up packages, and a process that finds it first.
 from __future__ import annotations
 
 import _ctypes
+import importlib.util
 import pathlib
 import re
 import shutil
@@ -17,6 +18,11 @@ import pytest
 from conftest import ROOT, package_environment
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
+FAISS_FOR_THE_CPU = f"""
+__path__ = {list(importlib.util.find_spec("faiss").submodule_search_locations)!r}
+with open(__path__[0] + "/__init__.py") as text:
+    exec(compile(text.read(), text.name, "exec"))
+"""
 NEEDS_CUDA = """
 import pathlib
 if "libcublas.so.{0}" not in pathlib.Path("/proc/self/maps").read_text():
@@ -26,13 +32,14 @@ if "libcublas.so.{0}" not in pathlib.Path("/proc/self/maps").read_text():
 
 @pytest.fixture
 def found(tmp_path):
-    """Imports the package where the module `faiss` is the one given; returns
-    what standard output and standard error got."""
+    """Imports the package where the module `faiss` begins with the text given,
+    and goes on as Faiss for the CPU; returns what standard output and standard
+    error got."""
 
     def run(faiss: str, code: str = "") -> tuple[str, str]:
         folder = tmp_path / "site" / "faiss"
         folder.mkdir(parents=True)
-        (folder / "__init__.py").write_text(faiss)
+        (folder / "__init__.py").write_text(faiss + FAISS_FOR_THE_CPU)
         environment = package_environment()
         environment["PYTHONPATH"] = f"{folder.parent}:{environment['PYTHONPATH']}"
         # Not the one that this machine may have.

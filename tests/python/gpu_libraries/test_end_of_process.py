@@ -95,7 +95,8 @@ def rounds():
         if call == "search":
             index.search(queries, 3, **outputs)
         else:
-            faiss.knn_gpu(faiss.StandardGpuResources(), queries, queries, 3)
+            faiss.knn_gpu(
+                faiss.StandardGpuResources(), queries, queries, 3, **outputs)
 
 
 for _ in range(4):
@@ -114,9 +115,11 @@ def test_daemon_threads_with_arrays_on_the_gpu(library, call, attempt):
         pytest.skip(
             "the library's own __dlpack__ ends the process where its thread is "
             "ended in it, without this package too (PyTorch 2.11, JAX 0.11)")
-    # PyTorch's new_empty does the same; its arrays that are given are lent by
-    # its table of functions.
-    run_program(ON_GPU, name=name, call=call, given=name == "torch")
+    # PyTorch's new_empty does the same, and Numba's arrays that are made while
+    # the process ends are freed with a word. PyTorch's that are given are lent
+    # by its table of functions.
+    run_program(
+        ON_GPU, name=name, call=call, given=name in ("torch", "numba"))
 
 
 ALIVE = """

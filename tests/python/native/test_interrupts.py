@@ -157,7 +157,7 @@ def test_a_search_in_a_handler_is_refused(
         simulator.release(stream)
         with pytest.raises(RuntimeError, match="from inside a call") as error:
             index.search(x, K)
-        refused.append(error.value)
+        refused.append(str(error.value))
 
     simulator.reset_counters()
     simulator.hold(stream)
