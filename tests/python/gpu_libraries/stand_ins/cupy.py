@@ -1,7 +1,6 @@
 """As much of CuPy as the tests use."""
 
 import types
-import weakref
 
 import memory_of_gpu as gpu
 import numpy as np
@@ -43,7 +42,10 @@ class MemoryPointer:
 
     def __init__(self, nbytes):
         self.ptr = gpu.allocate(nbytes)
-        weakref.finalize(self, gpu.give_up, self.ptr)
+
+    def __del__(self):
+        # As GpuMemory.
+        gpu.give_up(self.ptr)
 
 
 class Device:

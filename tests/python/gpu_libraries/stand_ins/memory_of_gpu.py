@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import math
 import threading
-import weakref
 
 import numpy as np
 
@@ -144,7 +143,11 @@ class GpuMemory:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
         self.address = allocate(self.nbytes)
-        weakref.finalize(self, give_up, self.address)
+
+    def __del__(self):
+        # No weakref.finalize: Python goes through all of them at its end, when
+        # threads may still make arrays.
+        give_up(self.address)
 
     @classmethod
     def of(cls, values):
