@@ -67,6 +67,7 @@ void refuseInQuestion(bool waits) {
 }
 
 void throwIfInterrupted() {
+    throwIfStopped();
     if (isInterrupted()) {
         throw Interrupted("computation interrupted");
     }

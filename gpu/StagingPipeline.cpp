@@ -180,11 +180,20 @@ idx_t StagingPipeline::callUntilItFits(
 /// left in flight, on any GPU: Faiss' pinned buffer is one for all.
 void StagingPipeline::settle() {
     for (auto& [device, unsettled] : calls_->unsettled) {
-        if (unsettled) {
+        if (!unsettled) {
+            continue;
+        }
+        try {
             const DeviceGuard current(device);
             FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
-            unsettled = false;
+        } catch (const CudaError&) {
+            // Another GPU that is lost writes nothing any more.
+            if (device == device_ ||
+                !contextLost(resources_->getAsyncCopyStream(device))) {
+                throw;
+            }
         }
+        unsettled = false;
     }
 }
 

@@ -125,6 +125,20 @@ TEST_F(LostGpu, that_is_not_current_leaves_the_current_one) {
     end(std::move(index), 1);
 }
 
+TEST_F(LostGpu, keeps_no_other_one_from_its_calls) {
+    // Though what its call left in flight could not be waited for.
+    auto lost = makeIndex(0, 1);
+    auto other = makeIndex(0, 0);
+    cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
+    EXPECT_THROW(searchAndExpectRight(*lost), CudaError);
+    for (int i = 0; i < 2; ++i) {
+        searchAndExpectRight(*other);
+    }
+    // In this order: Faiss frees with cudaFree, which waits for every GPU.
+    end(std::move(lost), 1);
+    other.reset();
+}
+
 TEST_F(LostGpu, at_the_last_call_of_pooled_resources_keeps_them) {
     const auto pool = std::make_shared<CachingPool>();
     {
