@@ -41,11 +41,8 @@ class MemoryPointer:
     """Memory that goes with the last reference."""
 
     def __init__(self, nbytes):
-        self.ptr = gpu.allocate(nbytes)
-
-    def __del__(self):
-        # As GpuMemory.
-        gpu.give_up(self.ptr)
+        self._owned = gpu.Owned(nbytes)
+        self.ptr = self._owned.address
 
 
 class Device:

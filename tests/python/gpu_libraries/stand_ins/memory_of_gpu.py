@@ -134,6 +134,18 @@ def give_up(address):
     _given_up.append(address)
 
 
+class Owned:
+    """Memory of the current GPU that goes with the last reference. (Without
+    weakref.finalize: Python goes through all of these at its end, when threads may
+    still make arrays.)"""
+
+    def __init__(self, nbytes):
+        self.address = allocate(nbytes)
+
+    def __del__(self):
+        give_up(self.address)
+
+
 class GpuMemory:
     """An array on the GPU that is current when it is made; copies stand in the
     order of the current stream of the current GPU."""
@@ -142,12 +154,9 @@ class GpuMemory:
         self.gpu = current_gpu()
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-        self.address = allocate(self.nbytes)
-
-    def __del__(self):
-        # No weakref.finalize: Python goes through all of them at its end, when
-        # threads may still make arrays.
-        give_up(self.address)
+        # Shared by views.
+        self._owned = Owned(self.nbytes)
+        self.address = self._owned.address
 
     @classmethod
     def of(cls, values):
