@@ -114,7 +114,7 @@ PyObject* keepInFlight(cudaStream_t stream, int device, PyObject* owners) {
         {
             Unlocked unlocked;
             try {
-                sleepAtEnd([&] {
+                gpu::sleepAtEnd([&] {
                     const gpu::DeviceGuard current(device);
                     InFlight::ofProcess().keep(stream, device, kept.get(), {});
                 });

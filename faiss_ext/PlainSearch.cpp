@@ -64,7 +64,7 @@ class Outcome {
     template <typename Body>
     void of(const Body& body) {
         try {
-            plain_ = sleepAtEnd(body);
+            plain_ = gpu::sleepAtEnd(body);
         } catch (const std::bad_alloc&) {
             noMemory_ = true;
         } catch (const std::exception& e) {
@@ -242,7 +242,7 @@ void endCalls() {
     gpu::stopCalls();
     gpu::waitForCalls();
     // What comes behind a search calls CUDA, too, without a lock of ours.
-    waitForUnlocked();
+    gpu::waitForThreads();
 }
 
 PyObject* notPlain() {

@@ -1,6 +1,5 @@
 #include "PythonAllocator.h"
 
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -26,27 +25,22 @@ int raiseNow(void* exception) {
     return -1;
 }
 
-/// The interpreter's lock, and a thread on which Python code can be called in
-/// the midst of a C++ call; such code runs in `sleepAtEnd`. An exception on its
-/// way waits. The garbage collector does not run meanwhile (NoCollection). What
-/// a signal raises ends the C++ call (`interrupt`), or is raised later. Where
-/// the interpreter ends meanwhile, the thread sleeps, with the locks that it
-/// holds (gpu::MayNotReturn).
+/// LockedInCall, in which Python code can be called; such code runs in
+/// `sleepAtEnd`. An exception on its way waits. What a signal raises ends the
+/// C++ call (`interrupt`), or is raised later.
 class PythonCall {
    public:
     PythonCall()
-            : ofPython_(PyGILState_GetThisThreadState() != nullptr),
-              state_(sleepAtEnd(PyGILState_Ensure)) {
+            : ofPython_(PyGILState_GetThisThreadState() != nullptr) {
         PyErr_Fetch(&type_, &value_, &traceback_);
-        noCollection_.emplace();
         // A signal that is there already must not keep the call from being
         // made.
-        if (sleepAtEnd(Py_MakePendingCalls) < 0) {
+        if (gpu::sleepAtEnd(Py_MakePendingCalls) < 0) {
             raiseLater();
         }
     }
     ~PythonCall() {
-        sleepAtEnd([this] { end(); });
+        gpu::sleepAtEnd([this] { end(); });
     }
     PythonCall(const PythonCall&) = delete;
     PythonCall& operator=(const PythonCall&) = delete;
@@ -102,9 +96,7 @@ class PythonCall {
             PyErr_WriteUnraisable(nullptr);
             Py_DECREF(later_);
         }
-        noCollection_.reset();
         PyErr_Restore(type_, value_, traceback_);
-        PyGILState_Release(state_);
     }
 
     static PyObject* takeException() {
@@ -126,8 +118,7 @@ class PythonCall {
 
     /// Whether Python code runs in this thread besides.
     const bool ofPython_;
-    const PyGILState_STATE state_;
-    std::optional<NoCollection> noCollection_;
+    const LockedInCall locked_;
     PyObject *type_, *value_, *traceback_;
     PyObject* later_ = nullptr;
 };
@@ -143,7 +134,7 @@ PythonAllocator::~PythonAllocator() {
         return;
     }
     PythonCall call;
-    sleepAtEnd([this] {
+    gpu::sleepAtEnd([this] {
         Py_DECREF(allocate_);
         Py_DECREF(deallocate_);
     });
@@ -160,7 +151,7 @@ void* PythonAllocator::allocate(size_t bytes, int device, cudaStream_t stream) {
     if (call.hasLater()) {
         call.interrupt();
     }
-    return sleepAtEnd([&] {
+    return gpu::sleepAtEnd([&] {
         PyObject* given = PyObject_CallFunction(
                 allocate_,
                 "KiK",
@@ -189,7 +180,7 @@ void PythonAllocator::deallocate(
         return;
     }
     PythonCall call;
-    sleepAtEnd([&] {
+    gpu::sleepAtEnd([&] {
         PyObject* done = PyObject_CallFunction(
                 deallocate_,
                 "KKiK",

@@ -39,16 +39,8 @@ class PythonInterrupts : public faiss::InterruptCallback {
             return false;
         }
         const gpu::MayNotReturn mayNotReturn;
-        return sleepAtEnd([] {
-            const PyGILState_STATE state = PyGILState_Ensure();
-            int failed;
-            {
-                const NoCollection noCollection;
-                failed = PyErr_CheckSignals();
-            }
-            PyGILState_Release(state);
-            return failed != 0;
-        });
+        const LockedInCall locked;
+        return gpu::sleepAtEnd(PyErr_CheckSignals) != 0;
     }
 };
 

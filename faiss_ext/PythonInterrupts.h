@@ -9,7 +9,7 @@ namespace faiss_ext {
 /// - other threads, which handle none, do not wait for the interpreter's lock,
 ///   which they may never get once the interpreter ends: then it ends their
 ///   calls;
-/// - the garbage collector does not run meanwhile (NoCollection);
+/// - the garbage collector does not run meanwhile (LockedInCall);
 /// - calls that a handler makes are refused where they would wait for ever
 ///   (gpu::Question).
 ///

@@ -1,65 +1,37 @@
 #include "PythonObjects.h"
 
-#include <atomic>
-#include <chrono>
-#include <thread>
-
 namespace faiss_ext {
 
 namespace {
 
-/// Threads in a scope of Unlocked, without those that sleep there. (In a forked
-/// process they were its parent's.)
-std::atomic<int> unlocked{0};
-const uint32_t forksAtImport = gpu::forksBefore();
-thread_local int unlockedHere = 0;
-
-// Under the interpreter's lock: how many NoCollection there are, and whether
-// the collector was on before the first of them.
-int noCollections = 0;
+// Under the interpreter's lock: how many LockedInCall there are, and whether the
+// collector was on before the first of them.
+int lockedInCalls = 0;
 int collecting = 0;
 
 } // namespace
 
-void sleepForEver() noexcept {
-    if (unlockedHere > 0) {
-        --unlocked;
-    }
-    gpu::sleepForEver();
-}
-
 Unlocked::Unlocked() : state_(PyEval_SaveThread()) {
-    if (unlockedHere++ == 0) {
-        ++unlocked;
-    }
+    atWork_.emplace();
 }
 
 Unlocked::~Unlocked() {
-    if (--unlockedHere == 0) {
-        --unlocked;
-    }
-    sleepAtEnd([&] { PyEval_RestoreThread(state_); });
+    atWork_.reset();
+    gpu::sleepAtEnd([&] { PyEval_RestoreThread(state_); });
 }
 
-void waitForUnlocked() noexcept {
-    using Clock = std::chrono::steady_clock;
-    const auto latest = Clock::now() + std::chrono::seconds(10);
-    while (unlocked > 0 && gpu::forksBefore() == forksAtImport &&
-           Clock::now() < latest) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-}
-
-NoCollection::NoCollection() {
-    if (noCollections++ == 0) {
+LockedInCall::LockedInCall() : state_(gpu::sleepAtEnd(PyGILState_Ensure)) {
+    if (lockedInCalls++ == 0) {
         collecting = PyGC_Disable();
     }
 }
 
-NoCollection::~NoCollection() {
-    if (--noCollections == 0 && collecting) {
+LockedInCall::~LockedInCall() {
+    sleepIfUnwound();
+    if (--lockedInCalls == 0 && collecting) {
         PyGC_Enable();
     }
+    gpu::sleepAtEnd([this] { PyGILState_Release(state_); });
 }
 
 void raise(PyObject* type, const char* message) {

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <Python.h>
-#include <cxxabi.h>
 
 #include <new>
+#include <optional>
 #include <utility>
 
 #include <faiss_ext/gpu/Exceptions.h>
@@ -17,20 +17,6 @@ namespace faiss_ext {
 /// Thrown where a Python exception is set already.
 struct PythonError {};
 
-/// The calling thread sleeps until the process ends; nobody waits for it
-/// (waitForUnlocked).
-[[noreturn]] void sleepForEver() noexcept;
-
-/// As gpu::sleepAtEnd.
-template <typename Call>
-auto sleepAtEnd(const Call& call) -> decltype(call()) {
-    try {
-        return call();
-    } catch (const abi::__forced_unwind&) {
-        sleepForEver();
-    }
-}
-
 /// Once the interpreter ends: no thread gets its lock but the one that ends it.
 inline bool interpreterIsEnding() {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -41,10 +27,10 @@ inline bool interpreterIsEnding() {
 }
 
 /// At the begin of a destructor that needs the interpreter's lock, which a
-/// thread that is being unwound (sleepAtEnd) has not: then it sleeps.
+/// thread that is being unwound (gpu::sleepAtEnd) has not: then it sleeps.
 inline void sleepIfUnwound() {
     if (interpreterIsEnding() && !PyGILState_Check()) {
-        sleepForEver();
+        gpu::sleepForEver();
     }
 }
 
@@ -52,7 +38,7 @@ inline void sleepIfUnwound() {
 inline void giveUp(PyObject* object) noexcept {
     if (object) {
         sleepIfUnwound();
-        sleepAtEnd([&] { Py_DECREF(object); });
+        gpu::sleepAtEnd([&] { Py_DECREF(object); });
     }
 }
 
@@ -129,24 +115,25 @@ class Unlocked {
     Unlocked& operator=(const Unlocked&) = delete;
 
    private:
+    std::optional<gpu::AtWork> atWork_;
     PyThreadState* const state_;
 };
 
-/// At the end of the process, after gpu::stopCalls: returns when no thread is
-/// in the midst of C++ any more, which may call CUDA, but for those that sleep
-/// for ever; or after some seconds.
-void waitForUnlocked() noexcept;
-
-/// The garbage collector does not run while any thread has one of these: for
-/// Python code that is run in the midst of a C++ call, under locks. What the
-/// collector destroys may need the lock of other resources, whose holder may be
-/// waiting for ours.
-class NoCollection {
+/// The interpreter's lock for one scope in the midst of a C++ call, which may
+/// hold locks; within gpu::MayNotReturn, since the thread sleeps where the
+/// interpreter ends meanwhile. The garbage collector does not run while any
+/// thread is in such a scope: what it destroys may need the lock of other
+/// resources, whose holder may be waiting for ours.
+class LockedInCall {
    public:
-    NoCollection();
-    ~NoCollection();
-    NoCollection(const NoCollection&) = delete;
-    NoCollection& operator=(const NoCollection&) = delete;
+    LockedInCall();
+    ~LockedInCall();
+    LockedInCall(const LockedInCall&) = delete;
+    LockedInCall& operator=(const LockedInCall&) = delete;
+
+   private:
+    const gpu::Away away_;
+    const PyGILState_STATE state_;
 };
 
 /// Sets faiss_ext.errors.InvalidArray.
@@ -162,7 +149,7 @@ void raise(PyObject* type, const char* message);
 template <typename Body>
 PyObject* guarded(const Body& body) {
     try {
-        return sleepAtEnd(body);
+        return gpu::sleepAtEnd(body);
     } catch (const PythonError&) {
     } catch (const gpu::InvalidArray& e) {
         raiseInvalidArray(e.what());

@@ -21,7 +21,7 @@ DeviceBuffer::DeviceBuffer(
           lock_(lockOf(resources_.get())),
           device_(device),
           bytes_(bytes) {
-    std::lock_guard<ResourcesLock> guard(*lock_);
+    const auto guard = lockUnlessInterrupted(*lock_);
     // The first question makes Faiss allocate.
     const RelaxedCapture relaxed;
     stream_ = resources_->getDefaultStream(device);

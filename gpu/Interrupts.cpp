@@ -58,6 +58,10 @@ Question::~Question() {
     }
 }
 
+bool faissIsAsking() noexcept {
+    return faissAsks;
+}
+
 void refuseInQuestion(bool waits) {
     if (faissAsks || (waits && (asking || inQuestion))) {
         throw Unsupported(

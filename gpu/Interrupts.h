@@ -38,6 +38,10 @@ class FAISS_EXT_API Question {
     const bool ofFaiss_;
 };
 
+/// Whether this thread is in the midst of a question that Faiss asks, for which
+/// Faiss holds a lock that each of its computations takes now and then.
+bool faissIsAsking() noexcept;
+
 /// Throws Unsupported where a call may not be made in the midst of a question:
 /// in one that Faiss asks, for which it holds a lock that the call would need,
 /// and in any if the call waits for another thread, which may be waiting for

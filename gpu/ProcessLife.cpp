@@ -3,8 +3,10 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include <faiss_ext/gpu/Exceptions.h>
 
@@ -18,10 +20,17 @@ namespace {
 
 std::atomic<uint32_t> forks{0};
 std::atomic<bool> ending{false};
+/// Which thread has stopped the calls.
+std::atomic<std::thread::id> ender{};
+
+/// Threads in a scope of AtWork, and how many such scopes this thread is in.
+std::atomic<int> threadsAtWork{0};
+thread_local int atWork = 0;
 
 /// In the child, whose only thread this is.
 void afterFork() {
     ++forks;
+    threadsAtWork = atWork > 0;
     if (cudaUse == CudaUse::Here) {
         cudaUse = CudaUse::LostByFork;
     }
@@ -73,6 +82,7 @@ bool endHasBegun() noexcept {
 
 void stopCalls() noexcept {
     ending = true;
+    ender = std::this_thread::get_id();
     callsAreStopped = true;
 }
 
@@ -81,7 +91,48 @@ void throwStopped() {
     throw Unsupported("the process is ending");
 }
 
+AtWork::AtWork() {
+    if (atWork++ == 0) {
+        ++threadsAtWork;
+    }
+}
+
+AtWork::~AtWork() {
+    if (--atWork == 0) {
+        --threadsAtWork;
+    }
+}
+
+Away::Away() : depth_(std::exchange(atWork, 0)) {
+    if (depth_ > 0) {
+        --threadsAtWork;
+    }
+}
+
+Away::~Away() {
+    if (depth_ > 0) {
+        // Before the question: who stops the calls, and then waits, knows of
+        // this thread, or this thread of that.
+        ++threadsAtWork;
+        atWork = depth_;
+        if (callsAreStopped && ender.load() != std::this_thread::get_id()) {
+            sleepForEver();
+        }
+    }
+}
+
+void waitForThreads() noexcept {
+    using Clock = std::chrono::steady_clock;
+    const auto latest = Clock::now() + std::chrono::seconds(10);
+    while (threadsAtWork > 0 && Clock::now() < latest) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
 void sleepForEver() noexcept {
+    if (std::exchange(atWork, 0) > 0) {
+        --threadsAtWork;
+    }
     while (true) {
         pause();
     }

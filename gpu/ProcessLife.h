@@ -67,8 +67,36 @@ inline void throwIfStopped() {
     }
 }
 
+/// A scope in which the calling thread may call CUDA though an interpreter, which
+/// may end the process meanwhile, does not know of it. May be nested.
+class FAISS_EXT_API AtWork {
+   public:
+    AtWork();
+    ~AtWork();
+    AtWork(const AtWork&) = delete;
+    AtWork& operator=(const AtWork&) = delete;
+};
+
+/// A scope within AtWork in which the thread runs code of others, which may take
+/// any time. At its end, once calls are stopped, the thread sleeps for ever: it
+/// was not waited for. The thread that stopped them goes on.
+class FAISS_EXT_API Away {
+   public:
+    Away();
+    ~Away();
+    Away(const Away&) = delete;
+    Away& operator=(const Away&) = delete;
+
+   private:
+    const int depth_;
+};
+
+/// After `stopCalls`: returns when no thread is at work any more; or after some
+/// seconds.
+FAISS_EXT_API void waitForThreads() noexcept;
+
 /// The calling thread sleeps until the process ends: where it can neither go on
-/// nor be unwound.
+/// nor be unwound. It is not at work then.
 [[noreturn]] FAISS_EXT_API void sleepForEver() noexcept;
 
 /// Runs `call`, code of others that may end the calling thread by pthread_exit,

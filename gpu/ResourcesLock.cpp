@@ -1,9 +1,11 @@
 #include <faiss_ext/gpu/ResourcesLock.h>
 
+#include <chrono>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/Tuning.h>
 
@@ -52,6 +54,30 @@ std::shared_ptr<Common> commonOf(const faiss::gpu::GpuResources* resources) {
 
 } // namespace
 
+bool ResourcesLock::lockForEnd() noexcept {
+    if (lostByFork()) {
+        return false;
+    }
+    if (!heldByThisThread()) {
+        using Clock = std::chrono::steady_clock;
+        const auto begin = Clock::now();
+        const std::chrono::duration<double> period(tuning::kQueueSeconds);
+        // Whoever holds it may go where it does not return from at any time.
+        while (!mutex_.try_lock_for(period)) {
+            if (endHasBegun() &&
+                mayNotReturn(owner_.load(std::memory_order_relaxed))) {
+                return false;
+            }
+            const std::chrono::duration<double> waited = Clock::now() - begin;
+            if (faissIsAsking() && waited.count() > tuning::kEndSeconds) {
+                return false;
+            }
+        }
+    }
+    enter();
+    return true;
+}
+
 std::shared_ptr<ResourcesLock> lockOf(
         const faiss::gpu::GpuResources* resources) {
     const auto common = commonOf(resources);
@@ -68,6 +94,17 @@ std::unique_lock<ResourcesLock> lockUnlessInterrupted(ResourcesLock& lock) {
         }
     }
     return {lock, std::adopt_lock};
+}
+
+void CallState::refuseWhileUnderWay() const {
+    if (underWay) {
+        throw Unsupported(
+                "an index was called from inside a call of the same thread on "
+                "the same GpuResources, such as by a signal's handler or a "
+                "memory pool's callback; call it after that has returned (or, "
+                "in a pool's callback, give it a GpuResources object of its "
+                "own)");
+    }
 }
 
 std::shared_ptr<CallState> callStateOf(

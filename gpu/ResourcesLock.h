@@ -16,7 +16,6 @@
 #include <faiss_ext/gpu/CudaHandles.h>
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/ProcessLife.h>
-#include <faiss_ext/gpu/Tuning.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -67,25 +66,9 @@ class ResourcesLock {
     /// For destructors: like `lock`, but false, and then it is not locked,
     /// where what it guards is to be left as it is: in a process that has lost
     /// CUDA by a fork; at the end of the process, where whoever holds it may
-    /// never return.
-    bool lockForEnd() noexcept {
-        if (lostByFork()) {
-            return false;
-        }
-        if (!heldByThisThread()) {
-            // Whoever holds it may go where it does not return from at any
-            // time.
-            const std::chrono::duration<double> period(tuning::kQueueSeconds);
-            while (!mutex_.try_lock_for(period)) {
-                if (endHasBegun() &&
-                    mayNotReturn(owner_.load(std::memory_order_relaxed))) {
-                    return false;
-                }
-            }
-        }
-        enter();
-        return true;
-    }
+    /// never return; in the midst of a question that Faiss asks (Interrupts.h),
+    /// whose lock the holder may be waiting for, after kEndSeconds.
+    FAISS_EXT_API bool lockForEnd() noexcept;
 
     /// As often as it was locked.
     void unlock() {
@@ -151,6 +134,8 @@ struct CallState {
     /// one in the midst of it, by a signal's handler or a pool's callback,
     /// which must be refused: they would take each other's memory.
     bool underWay = false;
+    /// Throws Unsupported if one is.
+    FAISS_EXT_API void refuseWhileUnderWay() const;
     /// By GPU: work of a call that failed may be in flight, which could not be
     /// waited for. It may use memory that the resources hold for all, such as
     /// Faiss' pinned buffer, so whoever is next waits first.
@@ -199,12 +184,13 @@ class LockForEnd {
 /// made before the others and destroyed after them.
 class LockedBothEnds {
    protected:
-    /// Takes the lock. The class derived from this calls `endConstruction` at
+    /// Takes the lock, as lockUnlessInterrupted does. The class derived from this calls `endConstruction` at
     /// the end of its constructor and `beginDestruction` in its destructor, on
     /// the same threads. Throws faiss::FaissException if there are none.
     explicit LockedBothEnds(
             const std::shared_ptr<faiss::gpu::GpuResources>& resources)
-            : lock_(lockOf(resources.get())), atEnds_(*lock_) {
+            : lock_(lockOf(resources.get())),
+              atEnds_(lockUnlessInterrupted(*lock_)) {
         FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
         relaxed_.emplace();
     }

@@ -265,7 +265,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
     /// of that GPU. The host does not wait. Throws CudaError.
     void waitForStream(cudaStream_t stream, int device) const {
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         orderStreams(stream, device, defaultStream(), this->config_.device);
     }
 
@@ -278,7 +278,7 @@ class Staged : protected LockedBothEnds, public Base {
     /// work that this index has enqueued so far: for device results that
     /// another stream will read. The host does not wait. Throws CudaError.
     void makeStreamWait(cudaStream_t stream, int device) const {
-        std::lock_guard<ResourcesLock> guard(*lock_);
+        const auto guard = lockUnlessInterrupted(*lock_);
         orderStreams(defaultStream(), this->config_.device, stream, device);
     }
 

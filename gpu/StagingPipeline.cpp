@@ -15,14 +15,7 @@ namespace gpu {
 
 StagingPipeline::UnderWay::UnderWay(StagingPipeline& pipeline)
         : calls_(*pipeline.calls_) {
-    if (calls_.underWay) {
-        throw Unsupported(
-                "an index was called from inside a call of the same thread on "
-                "the same GpuResources, such as by a signal's handler or a "
-                "memory pool's callback; call it after that has returned (or, "
-                "in a pool's callback, give it a GpuResources object of its "
-                "own)");
-    }
+    calls_.refuseWhileUnderWay();
     pipeline.settle();
     calls_.underWay = true;
 }

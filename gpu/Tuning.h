@@ -195,6 +195,10 @@ constexpr double kBytesPerSecond = 5e9;
 constexpr double kInterruptSeconds = 0.01;
 /// The same where threads wait for other threads: there may be many.
 constexpr double kQueueSeconds = 0.03;
+
+/// How long a destructor waits for a lock whose holder may need one that Faiss
+/// holds for this thread. Most calls end sooner.
+constexpr double kEndSeconds = 1;
 constexpr std::chrono::microseconds kWaitWithoutSleep(200);
 constexpr std::chrono::microseconds kSleep(50);
 

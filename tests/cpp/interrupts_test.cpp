@@ -2,12 +2,14 @@
 // each wait of ours. Nothing is tried again, nothing is left in flight, and the
 // index answers afterwards.
 
+#include <faiss_ext/gpu/DeviceBuffer.h>
 #include <faiss_ext/gpu/Interrupts.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 #include <faiss_ext/gpu/Tuning.h>
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -19,6 +21,7 @@
 namespace {
 
 using faiss_ext::gpu::CudaError;
+using faiss_ext::gpu::DeviceBuffer;
 using faiss_ext::gpu::Interrupted;
 using faiss_ext::gpu::isOutOfMemory;
 using faiss_ext::gpu::lockOf;
@@ -418,6 +421,38 @@ TEST_F(Interrupts, no_call_is_made_while_faiss_asks) {
     }
     EXPECT_EQ(index->ntotal, int64_t(kVectors));
     searchAndExpectRight(*index);
+}
+
+TEST_F(Interrupts, nothing_is_made_or_ordered_while_faiss_asks) {
+    const auto index = makeIndex(0);
+    const auto shared = resources().getResources();
+    const Question ofFaiss;
+    EXPECT_THROW(makeIndex(0), Unsupported);
+    EXPECT_THROW(DeviceBuffer(shared, 0, 8), Unsupported);
+    EXPECT_THROW(index->waitForStream(cudaStreamPerThread), Unsupported);
+    EXPECT_THROW(index->makeStreamWait(cudaStreamPerThread), Unsupported);
+}
+
+TEST_F(Interrupts, an_index_dropped_while_faiss_asks_waits_for_no_thread_for_ever) {
+    // The thread that holds the lock may be waiting for Faiss', to ask.
+    faiss::gpu::StandardGpuResources others;
+    auto index = std::make_unique<faiss_ext::gpu::GpuIndexFlatL2>(
+            &others, int(kDims));
+    index->add(kVectors, base_.data());
+    const auto lock = lockOf(others.getResources().get());
+    std::promise<void> dropped, held;
+    std::thread holder([&] {
+        const std::lock_guard<ResourcesLock> guard(*lock);
+        held.set_value();
+        dropped.get_future().wait();
+    });
+    held.get_future().wait();
+    {
+        const Question ofFaiss;
+        index.reset();
+    }
+    dropped.set_value();
+    holder.join();
 }
 
 TEST_F(Interrupts, a_change_is_a_call_while_it_waits) {

@@ -1,6 +1,8 @@
 """The interpreter ends while threads are in a pool that is Python code, with the
 lock of the resources: nobody waits for them."""
 
+import time
+
 import pytest
 from programs import run_program
 
@@ -52,6 +54,36 @@ print("done", flush=True)
 @pytest.mark.parametrize("attempt", range(6))
 def test_a_pool_at_the_end(attempt):
     run_program(POOL)
+
+
+BLOCKED = """
+import threading
+import numpy as np
+import faiss_ext as faiss
+
+entered = threading.Event()
+
+
+def allocate(nbytes, device, stream):
+    entered.set()
+    threading.Event().wait()
+
+
+def make():
+    index = faiss.GpuIndexFlatL2(faiss.PooledGpuResources(allocate, print), 8)
+    index.add(np.zeros((3, 8), "f4"))
+
+
+threading.Thread(target=make, daemon=True).start()
+entered.wait()
+print("done", flush=True)
+"""
+
+
+def test_a_thread_that_a_pool_blocks_is_not_waited_for():
+    begin = time.monotonic()
+    run_program(BLOCKED)
+    assert time.monotonic() - begin < 8
 
 
 LOCKED = """

@@ -146,8 +146,9 @@ def test_a_signal_ends_the_wait_for_another_threads_search(
     check(index, x, expected)
 
 
+@pytest.mark.parametrize("what", ["search", "knn_gpu"])
 def test_a_search_in_a_handler_is_refused(
-    simulator, index, vectors, expected
+    faiss_ext, resources, simulator, index, vectors, expected, what
 ):
     x = vectors(N, DIMS, 2)
     stream = index.default_stream_c()
@@ -156,7 +157,10 @@ def test_a_search_in_a_handler_is_refused(
     def search_again(number, frame):
         simulator.release(stream)
         with pytest.raises(RuntimeError, match="from inside a call") as error:
-            index.search(x, K)
+            if what == "search":
+                index.search(x, K)
+            else:
+                faiss_ext.knn_gpu(resources, x, x, K)
         refused.append(str(error.value))
 
     simulator.reset_counters()
