@@ -30,8 +30,7 @@ int raiseNow(void* exception) {
 /// C++ call (`interrupt`), or is raised later.
 class PythonCall {
    public:
-    PythonCall()
-            : ofPython_(PyGILState_GetThisThreadState() != nullptr) {
+    PythonCall() : ofPython_(PyGILState_GetThisThreadState() != nullptr) {
         PyErr_Fetch(&type_, &value_, &traceback_);
         // A signal that is there already must not keep the call from being
         // made.

@@ -4,8 +4,8 @@ namespace faiss_ext {
 
 namespace {
 
-// Under the interpreter's lock: how many LockedInCall there are, and whether the
-// collector was on before the first of them.
+// Under the interpreter's lock: how many LockedInCall there are, and whether
+// the collector was on before the first of them.
 int lockedInCalls = 0;
 int collecting = 0;
 

@@ -67,8 +67,8 @@ inline void throwIfStopped() {
     }
 }
 
-/// A scope in which the calling thread may call CUDA though an interpreter, which
-/// may end the process meanwhile, does not know of it. May be nested.
+/// A scope in which the calling thread may call CUDA though an interpreter,
+/// which may end the process meanwhile, does not know of it. May be nested.
 class FAISS_EXT_API AtWork {
    public:
     AtWork();
@@ -77,9 +77,9 @@ class FAISS_EXT_API AtWork {
     AtWork& operator=(const AtWork&) = delete;
 };
 
-/// A scope within AtWork in which the thread runs code of others, which may take
-/// any time. At its end, once calls are stopped, the thread sleeps for ever: it
-/// was not waited for. The thread that stopped them goes on.
+/// A scope within AtWork in which the thread runs code of others, which may
+/// take any time. At its end, once calls are stopped, the thread sleeps for
+/// ever: it was not waited for. The thread that stopped them goes on.
 class FAISS_EXT_API Away {
    public:
     Away();

@@ -184,9 +184,10 @@ class LockForEnd {
 /// made before the others and destroyed after them.
 class LockedBothEnds {
    protected:
-    /// Takes the lock, as lockUnlessInterrupted does. The class derived from this calls `endConstruction` at
-    /// the end of its constructor and `beginDestruction` in its destructor, on
-    /// the same threads. Throws faiss::FaissException if there are none.
+    /// Takes the lock, as lockUnlessInterrupted does. The class derived from
+    /// this calls `endConstruction` at the end of its constructor and
+    /// `beginDestruction` in its destructor, on the same threads. Throws
+    /// faiss::FaissException if there are none.
     explicit LockedBothEnds(
             const std::shared_ptr<faiss::gpu::GpuResources>& resources)
             : lock_(lockOf(resources.get())),

@@ -433,7 +433,8 @@ TEST_F(Interrupts, nothing_is_made_or_ordered_while_faiss_asks) {
     EXPECT_THROW(index->makeStreamWait(cudaStreamPerThread), Unsupported);
 }
 
-TEST_F(Interrupts, an_index_dropped_while_faiss_asks_waits_for_no_thread_for_ever) {
+TEST_F(Interrupts,
+       an_index_dropped_while_faiss_asks_waits_for_no_thread_for_ever) {
     // The thread that holds the lock may be waiting for Faiss', to ask.
     faiss::gpu::StandardGpuResources others;
     auto index = std::make_unique<faiss_ext::gpu::GpuIndexFlatL2>(
