@@ -115,7 +115,7 @@ TEST_F(PinnedBlocks, of_many_threads_never_overlap) {
             std::vector<std::unique_ptr<PinnedBlock>> kept;
             for (int i = 0; i < 3000; ++i) {
                 if (kept.size() == 500) {
-                    kept.erase(kept.begin(), kept.begin() + i % 500);
+                    kept.erase(kept.begin(), kept.begin() + 1 + i % 499);
                 }
                 kept.push_back(block(100));
                 *static_cast<int*>(kept.back()->data()) = t;

@@ -326,12 +326,10 @@ class InterruptedBatching : public SearchBatching {
 TEST_F(InterruptedBatching, a_thread_in_the_queue_leaves_it) {
     Caller first(100), goes(1), stays(2);
     std::future<void> result;
+    const Interrupting interrupt([](int) { return isToEnd; });
     during = [&](const SmallSearch& made) {
         if (made.x == first.x.data()) {
-            {
-                const Interrupting interrupt([](int) { return isToEnd; });
-                EXPECT_THROW(begin(goes, true).get(), Interrupted);
-            }
+            EXPECT_THROW(begin(goes, true).get(), Interrupted);
             EXPECT_EQ(batcher_.waiting(), 0u);
             result = queue(stays);
         }
@@ -349,13 +347,15 @@ TEST_F(InterruptedBatching, a_thread_taken_along_leaves_the_others) {
         Caller first(100), maker(1), stays(2);
         auto goes = std::make_unique<Caller>(3);
         std::future<void> results[3];
+        std::atomic<bool> now{false};
+        const Interrupting interrupt([&](int) { return now && isToEnd; });
         during = [&](const SmallSearch& made) {
             if (made.x == first.x.data()) {
                 results[0] = queue(maker);
                 results[1] = queue(*goes, true);
                 results[2] = queue(stays);
             } else if (made.n == 3) {
-                const Interrupting interrupt([](int) { return isToEnd; });
+                now = true;
                 EXPECT_THROW(results[1].get(), Interrupted);
                 expectUntouched(*goes);
                 // Whoever touches its arrays now is told by a sanitizer.
@@ -384,7 +384,7 @@ TEST_F(InterruptedBatching, a_thread_taken_along_leaves_the_others) {
 
 TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
     Caller first(100), goes(1), next(2, 1, 5);
-    std::promise<void> mayEnd;
+    std::promise<void> mayEnd, begun;
     std::future<void> results[2];
     during = [&](const SmallSearch& made) {
         if (made.x == first.x.data()) {
@@ -398,11 +398,13 @@ TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
     const Interrupting interrupt([&](int) {
         if (isToEnd) {
             mayEnd.set_value();
+            begun.get_future().wait();
             result.wait();
         }
         return isToEnd;
     });
     result = begin(first);
+    begun.set_value();
     result.wait();
     EXPECT_THROW(results[0].get(), Interrupted);
     results[1].get();
