@@ -14,12 +14,15 @@ Graphs& graphs() {
     return *all;
 }
 
+/// How many handles there were.
+uintptr_t handles = 0;
+
 template <typename Handle>
 Handle handleFor(const std::shared_ptr<Graph>& graph) {
-    // Of its own, so that no two have the same.
-    auto* handle = new char;
+    // A number of its own, also after others were destroyed; no address.
+    const auto handle = reinterpret_cast<Handle>(++handles);
     graphs()[handle] = graph;
-    return reinterpret_cast<Handle>(handle);
+    return handle;
 }
 
 std::shared_ptr<Graph> find(const void* handle) {
