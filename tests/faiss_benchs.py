@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faiss_tests import CACHE, ROOT, environment
+from faiss_tests import CACHE, ROOT, on_simulator
 
 SECONDS = 1200
 MASKED = "#"
@@ -206,7 +206,7 @@ def main():
     unknown = set(options.scripts) - {script.path for script in SCRIPTS}
     if unknown:
         parser.error(f"no such script here: {', '.join(sorted(unknown))}")
-    env = environment(options.build, "")
+    env = on_simulator(options.build, "")
     if options.gpu:
         for variable in ("LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_NUM_THREADS",
                          "OPENBLAS_NUM_THREADS"):

@@ -2,12 +2,15 @@
 """Faiss' own Python tests of GPU indexes, with stock Faiss and with ours.
 
     tests/faiss_tests.py BUILD_DIR [FILE]...
+    tests/faiss_tests.py --gpu --sources FOLDER [FILE]...
 
-The files are in the source package of the Faiss that is built (by default
-those that use flat indexes). Every test runs in a process of its own on the
-simulated runtime, once as it is and once through `python -m faiss_ext run`.
-Prints, for each file, how many pass; and every test that passes with stock
-Faiss but not with ours, which is what must not be: exit status 1.
+The files are in the source package of the Faiss that is built, or in FOLDER,
+Faiss' sources of the version that is installed; by default those that use flat
+indexes, with --gpu all. Every test runs in a process of its own, once as it is
+and once through `python -m faiss_ext run`: on the simulated runtime, or with
+--gpu on this machine's GPU and with the packages that this Python has. Prints,
+for each file, how many pass; and every test that passes with stock Faiss but not
+with ours, which is what must not be: exit status 1.
 
 Many tests need kernels that the simulator does not have (inverted files, binary
 indexes), and fail with both.
@@ -42,9 +45,18 @@ walk(unittest.defaultTestLoader.loadTestsFromName(sys.argv[1]))
 """
 
 
-def environment(build, helpers):
-    """Of a Python process on the simulator that has both packages, and the
-    folder of modules that Faiss' tests share."""
+def on_gpu(helpers):
+    """The surroundings of a Python process on this machine's GPU, and the folder
+    of modules that Faiss' tests share."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [os.environ.get("PYTHONPATH"), str(helpers)])),
+    }
+
+
+def on_simulator(build, helpers):
+    """The same on the simulator, with both packages of a build."""
     simulator = build / "cuda_sim"
     return {
         **os.environ,
@@ -76,20 +88,38 @@ def passes(python, folder, env, prefix, test):
 def main():
     """Run both, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("build", type=lambda p: pathlib.Path(p).resolve())
-    parser.add_argument("files", nargs="*", default=FILES)
+    parser.add_argument("--gpu", action="store_true",
+                        help="on this machine's GPU, with what this Python has")
+    parser.add_argument("--sources", type=lambda p: pathlib.Path(p).resolve(),
+                        metavar="FOLDER", help="Faiss' sources")
+    parser.add_argument("names", nargs="*", metavar="BUILD_DIR, FILE")
     options = parser.parse_args()
-    python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
-    sources = sorted((CACHE / "faiss_ext/work").glob("faiss-*/faiss/gpu/test"))
-    if not sources:
-        print("error: no source package of Faiss in the cache. Fix: rm -rf "
-              "the cache folder and run 'make setup'", file=sys.stderr)
-        return 2
-    folder = sources[-1]
-    env = environment(options.build, folder.parents[2] / "tests")
+    names = options.names
+    if not options.gpu:
+        if not names:
+            parser.error("name the build folder, or give --gpu")
+        build = pathlib.Path(names.pop(0)).resolve()
+    sources = options.sources
+    if sources is None:
+        built = sorted((CACHE / "faiss_ext/work").glob("faiss-*/faiss/gpu/test"))
+        if not built:
+            print("error: no source package of Faiss in the cache. Fix: rm -rf "
+                  "the cache folder and run 'make setup', or give --sources",
+                  file=sys.stderr)
+            return 2
+        sources = built[-1].parents[2]
+    folder = sources / "faiss/gpu/test"
+    if options.gpu:
+        python = sys.executable
+        env = on_gpu(sources / "tests")
+        files = names or sorted(path.name for path in folder.glob("test_*.py"))
+    else:
+        python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
+        env = on_simulator(build, sources / "tests")
+        files = names or FILES
     lost = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file in options.files:
+        for file in files:
             module = pathlib.Path(file).stem
             listed = subprocess.run(
                 [python, "-c", LIST, module], cwd=folder, env=env,
