@@ -1,21 +1,22 @@
 """The module `faiss` that this package extends: loaded, or what is wrong with it.
 
 CUDA's libraries come from where the loader finds them, from the CUDA wheels on
-PyPI, or from a toolkit. A wheel of this package may carry Faiss
-(docs/architecture.md, Packaging); then another distribution that brings a `faiss`
-has put its files among those.
+PyPI, or from a toolkit. Several distributions bring a `faiss`, into the same
+folder, and pip does not notice; then what is there is a mixture.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
+import importlib.machinery
 import os
 import pathlib
 import re
 import sys
 from types import ModuleType
+
+from . import faiss_build
 
 _NOT_FOUND = re.compile(
     r"(lib(?:cudart|cublas|cublasLt)\.so\.(\d+)): cannot open shared object"
@@ -58,31 +59,42 @@ def import_faiss() -> ModuleType:
                 "install faiss-cpu, or a Faiss that was built for the GPU",
                 name="faiss",
             ) from None
-
-
-def other_distributions() -> list[str]:
-    """Installed distributions that have put files among those of the Faiss that
-    this one carries; empty if it carries none."""
-    # Python 3.10's `packages_distributions` does not look into RECORD.
-    owners = {
-        distribution.metadata["Name"]
-        for distribution in importlib.metadata.distributions()
-        if any(str(file) == "faiss/__init__.py" for file in distribution.files or ())
-    }
-    ours = {"faiss_ext", "faiss-ext"}
-    return sorted(owners - ours) if ours & owners else []
+        except RuntimeError as error:
+            # The wheels of a GPU Faiss look for CUDA's wheels, one by one.
+            if not str(error).startswith("faiss-gpu"):
+                raise
+            raise ImportError(
+                f"{error}; `pip install --upgrade 'faiss_ext[cuda12]'` brings all "
+                "that the wheel faiss-gpu needs of CUDA 12",
+                name="faiss",
+            ) from None
 
 
 def mixture_problem() -> str | None:
-    """One line that says that, and the fix; None if it is not so."""
-    others = other_distributions()
-    if not others:
+    """One line that says that several distributions have put their files into the
+    folder `faiss`, and the fix; None if it is not so."""
+    spec = importlib.machinery.PathFinder.find_spec("faiss")
+    if not spec or not spec.origin:
         return None
-    names = " ".join(others)
+    folder = pathlib.Path(spec.origin).parent
+    owners = faiss_build.owners(folder)
+    if len(owners) < 2:
+        return None
+    try:
+        built_on = importlib.import_module(f"{__package__}.built_on")
+    except ImportError:
+        wanted = ""
+    else:
+        wanted = built_on.DISTRIBUTION
+    if wanted in {each.name for each in owners}:
+        again = f"`pip install --force-reinstall --no-deps {wanted}=={built_on.VERSION}`"
+    else:
+        wanted, again = "", "install the one that is wanted"
+    others = " ".join(each.name for each in owners if each.name != wanted)
     return (
-        f"faiss_ext carries its Faiss, and {names} overwrote parts of it: "
-        f"`pip uninstall {names}`, then install faiss_ext again with "
-        "`pip install --force-reinstall --no-deps`"
+        f"{' and '.join(map(str, owners))} have put their files into the same "
+        f"folder, {folder}, and overwritten each other's: `pip uninstall {others}`, "
+        f"then {again}"
     )
 
 

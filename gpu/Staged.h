@@ -362,8 +362,10 @@ class Staged : protected LockedBothEnds, public Base {
     static constexpr const char* kOfIndex = "the index";
 
    private:
-    /// What is being added: count and array. Under the lock.
-    std::pair<idx_t, const void*> adding_{0, nullptr};
+    using Rows = std::pair<idx_t, const void*>;
+    static constexpr Rows kNoRows{-1, nullptr};
+    /// What is being added: count, which may be 0, and array. Under the lock.
+    Rows adding_ = kNoRows;
 
     /// How Faiss' searchImpl_ writes: OutputRows::byKernels.
     static constexpr bool kByKernels = true;
@@ -534,7 +536,7 @@ class Staged : protected LockedBothEnds, public Base {
         NvtxRange range("add", n);
         checkRows(n, x, "x");
         const auto guard = lockUnlessInterrupted(*lock_);
-        if (n > 0 && adding_ == std::pair(n, x)) {
+        if (adding_ == Rows(n, x)) {
             // The add of Base comes back here by its virtual functions.
             addToBase();
             return;
@@ -550,7 +552,7 @@ class Staged : protected LockedBothEnds, public Base {
         struct Adding {
             explicit Adding(Staged& index) : index_(index) {}
             ~Adding() {
-                index_.adding_ = {};
+                index_.adding_ = kNoRows;
             }
             Staged& index_;
         };
