@@ -139,11 +139,25 @@ function(faiss_ext_faiss_of_wheel)
   set(FAISS_EXT_WHEEL_SWIG "${swig}" PARENT_SCOPE)
 endfunction()
 
+# Takes the SWIG that pip has installed beside Faiss, if it has. Its program is a
+# script of Python, which pip's builds keep from finding its own module, so here
+# is what the script would run.
+function(faiss_ext_find_swig_of_wheel)
+  file(GLOB libraries "${faiss_DIR}/../swig/data/share/swig/*/swig.swg")
+  set(program "${faiss_DIR}/../swig/data/bin/swig")
+  if(NOT SWIG_EXECUTABLE AND libraries AND EXISTS "${program}")
+    cmake_path(GET libraries PARENT_PATH library)
+    set(SWIG_EXECUTABLE "${program}" CACHE FILEPATH "SWIG")
+    set(SWIG_DIR "${library}" CACHE PATH "SWIG's library")
+  endif()
+endfunction()
+
 # Sets `result` to the version of the table of types that modules of this SWIG
 # share with others.
 function(faiss_ext_swig_table result)
   set(header "${CMAKE_CURRENT_BINARY_DIR}/swig_runtime.h")
-  execute_process(COMMAND "${SWIG_EXECUTABLE}" -python -external-runtime "${header}"
+  execute_process(COMMAND "${CMAKE_COMMAND}" -E env "SWIG_LIB=${SWIG_DIR}"
+    "${SWIG_EXECUTABLE}" -python -external-runtime "${header}"
     COMMAND_ERROR_IS_FATAL ANY)
   file(STRINGS "${header}" line REGEX "^#define SWIG_RUNTIME_VERSION ")
   string(REGEX REPLACE ".*\"([0-9]+)\".*" "\\1" table "${line}")
@@ -159,6 +173,6 @@ function(faiss_ext_check_swig_of_wheel)
       set(versions "4.0 to 4.3")
     endif()
     faiss_ext_wheel_error("SWIG ${SWIG_VERSION} (${SWIG_EXECUTABLE}) makes modules with the type table ${table}, and that of ${FAISS_EXT_WHEEL_DISTRIBUTION} ${faiss_VERSION} is ${FAISS_EXT_WHEEL_SWIG}"
-      "install SWIG ${versions} from PyPI or elsewhere and put it on PATH, or set SWIG_EXECUTABLE")
+      "install SWIG ${versions} beside Faiss, as with `pip install swig`, or set SWIG_EXECUTABLE")
   endif()
 endfunction()

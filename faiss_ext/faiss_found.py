@@ -64,37 +64,66 @@ def import_faiss() -> ModuleType:
             if not str(error).startswith("faiss-gpu"):
                 raise
             raise ImportError(
-                f"{error}; `pip install --upgrade 'faiss_ext[cuda12]'` brings all "
-                "that the wheel faiss-gpu needs of CUDA 12",
-                name="faiss",
+                f"{error}; {mixture_problem() or _wheel_fix()}", name="faiss"
             ) from None
+
+
+def built_on() -> ModuleType | None:
+    """What the native part is built on, if that is the Faiss of a wheel."""
+    try:
+        recorded = importlib.import_module(f"{__package__}.built_on")
+    except ImportError:
+        return None
+    return recorded if recorded.DISTRIBUTION else None
+
+
+def reinstall(recorded: ModuleType) -> str:
+    """The command that brings back the Faiss of a wheel."""
+    return (
+        "`pip install --force-reinstall --no-deps "
+        f"{recorded.DISTRIBUTION}=={recorded.VERSION}`"
+    )
 
 
 def mixture_problem() -> str | None:
     """One line that says that several distributions have put their files into the
     folder `faiss`, and the fix; None if it is not so."""
-    spec = importlib.machinery.PathFinder.find_spec("faiss")
-    if not spec or not spec.origin:
-        return None
-    folder = pathlib.Path(spec.origin).parent
-    owners = faiss_build.owners(folder)
+    folder = _folder()
+    owners = faiss_build.owners(folder) if folder else []
     if len(owners) < 2:
         return None
-    try:
-        built_on = importlib.import_module(f"{__package__}.built_on")
-    except ImportError:
-        wanted = ""
-    else:
-        wanted = built_on.DISTRIBUTION
-    if wanted in {each.name for each in owners}:
-        again = f"`pip install --force-reinstall --no-deps {wanted}=={built_on.VERSION}`"
-    else:
-        wanted, again = "", "install the one that is wanted"
+    recorded = built_on()
+    wanted, again = "", "install the one that is wanted"
+    if recorded and recorded.DISTRIBUTION in {each.name for each in owners}:
+        wanted, again = recorded.DISTRIBUTION, reinstall(recorded)
     others = " ".join(each.name for each in owners if each.name != wanted)
     return (
         f"{' and '.join(map(str, owners))} have put their files into the same "
         f"folder, {folder}, and overwritten each other's: `pip uninstall {others}`, "
         f"then {again}"
+    )
+
+
+def _folder() -> pathlib.Path | None:
+    """Where the module `faiss` is, whether or not it can be imported."""
+    spec = importlib.machinery.PathFinder.find_spec("faiss")
+    return pathlib.Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _wheel_fix() -> str:
+    """What to do where a wheel of Faiss lacks CUDA's wheels."""
+    folder, recorded = _folder(), built_on()
+    if not folder or not faiss_build.has_cuvs(folder):
+        return (
+            "`pip install --upgrade 'faiss_ext[cuda12]'` brings all that the wheel "
+            "faiss-gpu needs of CUDA 12"
+        )
+    if not recorded:
+        return "builds of Faiss with cuVS are not supported by faiss_ext"
+    return (
+        f"the native part of faiss_ext is built on {recorded.DISTRIBUTION} "
+        f"{recorded.VERSION}, and not on a build with cuVS: `pip uninstall "
+        f"faiss-gpu-cuvs`, then {reinstall(recorded)}"
     )
 
 
@@ -117,7 +146,8 @@ def _load_cuda(name: str) -> bool:
 def _cuda_fix(major: str) -> str:
     """What to do where CUDA's libraries of this version are missing."""
     if int(major) < 13:
-        wheels = f"nvidia-cuda-runtime-cu{major} nvidia-cublas-cu{major}"
+        wheels = " ".join(
+            f"nvidia-{part}-cu{major}" for part in ("cuda-runtime", "cublas", "curand"))
     else:
         wheels = f"'nvidia-cuda-runtime=={major}.*' 'nvidia-cublas=={major}.*'"
     return f"install CUDA {major}, or its wheels, `pip install {wheels}`"

@@ -13,7 +13,7 @@ import sys
 
 import faiss
 
-from . import faiss_build
+from . import faiss_build, faiss_found
 
 
 class OtherFaiss(ImportError):
@@ -43,9 +43,10 @@ def check_build() -> None:
 
     ours = f"{built_on.DISTRIBUTION or 'Faiss'} {built_on.VERSION}"
     told = f"the native part is built on {ours}, and the module 'faiss' is "
-    exact = f"`pip install --force-reinstall --no-deps {built_on.DISTRIBUTION}=={built_on.VERSION}`"
-    if not built_on.DISTRIBUTION:
-        exact = "install that one, or build faiss_ext on this one"
+    exact = (
+        faiss_found.reinstall(built_on) if built_on.DISTRIBUTION
+        else "install that one, or build faiss_ext on this one"
+    )
     if faiss.__version__ != built_on.VERSION:
         raise OtherFaiss(f"{told}{faiss.__version__} ({faiss.__file__}): {exact}")
     if not built_on.FINGERPRINT:
