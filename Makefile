@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test faiss-tests faiss-benchs fuzz mutation sanitize soak
-.PHONY: setup build install wheel format clean
+.PHONY: setup build install wheel test-wheel format clean
 .PHONY: bench bench-smoke bench-report bundle
 
 PRESET ?= ci
@@ -80,8 +80,11 @@ install: ## the C++ library to PREFIX (default /usr/local), from the preset `rel
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 
-wheel: build ## a Python wheel that carries its Faiss, into dist/, tried out; PYTHON=python3.12
-	@cmake/setup/wheel.sh $(BUILD)
+wheel: ## a Python wheel for a published Faiss: FAISS_GPU=1.15.1 FAISS_HEADERS=DIR PYTHON=python3.12
+	@cmake/setup/wheel.sh
+
+test-wheel: ## that wheel, made and tested in a fresh environment beside Faiss'
+	@cmake/setup/test-wheel.sh
 
 format: ## lay out the C++ code
 	@git ls-files -- '*.h' '*.cpp' | xargs clang-format -i

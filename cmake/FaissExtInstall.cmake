@@ -14,4 +14,8 @@ install(FILES
   ${PROJECT_BINARY_DIR}/faiss_ext-config.cmake
   ${PROJECT_BINARY_DIR}/faiss_ext-config-version.cmake
   DESTINATION ${config_dir})
+if(FAISS_EXT_BESIDE_WHEEL)
+  install(FILES "${CMAKE_CURRENT_LIST_DIR}/FaissExtFaissWheel.cmake" "${FAISS_EXT_FAISS_BUILD}"
+    DESTINATION ${config_dir})
+endif()
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION ${CMAKE_INSTALL_DOCDIR})

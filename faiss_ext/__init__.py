@@ -40,7 +40,11 @@ if has_native:
     from . import native as _names
 else:
     from . import without_native as _names
-    if _native_part.is_there or _native_part.faiss_has_gpu:
+    if (
+        _native_part.is_there
+        or _native_part.faiss_has_gpu
+        or _native_part.overwritten
+    ):
         # Not what anybody wanted.
         _warnings.warn(
             f"faiss_ext accelerates nothing: {native_problem}",

@@ -1,21 +1,22 @@
 """The module `faiss` that this package extends: loaded, or what is wrong with it.
 
 CUDA's libraries come from where the loader finds them, from the CUDA wheels on
-PyPI, or from a toolkit. A wheel of this package may carry Faiss
-(docs/architecture.md, Packaging); then another distribution that brings a `faiss`
-has put its files among those.
+PyPI, or from a toolkit. Several distributions bring a `faiss`, into the same
+folder, and pip does not notice; then what is there is a mixture.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
+import importlib.machinery
 import os
 import pathlib
 import re
 import sys
 from types import ModuleType
+
+from . import faiss_build
 
 _NOT_FOUND = re.compile(
     r"(lib(?:cudart|cublas|cublasLt)\.so\.(\d+)): cannot open shared object"
@@ -58,31 +59,71 @@ def import_faiss() -> ModuleType:
                 "install faiss-cpu, or a Faiss that was built for the GPU",
                 name="faiss",
             ) from None
+        except RuntimeError as error:
+            # The wheels of a GPU Faiss look for CUDA's wheels, one by one.
+            if not str(error).startswith("faiss-gpu"):
+                raise
+            raise ImportError(
+                f"{error}; {mixture_problem() or _wheel_fix()}", name="faiss"
+            ) from None
 
 
-def other_distributions() -> list[str]:
-    """Installed distributions that have put files among those of the Faiss that
-    this one carries; empty if it carries none."""
-    # Python 3.10's `packages_distributions` does not look into RECORD.
-    owners = {
-        distribution.metadata["Name"]
-        for distribution in importlib.metadata.distributions()
-        if any(str(file) == "faiss/__init__.py" for file in distribution.files or ())
-    }
-    ours = {"faiss_ext", "faiss-ext"}
-    return sorted(owners - ours) if ours & owners else []
+def built_on() -> ModuleType | None:
+    """What the native part is built on, if that is the Faiss of a wheel."""
+    try:
+        recorded = importlib.import_module(f"{__package__}.built_on")
+    except ImportError:
+        return None
+    return recorded if recorded.DISTRIBUTION else None
+
+
+def reinstall(recorded: ModuleType) -> str:
+    """The command that brings back the Faiss of a wheel."""
+    return (
+        "`pip install --force-reinstall --no-deps "
+        f"{recorded.DISTRIBUTION}=={recorded.VERSION}`"
+    )
 
 
 def mixture_problem() -> str | None:
-    """One line that says that, and the fix; None if it is not so."""
-    others = other_distributions()
-    if not others:
+    """One line that says that several distributions have put their files into the
+    folder `faiss`, and the fix; None if it is not so."""
+    folder = _folder()
+    owners = faiss_build.owners(folder) if folder else []
+    if len(owners) < 2:
         return None
-    names = " ".join(others)
+    recorded = built_on()
+    wanted, again = "", "install the one that is wanted"
+    if recorded and recorded.DISTRIBUTION in {each.name for each in owners}:
+        wanted, again = recorded.DISTRIBUTION, reinstall(recorded)
+    others = " ".join(each.name for each in owners if each.name != wanted)
     return (
-        f"faiss_ext carries its Faiss, and {names} overwrote parts of it: "
-        f"`pip uninstall {names}`, then install faiss_ext again with "
-        "`pip install --force-reinstall --no-deps`"
+        f"{' and '.join(map(str, owners))} have put their files into the same "
+        f"folder, {folder}, and overwritten each other's: `pip uninstall {others}`, "
+        f"then {again}"
+    )
+
+
+def _folder() -> pathlib.Path | None:
+    """Where the module `faiss` is, whether or not it can be imported."""
+    spec = importlib.machinery.PathFinder.find_spec("faiss")
+    return pathlib.Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _wheel_fix() -> str:
+    """What to do where a wheel of Faiss lacks CUDA's wheels."""
+    folder, recorded = _folder(), built_on()
+    if not folder or not faiss_build.has_cuvs(folder):
+        return (
+            "`pip install --upgrade 'faiss_ext[cuda12]'` brings all that the wheel "
+            "faiss-gpu needs of CUDA 12"
+        )
+    if not recorded:
+        return "builds of Faiss with cuVS are not supported by faiss_ext"
+    return (
+        f"the native part of faiss_ext is built on {recorded.DISTRIBUTION} "
+        f"{recorded.VERSION}, and not on a build with cuVS: `pip uninstall "
+        f"faiss-gpu-cuvs`, then {reinstall(recorded)}"
     )
 
 
@@ -105,7 +146,8 @@ def _load_cuda(name: str) -> bool:
 def _cuda_fix(major: str) -> str:
     """What to do where CUDA's libraries of this version are missing."""
     if int(major) < 13:
-        wheels = f"nvidia-cuda-runtime-cu{major} nvidia-cublas-cu{major}"
+        wheels = " ".join(
+            f"nvidia-{part}-cu{major}" for part in ("cuda-runtime", "cublas", "curand"))
     else:
         wheels = f"'nvidia-cuda-runtime=={major}.*' 'nvidia-cublas=={major}.*'"
     return f"install CUDA {major}, or its wheels, `pip install {wheels}`"

@@ -1,8 +1,6 @@
 """The classes and functions that replace Faiss' own; importing this needs the
 native part, `swigfaiss_ext`, and a Faiss that was built for the GPU."""
 
-import faiss as _faiss
-
 from .brute_force import knn_gpu, pairwise_distance_gpu
 from .cloning import (
     downcast_index,
@@ -44,6 +42,8 @@ __all__ = [
     "StagedConfig",
     "downcast_index",
     "get_num_gpus",
+    "index_binary_cpu_to_gpu",
+    "index_binary_cpu_to_gpu_multiple",
     "index_cpu_to_all_gpus",
     "index_cpu_to_gpu",
     "index_cpu_to_gpu_multiple",
@@ -57,9 +57,6 @@ __all__ = [
     "write_index",
     "write_index_binary",
 ]
-# Which Faiss before 1.8 has not.
-if hasattr(_faiss, "index_binary_cpu_to_gpu"):
-    __all__ += ["index_binary_cpu_to_gpu", "index_binary_cpu_to_gpu_multiple"]
 
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
     add_methods(_class)

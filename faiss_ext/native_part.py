@@ -8,6 +8,7 @@ and are imported by `native.py` alone.
 from __future__ import annotations
 
 import importlib.util
+import pathlib
 from types import ModuleType
 
 import faiss
@@ -19,6 +20,12 @@ is_there = importlib.util.find_spec(f"{__package__}._swigfaiss_ext") is not None
 
 #: Whether the module `faiss` has GPU indexes.
 faiss_has_gpu = hasattr(faiss, "GpuIndexFlat")
+
+#: Whether it had them, by a file that the wheels of a GPU Faiss leave, and lost
+#: them to a distribution that was installed over it.
+overwritten = not faiss_has_gpu and pathlib.Path(
+    faiss.__file__
+).with_name("_gpu_build.py").exists()
 
 
 def _load() -> tuple[ModuleType | None, str | None]:
@@ -35,14 +42,17 @@ def _load() -> tuple[ModuleType | None, str | None]:
         )
     else:
         try:
+            from .same_faiss import check_build, check_same_faiss
+
+            # Loading it beside another build may end the process.
+            check_build()
             from . import swigfaiss_ext
-            from .same_faiss import check_same_faiss
 
             check_same_faiss()
             return swigfaiss_ext, None
         except ImportError as error:
             problem = str(error)
-    if is_there:
+    if is_there or overwritten:
         problem = faiss_found.mixture_problem() or problem
     return None, problem
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run every test that this machine can run, and count them.
 
-    tests/run_tests.py BUILD_DIR [--only NAME]...
+    tests/run_tests.py BUILD_DIR [--only NAME]... [--installed]
 
 Five suites: `sim` (C++ on the simulated CUDA runtime), `gpu` (the portable ones
 of these on the real runtime; skipped where there is no GPU), `python` (the
@@ -10,6 +10,9 @@ it included), `libraries` (the tests with array libraries, with stand-ins for
 them), `pure` (the package without its native part, on a released CPU Faiss, and
 the tests of the mutation tool). Each reports in JUnit's format; the last line
 adds them up. Exit status 1 if a test failed, or if a suite ran none.
+
+With `--installed` the package is the one that FAISS_EXT_PYTHON has installed, and
+not that of the build folder.
 """
 
 from __future__ import annotations
@@ -118,12 +121,15 @@ def pytest(name, python, report, arguments, environment):
     )
 
 
-def suites(build):
+def suites(build, installed=False):
     """All suites, by name."""
     reports = build / "test_reports"
     simulator = build / "cuda_sim"
     native = os.pathsep.join(
-        filter(None, [str(build / "python"), os.environ.get("FAISS_PYTHONPATH")])
+        filter(None, [
+            None if installed else str(build / "python"),
+            os.environ.get("FAISS_PYTHONPATH"),
+        ])
     )
     tests = ROOT / "tests" / "python"
     python = os.environ.get("FAISS_EXT_PYTHON", sys.executable)
@@ -164,11 +170,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=lambda p: pathlib.Path(p).resolve())
     parser.add_argument("--only", action="append", help="a suite by its name")
+    parser.add_argument("--installed", action="store_true",
+                        help="test the package that the interpreter has installed")
     options = parser.parse_args()
     reports = options.build / "test_reports"
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir()
-    all_suites = suites(options.build)
+    all_suites = suites(options.build, options.installed)
     counts = sum(
         (all_suites[name].run() for name in options.only or all_suites),
         collections.Counter(),

@@ -75,6 +75,27 @@ install_packages() {
             "see the log above; 'apt-get install ${missing[*]}' must work"
 }
 
+# private_apt_sources FOLDER: begins a state for apt in FOLDER, with a copy of
+# the machine's sources, which may then be changed.
+private_apt_sources() {
+    rm -rf "$1"
+    mkdir -p "$1/lists/partial" "$1/cache/archives/partial" "$1/sources.d"
+    : >"$1/sources.list"
+    [ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$1/"
+    find /etc/apt/sources.list.d -maxdepth 1 \( -name '*.sources' -o -name '*.list' \) \
+        -exec cp {} "$1/sources.d/" \;
+}
+
+# private_apt FOLDER ARGUMENT...: apt-get with that state; the machine's own
+# lists and caches are not touched.
+private_apt() {
+    local state=$1
+    shift
+    apt-get -o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" \
+        -o Dir::Etc::sourcelist="$state/sources.list" \
+        -o Dir::Etc::sourceparts="$state/sources.d" -o APT::Sandbox::User=root "$@"
+}
+
 # virtual_env FOLDER PACKAGE...: a virtual environment in FOLDER with these
 # packages, by PYTHON (default: python3, installed if need be). A stamp, written
 # last, names everything that shapes it, so that an interrupted or outdated one

@@ -39,14 +39,6 @@ mkdir -p "$work" "$logs" 2>/dev/null && [ -w "$cache_dir" ] ||
 exec 9>"$cache_dir/lock"
 flock -n 9 || { say "another build of Faiss is running; waiting for it"; flock 9; }
 
-# apt with private state in $apt: the machine's configured sources with their
-# source packages switched on; its own lists and caches are not touched.
-private_apt() {
-    apt-get -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" \
-        -o Dir::Etc::sourcelist="$apt/sources.list" \
-        -o Dir::Etc::sourceparts="$apt/sources.d" -o APT::Sandbox::User=root "$@"
-}
-
 # Prints the folder of the unpacked source. It is unpacked and changed under
 # another name, so that what has the right name is whole.
 source_package() {
@@ -55,20 +47,18 @@ source_package() {
     found=$(find_source "$work")
     if [ -z "$found" ]; then
         say "getting the source package of Faiss (about 10 seconds)"
-        rm -rf "$apt" "$unpacking"
-        mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources.d" "$unpacking"
-        : >"$apt/sources.list"
-        [ ! -f /etc/apt/sources.list ] || cp /etc/apt/sources.list "$apt/"
-        find /etc/apt/sources.list.d -maxdepth 1 \( -name '*.sources' -o -name '*.list' \) \
-            -exec cp {} "$apt/sources.d/" \;
+        rm -rf "$unpacking"
+        mkdir -p "$unpacking"
+        private_apt_sources "$apt"
+        # With source packages.
         sed -i -E 's/^Types:[[:space:]]*deb[[:space:]]*$/Types: deb deb-src/' \
             "$apt"/sources.d/*.sources 2>/dev/null || true
         sed -i -E '/^deb[[:space:]]/{p;s/^deb/deb-src/}' \
             "$apt/sources.list" "$apt"/sources.d/*.list 2>/dev/null || true
         # A source without source packages fails here without harm: what counts
         # is whether the next step finds Faiss.
-        private_apt update >"$logs/apt-update.log" 2>&1 || true
-        (cd "$unpacking" && quietly "$logs/apt-source.log" private_apt source faiss) ||
+        private_apt "$apt" update >"$logs/apt-update.log" 2>&1 || true
+        (cd "$unpacking" && quietly "$logs/apt-source.log" private_apt "$apt" source faiss) ||
             die "the distribution has no source package 'faiss'" \
                 "point CMAKE_PREFIX_PATH at an installed GPU Faiss"
         found=$(find_source "$unpacking")

@@ -2,7 +2,10 @@
 # and runs it on the simulator.
 #
 #   cmake -D BUILD=... -D SOURCE=... -D WORK=... -D PREFIX_PATH=... -D SIM=...
+#         -D CUDA=... -D WHEEL=... -D HEADERS=... -D PYTHON=...
 #         -D GENERATOR=... -D COMPILER=... -P consumer_test.cmake
+#
+# WHEEL and HEADERS are empty where Faiss has a configuration of its own.
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status
@@ -23,7 +26,9 @@ if(NOT EXISTS "${WORK}/prefix/share/doc/faiss_ext/LICENSE")
 endif()
 run("${CMAKE_COMMAND}" -S "${SOURCE}" -B "${WORK}/build" -G "${GENERATOR}"
   -D "CMAKE_CXX_COMPILER=${COMPILER}"
-  -D "CMAKE_PREFIX_PATH=${WORK}/prefix" -D "faiss_ROOT=${PREFIX_PATH}")
+  -D "CMAKE_PREFIX_PATH=${WORK}/prefix" -D "faiss_ROOT=${PREFIX_PATH}"
+  -D "CUDAToolkit_ROOT=${CUDA}" -D "Python_EXECUTABLE=${PYTHON}"
+  -D "FAISS_EXT_FAISS_WHEEL=${WHEEL}" -D "FAISS_EXT_FAISS_HEADERS=${HEADERS}")
 run("${CMAKE_COMMAND}" --build "${WORK}/build")
 run("${CMAKE_COMMAND}" -E env "LD_LIBRARY_PATH=${SIM}"
   "LD_PRELOAD=${SIM}/libcuda_sim_faiss.so" "${WORK}/build/consumer")

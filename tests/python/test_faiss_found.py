@@ -97,12 +97,46 @@ def test_a_wheel_without_the_library_that_is_missing_is_no_help(found, tmp_path)
 @pytest.mark.parametrize(
     "broken", ["raise AttributeError('StandardGpuResources_new')", "import nosuch"]
 )
-def test_what_overwrote_the_carried_faiss_is_named(found, tmp_path, broken):
-    distribution(tmp_path / "site", "faiss_ext")
+def test_a_mixture_of_two_distributions_is_named(found, tmp_path, broken):
+    distribution(tmp_path / "site", "faiss-gpu")
     distribution(tmp_path / "site", "faiss-cpu")
     line = last_line(found(broken)[1])
-    assert line.startswith("ImportError: faiss_ext carries its Faiss, and faiss-cpu overwrote")
-    assert "`pip uninstall faiss-cpu`" in line
+    folder = tmp_path / "site" / "faiss"
+    assert line == (
+        "ImportError: faiss-cpu 1.0 and faiss-gpu 1.0 have put their files into the "
+        f"same folder, {folder}, and overwritten each other's: `pip uninstall "
+        "faiss-cpu faiss-gpu`, then install the one that is wanted"
+    )
+
+
+def test_a_faiss_for_the_cpu_over_one_for_the_gpu_is_a_warning(found, tmp_path):
+    distribution(tmp_path / "site", "faiss-gpu")
+    distribution(tmp_path / "site", "faiss-cpu")
+    # What it leaves of the other one.
+    mark = "import pathlib\npathlib.Path(__file__).with_name('_gpu_build.py').touch()\n"
+    out, err = found(mark, "print(faiss_ext.has_native)")
+    assert out == "False\n"
+    assert "RuntimeWarning: faiss_ext accelerates nothing: faiss-cpu 1.0 and faiss-gpu" in err
+
+
+NO_CUDA_WHEELS = "raise RuntimeError('faiss-gpu installed but nvidia-any-cu12 is missing')"
+
+
+def test_without_the_wheels_of_cuda_faiss_words_and_ours_are_told(found):
+    assert last_line(found(NO_CUDA_WHEELS)[1]) == (
+        "ImportError: faiss-gpu installed but nvidia-any-cu12 is missing; `pip install "
+        "--upgrade 'faiss_ext[cuda12]'` brings all that the wheel faiss-gpu needs of CUDA 12"
+    )
+
+
+def test_a_build_with_cuvs_that_lacks_something_is_not_offered_other_wheels(found):
+    mark = "import pathlib\npathlib.Path(__file__).with_name('_cuvs_build.py').touch()\n"
+    line = last_line(found(mark + NO_CUDA_WHEELS)[1])
+    assert line.endswith("; builds of Faiss with cuVS are not supported by faiss_ext")
+
+
+def test_other_errors_at_run_time_stay_as_they_are(found):
+    assert last_line(found("raise RuntimeError('a word')")[1]) == "RuntimeError: a word"
 
 
 def test_other_errors_of_faiss_stay_as_they_are(found):

@@ -21,7 +21,7 @@ class Simulator:
     """The control interface of the simulated runtime (tests/cuda_sim)."""
 
     def __init__(self):
-        self.library = ctypes.CDLL("libcudart.so.13")
+        self.library = ctypes.CDLL(None)  # preloaded
         self.library.cuda_sim_report.restype = ctypes.c_char_p
         self.library.cuda_sim_check.restype = ctypes.c_size_t
         self.library.cuda_sim_counter.restype = ctypes.c_uint64

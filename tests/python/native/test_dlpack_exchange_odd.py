@@ -79,7 +79,8 @@ def by_methods(index, x, expected, library, simulator):
 def truth(array):
     """The ``bool`` of an array whose table's `lend` is TRUTH."""
     if isinstance(array.answer, BaseException):
-        raise array.answer
+        # A new one: what is raised keeps the frames that it went through.
+        raise type(array.answer)(*array.answer.args)
     return array.answer
 
 

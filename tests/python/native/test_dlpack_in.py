@@ -571,7 +571,7 @@ class Pinned(Exporter):
 
 def pinned_memory(shape, dtype):
     """Of the simulated runtime; it is not freed."""
-    cuda = ctypes.CDLL("libcudart.so.13")
+    cuda = ctypes.CDLL(None)  # preloaded
     values = np.zeros(shape, dtype)
     address = ctypes.c_void_p()
     assert cuda.cudaHostAlloc(

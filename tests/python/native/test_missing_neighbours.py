@@ -36,13 +36,15 @@ def shards(faiss_ext):
 def built_by_hand(faiss_ext, flat, resources, holder):
     for _ in range(2):
         part = faiss_ext.GpuIndexFlat(resources, DIMS, flat.metric_type)
-        holder.keeps = (*getattr(holder, "keeps", ()), part)
+        kept(holder, part)
         (holder.add_shard if hasattr(holder, "add_shard") else holder.addIndex)(part)
     return holder
 
 
 def kept(outer, inner):
-    outer.keeps = inner
+    # Where Faiss does so itself; later versions take no other attribute.
+    before = getattr(outer, "referenced_objects", [])
+    outer.referenced_objects = [*before, inner]
     return outer
 
 

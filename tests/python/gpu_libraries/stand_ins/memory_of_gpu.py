@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-_cuda = ctypes.CDLL("libcudart.so.13")
+_cuda = ctypes.CDLL(None)  # preloaded
 _pointer = ctypes.c_void_p
 _cuda.cudaMalloc.argtypes = [_pointer, ctypes.c_size_t]
 _cuda.cudaFree.argtypes = [_pointer]

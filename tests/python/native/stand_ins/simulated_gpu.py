@@ -7,7 +7,7 @@ import ctypes
 
 import numpy as np
 
-runtime = ctypes.CDLL("libcudart.so.13")
+runtime = ctypes.CDLL(None)  # preloaded
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t
 runtime.cudaMemcpyAsync.argtypes = [_pointer, _pointer, _size, ctypes.c_int, _pointer]
