@@ -42,10 +42,15 @@ def _load() -> tuple[ModuleType | None, str | None]:
         )
     else:
         try:
-            from .same_faiss import check_build, check_same_faiss
+            from .same_faiss import (
+                check_build,
+                check_same_faiss,
+                lend_loaded_library,
+            )
 
             # Loading it beside another build may end the process.
             check_build()
+            lend_loaded_library()
             from . import swigfaiss_ext
 
             check_same_faiss()

@@ -30,6 +30,18 @@ def _compiled_parts() -> list[str]:
     ]
 
 
+def lend_loaded_library() -> None:
+    """Where our libraries name none of Faiss', which may be there once for each
+    set of CPU instructions: lend them the one that is loaded."""
+    from . import built_on
+
+    if built_on.TAKES_LOADED_LIBRARY:
+        for part in _compiled_parts():
+            path = faiss_build.loaded_library(part)
+            if path is not None:
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
 def check_build() -> None:
     """Compare what tells builds of Faiss apart, before the native part is loaded:
     the version, and beside a wheel the flavour, the library and SWIG's table.

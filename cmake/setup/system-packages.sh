@@ -7,7 +7,7 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-packages=(cmake ninja-build g++ make ccache swig libopenblas-dev libgtest-dev
+packages=(cmake ninja-build g++ make ccache swig patchelf libopenblas-dev libgtest-dev
     python3 python3-dev python3-venv dpkg-dev)
 
 [ -n "$(cuda_home)" ] || die "no CUDA toolkit found (nvcc)" \

@@ -155,3 +155,9 @@ def libraries(nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
     return imported - sys.stdlib_module_names - {"faiss", "faiss_ext"}
+
+
+def test_the_recipe_for_conda_is_of_this_version():
+    recipe = (ROOT / "cmake" / "conda" / "recipe.yaml").read_text()
+    (version,) = re.findall(r'^  version: "(.*)"$', recipe, re.MULTILINE)
+    assert version == (ROOT / "VERSION").read_text().strip()
