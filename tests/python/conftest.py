@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     if error.name != "faiss_ext":
         raise
     sys.path.insert(0, str(ROOT))
-    import faiss_ext  # noqa: F401
+    import faiss_ext
 
 from faiss_ext.__main__ import main  # noqa: E402
 
@@ -88,6 +88,15 @@ def package_environment(**more: str) -> dict[str, str]:
     found = str(pathlib.Path(faiss_ext.__file__).parents[1])
     path = os.pathsep.join(filter(None, [found, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, **more}
+
+
+def tool(name: str) -> pathlib.Path:
+    """A program of the environment that `cmake/setup/tools-env.sh` makes, as
+    `make test` has it done; skips where it is not."""
+    program = ROOT / ".cache/tools-venv/bin" / name
+    if not program.exists():
+        pytest.skip(f"no {name}; cmake/setup/tools-env.sh gets it")
+    return program
 
 
 @pytest.fixture
