@@ -12,7 +12,7 @@ import warnings as _warnings
 from . import faiss_found as _faiss_found
 
 _faiss = _faiss_found.import_faiss()
-from faiss import *  # noqa: E402,F401,F403
+from faiss import *  # noqa: E402
 
 # Of Faiss, if it was imported before; ours has that and more.
 globals().pop("contrib", None)
@@ -55,7 +55,7 @@ globals().update(_replaced)
 __all__ += ["has_native", "native_problem", *(_replaced.keys() - {*__all__})]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Whatever Faiss has that `import *` does not take along."""
     if name == "contrib":
         return _importlib.import_module("faiss_ext.contrib")
@@ -68,5 +68,5 @@ def __getattr__(name):
         ) from None
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *dir(_faiss)})

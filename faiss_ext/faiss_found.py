@@ -45,6 +45,7 @@ def import_faiss() -> ModuleType:
             if missing and missing[1] not in loaded and _load_cuda(missing[1]):
                 loaded.add(missing[1])
                 continue
+            problem: str | None
             if missing:
                 problem = f"Faiss needs {missing[1]}: {_cuda_fix(missing[2])}"
             else:

@@ -30,7 +30,7 @@ _TOO_MANY = 1 << 20
 _OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
 
-def call_on(index: Any, loans: dict | None = None) -> Call:
+def call_on(index: Any, loans: dict[str, Any] | None = None) -> Call:
     """A call that works on the default stream of a GPU index; `loans` are those
     of `Call`."""
     device = index.getDevice()
@@ -41,7 +41,9 @@ def call_on(index: Any, loans: dict | None = None) -> Call:
     )
 
 
-def replacement_add(self, x, *, cast=False, **later):
+def replacement_add(
+    self: Any, x: Any, *, cast: bool = False, **later: Any
+) -> None:
     """Add vectors to the index; they get the ids ntotal, ntotal + 1, ...
 
     Parameters
@@ -71,13 +73,16 @@ def replacement_add(self, x, *, cast=False, **later):
     itself waits to exchange its storage.
     """
     if later:
-        return _by_faiss(self, "add", (x,), later)
+        _by_faiss(self, "add", (x,), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.add_c(vectors.shape[0], vectors.pointer))
 
 
-def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
+def replacement_add_with_ids(
+    self: Any, x: Any, ids: Any, *, cast: bool = False, **later: Any
+) -> None:
     """Add vectors with ids of the caller's. Faiss' flat indexes refuse it.
 
     Parameters
@@ -94,7 +99,8 @@ def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
         With Faiss' text.
     """
     if later:
-        return _by_faiss(self, "add_with_ids", (x, ids), later)
+        _by_faiss(self, "add_with_ids", (x, ids), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     labels = call.input(ids, "ids", (vectors.shape[0],), "int64")
@@ -105,7 +111,9 @@ def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
     )
 
 
-def replacement_train(self, x, *, cast=False, **later):
+def replacement_train(
+    self: Any, x: Any, *, cast: bool = False, **later: Any
+) -> None:
     """Train the index. A flat one needs none; the array is checked.
 
     Parameters
@@ -119,15 +127,24 @@ def replacement_train(self, x, *, cast=False, **later):
         As `add`.
     """
     if later:
-        return _by_faiss(self, "train", (x,), later)
+        _by_faiss(self, "train", (x,), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.train_c(vectors.shape[0], vectors.pointer))
 
 
 def replacement_search(
-    self, x, k, *, params=None, D=None, I=None, cast=False, **later
-):
+    self: Any,
+    x: Any,
+    k: Any,
+    *,
+    params: Any = None,
+    D: Any = None,
+    I: Any = None,
+    cast: bool = False,
+    **later: Any,
+) -> tuple[Any, Any]:
     """Find the k nearest stored vectors of each query.
 
     Parameters
@@ -180,13 +197,14 @@ def replacement_search(
             self, x, k, D, I, results_like, current_stream
         )
         if type(found) is tuple:
-            return found
+            return found  # type: ignore[no-any-return]
         loans = found
     k = count(k)
     if later:
-        return _by_faiss(
+        by_faiss: tuple[Any, Any] = _by_faiss(
             self, "search", (x, k), {"D": D, "I": I, **given(params), **later}
         )
+        return by_faiss
     call = call_on(self, loans)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
@@ -216,7 +234,9 @@ def replacement_search(
     return distances.array, labels.array
 
 
-def replacement_assign(self, x, k=1, labels=None, *, cast=False):
+def replacement_assign(
+    self: Any, x: Any, k: Any = 1, labels: Any = None, *, cast: bool = False
+) -> Any:
     """The labels of `search` alone; the distances stay on the GPU.
 
     Parameters
@@ -276,7 +296,9 @@ def labels_fit_int32(index: Any) -> bool:
     return is_ours(index) and index.ntotal < 2**31
 
 
-def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
+def _by_faiss(
+    index: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     """What Faiss' own method does with NumPy arrays."""
     arrays = (*args, *options.values())
     if options and any(map(is_on_gpu, arrays)):

@@ -8,7 +8,7 @@ and are imported by `native.py` alone.
 from __future__ import annotations
 
 import importlib.util
-from types import ModuleType
+from typing import Any
 
 import faiss
 
@@ -21,7 +21,7 @@ is_there = importlib.util.find_spec(f"{__package__}._swigfaiss_ext") is not None
 faiss_has_gpu = hasattr(faiss, "GpuIndexFlat")
 
 
-def _load() -> tuple[ModuleType | None, str | None]:
+def _load() -> tuple[Any, str | None]:
     """`swigfaiss_ext`, or why it is not in use."""
     if not faiss_has_gpu:
         problem = (
