@@ -37,9 +37,12 @@ def knn_gpu(
     I: Any = None,
     metric: int = faiss.METRIC_L2,
     device: int = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[Any, Any]:
     """The k nearest of `xb` for each of `xq`, without an index.
 
@@ -63,8 +66,9 @@ def knn_gpu(
     cast : bool
         Whether GPU arrays of float64 and wider integers are converted there
         too, to the nearest float32.
-    **limits
-        What later versions of Faiss take beside these, for host arrays alone.
+    use_cuvs, vectorsMemoryLimit, queriesMemoryLimit, **later
+        What later versions of Faiss take beside these, for host arrays alone:
+        Faiss' own function does it.
 
     Returns
     -------
@@ -94,6 +98,13 @@ def knn_gpu(
     """
     device = _check_where(res, device)
     k = whole_number("k", k, 1, MOST)
+    limits = {
+        "use_cuvs": use_cuvs,
+        "vectorsMemoryLimit": vectorsMemoryLimit,
+        "queriesMemoryLimit": queriesMemoryLimit,
+        **later,
+    }
+    limits = {name: value for name, value in limits.items() if value}
     if k > _LARGEST_K and not limits.get("use_cuvs"):
         raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
     search = _BruteForce(res, xq, xb, metric, device, cast)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import faiss
+
 from . import swigfaiss_ext as native
 from ._swigfaiss_ext import search_plain_c
 from .arrays import is_on_gpu
@@ -26,6 +28,9 @@ from .pinned import empty_results
 #: More neighbours than any selection gives. For these no results are allocated,
 #: only to be told so by Faiss.
 _TOO_MANY = 1 << 20
+
+#: The numeric type that Faiss takes by default, where it knows others.
+_FLOAT32 = getattr(faiss, "Float32", 0)
 
 _OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
@@ -42,7 +47,12 @@ def call_on(index: Any, loans: dict[str, Any] | None = None) -> Call:
 
 
 def replacement_add(
-    self: Any, x: Any, *, cast: bool = False, **later: Any
+    self: Any,
+    x: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
 ) -> None:
     """Add vectors to the index; they get the ids ntotal, ntotal + 1, ...
 
@@ -53,12 +63,14 @@ def replacement_add(
         ``__cuda_array_interface__`` or ``__dlpack__``) is read where it is,
         after what its producer's stream holds. float16, bfloat16, int8, uint8
         and strided ones are converted on the GPU.
+    numeric_type : int, optional
+        Of later versions of Faiss, for NumPy arrays: if it is another one than
+        ``Float32``, Faiss' own method does it.
     cast : bool
         Whether GPU arrays of float64 and other integers are converted there
         too, to the nearest float32.
     **later
-        What later versions of Faiss take beside these (``numeric_type``), for
-        NumPy arrays: Faiss' own method does it.
+        What later versions of Faiss take beside these, likewise.
 
     Raises
     ------
@@ -72,6 +84,7 @@ def replacement_add(
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
         _by_faiss(self, "add", (x,), later)
         return
@@ -81,13 +94,19 @@ def replacement_add(
 
 
 def replacement_add_with_ids(
-    self: Any, x: Any, ids: Any, *, cast: bool = False, **later: Any
+    self: Any,
+    x: Any,
+    ids: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
 ) -> None:
     """Add vectors with ids of the caller's. Faiss' flat indexes refuse it.
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
     ids : array_like or GPU array, shape (n,), int64 or int32
 
@@ -98,6 +117,7 @@ def replacement_add_with_ids(
     RuntimeError
         With Faiss' text.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
         _by_faiss(self, "add_with_ids", (x, ids), later)
         return
@@ -112,13 +132,18 @@ def replacement_add_with_ids(
 
 
 def replacement_train(
-    self: Any, x: Any, *, cast: bool = False, **later: Any
+    self: Any,
+    x: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
 ) -> None:
     """Train the index. A flat one needs none; the array is checked.
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
 
     Raises
@@ -126,6 +151,7 @@ def replacement_train(
     InvalidArray, RuntimeError
         As `add`.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
         _by_faiss(self, "train", (x,), later)
         return
@@ -138,10 +164,11 @@ def replacement_search(
     self: Any,
     x: Any,
     k: Any,
-    *,
-    params: Any = None,
     D: Any = None,
     I: Any = None,
+    numeric_type: Any = None,
+    *,
+    params: Any = None,
     cast: bool = False,
     **later: Any,
 ) -> tuple[Any, Any]:
@@ -149,7 +176,7 @@ def replacement_search(
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
     k : int
         1 to the limit of Faiss' selection (2048; 2047 in Faiss 1.7.3).
@@ -191,6 +218,8 @@ def replacement_search(
     current GPU (CuPy), that one too.
     """
     loans = None
+    if later or numeric_type is not None:
+        later = _beside(later, numeric_type=numeric_type)
     if params is None and not later:
         # The results, or what was borrowed before something was not plain.
         found = search_plain_c(
@@ -294,6 +323,16 @@ def labels_fit_int32(index: Any) -> bool:
     """Whether all labels of an index do: those of flat ones are positions, and
     others hold ids of the caller's."""
     return is_ours(index) and index.ntotal < 2**31
+
+
+def _beside(given: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Of what later versions of Faiss take, what asks for something else than
+    without it."""
+    return {
+        name: value for name, value in (given | more).items()
+        if value is not None
+        and not (name == "numeric_type" and value == _FLOAT32)
+    }
 
 
 def _by_faiss(

@@ -119,20 +119,41 @@ class StandardGpuResources(faiss.StandardGpuResources):
 # one family: outputs that are given, else NumPy's for host arrays, and for those
 # on a GPU their library's. (CuPy's and Numba's have no types; they give `Any`.)
 class GpuIndex(faiss.GpuIndex):
-    def add(self, x: _Array, *, cast: bool = False, **later: Any) -> None: ...
-    def add_with_ids(
-        self, x: _Array, ids: _Array, *, cast: bool = False, **later: Any
+    def add(
+        self,
+        x: _Array,
+        numeric_type: int | None = None,
+        *,
+        cast: bool = False,
+        **later: Any,
     ) -> None: ...
-    def train(self, x: _Array, *, cast: bool = False, **later: Any) -> None: ...
+    def add_with_ids(
+        self,
+        x: _Array,
+        ids: _Array,
+        numeric_type: int | None = None,
+        *,
+        cast: bool = False,
+        **later: Any,
+    ) -> None: ...
+    def train(
+        self,
+        x: _Array,
+        numeric_type: int | None = None,
+        *,
+        cast: bool = False,
+        **later: Any,
+    ) -> None: ...
     @overload
     def search(
         self,
         x: _Array,
         k: SupportsIndex,
-        *,
-        params: Any = None,
         D: _DT,
         I: _IT,
+        numeric_type: int | None = None,
+        *,
+        params: Any = None,
         cast: bool = False,
         **later: Any,
     ) -> tuple[_DT, _IT]: ...
@@ -141,10 +162,11 @@ class GpuIndex(faiss.GpuIndex):
         self,
         x: _HostArray,
         k: SupportsIndex,
-        *,
-        params: Any = None,
         D: _Floats | None = None,
         I: _Labels | None = None,
+        numeric_type: int | None = None,
+        *,
+        params: Any = None,
         cast: bool = False,
         **later: Any,
     ) -> tuple[_Floats, _Labels]: ...
@@ -153,10 +175,11 @@ class GpuIndex(faiss.GpuIndex):
         self,
         x: DeviceArray,
         k: SupportsIndex,
-        *,
-        params: Any = None,
         D: None = None,
         I: None = None,
+        numeric_type: int | None = None,
+        *,
+        params: Any = None,
         cast: bool = False,
         **later: Any,
     ) -> tuple[DeviceArray, DeviceArray]: ...
@@ -165,10 +188,11 @@ class GpuIndex(faiss.GpuIndex):
         self,
         x: _Tensor[_T],
         k: SupportsIndex,
-        *,
-        params: Any = None,
         D: None = None,
         I: None = None,
+        numeric_type: int | None = None,
+        *,
+        params: Any = None,
         cast: bool = False,
         **later: Any,
     ) -> tuple[_T, _T]: ...
@@ -177,10 +201,11 @@ class GpuIndex(faiss.GpuIndex):
         self,
         x: _Array,
         k: SupportsIndex,
+        D: _Array | None = None,
+        I: _Array | None = None,
+        numeric_type: int | None = None,
         *,
         params: Any = None,
-        D: Any = None,
-        I: Any = None,
         cast: bool = False,
         **later: Any,
     ) -> tuple[Any, Any]: ...
@@ -265,10 +290,10 @@ class GpuIndex(faiss.GpuIndex):
         x: _Array,
         k: SupportsIndex,
         *,
-        params: Any = None,
         D: _DT,
         I: _IT,
         R: _RT,
+        params: Any = None,
         cast: bool = False,
     ) -> tuple[_DT, _IT, _RT]: ...
     @overload
@@ -277,10 +302,10 @@ class GpuIndex(faiss.GpuIndex):
         x: _HostArray,
         k: SupportsIndex,
         *,
-        params: Any = None,
         D: _Floats | None = None,
         I: _Labels | None = None,
         R: _Floats | None = None,
+        params: Any = None,
         cast: bool = False,
     ) -> tuple[_Floats, _Labels, _Floats]: ...
     @overload
@@ -289,10 +314,10 @@ class GpuIndex(faiss.GpuIndex):
         x: DeviceArray,
         k: SupportsIndex,
         *,
-        params: Any = None,
         D: None = None,
         I: None = None,
         R: None = None,
+        params: Any = None,
         cast: bool = False,
     ) -> tuple[DeviceArray, DeviceArray, DeviceArray]: ...
     @overload
@@ -301,10 +326,10 @@ class GpuIndex(faiss.GpuIndex):
         x: _Tensor[_T],
         k: SupportsIndex,
         *,
-        params: Any = None,
         D: None = None,
         I: None = None,
         R: None = None,
+        params: Any = None,
         cast: bool = False,
     ) -> tuple[_T, _T, _T]: ...
     @overload
@@ -313,10 +338,10 @@ class GpuIndex(faiss.GpuIndex):
         x: _Array,
         k: SupportsIndex,
         *,
+        D: _Array | None = None,
+        I: _Array | None = None,
+        R: _Array | None = None,
         params: Any = None,
-        D: Any = None,
-        I: Any = None,
-        R: Any = None,
         cast: bool = False,
     ) -> tuple[Any, Any, Any]: ...
     # Pointers of SWIG too, as Faiss' own take them.
@@ -434,8 +459,8 @@ class GpuIndexFlat(GpuIndex, faiss.GpuIndexFlat):
         k: SupportsIndex,
         *,
         params: Any = None,
-        D: Any = None,
-        I: Any = None,
+        D: _Array | None = None,
+        I: _Array | None = None,
         cast: bool = False,
     ) -> tuple[Any, Any, SearchProfile]: ...
     def transfer_stats(self) -> dict[str, int]: ...
@@ -471,9 +496,12 @@ def knn_gpu(
     I: _IT,
     metric: int = 1,
     device: SupportsIndex = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[_DT, _IT]: ...
 @overload
 def knn_gpu(
@@ -485,9 +513,12 @@ def knn_gpu(
     I: _Labels | None = None,
     metric: int = 1,
     device: SupportsIndex = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[_Floats, _Labels]: ...
 @overload
 def knn_gpu(
@@ -499,9 +530,12 @@ def knn_gpu(
     I: None = None,
     metric: int = 1,
     device: SupportsIndex = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[DeviceArray, DeviceArray]: ...
 @overload
 def knn_gpu(
@@ -513,9 +547,12 @@ def knn_gpu(
     I: None = None,
     metric: int = 1,
     device: SupportsIndex = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[_T, _T]: ...
 @overload
 def knn_gpu(
@@ -523,13 +560,16 @@ def knn_gpu(
     xq: _Array,
     xb: _Array,
     k: SupportsIndex,
-    D: Any = None,
-    I: Any = None,
+    D: _Array | None = None,
+    I: _Array | None = None,
     metric: int = 1,
     device: SupportsIndex = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[Any, Any]: ...
 @overload
 def pairwise_distance_gpu(
@@ -580,7 +620,7 @@ def pairwise_distance_gpu(
     res: _Provider,
     xq: _Array,
     xb: _Array,
-    D: Any = None,
+    D: _Array | None = None,
     metric: int = 1,
     device: SupportsIndex = -1,
     *,

@@ -22,11 +22,11 @@ def replacement_search_and_reconstruct(
     self: Any,
     x: Any,
     k: Any,
-    *,
-    params: Any = None,
     D: Any = None,
     I: Any = None,
     R: Any = None,
+    *,
+    params: Any = None,
     cast: bool = False,
 ) -> tuple[Any, Any, Any]:
     """`search`, and the vectors that were found.

@@ -90,15 +90,6 @@ def package_environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
-def tool(name: str) -> pathlib.Path:
-    """A program of the environment that `cmake/setup/tools-env.sh` makes, as
-    `make test` has it done; skips where it is not."""
-    program = ROOT / ".cache/tools-venv/bin" / name
-    if not program.exists():
-        pytest.skip(f"no {name}; cmake/setup/tools-env.sh gets it")
-    return program
-
-
 @pytest.fixture
 def refused(
     cli: Callable[..., Outcome], in_own_folder: pathlib.Path

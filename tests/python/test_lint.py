@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import subprocess
 
-from conftest import ROOT, tool
+from check_tools import ROOT, tool
 
 
 def ruff(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import faiss_ext
 import pytest
-from conftest import ROOT, faiss_ext, package_environment, tool
+from check_tools import ROOT, tool
 
 PROGRAMS = pathlib.Path(__file__).parent / "typed"
 FAISS_HAS_STUBS = (
@@ -28,8 +30,11 @@ IN_CHECKOUT = pytest.mark.skipif(
 
 
 def run(*command: object, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """A program that finds the package, as one that is installed."""
+    package = str(pathlib.Path(faiss_ext.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return subprocess.run(
-        [*map(str, command)], cwd=cwd, env=package_environment(),
+        [*map(str, command)], cwd=cwd, env={**os.environ, "PYTHONPATH": path},
         capture_output=True, text=True,
     )
 
