@@ -29,6 +29,7 @@ except _metadata.PackageNotFoundError:
         (_pathlib.Path(__file__).parents[1] / "VERSION").read_text().strip()
     )
 
+from . import faiss_owners as _faiss_owners  # noqa: E402
 from . import native_part as _native_part  # noqa: E402
 
 #: Why the native part is not in use; None where it is.
@@ -36,11 +37,15 @@ native_problem = _native_part.problem
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
 
+_mixture = _faiss_owners.mixture(_pathlib.Path(_faiss.__file__).parent)
+if _mixture:
+    _warnings.warn(f"faiss_ext: {_mixture}", RuntimeWarning, stacklevel=2)
+
 if has_native:
     from . import native as _names
 else:
     from . import without_native as _names
-    if _native_part.is_there or _native_part.faiss_has_gpu:
+    if not _mixture and (_native_part.is_there or _native_part.faiss_has_gpu):
         # Not what anybody wanted.
         _warnings.warn(
             f"faiss_ext accelerates nothing: {native_problem}",
