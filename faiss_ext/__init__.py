@@ -39,7 +39,11 @@ has_native = native_problem is None
 
 _mixture = _faiss_owners.mixture(_pathlib.Path(_faiss.__file__).parent)
 if _mixture:
-    _warnings.warn(f"faiss_ext: {_mixture}", RuntimeWarning, stacklevel=2)
+    _warnings.warn(
+        f"faiss_ext{'' if has_native else ' accelerates nothing'}: {_mixture}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 if has_native:
     from . import native as _names
