@@ -193,6 +193,9 @@ def _derive(stock: type) -> type:
         {"__module__": "faiss_ext", "__doc__": stock.__doc__,
          "_faiss_class": stock},
     )
+    if "__init__" in vars(stock):
+        # Before that of a parent of ours, which comes before Faiss' class.
+        derived.__init__ = vars(stock)["__init__"]  # type: ignore[misc]
     around = _around(stock)
     # What it inherits has nothing around it.
     for base in reversed(stock.__mro__) if around else (stock,):
