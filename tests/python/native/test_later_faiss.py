@@ -2,6 +2,7 @@
 at its default without a difference. (Faiss' own methods are stood in for, since
 the Faiss here may be an older one.)"""
 
+import faiss as stock
 import numpy as np
 import pytest
 
@@ -104,3 +105,57 @@ def test_outputs_by_place_as_contrib_torch_utils_takes_them(
     assert found[0] is outputs[0]
     np.testing.assert_array_equal(outputs[1].get(), expected[1])
     index.train(queries, FLOAT32)
+
+
+def since(name):
+    """Skips where this Faiss does not have the name yet."""
+    return pytest.mark.skipif(
+        not hasattr(stock, name), reason=f"this Faiss has no {name}")
+
+
+@since("Float16")
+def test_faiss_own_words_for_a_type_that_its_index_does_not_take(index, queries):
+    for call in (
+        lambda: index.add(queries, stock.Float16),
+        lambda: index.search(queries, 3, numeric_type=stock.Float16),
+    ):
+        with pytest.raises(RuntimeError, match="[Uu]nsupported numeric type"):
+            call()
+    count = index.ntotal
+    index.train(queries, xq_train=queries)
+    index.add(queries)
+    assert index.ntotal == count + len(queries)
+
+
+@since("index_binary_cpu_to_gpu")
+def test_binary_indexes_go_to_the_gpu_and_come_back(faiss_ext, resources):
+    codes = np.random.default_rng(0).integers(0, 256, (50, 4)).astype("uint8")
+    cpu = faiss_ext.IndexBinaryFlat(32)
+    cpu.add(codes)
+    made = [
+        faiss_ext.index_cpu_to_gpu(resources, 0, cpu),
+        faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=1),
+        faiss_ext.index_binary_cpu_to_gpu(resources, 0, cpu),
+    ]
+    for gpu in made:
+        assert type(gpu) is faiss_ext.GpuIndexBinaryFlat and gpu.thisown
+        np.testing.assert_array_equal(gpu.reconstruct(7), codes[7])
+        back = faiss_ext.index_binary_gpu_to_cpu(gpu)
+        assert type(back) is faiss_ext.IndexBinaryFlat and back.ntotal == 50
+    both = faiss_ext.index_cpu_to_gpus_list(cpu, gpus=[0, 0])
+    assert type(both) is faiss_ext.IndexBinaryReplicas and both.count() == 2
+    assert type(faiss_ext.clone_binary_index(cpu)) is faiss_ext.IndexBinaryFlat
+
+
+@since("SuperKmeans")
+def test_every_kmeans_is_trained(faiss_ext, vectors):
+    clusters = faiss_ext.SuperKmeans(256, 4, niter=2)
+    clusters.train(memoryview(vectors(300, 256, 1)))
+    assert clusters.centroids.shape == (4, 256)
+    assert type(clusters.index) is faiss_ext.IndexFlatL2
+
+
+def test_a_time_limit_is_faiss_own(faiss_ext, index, queries, expected):
+    with faiss_ext.TimeoutGuard(60):
+        found = index.search(queries, expected[0].shape[1])
+    np.testing.assert_array_equal(found[1], expected[1])
