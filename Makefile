@@ -23,6 +23,7 @@ demo: ## neighbours among handwritten digits; GPU=1 builds the GPU library
 
 test: build ## every test that this machine can run
 	@cmake/setup/cpu-env.sh
+	@cmake/setup/tools-env.sh
 	@. build/setup.env && tests/run_tests.py $(BUILD)
 
 faiss-tests: build ## Faiss' own Python tests, with stock Faiss and with ours

@@ -10,5 +10,5 @@ from . import _faiss_contrib
 _faiss_contrib.show_in(__name__, __path__)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     return _faiss_contrib.attribute(__name__, name)

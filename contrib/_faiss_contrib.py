@@ -52,7 +52,9 @@ class _SecondName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # It ran under its first name, which is to stay its name.
-        module.__spec__ = self._specs.pop(module.__spec__.name)
+        second = module.__spec__
+        assert second is not None
+        module.__spec__ = self._specs.pop(second.name)
 
     def _first_name(self, fullname: str) -> str:
         return f"{_THEIRS}.{fullname[len(self._prefix):]}"

@@ -34,7 +34,8 @@ class _Pool:
         with current:
             memory = self._allocator(nbytes)
         self._lent[memory.ptr] = memory, current
-        return memory.ptr
+        address: int = memory.ptr
+        return address
 
     def deallocate(
         self, address: int, nbytes: int, device: int, stream: int

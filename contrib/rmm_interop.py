@@ -27,7 +27,8 @@ class _Pool:
         self._of_gpu: dict[int, Any] = {}
 
     def allocate(self, nbytes: int, device: int, stream: int) -> int:
-        return self._of(device).allocate(nbytes, _as_rmm(stream))
+        address: int = self._of(device).allocate(nbytes, _as_rmm(stream))
+        return address
 
     def deallocate(
         self, address: int, nbytes: int, device: int, stream: int

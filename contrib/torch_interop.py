@@ -23,7 +23,10 @@ class _Pool:
     """PyTorch's caching allocator, which keeps a block's GPU and stream."""
 
     def allocate(self, nbytes: int, device: int, stream: int) -> int:
-        return torch.cuda.caching_allocator_alloc(nbytes, device, stream)
+        address: int = torch.cuda.caching_allocator_alloc(
+            nbytes, device, stream
+        )
+        return address
 
     def deallocate(
         self, address: int, nbytes: int, device: int, stream: int

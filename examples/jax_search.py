@@ -26,7 +26,7 @@ index.add(vectors)
 
 
 def nearest(queries):
-    distances, labels = map(jnp.from_dlpack, index.search(queries, k))
+    _, labels = map(jnp.from_dlpack, index.search(queries, k))
     return labels[:, 0]
 
 

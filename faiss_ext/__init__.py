@@ -12,7 +12,7 @@ import warnings as _warnings
 from . import faiss_found as _faiss_found
 
 _faiss = _faiss_found.import_faiss()
-from faiss import *  # noqa: E402,F401,F403
+from faiss import *  # noqa: E402
 
 # Of Faiss, if it was imported before; ours has that and more.
 globals().pop("contrib", None)
@@ -36,15 +36,19 @@ native_problem = _native_part.problem
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
 
+_mixture = _faiss_found.mixture_problem()
+if _mixture:
+    _warnings.warn(
+        f"faiss_ext{'' if has_native else ' accelerates nothing'}: {_mixture}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
 if has_native:
     from . import native as _names
 else:
     from . import without_native as _names
-    if (
-        _native_part.is_there
-        or _native_part.faiss_has_gpu
-        or _native_part.overwritten
-    ):
+    if not _mixture and (_native_part.is_there or _native_part.faiss_has_gpu):
         # Not what anybody wanted.
         _warnings.warn(
             f"faiss_ext accelerates nothing: {native_problem}",
@@ -59,7 +63,7 @@ globals().update(_replaced)
 __all__ += ["has_native", "native_problem", *(_replaced.keys() - {*__all__})]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Whatever Faiss has that `import *` does not take along."""
     if name == "contrib":
         return _importlib.import_module("faiss_ext.contrib")
@@ -72,5 +76,5 @@ def __getattr__(name):
         ) from None
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *dir(_faiss)})

@@ -46,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     command = _COMMANDS[args.command]
+    status: int
     if getattr(command, "is_a_program", False):
         try:
-            return command.run(args)
+            status = command.run(args)
+            return status
         except UserError as error:
             return _fail(str(error))
     with _signals_as_interrupts() as received:

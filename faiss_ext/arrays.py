@@ -147,7 +147,7 @@ def array_view(
                 if error.__cause__ is None:
                     raise
         return dlpack.view(array, name, device, None, gpu, writable)
-    elif interface is not None:
+    if interface is not None:
         return cuda_array_interface.view(array, interface, name, writable)
     return host_arrays.view(array, name, writable)
 

@@ -101,7 +101,7 @@ class AtomicFile:
                 _remove_if_left(left)
             while self._open is None:
                 self._temporary = f"{self._prefix}{secrets.token_hex(8)}{_SUFFIX}"
-                file = open(self._temporary, "xb")
+                file = open(self._temporary, "xb")  # noqa: SIM115
                 # Another process may have taken it for left before it is locked.
                 if _lock(file) is not False and os.fstat(file.fileno()).st_nlink:
                     self._open = file

@@ -3,16 +3,18 @@ too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import faiss
 
 from . import dlpack, gpu_memory, host_arrays
 from . import swigfaiss_ext as native
-from .arrays import array_view, is_on_gpu
+from .arrays import ArrayView, array_view, is_on_gpu
 from .calls import Call
 from .errors import MOST, InvalidArray, whole_number
 from .gpu_arguments import check_resources, gpu_or_any
+from .operands import Operand
 
 # Taken now: `in_place` may put ours in their place.
 _stock_knn_gpu = faiss.knn_gpu
@@ -35,9 +37,12 @@ def knn_gpu(
     I: Any = None,
     metric: int = faiss.METRIC_L2,
     device: int = -1,
+    use_cuvs: bool = False,
+    vectorsMemoryLimit: int = 0,
+    queriesMemoryLimit: int = 0,
     *,
     cast: bool = False,
-    **limits: Any,
+    **later: Any,
 ) -> tuple[Any, Any]:
     """The k nearest of `xb` for each of `xq`, without an index.
 
@@ -61,8 +66,9 @@ def knn_gpu(
     cast : bool
         Whether GPU arrays of float64 and wider integers are converted there
         too, to the nearest float32.
-    **limits
-        What later versions of Faiss take beside these, for host arrays alone.
+    use_cuvs, vectorsMemoryLimit, queriesMemoryLimit, **later
+        What later versions of Faiss take beside these, for host arrays alone:
+        Faiss' own function does it.
 
     Returns
     -------
@@ -92,6 +98,13 @@ def knn_gpu(
     """
     device = _check_where(res, device)
     k = whole_number("k", k, 1, MOST)
+    limits = {
+        "use_cuvs": use_cuvs,
+        "vectorsMemoryLimit": vectorsMemoryLimit,
+        "queriesMemoryLimit": queriesMemoryLimit,
+        **later,
+    }
+    limits = {name: value for name, value in limits.items() if value}
     if k > _LARGEST_K and not limits.get("use_cuvs"):
         raise InvalidArray(f"k: {k}; 1 to {_LARGEST_K} is needed")
     search = _BruteForce(res, xq, xb, metric, device, cast)
@@ -145,7 +158,7 @@ def pairwise_distance_gpu(
     return distances.array
 
 
-def _check_where(res, device):
+def _check_where(res: Any, device: Any) -> int:
     """Raise InvalidDevice or TypeError unless these can do the work; -1 is the
     GPU of the arrays. Returns the device."""
     check_resources(res, "res")
@@ -155,7 +168,9 @@ def _check_where(res, device):
 class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
-    def __init__(self, res, xq, xb, metric, device, cast):
+    def __init__(
+        self, res: Any, xq: Any, xb: Any, metric: int, device: int, cast: bool
+    ):
         self.provider, self.metric, self.cast = res, metric, cast
         if device == -1:
             device = _gpu_of(xq=xq, xb=xb)
@@ -175,27 +190,41 @@ class _BruteForce:
             xb, "xb", (None, self.queries.shape[1]), views[1]
         )
 
-    def _matrix(self, x, name, shape, view):
+    def _matrix(
+        self, x: Any, name: str, shape: tuple[Any, ...], view: ArrayView
+    ) -> Operand:
         return self.call.input(
             x, name, shape, "float32", cast=self.cast, column_major=True,
             view=view,
         )
 
-    def run(self, k, distances, labels=None, limits=None):
+    def run(
+        self,
+        k: int,
+        distances: Operand,
+        labels: Operand | None = None,
+        limits: dict[str, Any] | None = None,
+    ) -> None:
         """Search, or with k = -1 compute all distances."""
         if not (self.queries.shape[0] and distances.shape[1]):
             return
-        if limits:
+        if limits and labels is not None:
             work = self._by_faiss(k, distances, labels, limits)
         else:
-            def work():
+            def work() -> None:
                 native.bf_knn_c(
                     self.provider, self._arguments(k, distances, labels),
                     self.device,
                 )
         self.call.run(work)
 
-    def _by_faiss(self, k, distances, labels, limits):
+    def _by_faiss(
+        self,
+        k: int,
+        distances: Operand,
+        labels: Operand,
+        limits: dict[str, Any],
+    ) -> Callable[[], Any]:
         """The same by Faiss' Python function, which takes more arguments."""
         arrays = []
         for operand in (self.queries, self.vectors, distances, labels):
@@ -211,7 +240,9 @@ class _BruteForce:
             **limits,
         )
 
-    def _arguments(self, k, distances, labels):
+    def _arguments(
+        self, k: int, distances: Operand, labels: Operand | None
+    ) -> faiss.GpuDistanceParams:
         queries, vectors = self.queries, self.vectors
         made = faiss.GpuDistanceParams()
         made.metric = self.metric
@@ -232,7 +263,7 @@ class _BruteForce:
         return made
 
 
-def _gpu_of(**arrays):
+def _gpu_of(**arrays: Any) -> int:
     """The GPU that the first of `arrays` in GPU memory lies on, as it says or as
     the runtime does; the current one if none does."""
     for name, array in arrays.items():
@@ -240,10 +271,10 @@ def _gpu_of(**arrays):
             device = _device_of(array, name)
             if device >= 0:
                 return device
-    return native.current_device_c()
+    return int(native.current_device_c())
 
 
-def _device_of(array, name):
+def _device_of(array: Any, name: str) -> int:
     if dlpack.is_offered(array):
-        return dlpack.device_of(array, name)[1]
+        return int(dlpack.device_of(array, name)[1])
     return gpu_memory.locate(array_view(array, name, -1), name).device

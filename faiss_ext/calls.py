@@ -68,7 +68,8 @@ class Call:
         """The address of scratch memory for what this call enqueues."""
         piece = self._scratch.lend(size, self)
         self._lent.append(piece)
-        return piece.address()
+        address: int = piece.address()
+        return address
 
     def _owner(self, array: Any, name: str) -> Any:
         """What holds an array that was asked already, or what it raised; None if
@@ -88,7 +89,7 @@ class Call:
         self,
         array: Any,
         name: str,
-        shape: tuple,
+        shape: tuple[Any, ...],
         dtype: str | tuple[str, ...],
         *,
         cast: bool = False,
@@ -127,7 +128,7 @@ class Call:
         given: Any,
         name: str,
         like: Operand | None,
-        shape: tuple,
+        shape: tuple[Any, ...],
         dtype: str | tuple[str, ...],
         *,
         narrow: bool = False,
@@ -154,7 +155,7 @@ class Call:
         self,
         array: Any,
         name: str,
-        shape: tuple,
+        shape: tuple[Any, ...],
         dtypes: tuple[str, ...],
         narrow: bool = False,
     ) -> Operand:
@@ -197,8 +198,8 @@ class Call:
         for operand in self._inputs + self._outputs:
             for stream in operand.view.ready_after + operand.view.used_next_on:
                 asked.setdefault(stream, operand.name)
-        for (stream, device), whose in asked.items():
-            native.refuse_capture_c(stream, device, whose)
+        for (handle, device), whose in asked.items():
+            native.refuse_capture_c(handle, device, whose)
 
     def _views(self) -> list[ArrayView]:
         return [operand.view for operand in self._inputs + self._outputs]

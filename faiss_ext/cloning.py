@@ -31,7 +31,7 @@ _stock_binary_cloners = {
 }
 
 
-def downcast_index(index):
+def downcast_index(index: Any) -> Any:
     """The index under its own type: as ``faiss.downcast_index`` says, of our
     classes. The result borrows from `index`, as in Faiss, and keeps it alive."""
     found = as_our_flat(index)
@@ -40,7 +40,7 @@ def downcast_index(index):
     return borrows(found, index)
 
 
-def _owned(index):
+def _owned(index: Any) -> Any:
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
     made = forks.watch(ours(native.owning_proxy(downcast_index(index))))
@@ -48,14 +48,16 @@ def _owned(index):
     return made
 
 
-def _owned_binary(index):
+def _owned_binary(index: Any) -> Any:
     """The same for a binary index, which Faiss' module (1.15) leaves without an
     owner."""
     return forks.watch(
         ours(index if index.thisown else native.owning_proxy(index)))
 
 
-def index_cpu_to_gpu(provider, device, index, options=None):
+def index_cpu_to_gpu(
+    provider: Any, device: Any, index: Any, options: Any = None
+) -> Any:
     """Copy an index to a GPU; flat indexes, also inside others, become ours.
 
     Parameters
@@ -94,7 +96,9 @@ def index_cpu_to_gpu(provider, device, index, options=None):
     )
 
 
-def index_cpu_to_gpu_multiple(provider, devices, index, options=None):
+def index_cpu_to_gpu_multiple(
+    provider: Any, devices: Any, index: Any, options: Any = None
+) -> Any:
     """The same on several GPUs, as replicas or (``options.shard``) shards.
 
     Parameters
@@ -144,7 +148,9 @@ index_binary_cpu_to_gpu = index_cpu_to_gpu
 index_binary_cpu_to_gpu_multiple = index_cpu_to_gpu_multiple
 
 
-def index_cpu_to_gpu_multiple_py(resources, index, co=None, gpus=None):
+def index_cpu_to_gpu_multiple_py(
+    resources: Any, index: Any, co: Any = None, gpus: Any = None
+) -> Any:
     """`index_cpu_to_gpu_multiple` for Python sequences.
 
     Parameters
@@ -182,7 +188,9 @@ def index_cpu_to_gpu_multiple_py(resources, index, co=None, gpus=None):
     return index_cpu_to_gpu_multiple(providers, devices, index, co)
 
 
-def index_cpu_to_gpus_list(index, co=None, gpus=None, ngpu=-1):
+def index_cpu_to_gpus_list(
+    index: Any, co: Any = None, gpus: Any = None, ngpu: Any = -1
+) -> Any:
     """Copy an index to several GPUs, with resources of its own for each.
 
     Parameters
@@ -207,7 +215,7 @@ def index_cpu_to_gpus_list(index, co=None, gpus=None, ngpu=-1):
     return index_cpu_to_gpu_multiple_py(resources, index, co, gpus)
 
 
-def index_cpu_to_all_gpus(index, co=None, ngpu=-1):
+def index_cpu_to_all_gpus(index: Any, co: Any = None, ngpu: Any = -1) -> Any:
     """Copy an index to all GPUs, or to the first `ngpu`, as
     `index_cpu_to_gpus_list`."""
     return index_cpu_to_gpus_list(index, co=co, gpus=None, ngpu=ngpu)
@@ -234,9 +242,9 @@ def _check_fit(
         )
 
 
-def _binary_cloner(name: str, index: Any) -> Callable:
+def _binary_cloner(name: str, index: Any) -> Callable[..., Any]:
     """Faiss' function of this name, which versions before 1.8 lack."""
-    clone = _stock_binary_cloners[name]
+    clone: Callable[..., Any] | None = _stock_binary_cloners[name]
     if clone is None:
         raise TypeError(
             f"index: {type(index).__name__}; this Faiss ({faiss.__version__}) "

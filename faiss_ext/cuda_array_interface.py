@@ -106,7 +106,7 @@ def with_streams_of_its_gpu(located: ArrayView, name: str) -> ArrayView:
     return located._replace(ready_after=streams, used_next_on=streams)
 
 
-def _entry(interface: dict, key: str, name: str) -> Any:
+def _entry(interface: dict[str, Any], key: str, name: str) -> Any:
     try:
         return interface[key]
     except KeyError:
@@ -135,10 +135,11 @@ def _dtype(typestr: Any, name: str) -> np.dtype:
         raise InvalidArray(
             f"{name}: dtype {typestr!r}; the machine's byte order is needed"
         )
-    return dtype
+    found: np.dtype[Any] = dtype
+    return found
 
 
-def _stream(interface: dict, name: str) -> int | None:
+def _stream(interface: dict[str, Any], name: str) -> int | None:
     # Version 2 has no word on streams; its exporters work on the legacy default
     # stream unless told otherwise, which version 3 calls 1.
     stream = (

@@ -20,11 +20,11 @@ class DeviceArray:
     and the stream, not the index.
     """
 
-    def __init__(self, buffer: Any, shape: tuple, dtype: Any):
+    def __init__(self, buffer: Any, shape: tuple[Any, ...], dtype: Any):
         buffer.lend()
         self._buffer = buffer
-        self.shape = tuple(shape)
-        self.dtype = np.dtype(dtype)
+        self.shape: tuple[int, ...] = tuple(shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

@@ -182,7 +182,11 @@ def _raised(name: str, what: str, error: Exception) -> InvalidArray:
 
 
 def _export(
-    array: Any, name: str, device: tuple, wish: dict, writable: bool
+    array: Any,
+    name: str,
+    device: tuple[Any, ...],
+    wish: dict[str, Any],
+    writable: bool,
 ) -> Any:
     """Call ``__dlpack__`` by the newest signature, then by the oldest. Its GPU
     is current meanwhile: PyTorch refuses to lend a tensor of another one.

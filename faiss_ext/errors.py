@@ -52,7 +52,10 @@ class GpuUnavailable(RuntimeError, AttributeError):
 
 
 def check_shape(
-    name: str, found: tuple, wanted: tuple, it: str | None = None
+    name: str,
+    found: tuple[Any, ...],
+    wanted: tuple[Any, ...],
+    it: str | None = None,
 ) -> None:
     """Raise InvalidArray unless `name` has the wanted shape, in which None is any
     extent. `it` is what a user writes for the array as one that can be indexed
@@ -78,10 +81,10 @@ def check_shape(
 
 def check_output(
     name: str,
-    shape: tuple,
+    shape: tuple[Any, ...],
     dtype: str,
     contiguous: bool,
-    wanted: tuple | None,
+    wanted: tuple[Any, ...] | None,
     dtypes: tuple[str, ...],
 ) -> None:
     """Raise InvalidArray unless results of the wanted shape (None: any) and one
@@ -155,7 +158,7 @@ def check_kind(value: Any, kinds: Any, name: str, wanted: str) -> None:
         raise TypeError(f"{name}: {said(value)}; {wanted} is needed")
 
 
-def refuse_none(what: str, args: tuple) -> None:
+def refuse_none(what: str, args: tuple[Any, ...]) -> None:
     """Raise TypeError where an argument of a constructor is None, which Faiss
     takes for a pointer."""
     for i, value in enumerate(args, 1):

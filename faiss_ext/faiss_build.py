@@ -112,13 +112,15 @@ def _rounded(size: int) -> int:
 
 def owners(folder: pathlib.Path) -> list[Distribution]:
     """The distributions that have put files into this folder `faiss`; it is one
-    of them that should have."""
-    found = {
-        Distribution(each.metadata["Name"], each.version)
-        for each in importlib.metadata.distributions(path=[str(folder.parent)])
-        # Python 3.10's `packages_distributions` does not look into RECORD.
-        if any(str(file) == "faiss/__init__.py" for file in each.files or ())
-    }
+    of them that should have. Only those of which the name begins so are looked
+    at: an import is no time to read what all others have brought."""
+    found = set()
+    for path in folder.parent.glob("faiss*.dist-info"):
+        distribution = importlib.metadata.PathDistribution(path)
+        if any(str(file) == "faiss/__init__.py" for file in distribution.files or ()):
+            metadata = distribution.metadata
+            if metadata and "Name" in metadata and "Version" in metadata:
+                found.add(Distribution(metadata["Name"], metadata["Version"]))
     return sorted(found)
 
 

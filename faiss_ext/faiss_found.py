@@ -46,6 +46,7 @@ def import_faiss() -> ModuleType:
             if missing and missing[1] not in loaded and _load_cuda(missing[1]):
                 loaded.add(missing[1])
                 continue
+            problem: str | None
             if missing:
                 problem = f"Faiss needs {missing[1]}: {_cuda_fix(missing[2])}"
             else:
@@ -93,9 +94,14 @@ def mixture_problem() -> str | None:
     if len(owners) < 2:
         return None
     recorded = built_on()
-    wanted, again = "", "install the one that is wanted"
     if recorded and recorded.DISTRIBUTION in {each.name for each in owners}:
         wanted, again = recorded.DISTRIBUTION, reinstall(recorded)
+    else:
+        likely = next((each for each in owners if "gpu" in each.name), owners[0])
+        wanted, again = "", (
+            "install the one that is wanted, such as "
+            f"`pip install {likely.name}=={likely.version}`"
+        )
     others = " ".join(each.name for each in owners if each.name != wanted)
     return (
         f"{' and '.join(map(str, owners))} have put their files into the same "

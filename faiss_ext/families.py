@@ -17,20 +17,21 @@ from .errors import InvalidArray
 from .gpu_memory import current
 
 if TYPE_CHECKING:
-    from .calls import Call, Operand
+    from .calls import Call
+    from .operands import Operand
 
 
-def _by_new_empty(like: Any, shape: tuple, dtype: str) -> Any:
+def _by_new_empty(like: Any, shape: tuple[Any, ...], dtype: str) -> Any:
     """PyTorch's way."""
     return like.new_empty(shape, dtype=getattr(library_of(like), dtype))
 
 
-def _by_empty(like: Any, shape: tuple, dtype: str) -> Any:
+def _by_empty(like: Any, shape: tuple[Any, ...], dtype: str) -> Any:
     """CuPy's way."""
     return library_of(like).empty(shape, dtype=np.dtype(dtype))
 
 
-def _by_device_array(like: Any, shape: tuple, dtype: str) -> Any:
+def _by_device_array(like: Any, shape: tuple[Any, ...], dtype: str) -> Any:
     """Numba's way."""
     return library_of(like).cuda.device_array(shape, dtype=np.dtype(dtype))
 
@@ -39,7 +40,7 @@ _WAYS = (_by_new_empty, _by_empty, _by_device_array)
 
 #: The way that gave an output on the right GPU the last time, by the type of the
 #: queries. What it gives is judged again each time.
-_known: dict[type, Callable[[Any, tuple, str], Any]] = {}
+_known: dict[type, Callable[[Any, tuple[Any, ...], str], Any]] = {}
 
 
 def results_like(like: Any, n: int, k: int) -> tuple[Any, Any] | None:
@@ -57,7 +58,7 @@ def results_like(like: Any, n: int, k: int) -> tuple[Any, Any] | None:
 
 
 def empty(
-    call: Call, like: Operand, name: str, shape: tuple, dtype: str
+    call: Call, like: Operand, name: str, shape: tuple[Any, ...], dtype: str
 ) -> Operand:
     """An uninitialised output on the GPU of `like`.
 
@@ -91,7 +92,7 @@ def empty(
     return call.given_output(made, name, shape, (dtype,))
 
 
-def _device_of(like: Any, way: Callable) -> Any:
+def _device_of(like: Any, way: Callable[..., Any]) -> Any:
     """A context in which a way that allocates on the current device allocates on
     that of an array: the one that the array names (CuPy), or ours (Numba).
     PyTorch's way needs none, and the context of its devices costs more than

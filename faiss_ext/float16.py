@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from .held_indexes import as_our_flat, leaves
 _PACKAGE = f"{__package__}."
 
 
-def tells_of_too_large(method: Callable) -> Callable:
+def tells_of_too_large(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method that stores vectors, of our flat indexes or of a class that holds
     such, with the warning."""
     adds = "add" in method.__name__
@@ -73,7 +74,8 @@ def _flats_in(index: Any) -> Iterator[Any]:
 
 def _frames_of_ours() -> int:
     """How many frames of the package lie above the user's."""
-    frame, count = sys._getframe(1), 0
+    frame: types.FrameType | None = sys._getframe(1)
+    count = 0
     while frame and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         frame, count = frame.f_back, count + 1
     return count

@@ -67,7 +67,7 @@ def check_resources(value: Any, name: str) -> None:
         )
 
 
-def check_constructor(what: str, args: tuple) -> None:
+def check_constructor(what: str, args: tuple[Any, ...]) -> None:
     """Judge the arguments of a constructor of a GPU index, of Faiss or of ours:
     the resources first, the configuration somewhere behind them."""
     if not args:
@@ -89,7 +89,7 @@ def check_device_methods(the_class: type, stock: type) -> None:
     """Let a class of resources check the number of a GPU that its methods take
     first."""
 
-    def checked(method: Callable) -> Callable:
+    def checked(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def call(self: Any, device: Any, *args: Any) -> Any:
             return method(self, gpu_number(device, "device"), *args)
@@ -107,7 +107,7 @@ def check_device_methods(the_class: type, stock: type) -> None:
         setattr(the_class, name, _where_there_is_a_gpu(vars(stock)[name]))
 
 
-def _where_there_is_a_gpu(method: Callable) -> Callable:
+def _where_there_is_a_gpu(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any) -> Any:
         gpu_number(0, f"{method.__name__}: device")
@@ -116,7 +116,7 @@ def _where_there_is_a_gpu(method: Callable) -> Callable:
     return call
 
 
-def check_kmeans(construct: Callable) -> Callable:
+def check_kmeans(construct: Callable[..., Any]) -> Callable[..., Any]:
     """The constructor of Faiss' ``Kmeans``, which takes a number of GPUs."""
 
     @functools.wraps(construct)
@@ -130,7 +130,7 @@ def check_kmeans(construct: Callable) -> Callable:
     return call
 
 
-def checked_brute_force(stock: Callable) -> Callable:
+def checked_brute_force(stock: Callable[..., Any]) -> Callable[..., Any]:
     """Faiss' ``bfKnn`` and its kin, for arguments that are there."""
 
     @functools.wraps(stock)
@@ -146,7 +146,11 @@ def checked_brute_force(stock: Callable) -> Callable:
     return call
 
 
-_RESOURCES = (faiss.GpuResourcesProvider, faiss.GpuResources)
+#: (The second is a name that Faiss' stubs do not have.)
+_RESOURCES = (
+    faiss.GpuResourcesProvider,
+    faiss.GpuResources,  # type: ignore[attr-defined]
+)
 
 _NONE_THERE = (
     "this process sees no GPU: look at nvidia-smi and CUDA_VISIBLE_DEVICES, or "

@@ -76,7 +76,8 @@ def _held_by(holder: Any) -> dict[Any, Any]:
     owner = _owner_of(holder)
     if owner is None:
         return _of_unknown_owners
-    return vars(owner).setdefault("_held", {})
+    held: dict[Any, Any] = vars(owner).setdefault("_held", {})
+    return held
 
 
 def _address(of: Any) -> int:
@@ -87,7 +88,7 @@ def _hold(holder: Any, held: Any) -> None:
     _held_by(holder)[_address(holder), _address(held)] = held
 
 
-def _holding(method: Callable, name: str) -> Callable:
+def _holding(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, held: Any, *args: Any) -> Any:
         if not hasattr(held, "this"):
@@ -103,7 +104,7 @@ def _holding(method: Callable, name: str) -> Callable:
     return call
 
 
-def _letting_go(method: Callable) -> Callable:
+def _letting_go(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, gone: Any) -> Any:
         result = method(self, gone)
@@ -120,7 +121,9 @@ def _letting_go(method: Callable) -> Callable:
     return call
 
 
-def _constructor(construct: Callable, name: str) -> Callable:
+def _constructor(
+    construct: Callable[..., Any], name: str
+) -> Callable[..., Any]:
     holds = name in _HOLDING_CONSTRUCTORS
 
     @functools.wraps(construct)

@@ -68,7 +68,7 @@ def view(array: Any, name: str, writable: bool) -> ArrayView:
     low, high = (
         np.lib.array_utils.byte_bounds(values)
         if hasattr(np.lib, "array_utils")
-        else np.byte_bounds(values)
+        else np.byte_bounds(values)  # type: ignore[attr-defined]  # noqa: NPY201
     )
     return ArrayView(
         pointer=values.ctypes.data,
@@ -106,9 +106,9 @@ def _refuse_what_are_no_numbers(
         dtype.kind == "V" and dtype.type is not np.void
     ):
         return
-    if dtype == object and values.ndim == 0:
+    if dtype.kind == "O" and values.ndim == 0:
         raise InvalidArray(f"{name}: {_no_array(array, name)}")
-    if dtype == object:
+    if dtype.kind == "O":
         found = _among_objects(values, indexable(array, name))
     else:
         found = _no_numbers(dtype, indexable(array, name))
@@ -173,7 +173,7 @@ def _among_objects(values: np.ndarray, it: str) -> str | None:
     if isinstance(value, (str, bytes)):
         return f"{_no_numbers(values.dtype, it)} ({value[:20]!r} {where})"
     if values.ndim == 1 and np.ndim(value) == 1:
-        lengths = {
+        lengths: set[Any] = {
             np.shape(row)[0] if np.ndim(row) == 1 else None for row in values
         }
         if len(lengths) == 1:
@@ -183,7 +183,7 @@ def _among_objects(values: np.ndarray, it: str) -> str | None:
                 f"is needed: np.stack({it})"
             )
         if None in lengths:
-            odd = [i for i, row in enumerate(values) if np.ndim(row) != 1][0]
+            odd = next(i for i, row in enumerate(values) if np.ndim(row) != 1)
             return (
                 f"a column of vectors (dtype object), but {type(values[odd]).__name__}"
                 f" at [{odd}]; leave out such rows"

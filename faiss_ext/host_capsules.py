@@ -69,7 +69,7 @@ def take_dlpack_c(name: str, capsule: Any) -> Any:
     return capsule
 
 
-def describe_loan_c(name: str, capsule: Any) -> tuple[tuple, bool]:
+def describe_loan_c(name: str, capsule: Any) -> tuple[tuple[Any, ...], bool]:
     """The fields of a `gpu_memory.Description`, and whether it is a copy;
     raises InvalidArray."""
     if not _api.PyCapsule_IsValid(capsule, _NAMES[0]):
@@ -87,7 +87,7 @@ def describe_loan_c(name: str, capsule: Any) -> tuple[tuple, bool]:
     return _describe(name, managed.tensor, readonly), copied
 
 
-def _describe(name: str, tensor: _Tensor, readonly: bool) -> tuple:
+def _describe(name: str, tensor: _Tensor, readonly: bool) -> tuple[Any, ...]:
     rank = tensor.rank
     # Before anything that counts on it is read.
     if not 0 <= rank <= _MAX_RANK:
@@ -164,7 +164,11 @@ def _dtype(name: str, tensor: _Tensor) -> tuple[str, int]:
 
 
 def _reach(
-    name: str, pointer: int, shape: tuple, strides: tuple, item: int
+    name: str,
+    pointer: int,
+    shape: tuple[Any, ...],
+    strides: tuple[Any, ...],
+    item: int,
 ) -> tuple[int, int]:
     """How far below and above its first element an array reaches, in bytes."""
     if not pointer:

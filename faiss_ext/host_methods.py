@@ -105,13 +105,14 @@ an array interface or a buffer). One in GPU memory is refused: InvalidArray.
 
 
 def takes_any_host_array(
-    current: Callable[[], Callable],
+    current: Callable[[], Callable[..., Any]],
     name: str,
     fix: Callable[[str, Any], str],
     *,
     method: bool,
-    around: Callable[[Callable, tuple, dict], Any] | None = None,
-) -> Callable:
+    around: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+    | None = None,
+) -> Callable[..., Any]:
     """A function of Faiss, for arrays of any library.
 
     Parameters
@@ -147,7 +148,7 @@ def takes_any_host_array(
     dtypes = {p: np.dtype(dtype) for p, (dtype, _) in outputs.items()}
     takes_cast = method and name in _WITH_CAST
 
-    def is_ready(args: tuple, options: dict) -> bool:
+    def is_ready(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
         """Whether Faiss takes these as they are."""
         if not _are_ready(name, args, options):
             return False
@@ -240,11 +241,13 @@ def takes_any_host_array(
     return call
 
 
-def _call(function: Callable, args: tuple, options: dict) -> Any:
+def _call(
+    function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     return function(*args, **options)
 
 
-def _where(name: str, method: bool, args: tuple) -> str:
+def _where(name: str, method: bool, args: tuple[Any, ...]) -> str:
     return f"{type(args[0]).__name__}.{name}" if method else name
 
 
@@ -279,7 +282,9 @@ def _prepare(
     return given
 
 
-def _are_ready(name: str, args: tuple, options: dict) -> bool:
+def _are_ready(
+    name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> bool:
     """Whether Faiss takes these as they are, where they are inputs."""
     if name in _OF_IDS:
         return False
@@ -362,18 +367,22 @@ def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
     elif name in _OF_TWO_MATRICES:
         one, other = _OF_TWO_MATRICES[name]
         for parameter, like in ((one, other), (other, one)):
-            shape = getattr(arguments.get(like), "shape", ())
-            fill_in(parameter, *shape[1:2] or (0,), "float32")
+            shape: Any = getattr(arguments.get(like), "shape", ())
+            columns = shape[1] if len(shape) > 1 else 0
+            fill_in(parameter, columns, "float32")
 
 
 def _check_shapes(
-    bound: inspect.BoundArguments, name: str, subject: Any, asked: dict
+    bound: inspect.BoundArguments,
+    name: str,
+    subject: Any,
+    asked: dict[str, Any],
 ) -> None:
     """Refuse arrays of which Faiss would only assert that they fit; `asked` are
     the arguments as the caller gave them."""
     arguments = bound.arguments
     d = _width(subject, name)
-    matrices = _OF_TWO_MATRICES.get(name, ())
+    matrices: tuple[str, ...] = _OF_TWO_MATRICES.get(name, ())
     if name in _OF_MATRICES and "x" in arguments:
         matrices = ("x",)
     for parameter in matrices:
@@ -431,7 +440,9 @@ def _is_on_host(index: Any) -> bool:
     return not isinstance(index, getattr(faiss, "GpuIndex", ()))
 
 
-def _is_among_none(name: str, args: tuple, options: dict) -> bool:
+def _is_among_none(
+    name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> bool:
     """Whether a search is one among no vectors. (Faiss 1.7.3 then leaves the
     results of 20 queries or more as they are, which indexes that hold a flat
     one take for labels; others end the process, or give any distance.)"""
@@ -449,12 +460,14 @@ def _is_empty(index: Any) -> bool:
     if index.ntotal:
         return False
     if isinstance(index, faiss.IndexIVF):
-        lists = index.invlists
-        return lists is not None and lists.compute_ntotal() == 0
+        lists: Any = index.invlists
+        return lists is not None and bool(lists.compute_ntotal() == 0)
     return isinstance(index, _BY_COUNT)
 
 
-def _search_for_none(function: Callable, bound: inspect.BoundArguments) -> None:
+def _search_for_none(
+    function: Callable[..., Any], bound: inspect.BoundArguments
+) -> None:
     """Let Faiss judge the arguments that are no arrays."""
     arguments = {
         name: value for name, value in bound.arguments.items()
@@ -462,17 +475,19 @@ def _search_for_none(function: Callable, bound: inspect.BoundArguments) -> None:
     }
     queries = "xq" if "xq" in arguments else "x"
     arguments[queries] = arguments[queries][:0]
-    asked = inspect.BoundArguments(
-        bound.signature, arguments  # type: ignore[arg-type]
-    )
+    asked = inspect.BoundArguments(bound.signature, arguments)
     function(*asked.args, **asked.kwargs)
 
 
-def _output(given: dict, name: str, shape: tuple, dtype: str) -> np.ndarray:
+def _output(
+    given: dict[str, Any], name: str, shape: tuple[Any, ...], dtype: str
+) -> np.ndarray:
     return np.empty(shape, dtype) if given.get(name) is None else given[name]
 
 
-def _find_none(given: dict, index: Any) -> tuple[np.ndarray, np.ndarray]:
+def _find_none(
+    given: dict[str, Any], index: Any
+) -> tuple[np.ndarray, np.ndarray]:
     metric = (
         given.get("metric", faiss.METRIC_L2) if index is None
         else index.metric_type
@@ -489,17 +504,19 @@ def _find_none(given: dict, index: Any) -> tuple[np.ndarray, np.ndarray]:
 def _is_similarity(metric: int) -> bool:
     """Whether more of a metric is nearer."""
     judge = getattr(faiss, "is_similarity_metric", None)
-    return judge(metric) if judge else metric == faiss.METRIC_INNER_PRODUCT
+    return bool(
+        judge(metric) if judge else metric == faiss.METRIC_INNER_PRODUCT
+    )
 
 
-def _assign_none(given: dict, index: Any) -> np.ndarray:
+def _assign_none(given: dict[str, Any], index: Any) -> np.ndarray:
     shape = len(given["x"]), given.get("k", 1)
     labels = _output(given, "labels", shape, "int64")
     labels.fill(-1)
     return labels
 
 
-def _reconstruct_none(given: dict, index: Any) -> tuple:
+def _reconstruct_none(given: dict[str, Any], index: Any) -> tuple[Any, ...]:
     D, I = _find_none(given, index)
     R = _output(given, "R", (*I.shape, index.d), "float32")
     # As Faiss marks vectors that are not there.
@@ -508,7 +525,7 @@ def _reconstruct_none(given: dict, index: Any) -> tuple:
 
 
 #: What is found where nothing is stored, by the arguments and the index.
-_NONE_FOUND: dict[str, Callable[[dict, Any], Any]] = {
+_NONE_FOUND: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "assign": _assign_none,
     "knn": _find_none,
     "search": _find_none,
@@ -516,7 +533,7 @@ _NONE_FOUND: dict[str, Callable[[dict, Any], Any]] = {
 }
 
 
-def _said(bound: inspect.BoundArguments, args: tuple) -> str:
+def _said(bound: inspect.BoundArguments, args: tuple[Any, ...]) -> str:
     """What was given, for people."""
     said = []
     for name, value in bound.arguments.items():
@@ -524,7 +541,7 @@ def _said(bound: inspect.BoundArguments, args: tuple) -> str:
             said.append(f"{name}: {value.dtype} of shape {value.shape}")
         elif isinstance(value, (int, float)):
             said.append(f"{name}: {value}")
-    of = args[0] if args else None
+    of: Any = args[0] if args else None
     if hasattr(of, "d"):
         said.append(f"d of the {type(of).__name__}: {of.d}")
     return ", ".join(said)
@@ -544,7 +561,9 @@ def _with_cast(signature: inspect.Signature) -> inspect.Signature:
     return signature.replace(parameters=[*signature.parameters.values(), cast])
 
 
-def compute_residual(self, x, residual=None, key=None):
+def compute_residual(
+    self: Any, x: Any, residual: Any = None, key: Any = None
+) -> Any:
     """x minus vector `key`.
 
     Parameters
@@ -574,7 +593,9 @@ def compute_residual(self, x, residual=None, key=None):
     return residual
 
 
-def compute_residual_n(self, n, xs, residuals=None, keys=None):
+def compute_residual_n(
+    self: Any, n: Any, xs: Any, residuals: Any = None, keys: Any = None
+) -> Any:
     """xs minus the vectors `keys`.
 
     Parameters
@@ -615,9 +636,10 @@ def is_pointer(x: Any) -> bool:
     return type(x).__name__ == "SwigPyObject" or hasattr(x, "this")
 
 
-def _stock_method(index: Any, name: str) -> Callable:
+def _stock_method(index: Any, name: str) -> Callable[..., Any]:
     """Faiss' own method of the class of an index."""
     for base in type(index).__mro__:
         if base.__module__.startswith("faiss.") and name in vars(base):
-            return vars(base)[name]
+            method: Callable[..., Any] = vars(base)[name]
+            return method
     raise AttributeError(name)

@@ -45,8 +45,8 @@ _MAKERS = (
     "try_extract_index_ivf",
 )
 #: Those that give their argument, or a part of it, under another type; those
-#: that take None for no index, though they need one; those that work on a GPU with what they are told in a structure; and those that copy
-#: an index on the CPU.
+#: that take None for no index, though they need one; those that work on a GPU with
+#: what they are told in a structure; and those that copy an index on the CPU.
 _BORROWERS = {
     "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
     "downcast_VectorTransform", "downcast_index", "extract_index_ivf",
@@ -128,7 +128,7 @@ def ours(made: Any) -> Any:
     return made
 
 
-def returns_ours(function: Callable) -> Callable:
+def returns_ours(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, whose results become objects of our classes."""
 
     name = function.__name__
@@ -154,7 +154,7 @@ def add_methods(the_class: type) -> None:
     _set_gpu_methods(the_class, stock, vector_methods.METHODS)
     for method in transfer_stats.METHODS:
         setattr(the_class, method.__name__, method)
-    _set_constructor(the_class, the_class.__init__)
+    _set_constructor(the_class, vars(the_class)["__init__"])
     for name in ("__init__", "add", "copyFrom"):
         setattr(the_class, name, tells_of_too_large(getattr(the_class, name)))
     _set_getstate(the_class, stock)
@@ -163,7 +163,8 @@ def add_methods(the_class: type) -> None:
 def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     """Our classes and functions, by the names of Faiss' own: those for GPU
     indexes, and all others."""
-    gpu, others = {}, {}
+    gpu: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for name, member in vars(faiss).items():
         if name in _COPIERS:
             others[name] = member = explains(member)
@@ -192,6 +193,9 @@ def _derive(stock: type) -> type:
         {"__module__": "faiss_ext", "__doc__": stock.__doc__,
          "_faiss_class": stock},
     )
+    if "__init__" in vars(stock):
+        # Before that of a parent of ours, which comes before Faiss' class.
+        derived.__init__ = vars(stock)["__init__"]  # type: ignore[misc]
     around = _around(stock)
     # What it inherits has nothing around it.
     for base in reversed(stock.__mro__) if around else (stock,):
@@ -205,7 +209,7 @@ def _derive(stock: type) -> type:
             adds = tells_of_too_large(getattr(derived, name))
             setattr(derived, name, adds)
     if issubclass(stock, GPU_INDEXES):
-        _set_constructor(derived, stock.__init__)
+        _set_constructor(derived, stock.__init__)  # type: ignore[misc]
     if stock.__name__ == "StandardGpuResources":
         check_device_methods(derived, stock)
     if native and stock is faiss.IndexShards:
@@ -217,7 +221,7 @@ def _derive(stock: type) -> type:
     return derived
 
 
-def _set_constructor(the_class: type, construct: Callable) -> None:
+def _set_constructor(the_class: type, construct: Callable[..., Any]) -> None:
     """Let a class of GPU indexes check what Faiss would end the process over."""
     name = the_class.__name__
 
@@ -238,7 +242,7 @@ def _set_constructor(the_class: type, construct: Callable) -> None:
 def _set_getstate(the_class: type, stock: type) -> None:
     """For pickles and copies."""
     if "__getstate__" in vars(stock):
-        the_class.__getstate__ = explains(  # type: ignore[attr-defined]
+        the_class.__getstate__ = explains(  # type: ignore[method-assign]
             vars(stock)["__getstate__"]
         )
 
@@ -260,7 +264,7 @@ def _held(name: str) -> property:
     return property(get, put)
 
 
-def _around(stock: type) -> Callable | None:
+def _around(stock: type) -> Callable[..., Any] | None:
     """What comes around the methods of a class where arrays may be pinned."""
     if native is None:
         return None
@@ -272,7 +276,7 @@ def _around(stock: type) -> Callable | None:
 
 
 def _set_host_methods(
-    the_class: type, stock: type, around: Callable | None = None
+    the_class: type, stock: type, around: Callable[..., Any] | None = None
 ) -> None:
     for name, current in _array_methods(stock).items():
         function = takes_any_host_array(
@@ -282,7 +286,7 @@ def _set_host_methods(
 
 
 def _set_gpu_methods(
-    the_class: type, stock: type, methods: tuple[Callable, ...]
+    the_class: type, stock: type, methods: tuple[Callable[..., Any], ...]
 ) -> None:
     named = {m.__name__.removeprefix("replacement_"): m for m in methods}
     for name, method in named.items():
@@ -293,10 +297,10 @@ def _set_gpu_methods(
     }
 
 
-def _array_methods(stock: type) -> dict[str, Callable]:
+def _array_methods(stock: type) -> dict[str, Callable[..., Any]]:
     """What gives the methods, of this class itself, that take arrays: Python
     code of Faiss, and ours where Faiss has none."""
-    found = {
+    found: dict[str, Callable[..., Any]] = {
         name: functools.partial(vars(stock).__getitem__, name)
         for name, member in vars(stock).items()
         if inspect.isfunction(member) and _takes_arrays(stock, name, member)
@@ -307,7 +311,7 @@ def _array_methods(stock: type) -> dict[str, Callable]:
     return found
 
 
-def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
+def _takes_arrays(stock: type, name: str, member: Callable[..., Any]) -> bool:
     if stock.__module__ == "faiss.extra_wrappers":
         return not name.startswith("_")
     if name == "__init__":
@@ -319,7 +323,7 @@ def _takes_arrays(stock: type, name: str, member: Callable) -> bool:
     ) and member.__name__.startswith(("replacement_", "apply_"))
 
 
-def _host_function(name: str) -> Callable:
+def _host_function(name: str) -> Callable[..., Any]:
     return takes_any_host_array(
         functools.partial(vars(faiss).__getitem__, name), name, _fix,
         method=False,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import faiss
+
 from . import swigfaiss_ext as native
 from ._swigfaiss_ext import search_plain_c
 from .arrays import is_on_gpu
@@ -27,10 +29,13 @@ from .pinned import empty_results
 #: only to be told so by Faiss.
 _TOO_MANY = 1 << 20
 
+#: The numeric type that Faiss takes by default, where it knows others.
+_FLOAT32 = getattr(faiss, "Float32", 0)
+
 _OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
 
-def call_on(index: Any, loans: dict | None = None) -> Call:
+def call_on(index: Any, loans: dict[str, Any] | None = None) -> Call:
     """A call that works on the default stream of a GPU index; `loans` are those
     of `Call`."""
     device = index.getDevice()
@@ -41,7 +46,14 @@ def call_on(index: Any, loans: dict | None = None) -> Call:
     )
 
 
-def replacement_add(self, x, *, cast=False, **later):
+def replacement_add(
+    self: Any,
+    x: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
+) -> None:
     """Add vectors to the index; they get the ids ntotal, ntotal + 1, ...
 
     Parameters
@@ -51,12 +63,14 @@ def replacement_add(self, x, *, cast=False, **later):
         ``__cuda_array_interface__`` or ``__dlpack__``) is read where it is,
         after what its producer's stream holds. float16, bfloat16, int8, uint8
         and strided ones are converted on the GPU.
+    numeric_type : int, optional
+        Of later versions of Faiss, for NumPy arrays: if it is another one than
+        ``Float32``, Faiss' own method does it.
     cast : bool
         Whether GPU arrays of float64 and other integers are converted there
         too, to the nearest float32.
     **later
-        What later versions of Faiss take beside these (``numeric_type``), for
-        NumPy arrays: Faiss' own method does it.
+        What later versions of Faiss take beside these, likewise.
 
     Raises
     ------
@@ -70,19 +84,29 @@ def replacement_add(self, x, *, cast=False, **later):
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
-        return _by_faiss(self, "add", (x,), later)
+        _by_faiss(self, "add", (x,), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.add_c(vectors.shape[0], vectors.pointer))
 
 
-def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
+def replacement_add_with_ids(
+    self: Any,
+    x: Any,
+    ids: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
+) -> None:
     """Add vectors with ids of the caller's. Faiss' flat indexes refuse it.
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
     ids : array_like or GPU array, shape (n,), int64 or int32
 
@@ -93,8 +117,10 @@ def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
     RuntimeError
         With Faiss' text.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
-        return _by_faiss(self, "add_with_ids", (x, ids), later)
+        _by_faiss(self, "add_with_ids", (x, ids), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     labels = call.input(ids, "ids", (vectors.shape[0],), "int64")
@@ -105,12 +131,19 @@ def replacement_add_with_ids(self, x, ids, *, cast=False, **later):
     )
 
 
-def replacement_train(self, x, *, cast=False, **later):
+def replacement_train(
+    self: Any,
+    x: Any,
+    numeric_type: Any = None,
+    *,
+    cast: bool = False,
+    **later: Any,
+) -> None:
     """Train the index. A flat one needs none; the array is checked.
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
 
     Raises
@@ -118,21 +151,32 @@ def replacement_train(self, x, *, cast=False, **later):
     InvalidArray, RuntimeError
         As `add`.
     """
+    later = _beside(later, numeric_type=numeric_type)
     if later:
-        return _by_faiss(self, "train", (x,), later)
+        _by_faiss(self, "train", (x,), later)
+        return
     call = call_on(self)
     vectors = call.input(x, "x", (None, self.d), "float32", cast=cast)
     call.run(lambda: self.train_c(vectors.shape[0], vectors.pointer))
 
 
 def replacement_search(
-    self, x, k, *, params=None, D=None, I=None, cast=False, **later
-):
+    self: Any,
+    x: Any,
+    k: Any,
+    D: Any = None,
+    I: Any = None,
+    numeric_type: Any = None,
+    *,
+    params: Any = None,
+    cast: bool = False,
+    **later: Any,
+) -> tuple[Any, Any]:
     """Find the k nearest stored vectors of each query.
 
     Parameters
     ----------
-    x, cast, **later
+    x, numeric_type, cast, **later
         As `add`.
     k : int
         1 to the limit of Faiss' selection (2048; 2047 in Faiss 1.7.3).
@@ -174,19 +218,22 @@ def replacement_search(
     current GPU (CuPy), that one too.
     """
     loans = None
+    if later or numeric_type is not None:
+        later = _beside(later, numeric_type=numeric_type)
     if params is None and not later:
         # The results, or what was borrowed before something was not plain.
         found = search_plain_c(
             self, x, k, D, I, results_like, current_stream
         )
         if type(found) is tuple:
-            return found
+            return found  # type: ignore[no-any-return]
         loans = found
     k = count(k)
     if later:
-        return _by_faiss(
+        by_faiss: tuple[Any, Any] = _by_faiss(
             self, "search", (x, k), {"D": D, "I": I, **given(params), **later}
         )
+        return by_faiss
     call = call_on(self, loans)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
     shape = (query.shape[0], k)
@@ -216,7 +263,9 @@ def replacement_search(
     return distances.array, labels.array
 
 
-def replacement_assign(self, x, k=1, labels=None, *, cast=False):
+def replacement_assign(
+    self: Any, x: Any, k: Any = 1, labels: Any = None, *, cast: bool = False
+) -> Any:
     """The labels of `search` alone; the distances stay on the GPU.
 
     Parameters
@@ -276,7 +325,19 @@ def labels_fit_int32(index: Any) -> bool:
     return is_ours(index) and index.ntotal < 2**31
 
 
-def _by_faiss(index: Any, name: str, args: tuple, options: dict) -> Any:
+def _beside(given: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Of what later versions of Faiss take, what asks for something else than
+    without it."""
+    return {
+        name: value for name, value in (given | more).items()
+        if value is not None
+        and not (name == "numeric_type" and value == _FLOAT32)
+    }
+
+
+def _by_faiss(
+    index: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     """What Faiss' own method does with NumPy arrays."""
     arrays = (*args, *options.values())
     if options and any(map(is_on_gpu, arrays)):

@@ -8,8 +8,7 @@ and are imported by `native.py` alone.
 from __future__ import annotations
 
 import importlib.util
-import pathlib
-from types import ModuleType
+from typing import Any
 
 import faiss
 
@@ -21,14 +20,8 @@ is_there = importlib.util.find_spec(f"{__package__}._swigfaiss_ext") is not None
 #: Whether the module `faiss` has GPU indexes.
 faiss_has_gpu = hasattr(faiss, "GpuIndexFlat")
 
-#: Whether it had them, by a file that the wheels of a GPU Faiss leave, and lost
-#: them to a distribution that was installed over it.
-overwritten = not faiss_has_gpu and pathlib.Path(
-    faiss.__file__
-).with_name("_gpu_build.py").exists()
 
-
-def _load() -> tuple[ModuleType | None, str | None]:
+def _load() -> tuple[Any, str | None]:
     """`swigfaiss_ext`, or why it is not in use."""
     if not faiss_has_gpu:
         problem = (
@@ -57,9 +50,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
             return swigfaiss_ext, None
         except ImportError as error:
             problem = str(error)
-    if is_there or overwritten:
-        problem = faiss_found.mixture_problem() or problem
-    return None, problem
+    return None, faiss_found.mixture_problem() or problem
 
 
 #: The module, and None; or None, and why it is not in use.

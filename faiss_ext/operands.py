@@ -133,7 +133,7 @@ def _located(view: ArrayView, name: str) -> ArrayView:
     )
 
 
-def _narrow_on_gpu(name: str, view: ArrayView, dtype: str) -> tuple:
+def _narrow_on_gpu(name: str, view: ArrayView, dtype: str) -> tuple[Any, ...]:
     wide = _row_major(view, dtype)
 
     def prepare(call: Call) -> int:
@@ -152,7 +152,7 @@ def _narrow_on_gpu(name: str, view: ArrayView, dtype: str) -> tuple:
     return prepare, finish
 
 
-def _narrow_on_host(name: str, view: ArrayView, dtype: str) -> tuple:
+def _narrow_on_host(name: str, view: ArrayView, dtype: str) -> tuple[Any, ...]:
     results = np.empty(view.shape, dtype)
 
     def prepare(call: Call) -> int:

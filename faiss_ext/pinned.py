@@ -14,8 +14,11 @@ import operator
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
 from . import swigfaiss_ext as native
 from .gpu_arguments import gpu_number
@@ -35,16 +38,16 @@ _MOST = sys.maxsize
 class _Pool:
     """The pool of this process, made when it is first needed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.forget()
 
-    def forget(self):
+    def forget(self) -> None:
         """Begin anew, in a forked process: the pool is its parent's, and so is
         whoever may hold the lock."""
         self._lock = threading.Lock()
-        self._pool = None
+        self._pool: Any = None
 
-    def get(self):
+    def get(self) -> Any:
         with self._lock:
             if self._pool is None:
                 self._pool = native.PinnedBlockPool(_bound())
@@ -52,14 +55,14 @@ class _Pool:
                 native.use_pinned_results_c(self._pool)
             return self._pool
 
-    def block(self, nbytes):
+    def block(self, nbytes: int) -> npt.NDArray[Any] | None:
         """An array of bytes in pinned memory, or None where the bound does not
         allow it."""
         memory = native.pinned_memory_c(self.get(), nbytes)
         return None if memory is None else np.frombuffer(memory, "uint8")
 
 
-def _bound():
+def _bound() -> int:
     text = os.environ.get(_BOUND_VARIABLE)
     if text is None:
         return _DEFAULT_BOUND
@@ -74,7 +77,10 @@ _the_pool = _Pool()
 os.register_at_fork(after_in_child=_the_pool.forget)
 
 
-def pinned_empty(shape, dtype="float32"):
+def pinned_empty(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: npt.DTypeLike = "float32",
+) -> npt.NDArray[Any]:
     """An uninitialised NumPy array in pinned memory of the pool.
 
     Parameters
@@ -110,10 +116,10 @@ def pinned_empty(shape, dtype="float32"):
     dtype = np.dtype(dtype)
     if dtype.hasobject:
         raise ValueError(f"dtype {dtype} holds Python objects")
-    shape = _extents(shape)
-    nbytes = math.prod(shape) * dtype.itemsize
+    extents = _extents(shape)
+    nbytes = math.prod(extents) * dtype.itemsize
     if nbytes == 0 or not native.PinnedBlockPool.has_memory():
-        return np.empty(shape, dtype)
+        return np.empty(extents, dtype)
     try:
         block = _the_pool.block(nbytes) if nbytes <= _MOST else None
     except RuntimeError:
@@ -126,10 +132,10 @@ def pinned_empty(shape, dtype="float32"):
             f"{stats['pinned_bytes']} in use; the bound is {stats['bound']} "
             f"({_BOUND_VARIABLE})"
         )
-    return block.view(dtype).reshape(shape)
+    return block.view(dtype).reshape(extents)
 
 
-def _extents(shape):
+def _extents(shape: Any) -> tuple[int, ...]:
     try:
         extents = tuple(map(operator.index, (
             (shape,) if isinstance(shape, (int, np.integer)) else shape
@@ -143,7 +149,7 @@ def _extents(shape):
     return extents
 
 
-def pinned_pool_stats():
+def pinned_pool_stats() -> dict[str, int]:
     """The state of the pool.
 
     Returns
@@ -161,12 +167,14 @@ def pinned_pool_stats():
     }
 
 
-def trim():
+def trim() -> None:
     """Unpin the memory of the pool that no array uses."""
     _the_pool.get().trim()
 
 
-def empty_results(n, k):
+def empty_results(
+    n: int, k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
     """Uninitialised memory for the results of a search.
 
     Returns
@@ -187,7 +195,9 @@ def empty_results(n, k):
     return distances, labels, both.ctypes.data
 
 
-def empty_array(shape, dtype):
+def empty_array(
+    shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
     """An uninitialised NumPy array in pinned memory of the pool, or in ordinary
     memory where `empty_results` gives that."""
     dtype = np.dtype(dtype)
@@ -198,7 +208,7 @@ def empty_array(shape, dtype):
     return block.view(dtype).reshape(shape)
 
 
-def _results_block(nbytes):
+def _results_block(nbytes: int) -> npt.NDArray[Any] | None:
     """Pinned memory, or None where there is none."""
     try:
         return _the_pool.block(nbytes)

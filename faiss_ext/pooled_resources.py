@@ -77,7 +77,10 @@ class PooledGpuResources(native.PooledGpuResources):
             ``faiss.cast_integer_to_cudastream_t`` makes of it.
         """
         if isinstance(stream, int):
-            stream = faiss.cast_integer_to_cudastream_t(stream)
+            # (A name that Faiss' stubs do not have.)
+            stream = faiss.cast_integer_to_cudastream_t(  # type: ignore[attr-defined]
+                stream
+            )
         super().setDefaultStream(device, stream)
 
     def getMemoryInfo(self) -> dict[int, dict[str, tuple[int, int]]]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .index_methods import call_on, count, labels_fit_int32
 from .pinned import empty_results
 from .search_profile import SearchProfile, StageSpan
 
 
 def profile_search(
-    self, x, k, *, params=None, D=None, I=None, cast=False
-):
+    self: Any,
+    x: Any,
+    k: Any,
+    *,
+    params: Any = None,
+    D: Any = None,
+    I: Any = None,
+    cast: bool = False,
+) -> tuple[Any, Any, SearchProfile]:
     """`search`, and where its time went.
 
     Parameters
@@ -44,15 +53,15 @@ def profile_search(
     if D is None and I is None and not query.view.on_gpu:
         # As `search` does.
         D, I, address = empty_results(*shape)
-        found = self.profile_search_packed_c(
+        made = self.profile_search_packed_c(
             shape[0], query.pointer, shape[1], address, params
         )
-        return D, I, _as_profile(found)
+        return D, I, _as_profile(made)
     distances = call.output(D, "D", query, shape, "float32", narrow=True)
     labels = call.output(
         I, "I", query, shape, "int64", narrow=labels_fit_int32(self)
     )
-    found = []
+    found: list[Any] = []
     call.run(
         lambda: found.append(
             self.profile_search_c(
@@ -68,7 +77,7 @@ def profile_search(
     return distances.array, labels.array, _as_profile(found[0])
 
 
-def _as_profile(native):
+def _as_profile(native: Any) -> SearchProfile:
     return SearchProfile(
         (StageSpan(*span) for span in native.spans_c()),
         native.seconds,

@@ -49,7 +49,7 @@ def write_index_binary(idx: Any, target: Any) -> None:
     _write(_stock_write_index_binary, idx, target)
 
 
-def explains(function: Callable) -> Callable:
+def explains(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which copies or writes the index that is its first argument,
     with an error that tells what to do about one on a GPU."""
 

@@ -67,7 +67,7 @@ def scratch_of(owner: Any, resources: Any) -> Scratch:
     """The scratch of an index or a resources object, made when it is first
     asked for; it goes when the Python object does."""
     attributes = vars(owner)
-    found = attributes.get("_scratch_of_calls")
+    found: Scratch | None = attributes.get("_scratch_of_calls")
     if found is None:
         # One of several threads' is kept.
         found = attributes.setdefault("_scratch_of_calls", Scratch(resources))

@@ -149,10 +149,10 @@ class SearchProfile:
     def caller(self) -> dict[str, float]:
         """Where the calling thread spent the call; adds up to `seconds`.
 
-        Each moment of its wait for the GPU is put down to what runs then: to 'compute' if
-        kernels run, else to the first of upload, copy-back and the host's
-        copies that does. So copying hidden behind kernels counts as nothing,
-        and waiting for kernels does not count as copying.
+        Each moment of its wait for the GPU is put down to what runs then: to
+        'compute' if kernels run, else to the first of upload, copy-back and the
+        host's copies that does. So copying hidden behind kernels counts as
+        nothing, and waiting for kernels does not count as copying.
 
         Returns
         -------

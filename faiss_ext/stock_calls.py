@@ -16,14 +16,18 @@ from .calls import faiss_alone
 from .held_indexes import GPU_INDEXES, as_our_flat, leaves
 
 
-def on_gpu(function: Callable, args: tuple, options: dict) -> Any:
+def on_gpu(
+    function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     """A method of an index of Faiss' own on a GPU: one at a time on its
     resources, and complete when it returns."""
     with faiss_alone(args[0]):
         return function(*args, **options)
 
 
-def over_others(function: Callable, args: tuple, options: dict) -> Any:
+def over_others(
+    function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     """A method of an index that holds others. Faiss' own on GPUs are handed the
     caller's arrays, and their results are read at once, so there pinned arrays
     go by way of ordinary memory. Where there is none CUDA is not asked at all."""

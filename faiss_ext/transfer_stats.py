@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _NAMES = {
     "copies_to_device": "copiesToDevice",
     "bytes_to_device": "bytesToDevice",
@@ -15,7 +17,7 @@ _NAMES = {
 }
 
 
-def transfer_stats(self):
+def transfer_stats(self: Any) -> dict[str, int]:
     """What this index has moved and waited for, since it was made or since
     `reset_transfer_stats`.
 
@@ -32,7 +34,7 @@ def transfer_stats(self):
     }
 
 
-def reset_transfer_stats(self):
+def reset_transfer_stats(self: Any) -> None:
     """Set the counts of `transfer_stats` back to zero."""
     self.resetTransferStats()
 

@@ -6,6 +6,8 @@ things, where they do them at all, with host memory alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .errors import InvalidArray, whole_number
 from .host_methods import is_pointer
 from .index_methods import (
@@ -17,8 +19,16 @@ from .index_methods import (
 
 
 def replacement_search_and_reconstruct(
-    self, x, k, *, params=None, D=None, I=None, R=None, cast=False
-):
+    self: Any,
+    x: Any,
+    k: Any,
+    D: Any = None,
+    I: Any = None,
+    R: Any = None,
+    *,
+    params: Any = None,
+    cast: bool = False,
+) -> tuple[Any, Any, Any]:
     """`search`, and the vectors that were found.
 
     Parameters
@@ -61,7 +71,7 @@ def replacement_search_and_reconstruct(
     return distances.array, labels.array, found.array
 
 
-def replacement_reconstruct(self, key, x=None):
+def replacement_reconstruct(self: Any, key: Any, x: Any = None) -> Any:
     """Vector `key`.
 
     Parameters
@@ -88,7 +98,9 @@ def replacement_reconstruct(self, key, x=None):
     return out.array
 
 
-def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
+def replacement_reconstruct_n(
+    self: Any, n0: Any = 0, ni: Any = -1, x: Any = None
+) -> Any:
     """Vectors n0 to n0 + ni - 1.
 
     Parameters
@@ -124,7 +136,7 @@ def replacement_reconstruct_n(self, n0=0, ni=-1, x=None):
     return out.array
 
 
-def replacement_reconstruct_batch(self, key, x=None):
+def replacement_reconstruct_batch(self: Any, key: Any, x: Any = None) -> Any:
     """The vectors of several ids.
 
     Parameters
@@ -158,7 +170,14 @@ def replacement_reconstruct_batch(self, key, x=None):
     return out.array
 
 
-def compute_residual(self, x, residual=None, key=None, *, cast=False):
+def compute_residual(
+    self: Any,
+    x: Any,
+    residual: Any = None,
+    key: Any = None,
+    *,
+    cast: bool = False,
+) -> Any:
     """x minus vector `key`.
 
     Parameters
@@ -196,7 +215,15 @@ def compute_residual(self, x, residual=None, key=None, *, cast=False):
     return out.array
 
 
-def compute_residual_n(self, n, xs, residuals=None, keys=None, *, cast=False):
+def compute_residual_n(
+    self: Any,
+    n: Any,
+    xs: Any,
+    residuals: Any = None,
+    keys: Any = None,
+    *,
+    cast: bool = False,
+) -> Any:
     """xs minus the vectors `keys`.
 
     Parameters

@@ -147,7 +147,7 @@ if not faiss_has_gpu:
 for _name, _base in _classes.items():
     globals()[_name] = _class(
         _name,
-        globals().get(_base) or on_host.get(_base) or getattr(faiss, _base, object),
+        globals().get(_base, on_host.get(_base, getattr(faiss, _base, object))),
     )
 for _name in _functions:
     globals()[_name] = _function(_name)

@@ -65,11 +65,10 @@ def _searches(session, cells):
     fitting = [cell for cell in cells if not _obstacle(session, *cell)]
     n, k = max(c[0] for c in fitting), max(c[1] for c in fitting)
     _, _, nb, d = fitting[0]
-    searches = Searches(
+    return Searches(
         session, database(nb, d), random_vectors(n, d, 2), k,
         rows={row for n, *_ in fitting for row in (0, n // 2, n - 1)},
     )
-    return searches
 
 
 def _measure(session, name, case, searches, effort, names):

@@ -9,4 +9,4 @@
 
 virtual_env "$root/.cache/cpu-venv" \
     faiss-cpu numpy scikit-learn matplotlib tqdm pytest hypothesis \
-    scikit-build-core
+    scikit-build-core 'mypy==2.4.*'

@@ -12,7 +12,7 @@
 here="$root/cmake/setup"
 
 "$here/system-packages.sh"
-virtual_env "$root/.cache/venv" numpy tqdm pytest hypothesis scikit-learn matplotlib
+virtual_env "$root/.cache/venv" numpy tqdm pytest hypothesis scikit-learn matplotlib 'mypy==2.4.*'
 python="$root/.cache/venv/bin/python"
 
 if [ -n "${CMAKE_PREFIX_PATH:-}" ]; then

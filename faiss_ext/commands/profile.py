@@ -143,7 +143,8 @@ def _measure(cases: list[Case], args: argparse.Namespace) -> dict[str, Any]:
     document: dict[str, Any] = {
         "environment": _environment(args.device), "link": None, "cases": []
     }
-    database = database_of = None
+    database: Any = None
+    database_of = None
     total = len(cases) * args.repetitions
     with progress("profiling", total, "repetitions") as advance:
         for case in cases:

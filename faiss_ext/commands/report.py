@@ -108,7 +108,7 @@ def _transfers(flat: FlatIndex) -> str:
 
 def _size(nbytes: float) -> str:
     """A number of bytes, for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
+    for unit in ("bytes", "kB", "MB", "GB"):  # noqa: B007
         if nbytes < 1000:
             break
         nbytes /= 1000

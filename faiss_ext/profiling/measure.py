@@ -72,7 +72,8 @@ class Database(NamedTuple):
             for kind in (faiss.GpuIndexFlat, faiss_ext.GpuIndexFlat):
                 made.append(kind(resources, case.d, metric, config))
                 made[-1].add(vectors)
-        return cls(*made, resources, device)
+        stock, ours = made
+        return cls(stock, ours, resources, device)
 
 
 def link_speed(database: Database) -> dict[str, float] | None:
@@ -281,7 +282,7 @@ def _random(n: int, d: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((n, d), dtype="float32")
 
 
-def _on_gpu(database: Database, shape: tuple, dtype: Any) -> Any:
+def _on_gpu(database: Database, shape: tuple[Any, ...], dtype: Any) -> Any:
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = native.make_buffer_c(
         database.resources.getResources(), database.device, nbytes
@@ -304,4 +305,5 @@ def _address(array: Any) -> int:
     interface = getattr(
         array, "__cuda_array_interface__", None
     ) or array.__array_interface__
-    return interface["data"][0]
+    address: int = interface["data"][0]
+    return address

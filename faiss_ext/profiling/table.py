@@ -158,7 +158,8 @@ def seconds_of(case: dict[str, Any], name: str) -> list[float]:
     """Of each search of a variant."""
     for variant in case["variants"]:
         if variant["name"] == name:
-            return variant["seconds"]
+            seconds: list[float] = variant["seconds"]
+            return seconds
     raise KeyError(name)
 
 

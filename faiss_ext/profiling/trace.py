@@ -57,7 +57,9 @@ def trace(document: dict[str, Any]) -> dict[str, Any]:
 def _names(
     process: int, title: str, lanes: list[str]
 ) -> list[dict[str, Any]]:
-    names = [("process_name", 0, {"name": title})]
+    names: list[tuple[str, int, dict[str, Any]]] = [
+        ("process_name", 0, {"name": title})
+    ]
     for thread, lane in enumerate(lanes):
         names.append(("thread_name", thread, {"name": lane}))
         names.append(("thread_sort_index", thread, {"sort_index": thread}))

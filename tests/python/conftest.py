@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     if error.name != "faiss_ext":
         raise
     sys.path.insert(0, str(ROOT))
-    import faiss_ext  # noqa: F401
+    import faiss_ext
 
 from faiss_ext.__main__ import main  # noqa: E402
 

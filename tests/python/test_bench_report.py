@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-import report  # noqa: E402
-from measure import record  # noqa: E402
-from measure.floors import COMPUTE  # noqa: E402
-from measure.shapes import WHOLE  # noqa: E402
-from measure.timing import QUANTILES  # noqa: E402
-from reporting import bar, tables, words  # noqa: E402
-from reporting.data import NOT_YET, Refused, Results  # noqa: E402
+import report
+from measure import record
+from measure.floors import COMPUTE
+from measure.shapes import WHOLE
+from measure.timing import QUANTILES
+from reporting import bar, tables, words
+from reporting.data import NOT_YET, Refused, Results
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_module_that_nobody_has_is_not_found():
         with pytest.raises(ModuleNotFoundError, match="nothing|inside"):
             importlib.import_module(f"faiss_ext.contrib.{name}")
     with pytest.raises(AttributeError, match="faiss_ext.contrib.*nothing"):
-        faiss_ext.contrib.nothing  # noqa: B018
+        faiss_ext.contrib.nothing
     assert not hasattr(faiss_ext.contrib, "nothing")
 
 

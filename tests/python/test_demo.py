@@ -15,10 +15,10 @@ from sklearn.datasets import load_digits
 from conftest import ROOT, package_environment
 
 sys.path.insert(0, str(ROOT / "examples"))
-from matplotlib import colors, image  # noqa: E402
+from matplotlib import colors, image
 
-import digits  # noqa: E402
-import neighbour_picture  # noqa: E402
+import digits
+import neighbour_picture
 
 
 def frames(picture: np.ndarray, colour: str) -> int:

@@ -21,7 +21,7 @@ def rows(text: str) -> dict[str, list[str]]:
     """The first case of a table: its labels, without repetition, and what
     stands beside them."""
     found: dict[str, list[str]] = {}
-    for line in text.split("n 1, k")[0].splitlines():
+    for line in text.partition("n 1, k")[0].splitlines():
         match = re.match(r" *(\S.*?)   +(\S.*)$", line)
         if match:
             found.setdefault(match[1], match[2].split("  "))

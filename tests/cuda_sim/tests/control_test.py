@@ -6,7 +6,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import cuda_sim  # noqa: E402
+import cuda_sim
 
 with open(cuda_sim._HEADER) as header:
     declared = set(re.findall(r"\bcuda_sim_(\w+)\(", header.read()))

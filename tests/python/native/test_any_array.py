@@ -310,11 +310,11 @@ def test_what_later_versions_of_faiss_take_goes_to_faiss(
         with pytest.raises(TypeError, match="no_such_option"):
             method(*arguments, no_such_option=1)
         with pytest.raises(faiss_ext.InvalidArray, match="numeric_type.*: for NumPy"):
-            method(gpu_array(arguments[0]), *arguments[1:], numeric_type=0)
+            method(gpu_array(arguments[0]), *arguments[1:], numeric_type=1)
         with pytest.raises(faiss_ext.InvalidArray, match="^numeric_type: "):
             index.search(
                 gpu_array(queries), K, params=faiss_ext.SearchParameters(),
-                numeric_type=0)
+                numeric_type=1)
         if hasattr(faiss_ext, "Float32"):
             method(*arguments, numeric_type=faiss_ext.Float32)
     if hasattr(faiss_ext, "Float32"):

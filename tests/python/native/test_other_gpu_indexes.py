@@ -330,9 +330,9 @@ def test_holders_of_our_indexes_do_what_holders_of_faiss_own_do(
     # Replicas are searched by a thread each, and Faiss' own indexes may not share
     # resources then.
     theirs = dict(holders(stock, None, base))
-    for name in ours:
+    for name, index in ours.items():
         for found, wanted in zip(
-            ours[name].search(queries, K), theirs[name].search(queries, K)
+            index.search(queries, K), theirs[name].search(queries, K)
         ):
             np.testing.assert_array_equal(found, wanted, err_msg=name)
 

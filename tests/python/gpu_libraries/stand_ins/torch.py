@@ -9,8 +9,8 @@ import memory_of_gpu as gpu
 import numpy as np
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "native"))
-from dlpack_capsules import CPU, CUDA, CUDA_HOST, Loan  # noqa: E402
-from exchange_tables import Table  # noqa: E402
+from dlpack_capsules import CPU, CUDA, CUDA_HOST, Loan
+from exchange_tables import Table
 
 _CODES = {"float32": (2, 32, 1), "float16": (2, 16, 1), "int64": (0, 64, 1)}
 #: Each outlives what borrows from it.
