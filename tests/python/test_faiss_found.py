@@ -105,7 +105,8 @@ def test_a_mixture_of_two_distributions_is_named(found, tmp_path, broken):
     assert line == (
         "ImportError: faiss-cpu 1.0 and faiss-gpu 1.0 have put their files into the "
         f"same folder, {folder}, and overwritten each other's: `pip uninstall "
-        "faiss-cpu faiss-gpu`, then install the one that is wanted"
+        "faiss-cpu faiss-gpu`, then install the one that is wanted, such as "
+        "`pip install faiss-gpu==1.0`"
     )
 
 
