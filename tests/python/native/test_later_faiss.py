@@ -155,6 +155,7 @@ def test_every_kmeans_is_trained(faiss_ext, vectors):
     assert type(clusters.index) is faiss_ext.IndexFlatL2
 
 
+@since("TimeoutGuard")
 def test_a_time_limit_is_faiss_own(faiss_ext, index, queries, expected):
     with faiss_ext.TimeoutGuard(60):
         found = index.search(queries, expected[0].shape[1])
