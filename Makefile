@@ -87,6 +87,9 @@ wheel: ## a Python wheel for a published Faiss: FAISS_GPU=1.15.1 FAISS_HEADERS=D
 test-wheel: ## that wheel, made and tested in a fresh environment beside Faiss'
 	@cmake/setup/test-wheel.sh
 
+release: ## every wheel, tested, with checksums: FAISS_SOURCES=DIR, which has Faiss' of each version
+	@cmake/setup/release.sh
+
 format: ## lay out the C++ code
 	@git ls-files -- '*.h' '*.cpp' | xargs clang-format -i
 

@@ -57,8 +57,8 @@ class Packages:
 
         ours = pathlib.Path(faiss_ext.__file__).parent
         shutil.copytree(ours, folder / "faiss_ext")
+        (folder / "VERSION").write_text(faiss_ext.__version__)
         self._module = next((folder / "faiss_ext").glob("_swigfaiss_ext*.so"))
-        self._gpu = folder / "lib" / "libfaiss_ext_gpu.so.copy"
         names = subprocess.run(
             ["patchelf", "--print-needed", self._module],
             capture_output=True, text=True, check=True).stdout.split()

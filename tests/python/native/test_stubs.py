@@ -51,6 +51,8 @@ def shown_by(module):
             shown |= {alias.asname for alias in node.names} - {None}
         elif isinstance(node, ast.AnnAssign):
             shown.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            shown |= {target.id for target in node.targets}
         elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             shown.add(node.name)
     return {n for n in shown if not n.startswith("_") or n == "__version__"}
