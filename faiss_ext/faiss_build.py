@@ -90,7 +90,8 @@ class SharedLibrary:
             while kind == _PT_NOTE and at + 12 <= end:
                 name, size, note = struct.unpack_from("<III", self._bytes, at)
                 begin = at + 12 + _rounded(name)
-                if note == _NT_GNU_BUILD_ID and self._bytes[at + 12:at + 16] == b"GNU\0":
+                owner = self._bytes[at + 12:at + 16]
+                if note == _NT_GNU_BUILD_ID and owner == b"GNU\0":
                     return self._bytes[begin:begin + size]
                 at = begin + _rounded(size)
         return None
@@ -99,7 +100,7 @@ class SharedLibrary:
         """Where in the file that is which is loaded to the address."""
         for kind, offset, start, length in self._segments:
             if kind == _PT_LOAD and start <= address < start + length:
-                return offset + address - start
+                return int(offset + address - start)
         raise ValueError(f"{self.path}: no segment has the address {address:#x}")
 
     def _text(self, at: int) -> str:

@@ -34,9 +34,11 @@ venv="$work/venv"
 rm -rf "$venv"
 "$interpreter" -m venv "$venv"
 quietly "$logs/venv.log" "$venv/bin/python" -m pip install --disable-pip-version-check \
-    --prefer-binary "faiss-gpu==$version" "$wheel" pytest hypothesis scikit-learn matplotlib
+    --prefer-binary "faiss-gpu==$version" "$wheel" pytest hypothesis scikit-learn matplotlib \
+    'mypy==2.4.*'
 quietly "$logs/check.log" "$venv/bin/python" -m pip check
 
+cmake/setup/tools-env.sh
 status=0
 FAISS_EXT_PYTHON="$venv/bin/python" FAISS_PYTHONPATH="$build/cuda_sim/wheels" \
     tests/run_tests.py "$build" --installed --only sim --only python --only libraries 2>&1 |
