@@ -95,7 +95,7 @@ def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist
     alone = ("CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "README.md", "VERSION",
              "pyproject.toml")
     sources = files("gpu", "*") | files("faiss_ext", "*") | files("docs", "*")
-    cmake = {p for p in files("cmake", "*") if not p.startswith("cmake/setup/")}
+    cmake = {p for p in files("cmake", "*") if not re.match("cmake/(setup|conda)/", p)}
     assert names == {"PKG-INFO", *alone} | sources | cmake
 
 
