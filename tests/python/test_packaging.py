@@ -1,7 +1,7 @@
 """The wheel without the native part, the source distribution, the metadata.
 
-What is in the wheel that carries Faiss, and that it works, is seen by `make
-wheel` (tests/wheel).
+What is in the wheel that lies beside Faiss', and that it works, is seen by `make
+test-wheel` (tests/wheel).
 """
 
 from __future__ import annotations
