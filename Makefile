@@ -55,7 +55,9 @@ bench-smoke: build ## the benchmarks, tiny and on the simulator: no figures, kee
 	@. build/setup.env && benchs/run.sh $(BUILD) --smoke
 
 bench-report: setup ## benchs/RESULTS.md of the records in benchs/results
-	@. build/setup.env && $$FAISS_EXT_PYTHON benchs/report.py
+	@. build/setup.env && for folder in benchs/results/faiss-*; do \
+	    $$FAISS_EXT_PYTHON benchs/report.py --records $$folder --out $$folder/RESULTS.md || exit 1; \
+	done && $$FAISS_EXT_PYTHON benchs/report.py
 
 bundle: build ## dist/*-gpu-host.tar.gz: all that a GPU machine needs; PYTHONS="python3.12 ..."
 	@benchs/bundle/make_bundle.sh

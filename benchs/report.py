@@ -3,7 +3,10 @@
 
     benchs/report.py [--records FOLDER] [--out FILE]
 
-Records of the simulated CUDA runtime and of smoke runs are refused.
+Records of the simulated CUDA runtime and of smoke runs are refused, and those of
+several versions of Faiss in one folder: what is faster than one need not be
+faster than another. Those of an older one have a folder of their own, and their
+report lies in it.
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ from reporting.data import Refused, Results
 HERE = pathlib.Path(__file__).resolve().parent
 
 _HEAD = """\
-# Results
+# Results against Faiss {faiss}
 
-Made by `benchs/report.py` of the records in `benchs/results`; not written by hand. [README.md](README.md) tells how they
-were measured and what each figure means. A figure that is not there is "not yet measured"; none is estimated, and none
-is from the simulated CUDA runtime.
+Made by `benchs/report.py` of records of this version of Faiss; not written by hand. `benchs/README.md` tells how they
+were measured, what each figure means, and where those against other versions are. A figure that is not there is "not yet
+measured"; none is estimated, and none is from the simulated CUDA runtime.
 """
 
 
@@ -71,7 +74,7 @@ def write(results, out: pathlib.Path) -> None:
     """RESULTS.md at `out`, the plots in plots/ beside it."""
     pictures = plots.draw(results, out.parent / "plots")
     text = "\n".join(
-        [_HEAD]
+        [_HEAD.format(faiss=results.faiss or "(not yet measured)")]
         + [f"## {title}\n\n{body}\n" for title, body in sections(results, pictures)]
     )
     out.write_text(text, encoding="utf-8")

@@ -60,6 +60,16 @@ class Results:
             _refuse(path, content, made_up)
             self.records.append(content)
         self.records.sort(key=lambda content: content["environment"]["date"])
+        versions = {
+            content["environment"]["versions"]["faiss"] for content in self.records
+        }
+        if len(versions) > 1:
+            raise Refused(
+                f"{folder} has records of Faiss {' and '.join(sorted(versions))}; "
+                "give each version a folder of its own"
+            )
+        #: The version of Faiss that all of them are of, or "".
+        self.faiss = "".join(versions)
         for content in self.records:
             self._timed.append({})
             for entry in content["measurements"]:

@@ -49,9 +49,22 @@ def test_without_records_every_cell_says_so(tmp_path):
         (tmp_path / "plots").iterdir())
 
 
-def test_the_report_in_the_tree_is_of_the_records_in_the_tree(tmp_path):
-    expected = written(Results(made_up.BENCHS / "results"), tmp_path)
-    assert (made_up.BENCHS / "RESULTS.md").read_text("utf-8") == expected
+@pytest.mark.parametrize("records, out", [
+    ("results", "RESULTS.md"),
+    ("results/faiss-1.7.3", "results/faiss-1.7.3/RESULTS.md"),
+])
+def test_the_reports_in_the_tree_are_of_the_records_in_the_tree(
+    tmp_path, records, out
+):
+    expected = written(Results(made_up.BENCHS / records), tmp_path)
+    assert (made_up.BENCHS / out).read_text("utf-8") == expected
+
+
+def test_versions_of_faiss_are_not_mixed(results):
+    results()
+    other = made_up.environment(versions={"faiss": "9.8.7"})
+    with pytest.raises(Refused, match="records of Faiss 0.0.0 and 9.8.7"):
+        results(environment=other)
 
 
 def test_the_readme_quotes_no_figure_that_is_not_in_the_report():
