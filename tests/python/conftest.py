@@ -86,7 +86,9 @@ def cli_process() -> Callable[..., Outcome]:
 def package_environment(**more: str) -> dict[str, str]:
     """The environment in which a process finds the package under test."""
     found = str(pathlib.Path(faiss_ext.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [found, os.environ.get("PYTHONPATH")]))
+    # Last, in case that is where all packages are: what the tests put before them
+    # stays there.
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), found]))
     return {**os.environ, "PYTHONPATH": path, **more}
 
 

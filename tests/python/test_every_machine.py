@@ -468,7 +468,8 @@ def readme_blocks() -> list[str]:
 def test_examples_of_the_readme_run_here(number):
     program = readme_blocks()[number]
     where = os.path.dirname(os.path.dirname(faiss_ext.__file__))
-    path = os.pathsep.join(filter(None, [where, os.environ.get("PYTHONPATH")]))
+    # Last, in case that is where all packages are.
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), where]))
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,

@@ -20,7 +20,7 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SEARCH = """
-import faiss, faiss_ext, numpy
+import faiss_ext, faiss, numpy
 assert faiss_ext.has_native, faiss_ext.native_problem
 assert issubclass(faiss_ext.GpuIndexFlatL2, faiss.GpuIndexFlatL2)
 vectors = numpy.random.default_rng(0).integers(-7, 8, (1000, 32)).astype("float32")
@@ -36,7 +36,7 @@ print("found")
 
 #: The package goes on with the Faiss that is there, and has said why.
 GOES_ON = """
-import faiss, faiss_ext, numpy
+import faiss_ext, faiss, numpy
 assert not faiss_ext.has_native
 index = faiss_ext.IndexFlatL2(4)
 index.add(numpy.eye(4, dtype="float32"))
