@@ -35,6 +35,14 @@ def patchelf(*arguments):
     subprocess.run(["patchelf", *map(str, arguments)], check=True)
 
 
+def places(library):
+    """Where a library looks for others: what a wheel carries lies beside it."""
+    told = subprocess.run(
+        ["patchelf", "--print-rpath", library],
+        capture_output=True, text=True, check=True).stdout.strip()
+    return told.replace("$ORIGIN", str(library.parent))
+
+
 class Packages:
     """Copies of both packages in one folder. The module `faiss` loads another
     library than libfaiss.so, which is there, too."""
@@ -50,10 +58,12 @@ class Packages:
         for name in ("libfaiss.so", "libfaiss_avx2.so"):
             shutil.copy(library, self._libraries / name)
             patchelf("--set-soname", name, self._libraries / name)
+            patchelf("--force-rpath", "--set-rpath", places(library), self._libraries / name)
         shutil.copytree(pathlib.Path(faiss.__file__).parent, folder / "faiss")
+        elsewhere = places(part)
         part = folder / "faiss" / part.name
         patchelf("--replace-needed", library.name, "libfaiss_avx2.so", part)
-        patchelf("--set-rpath", self._libraries, part)
+        patchelf("--set-rpath", f"{self._libraries}:{elsewhere}", part)
 
         ours = pathlib.Path(faiss_ext.__file__).parent
         shutil.copytree(ours, folder / "faiss_ext")
