@@ -12,7 +12,6 @@
 #include <faiss_ext/gpu/StreamOrder.h>
 
 #include <faiss/IndexFlat.h>
-#include <faiss/IndexScalarQuantizer.h>
 #include <faiss/gpu/GpuDistance.h>
 
 #include <condition_variable>
@@ -284,6 +283,23 @@ TEST_F(Captures, of_another_thread_and_the_parts_by_themselves) {
     });
 }
 
+/// What a capture in the mode "global" does not allow.
+struct AllocatingProvider : faiss::gpu::GpuResourcesProvider {
+    explicit AllocatingProvider(faiss::gpu::GpuResourcesProvider& resources)
+            : resources_(resources.getResources()) {}
+    std::shared_ptr<faiss::gpu::GpuResources> getResources() override {
+        ++asked;
+        void* memory = nullptr;
+        check(cudaMalloc(&memory, 1));
+        check(cudaFree(memory));
+        return resources_;
+    }
+    int asked = 0;
+
+   private:
+    const std::shared_ptr<faiss::gpu::GpuResources> resources_;
+};
+
 TEST_F(Captures, of_another_thread_and_clones_do_not_disturb) {
     faiss::IndexFlatL2 cpu(kDims);
     cpu.add(kVectors, base_.data());
@@ -302,18 +318,18 @@ TEST_F(Captures, of_another_thread_and_clones_do_not_disturb) {
     });
     searchAndExpectRight(*clone);
 
-    // Of Faiss' own class, which asks CUDA without a look at captures.
-    faiss::IndexScalarQuantizer half(kDims, faiss::ScalarQuantizer::QT_fp16);
-    half.add(kVectors, base_.data());
-    expectHarmless("a clone of another class", [&] {
+    // All of it, since indexes of Faiss' own are made there, too.
+    AllocatingProvider allocating(resources());
+    expectHarmless("a clone by a provider that allocates", [&] {
         clone.reset(faiss_ext::gpu::index_cpu_to_gpu(
-                &resources(), 0, &half, nullptr));
+                &allocating, 0, &cpu, nullptr));
     });
-    expectHarmless("clones of another class", [&] {
+    providers = {&allocating, &allocating};
+    expectHarmless("clones by one", [&] {
         clone.reset(faiss_ext::gpu::index_cpu_to_gpu_multiple(
-                providers, devices, &half, nullptr));
+                providers, devices, &cpu, nullptr));
     });
-    clone.reset();
+    EXPECT_GE(allocating.asked, 3);
 }
 
 TEST_F(Captures, of_another_thread_and_brute_force_do_not_disturb) {
@@ -349,6 +365,9 @@ TEST_F(Captures, of_another_thread_and_a_pool_of_the_callers) {
     expectHarmless("add", [&] { index->add(kVectors, base_.data()); });
     expectHarmless("search", [&] { searchAndExpectRight(*index); });
     expectHarmless("the end of the index", [&] { index.reset(); });
+    auto fresh = std::make_unique<faiss_ext::gpu::PooledGpuResources>(pool);
+    expectHarmless("its stream", [&] { fresh->getDefaultStream(0); });
+    expectHarmless("a wait", [&] { fresh->syncDefaultStreamCurrentDevice(); });
 }
 
 TEST_F(Captures, of_the_default_stream_refuse_every_call) {

@@ -5,6 +5,7 @@
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/PinnedBlock.h>
 #include <faiss_ext/gpu/PinnedPages.h>
+#include <faiss_ext/gpu/PooledGpuResources.h>
 #include <faiss_ext/gpu/ProcessLife.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 
@@ -19,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/CachingPool.h"
 #include "support/SimTest.h"
 
 namespace {
@@ -217,6 +219,25 @@ TEST_F(Forks, an_index_ends_in_the_child_though_its_lock_is_held) {
     }));
     over = true;
     other.join();
+}
+
+TEST_F(Forks, resources_on_a_pool_end_in_the_child) {
+    auto pool = std::make_shared<test::CachingPool>();
+    auto pooled = std::make_unique<PooledGpuResources>(pool);
+    auto index = std::make_unique<GpuIndexFlatL2>(pooled.get(), 4);
+    index->add(100, x_.data());
+    EXPECT_TRUE(rightInChild([&] {
+        index.reset();
+        pooled.reset();
+        return true;
+    }));
+    index.reset();
+    auto alone = std::make_unique<PooledGpuResources>(pool);
+    alone->getDefaultStream(0);
+    EXPECT_TRUE(rightInChild([&] {
+        alone.reset();
+        return true;
+    }));
 }
 
 } // namespace

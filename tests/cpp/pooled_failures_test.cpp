@@ -16,6 +16,7 @@ namespace {
 using faiss_ext::gpu::AllocationError;
 using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::DeviceAllocator;
+using faiss_ext::gpu::Interrupted;
 using namespace test;
 
 using PooledFailures = PooledTest;
@@ -470,6 +471,17 @@ TEST_F(PooledFailures, what_a_pool_leaves_behind_is_cleared) {
     wrong->leavesCurrent = 1;
     shared->deallocMemory(0, given);
     expectCurrent(0);
+
+    wrong->give = [](size_t, int, cudaStream_t) -> void* {
+        void* huge = nullptr;
+        EXPECT_NE(cudaMalloc(&huge, size_t(1) << 60), cudaSuccess);
+        throw Interrupted("computation interrupted");
+    };
+    EXPECT_THROW(
+            shared->allocMemory(request(
+                    MemorySpace::Device, 4096, shared->getDefaultStream(0))),
+            Interrupted);
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
 }
 
 } // namespace

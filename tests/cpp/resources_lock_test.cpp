@@ -318,6 +318,27 @@ bool sleeps(pid_t thread) {
     return name != stat.npos && stat.compare(name, 3, ") S") == 0;
 }
 
+TEST(MayNotReturn, is_of_each_thread_by_itself) {
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong{0};
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&] {
+            const auto me = std::this_thread::get_id();
+            for (int i = 0; i < 200; ++i) {
+                {
+                    const faiss_ext::gpu::MayNotReturn outer, inner;
+                    wrong += !faiss_ext::gpu::mayNotReturn(me);
+                }
+                wrong += faiss_ext::gpu::mayNotReturn(me);
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0);
+}
+
 TEST(LockForEnd, looks_again_whether_the_holder_may_never_return) {
     const auto lock = lockOf(noResources(3));
     faiss_ext::gpu::beginEnd();
@@ -348,6 +369,25 @@ TEST(CopyTeamOf, is_one_for_each_object_in_use) {
     const auto team = copyTeamOf(noResources(1));
     EXPECT_EQ(copyTeamOf(noResources(1)), team);
     EXPECT_NE(copyTeamOf(noResources(2)), team);
+}
+
+TEST(WaitForCalls, knows_resources_that_come_and_go) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([t] {
+            for (int i = 0; i < 300; ++i) {
+                const auto lock = lockOf(noResources(10 + (i + t) % 7));
+                const std::lock_guard<faiss_ext::gpu::ResourcesLock> held(
+                        *lock);
+            }
+        });
+    }
+    for (int i = 0; i < 20; ++i) {
+        faiss_ext::gpu::waitForCalls();
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
 }
 
 } // namespace
