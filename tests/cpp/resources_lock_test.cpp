@@ -120,6 +120,19 @@ TEST_F(ResourcesLock, is_held_while_an_index_is_made_and_destroyed) {
     expectLocked("destructor", [&] { index.reset(); });
 }
 
+TEST_F(ResourcesLock, of_a_thread_that_holds_it_is_not_waited_for_at_the_end) {
+    auto index = std::make_unique<GpuIndexFlatL2>(resources_, 8);
+    auto buffer = std::make_unique<DeviceBuffer>(resources_, 0, 64);
+    {
+        const auto lock = lockOf(resources_.get());
+        const std::lock_guard<faiss_ext::gpu::ResourcesLock> held(*lock);
+        index.reset();
+        buffer.reset();
+        EXPECT_TRUE(lock->heldByThisThread());
+    }
+    EXPECT_TRUE(isFree(resources_.get()));
+}
+
 TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     GpuIndexFlatL2 index(resources_, 8);
     std::vector<float> distances(3);
