@@ -3,6 +3,7 @@
 // of the object.
 
 #include <faiss_ext/gpu/DeviceBuffer.h>
+#include <faiss_ext/gpu/Exceptions.h>
 #include <faiss_ext/gpu/GpuIndexFlat.h>
 #include <faiss_ext/gpu/ResourcesLock.h>
 
@@ -302,6 +303,18 @@ TEST(LockOf, tells_threads_that_ask_while_others_take_it) {
     }
     EXPECT_EQ(wrong, 0);
     EXPECT_EQ(count, kThreads * kRounds);
+}
+
+TEST(LockOf, is_given_back_by_calls_that_are_stopped) {
+    const auto lock = lockOf(noResources(5));
+    using faiss_ext::gpu::callsAreStopped;
+    using faiss_ext::gpu::Unsupported;
+    callsAreStopped = true;
+    EXPECT_THROW(lock->lock(), Unsupported);
+    EXPECT_THROW(lock->try_lock(), Unsupported);
+    EXPECT_THROW(lock->try_lock_for(std::chrono::seconds(9)), Unsupported);
+    callsAreStopped = false;
+    EXPECT_TRUE(isFree(noResources(5)));
 }
 
 TEST(KeepForEver, may_be_called_by_any_thread) {
