@@ -448,6 +448,31 @@ TEST_F(Captures, of_a_blocking_stream_refuse_work_on_the_legacy_stream) {
     searchAndExpectRight(*index);
 }
 
+TEST_F(Captures,
+       of_a_blocking_stream_refuse_changes_on_the_legacy_stream_of_their_gpu) {
+    resources_->setDefaultNullStreamAllDevices();
+    faiss::gpu::GpuIndexFlatConfig onOther;
+    onOther.device = 1;
+    Index index(resources_.get(), kDims, onOther);
+    index.add(kVectors, base_.data());
+    check(cudaSetDevice(1));
+    cudaStream_t blocking;
+    check(cudaStreamCreate(&blocking));
+    Array<int> memory = onGpu<int>(1, 64);
+    check(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeRelaxed));
+    check(cudaMemsetAsync(memory.data(), 0, 64, blocking));
+    check(cudaSetDevice(0));
+    EXPECT_THROW(index.reset(), Unsupported);
+    check(cudaSetDevice(1));
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(blocking, &graph));
+    check(cudaGraphDestroy(graph));
+    check(cudaStreamDestroy(blocking));
+    check(cudaSetDevice(0));
+    index.reset();
+    EXPECT_EQ(index.ntotal, 0);
+}
+
 TEST_F(Captures, of_the_default_stream_survive_the_end_of_the_index) {
     faiss_ext::gpu::Stream users;
     resources_->setDefaultStream(0, users.get());

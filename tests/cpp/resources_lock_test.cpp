@@ -305,6 +305,18 @@ TEST(LockOf, tells_threads_that_ask_while_others_take_it) {
     EXPECT_EQ(count, kThreads * kRounds);
 }
 
+TEST(LockOf, is_taken_again_by_the_thread_that_holds_it) {
+    const auto lock = lockOf(noResources(6));
+    lock->lock();
+    EXPECT_TRUE(lock->try_lock());
+    EXPECT_TRUE(lock->try_lock_for(std::chrono::milliseconds(1)));
+    lock->unlock();
+    lock->unlock();
+    EXPECT_FALSE(isFree(noResources(6)));
+    lock->unlock();
+    EXPECT_TRUE(isFree(noResources(6)));
+}
+
 TEST(LockOf, is_given_back_by_calls_that_are_stopped) {
     const auto lock = lockOf(noResources(5));
     using faiss_ext::gpu::callsAreStopped;

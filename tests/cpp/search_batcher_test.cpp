@@ -5,8 +5,11 @@
 #include <faiss_ext/gpu/SearchBatcher.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
+#include <faiss/impl/AuxIndexStructures.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -440,6 +443,93 @@ TEST_F(InterruptedBatching, a_thread_that_is_answered_by_then_is_interrupted) {
     search(first);
     EXPECT_THROW(results[1].get(), Interrupted);
     EXPECT_TRUE(first.isAnswered() && maker.isAnswered() && goes.isAnswered());
+}
+
+TEST_F(InterruptedBatching, of_many_threads_leave_the_others_their_results) {
+    struct Sometimes : faiss::InterruptCallback {
+        bool want_interrupt() override {
+            thread_local unsigned questions = 0;
+            return ++questions % 3 == 2;
+        }
+    };
+    faiss::InterruptCallback::instance = std::make_unique<Sometimes>();
+    // Longer than a thread waits before it asks.
+    during = [](const SmallSearch&) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(35));
+    };
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong{0};
+    for (int t = 0; t < 6; ++t) {
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < 8; ++i) {
+                Caller mine(100 * t + i);
+                try {
+                    search(mine);
+                    wrong += !mine.isAnswered();
+                } catch (const Interrupted&) {
+                }
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    faiss::InterruptCallback::clear_instance();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_EQ(batcher_.waiting(), 0u);
+}
+
+double threadSeconds() {
+    timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return time.tv_sec + 1e-9 * time.tv_nsec;
+}
+
+TEST_F(InterruptedBatching, a_thread_in_the_queue_sleeps) {
+    Caller first(100), waits(1);
+    double computed = 0;
+    std::future<void> result;
+    during = [&](const SmallSearch& made) {
+        if (made.x == first.x.data()) {
+            const size_t before = batcher_.waiting();
+            result = std::async(std::launch::async, [&] {
+                const double begin = threadSeconds();
+                search(waits);
+                computed = threadSeconds() - begin;
+            });
+            while (batcher_.waiting() == before) {
+                std::this_thread::yield();
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(400));
+        }
+    };
+    search(first);
+    result.get();
+    EXPECT_LT(computed, 0.05);
+}
+
+TEST_F(InterruptedBatching, a_thread_in_the_queue_is_woken_for_its_turn) {
+    // At the best of several times: the machine may be busy.
+    using Clock = std::chrono::steady_clock;
+    auto best = Clock::duration::max();
+    for (int i = 0; i < 5; ++i) {
+        Caller first(100), next(1);
+        Clock::time_point ended, begun;
+        std::future<void> result;
+        during = [&](const SmallSearch& made) {
+            if (made.x == first.x.data()) {
+                result = queue(next);
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                ended = Clock::now();
+            } else {
+                begun = Clock::now();
+            }
+        };
+        search(first);
+        result.get();
+        best = std::min(best, begun - ended);
+    }
+    EXPECT_LT(best, std::chrono::milliseconds(15));
 }
 
 class BatchedIndex : public SimTest {

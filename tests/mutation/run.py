@@ -311,6 +311,7 @@ class Tree:
 THREAD_TESTS = {
     "copy_team_test": "*many_callers*:*take_part*:*ahead*",
     "host_copies_test": "*",
+    "pinned_blocks_test": "*threads*",
     "pinned_buffer_pool_test": "*",
     "pooled_resources_test": "*threads*",
     "resources_lock_test": "*",
