@@ -464,7 +464,11 @@ TEST_F(Captures,
     check(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeRelaxed));
     check(cudaMemsetAsync(memory.data(), 0, 64, blocking));
     check(cudaSetDevice(0));
+    faiss::IndexFlatL2 cpu(kDims);
     EXPECT_THROW(index.reset(), Unsupported);
+    EXPECT_THROW(index.copyFrom(&cpu), Unsupported);
+    EXPECT_THROW(index.add(kVectors, base_.data()), Unsupported);
+    EXPECT_EQ(index.ntotal, int64_t(kVectors));
     check(cudaSetDevice(1));
     cudaGraph_t graph = nullptr;
     check(cudaStreamEndCapture(blocking, &graph));

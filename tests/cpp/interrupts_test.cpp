@@ -450,7 +450,10 @@ TEST_F(Interrupts,
     held.get_future().wait();
     {
         const Question ofFaiss;
+        const uint64_t calls = cuda_sim_calls("cudaMalloc");
         index.reset();
+        // It is kept, and nothing is asked of what others use now.
+        EXPECT_EQ(cuda_sim_calls("cudaMalloc"), calls);
     }
     dropped.set_value();
     holder.join();

@@ -95,12 +95,20 @@ TEST_F(LostGpu, while_vectors_are_added_is_not_touched_again) {
 }
 
 TEST_F(LostGpu, while_a_failed_add_is_undone_is_not_touched_again) {
-    auto index = makeIndex(0);
-    // No memory for the norms; then the wait for the vectors.
-    cuda_sim_fail_call("cudaMalloc", 3, cudaErrorMemoryAllocation);
-    loseAt("cudaStreamSynchronize", 1);
-    EXPECT_THROW(index->add(3 * kVectors, more_.data()), faiss::FaissException);
-    end(std::move(index));
+    for (bool first : {false, true}) {
+        auto index = first ? std::make_unique<Index>(
+                                     resources_.get(),
+                                     kDims,
+                                     faiss::gpu::GpuIndexFlatConfig())
+                           : makeIndex(0);
+        // No memory for the norms; then the wait for the vectors.
+        cuda_sim_fail_call(
+                "cudaMalloc", first ? 2 : 3, cudaErrorMemoryAllocation);
+        loseAt("cudaStreamSynchronize", 1);
+        EXPECT_THROW(
+                index->add(3 * kVectors, more_.data()), faiss::FaissException);
+        end(std::move(index));
+    }
 }
 
 TEST_F(LostGpu, while_an_index_is_copied_is_not_touched_again) {
