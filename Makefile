@@ -83,7 +83,7 @@ install: ## the C++ library to PREFIX (default /usr/local), from the preset `rel
 	@$(MAKE) --no-print-directory build PRESET=release
 	@cmake --install build/release --prefix "$(or $(PREFIX),/usr/local)"
 
-wheel: ## a Python wheel for a published Faiss: FAISS_GPU=1.15.1 FAISS_HEADERS=DIR PYTHON=python3.12
+wheel: ## a Python wheel for a published Faiss: FAISS_GPU=1.15.0 FAISS_HEADERS=DIR PYTHON=python3.12
 	@cmake/setup/wheel.sh
 
 test-wheel: ## that wheel, made and tested in a fresh environment beside Faiss'

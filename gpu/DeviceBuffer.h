@@ -20,7 +20,8 @@ class ResourcesLock;
 class FAISS_EXT_API DeviceBuffer {
    public:
     /// `bytes` of memory on `device`, usable in the order of the default stream
-    /// of `resources`. Throws faiss::FaissException if there is not enough.
+    /// of `resources`. Throws faiss::FaissException if there is not enough, and
+    /// as lockUnlessInterrupted.
     DeviceBuffer(
             std::shared_ptr<faiss::gpu::GpuResources> resources,
             int device,

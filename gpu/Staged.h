@@ -263,7 +263,8 @@ class Staged : protected LockedBothEnds, public Base {
     /// Work of this index enqueued from now on comes after what `stream` holds
     /// now: for arrays that another library's stream is still writing. A stream
     /// of the GPU `device`; cudaStreamLegacy and cudaStreamPerThread are those
-    /// of that GPU. The host does not wait. Throws CudaError.
+    /// of that GPU. The host does not wait for the GPU. Throws CudaError, and
+    /// as lockUnlessInterrupted.
     void waitForStream(cudaStream_t stream, int device) const {
         const auto guard = lockUnlessInterrupted(*lock_);
         orderStreams(stream, device, defaultStream(), this->config_.device);
@@ -276,7 +277,8 @@ class Staged : protected LockedBothEnds, public Base {
 
     /// What `stream` of the GPU `device` is given from now on comes after the
     /// work that this index has enqueued so far: for device results that
-    /// another stream will read. The host does not wait. Throws CudaError.
+    /// another stream will read. The host does not wait for the GPU. Throws
+    /// CudaError, and as lockUnlessInterrupted.
     void makeStreamWait(cudaStream_t stream, int device) const {
         const auto guard = lockUnlessInterrupted(*lock_);
         orderStreams(defaultStream(), this->config_.device, stream, device);

@@ -1,7 +1,7 @@
 # For what is made beside a published wheel of Faiss: wheel.sh and test-wheel.sh.
 # Sourced. Takes from the environment
 #
-#   FAISS_GPU       the version of the wheel `faiss-gpu`, such as 1.15.1
+#   FAISS_GPU       the version of the wheel `faiss-gpu`, such as 1.15.0
 #   FAISS_HEADERS   the folder of Faiss' sources at the tag of that version
 #   PYTHON          the interpreter (default: python3)
 #
@@ -14,7 +14,7 @@ cd "$root"
 
 version=${FAISS_GPU:-}
 headers=${FAISS_HEADERS:-}
-example="make $(basename "$0" .sh) FAISS_GPU=1.15.1 FAISS_HEADERS=/path/of/faiss"
+example="make $(basename "$0" .sh) FAISS_GPU=1.15.0 FAISS_HEADERS=/path/of/faiss"
 [ -n "$version" ] || die "FAISS_GPU is not set" "$example"
 [ -f "$headers/faiss/Index.h" ] ||
     die "there is no faiss/Index.h in FAISS_HEADERS='$headers'" \
