@@ -22,7 +22,6 @@ class StagedFlat : public Staged<Base> {
 
     ~StagedFlat() override {
         const LockForEnd lock(*this->lock_);
-        const RelaxedCapture relaxed;
         if (lock.held()) {
             this->pipeline_.reset();
         } else {
@@ -285,7 +284,6 @@ class StagedFlat : public Staged<Base> {
         }
         if (place.kind != MemoryKind::Pageable) {
             DeviceGuard device(this->config_.device);
-            const RelaxedCapture relaxed;
             refuseCapture(this->defaultStream(), this->kOfIndex);
             this->pipeline_->waitForArguments();
         }

@@ -317,6 +317,18 @@ TEST_F(SeveralGpus, an_index_is_filled_from_another_gpu) {
     }
 }
 
+TEST_F(SeveralGpus, pinned_keys_are_looked_at_on_the_gpu_of_the_index) {
+    auto index = makeIndex(0, 1);
+    const std::vector<int64_t> keys = {3, -1, 0};
+    Array<int64_t> pinned(Memory::Pinned, keys);
+    std::vector<float> expected(keys.size() * kDims), found(expected.size());
+    index->reconstruct_batch(keys.size(), keys.data(), expected.data());
+    expectCurrent(0);
+    index->reconstruct_batch(keys.size(), pinned.data(), found.data());
+    expectCurrent(0);
+    EXPECT_EQ(found, expected);
+}
+
 TEST_F(SeveralGpus, replicas_and_shards_lie_on_both) {
     faiss::IndexFlatL2 cpu(kDims);
     cpu.add(kVectors, base_.data());

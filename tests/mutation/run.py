@@ -331,7 +331,7 @@ def run_or_exit(command):
 
 class Verdicts:
     """What was found so far, on disk: {mutant's name: [test, why]}; a survivor
-    has no test. What was found on another tree tells which test to try first."""
+    has no test. What was found on earlier trees tells which test to try first."""
 
     def __init__(self, path, digest, forget):
         self.path = path
@@ -340,15 +340,23 @@ class Verdicts:
         self.killers = {}
         if path.exists():
             kept = json.loads(path.read_text())
-            self.killers = {name: test for name, (test, _) in kept["found"].items()}
+            self.killers = kept.get("killers", {})
+            self.learn(kept["found"])
             if kept["digest"] == digest and not forget:
                 self.found = kept["found"]
+
+    def learn(self, found):
+        """Keep which tests notice a mutant."""
+        self.killers |= {name: test for name, (test, _) in found.items() if test}
 
     def note(self, name, verdict):
         """Keep one."""
         self.found[name] = verdict
+        self.learn({name: verdict})
         other = self.path.with_suffix(".new")
-        other.write_text(json.dumps({"digest": self.digest, "found": self.found}))
+        other.write_text(json.dumps({
+            "digest": self.digest, "found": self.found, "killers": self.killers,
+        }))
         other.replace(self.path)
 
 
