@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include <faiss_ext/gpu/ArrayView.h>
-#include <faiss_ext/gpu/DLPackExport.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/MemoryPlacement.h>
+#include <faiss_ext/gpu/arrays/ArrayView.h>
+#include <faiss_ext/gpu/arrays/DLPackExport.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/cuda/MemoryPlacement.h>
 
 namespace faiss_ext {
 

@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include <faiss_ext/gpu/DLPackView.h>
-#include <faiss_ext/gpu/DeviceBuffer.h>
+#include <faiss_ext/gpu/arrays/DLPackView.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
 
 #include "PythonObjects.h"
 

@@ -2,9 +2,9 @@
 
 #include <mutex>
 
-#include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/DLPackAbi.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/arrays/DLPackAbi.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 namespace faiss_ext {
 

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include <faiss_ext/gpu/DLPackAbi.h>
+#include <faiss_ext/gpu/arrays/DLPackAbi.h>
 
 #include "ArrayGlue.h"
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 
 namespace faiss_ext {
 

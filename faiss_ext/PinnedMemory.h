@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include <faiss_ext/gpu/PinnedBlock.h>
+#include <faiss_ext/gpu/host/PinnedBlock.h>
 
 #include "PythonObjects.h"
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 #include "ExchangeTable.h"
 #include "PythonObjects.h"

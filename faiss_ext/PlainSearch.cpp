@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/MemoryPlacement.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/MemoryPlacement.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 #include "InFlight.h"
 #include "PinnedMemory.h"

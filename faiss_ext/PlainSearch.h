@@ -6,7 +6,7 @@
 
 #include <faiss/gpu/GpuIndex.h>
 
-#include <faiss_ext/gpu/PinnedBlock.h>
+#include <faiss_ext/gpu/host/PinnedBlock.h>
 
 namespace faiss_ext {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 
 #include "PythonObjects.h"
 

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include <faiss_ext/gpu/DeviceAllocator.h>
+#include <faiss_ext/gpu/resources/DeviceAllocator.h>
 
 namespace faiss_ext {
 

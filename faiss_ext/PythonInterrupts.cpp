@@ -9,8 +9,8 @@
 #include <memory>
 #include <typeinfo>
 
-#include <faiss_ext/gpu/Interrupts.h>
-#include <faiss_ext/gpu/ProcessLife.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
+#include <faiss_ext/gpu/threads/ProcessLife.h>
 
 #include "PythonObjects.h"
 

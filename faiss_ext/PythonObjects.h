@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/ProcessLife.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/threads/ProcessLife.h>
 
 /// What C++ that works on Python objects needs again and again. All of it is
 /// for threads that hold the interpreter's lock.

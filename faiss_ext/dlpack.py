@@ -1,7 +1,7 @@
 """DLPack, as a consumer reads it: the Python half of the protocol.
 
 The native part takes the capsule and answers for its deleter (ArrayGlue.h,
-gpu/DLPackView.h). Where there is none, `host_capsules` reads that of host memory.
+gpu/arrays/DLPackView.h). Where there is none, `host_capsules` reads that of host memory.
 """
 
 from __future__ import annotations

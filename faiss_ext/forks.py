@@ -3,7 +3,7 @@
 CUDA does not work in such a process, so what was made with it can neither be used
 nor destroyed: Faiss aborts the process where CUDA refuses to free, and waits for
 ever for the threads of replicas and shards, which are the parent's. Our own
-classes see to that by themselves (gpu/ProcessLife.h); this is for Faiss' own.
+classes see to that by themselves (gpu/threads/ProcessLife.h); this is for Faiss' own.
 """
 
 from __future__ import annotations

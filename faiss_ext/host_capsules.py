@@ -1,6 +1,6 @@
 """DLPack's capsules of host memory, read without the native part.
 
-What ArrayGlue.cpp and gpu/DLPackView.cpp do, by the same rules and in the same
+What ArrayGlue.cpp and gpu/arrays/DLPackView.cpp do, by the same rules and in the same
 words, for machines without them. A capsule that nobody takes gives its tensor
 back when it dies (the protocol says so); so it is the owner, and stays as it is.
 """

@@ -1,4 +1,4 @@
-"""`IndexShards` whose C++ is ours (gpu/IndexShards.h), under Faiss' own type."""
+"""`IndexShards` whose C++ is ours (gpu/index/IndexShards.h), under Faiss' own type."""
 
 from __future__ import annotations
 

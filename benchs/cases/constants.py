@@ -1,4 +1,4 @@
-"""The constants that faiss_ext chooses by itself (gpu/Tuning.h), and what else
+"""The constants that faiss_ext chooses by itself (gpu/call/Tuning.h), and what else
 could be chosen: the members of StagedConfig, and where one tile should end.
 
 Most searches have many results for little computation, which these constants are

@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 
-#include <faiss_ext/gpu/CudaCheck.h>
-#include <faiss_ext/gpu/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 
 #include "Benchs.h"
 #include "Support.h"

@@ -6,9 +6,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include <faiss_ext/gpu/ConvertRows.h>
-#include <faiss_ext/gpu/CudaCheck.h>
-#include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/arrays/ConvertRows.h>
+#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 #include "Benchs.h"
 #include "Support.h"

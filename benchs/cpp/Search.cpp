@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include <faiss_ext/gpu/CudaCheck.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include "Benchs.h"
 #include "Support.h"

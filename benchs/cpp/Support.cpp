@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <faiss_ext/gpu/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 #include "Benchs.h"
 

@@ -2,7 +2,7 @@
 // as its own nearest neighbour, says so.
 
 #include <faiss/gpu/StandardGpuResources.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <cstdio>
 #include <vector>

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <limits>
 
-#include <faiss_ext/gpu/ArrayView.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/arrays/ArrayView.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 
 using namespace faiss_ext::gpu;
 

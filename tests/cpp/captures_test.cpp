@@ -2,14 +2,14 @@
 // index: no capture is spoilt, and no call fails but those that would be a part
 // of one.
 
-#include <faiss_ext/gpu/BruteForce.h>
-#include <faiss_ext/gpu/DeviceBuffer.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/GpuCloner.h>
-#include <faiss_ext/gpu/LinkSpeed.h>
-#include <faiss_ext/gpu/PinnedBufferPool.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
-#include <faiss_ext/gpu/StreamOrder.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/cuda/LinkSpeed.h>
+#include <faiss_ext/gpu/cuda/StreamOrder.h>
+#include <faiss_ext/gpu/host/PinnedBufferPool.h>
+#include <faiss_ext/gpu/index/BruteForce.h>
+#include <faiss_ext/gpu/index/GpuCloner.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/GpuDistance.h>

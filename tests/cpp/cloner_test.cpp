@@ -1,7 +1,7 @@
 // Moving indexes between CPU and GPU, with Faiss' functions and ours.
 
-#include <faiss_ext/gpu/GpuCloner.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuCloner.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexPreTransform.h>

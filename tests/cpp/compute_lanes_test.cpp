@@ -1,9 +1,9 @@
 // Parts of large searches, computed side by side.
 
-#include <faiss_ext/gpu/CallLanes.h>
-#include <faiss_ext/gpu/ComputeLane.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/LaneTurns.h>
+#include <faiss_ext/gpu/call/LaneTurns.h>
+#include <faiss_ext/gpu/compute/CallLanes.h>
+#include <faiss_ext/gpu/compute/ComputeLane.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
 #include <cstdint>

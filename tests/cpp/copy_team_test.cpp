@@ -1,6 +1,6 @@
 // Host copies made by several threads.
 
-#include <faiss_ext/gpu/CopyTeam.h>
+#include <faiss_ext/gpu/host/CopyTeam.h>
 
 #include <gtest/gtest.h>
 #include <signal.h>

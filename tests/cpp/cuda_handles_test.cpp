@@ -1,8 +1,8 @@
 // What the owners of CUDA's handles are asked beside owning.
 
-#include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/Devices.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/Devices.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 
 #include <future>
 #include <thread>

@@ -1,6 +1,6 @@
 // Device memory of its own: on which GPU, in which order, for how long.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
 
 #include <memory>
 

@@ -5,9 +5,9 @@
 #include <memory>
 #include <utility>
 
-#include <faiss_ext/gpu/DLPackExport.h>
-#include <faiss_ext/gpu/DLPackView.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/arrays/DLPackExport.h>
+#include <faiss_ext/gpu/arrays/DLPackView.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 
 using namespace faiss_ext::gpu;
 

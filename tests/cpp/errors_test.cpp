@@ -1,8 +1,8 @@
 // Bad arguments and failing CUDA calls: one exception, nothing lost, and the
 // index answers afterwards.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/IDSelector.h>

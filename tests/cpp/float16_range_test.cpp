@@ -1,6 +1,6 @@
 // Vectors that float16 cannot hold are found out.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <limits>
 #include <vector>

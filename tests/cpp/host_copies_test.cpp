@@ -1,6 +1,6 @@
 // Host copies in a stream's order, and the end of those that are given up.
 
-#include <faiss_ext/gpu/HostCopies.h>
+#include <faiss_ext/gpu/host/HostCopies.h>
 
 #include <memory>
 #include <numeric>

@@ -2,10 +2,10 @@
 // each wait of ours. Nothing is tried again, nothing is left in flight, and the
 // index answers afterwards.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
-#include <faiss_ext/gpu/Interrupts.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
-#include <faiss_ext/gpu/Tuning.h>
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
 
 #include <chrono>
 #include <functional>

@@ -1,8 +1,8 @@
 // The speed of the link, on the simulator's clock: 25 bytes a nanosecond, and
 // two microseconds for each copy.
 
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/LinkSpeed.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/cuda/LinkSpeed.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 

@@ -2,7 +2,7 @@
 // simulator small ones, whose times mean nothing.
 
 #include <dlfcn.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
 #include <chrono>

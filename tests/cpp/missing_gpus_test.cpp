@@ -1,11 +1,11 @@
 // What names a GPU that is not there, or nothing, is refused before Faiss ends
 // the process over it or loses the vectors.
 
-#include <faiss_ext/gpu/Devices.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/GpuCloner.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/cuda/Devices.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/index/GpuCloner.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <faiss/IndexFlat.h>
 

@@ -1,6 +1,6 @@
 // The ranges that NVIDIA's tools see, as a tool that is attached sees them.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <dlfcn.h>
 #include <faiss/gpu/StandardGpuResources.h>

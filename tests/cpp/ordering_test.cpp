@@ -1,6 +1,6 @@
 // The ordering contract, line by line, proven by holding streams.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
 
 #include <atomic>
 #include <thread>

@@ -1,13 +1,13 @@
 // Pinned memory that users get to see: copied by a fork, small blocks together.
 
-#include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PinnedBlock.h>
-#include <faiss_ext/gpu/PinnedPages.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
-#include <faiss_ext/gpu/ProcessLife.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/host/PinnedBlock.h>
+#include <faiss_ext/gpu/host/PinnedPages.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
+#include <faiss_ext/gpu/threads/ProcessLife.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 #include <sys/wait.h>

@@ -1,7 +1,7 @@
 // The pool of pinned memory: bounded, recycled by event, loud when empty.
 
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/PinnedBufferPool.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/host/PinnedBufferPool.h>
 
 #include <faiss/impl/FaissException.h>
 

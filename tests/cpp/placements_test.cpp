@@ -1,7 +1,7 @@
 // Every combination of memories for queries, distances and labels, cut into
 // one tile and into many.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <tuple>
 

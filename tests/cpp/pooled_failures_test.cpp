@@ -1,9 +1,9 @@
 // PooledGpuResources on a pool that fails, gives what was not asked for, or is
 // of a lost GPU: one clear exception, and nothing is lost.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
-#include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <functional>
 #include <memory>

@@ -1,9 +1,9 @@
 // PooledGpuResources: all device memory comes from the pool, and is given back
 // in the order of its stream.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <faiss/gpu/GpuDistance.h>
 #include <faiss/gpu/GpuIndexFlat.h>

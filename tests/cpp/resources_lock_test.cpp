@@ -2,10 +2,10 @@
 // buffers do with them, from their making to their end, happens under the lock
 // of the object.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>

@@ -1,9 +1,9 @@
 // Searches on a GPU that is nearly full: smaller tiles, fewer at once, and
 // Faiss' temporary memory in the end, before memory is said to be exhausted.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/StagingPipeline.h>
-#include <faiss_ext/gpu/Tuning.h>
+#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 

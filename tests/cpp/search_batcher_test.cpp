@@ -1,8 +1,8 @@
 // Searches of several threads that become one.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/ResourcesLock.h>
-#include <faiss_ext/gpu/SearchBatcher.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
+#include <faiss_ext/gpu/threads/SearchBatcher.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/AuxIndexStructures.h>

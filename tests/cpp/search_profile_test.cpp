@@ -1,6 +1,6 @@
 // What profile_search tells of a search, on the simulated clock of the GPU.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 

@@ -1,6 +1,6 @@
 // Results of search and assign equal exact search on the CPU.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
 #include <limits>

@@ -1,10 +1,10 @@
 // An index on one GPU, arrays and streams of another.
 
-#include <faiss_ext/gpu/BruteForce.h>
-#include <faiss_ext/gpu/Exceptions.h>
-#include <faiss_ext/gpu/GpuCloner.h>
-#include <faiss_ext/gpu/IndexShards.h>
-#include <faiss_ext/gpu/StreamOrder.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/cuda/StreamOrder.h>
+#include <faiss_ext/gpu/index/BruteForce.h>
+#include <faiss_ext/gpu/index/GpuCloner.h>
+#include <faiss_ext/gpu/index/IndexShards.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexReplicas.h>

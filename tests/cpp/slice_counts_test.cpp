@@ -2,10 +2,10 @@
 // costs besides.
 
 #include <faiss/gpu/StandardGpuResources.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
-#include <faiss_ext/gpu/SlicedSearch.h>
-#include <faiss_ext/gpu/Tuning.h>
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/compute/SlicedSearch.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <memory>
 #include <string>

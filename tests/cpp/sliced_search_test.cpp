@@ -1,7 +1,7 @@
 // Few queries among many vectors: slices of the vectors, searched side by side.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/SlicedSearch.h>
+#include <faiss_ext/gpu/compute/SlicedSearch.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,8 +1,8 @@
 // The memory that a pipeline keeps from call to call: how it grows, and when it
 // is freed.
 
-#include <faiss_ext/gpu/PinnedBlock.h>
-#include <faiss_ext/gpu/StagingPipeline.h>
+#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/host/PinnedBlock.h>
 
 #include <memory>
 #include <numeric>

@@ -1,8 +1,8 @@
 // How calls are cut into tiles.
 
-#include <faiss_ext/gpu/PinnedBufferPool.h>
-#include <faiss_ext/gpu/TilePlan.h>
-#include <faiss_ext/gpu/Tuning.h>
+#include <faiss_ext/gpu/call/TilePlan.h>
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/host/PinnedBufferPool.h>
 
 #include <gtest/gtest.h>
 

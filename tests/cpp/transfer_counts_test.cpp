@@ -1,6 +1,6 @@
 // Exactly the bytes, copies, waits and allocations that a search needs.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
 

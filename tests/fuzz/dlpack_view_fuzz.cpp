@@ -11,8 +11,8 @@
 #include <memory>
 #include <string>
 
-#include <faiss_ext/gpu/DLPackView.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/arrays/DLPackView.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 
 using namespace faiss_ext::gpu;
 

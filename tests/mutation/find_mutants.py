@@ -78,7 +78,8 @@ class Mutant:
     def name(self):
         """What a reader sees, and what the list of equivalents is matched by."""
         again = f" ({self.occurrence})" if self.occurrence > 1 else ""
-        return f"{self.path}: {self.function}: {self.text}{again}"
+        file = self.path.rpartition("/")[2]
+        return f"{file}: {self.function}: {self.text}{again}"
 
 
 def switchable(source, mutants, numbers):

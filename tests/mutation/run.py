@@ -45,9 +45,10 @@ def all_mutants(folder):
     """Every mutant of the sources in a folder."""
     return [
         mutant
-        for path in sorted(folder.glob("*"))
+        for path in sorted(folder.rglob("*"))
         if path.suffix in (".h", ".cpp")
-        for mutant in find_mutants.find(path.name, path.read_text())
+        for mutant in find_mutants.find(
+            str(path.relative_to(folder)), path.read_text())
     ]
 
 

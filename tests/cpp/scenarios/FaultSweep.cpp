@@ -1,7 +1,7 @@
 #include "FaultSweep.h"
 
 #include <faiss/impl/FaissException.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <signal.h>
 #include <unistd.h>
 

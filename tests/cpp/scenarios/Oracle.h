@@ -2,7 +2,7 @@
 
 // What the right answers are: the CPU's.
 
-#include <faiss_ext/gpu/FaissVersion.h>
+#include <faiss_ext/gpu/faiss/FaissVersion.h>
 
 #include "Run.h"
 

@@ -1,6 +1,6 @@
 #include "Run.h"
 
-#include <faiss_ext/gpu/ResourcesLock.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
 #include <sys/mman.h>
 
 #include <algorithm>

@@ -7,7 +7,7 @@
 #include <cuda_sim.h>
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/FaissException.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <cstdint>
 #include <functional>

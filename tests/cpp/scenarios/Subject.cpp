@@ -1,7 +1,7 @@
 #include "Subject.h"
 
 #include <faiss/IndexFlat.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
 #include <exception>

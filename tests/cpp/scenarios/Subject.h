@@ -3,7 +3,7 @@
 // An index under test beside a copy of its vectors on the CPU. Each call is
 // made by a Caller, and its results are compared with the Oracle's.
 
-#include <faiss_ext/gpu/StagedConfig.h>
+#include <faiss_ext/gpu/index/StagedConfig.h>
 
 #include <map>
 #include <mutex>

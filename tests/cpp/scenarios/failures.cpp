@@ -1,7 +1,7 @@
 // Failures on top of failures, and device memory that outlives its index.
 
-#include <faiss_ext/gpu/DeviceBuffer.h>
-#include <faiss_ext/gpu/Exceptions.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/resources/DeviceBuffer.h>
 
 #include "Scenario.h"
 

@@ -5,7 +5,7 @@
 // done with it. The simulator sees who gives back too early.
 
 #include <cuda_runtime_api.h>
-#include <faiss_ext/gpu/DeviceAllocator.h>
+#include <faiss_ext/gpu/resources/DeviceAllocator.h>
 
 #include <cstdint>
 #include <map>

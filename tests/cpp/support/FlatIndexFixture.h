@@ -4,8 +4,8 @@
 // a GPU.
 
 #include <faiss/gpu/StandardGpuResources.h>
-#include <faiss_ext/gpu/CudaHandles.h>
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <memory>
 #include <vector>

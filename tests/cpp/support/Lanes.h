@@ -1,6 +1,6 @@
 #pragma once
 
-#include <faiss_ext/gpu/SearchProfile.h>
+#include <faiss_ext/gpu/profile/SearchProfile.h>
 
 #include <set>
 #include <string>

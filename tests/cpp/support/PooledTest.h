@@ -3,8 +3,8 @@
 // The fixture of tests of PooledGpuResources: a pool that is watched, vectors,
 // and what is near them.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
-#include <faiss_ext/gpu/PooledGpuResources.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <memory>
 #include <vector>

@@ -3,7 +3,7 @@
 // The fixture of tests that search flat indexes of any metric and storage, on
 // the simulator and, unchanged, on a GPU.
 
-#include <faiss_ext/gpu/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <memory>
 #include <vector>

@@ -3,10 +3,10 @@
 // float16.
 
 #include <cuda_fp16.h>
-#include <faiss_ext/gpu/ConvertRows.h>
-#include <faiss_ext/gpu/FillMissing.h>
-#include <faiss_ext/gpu/FindLarge.h>
-#include <faiss_ext/gpu/OffsetLabels.h>
+#include <faiss_ext/gpu/arrays/ConvertRows.h>
+#include <faiss_ext/gpu/compute/kernels/FillMissing.h>
+#include <faiss_ext/gpu/compute/kernels/FindLarge.h>
+#include <faiss_ext/gpu/compute/kernels/OffsetLabels.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <faiss/gpu/StandardGpuResources.h>
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/index/TransferStats.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Resources for a part of a computation that runs beside other parts on the
+/// same GPU: those of an index, but with a stream of its own, which stands for
+/// the default stream and for the two alternate ones of Faiss too, and with
+/// scratch memory of its own for each call. What Faiss computes on a lane is in
+/// the order of that stream alone.
+///
+/// Nothing orders the stream before or after others by itself. Not thread-safe:
+/// the caller holds the lock of the resources.
+///
+/// Derived from Faiss' class, of which nothing is ever set up, so that it has
+/// whatever else the interface has in this version of Faiss.
+class FAISS_EXT_API ComputeLane : public faiss::gpu::StandardGpuResourcesImpl {
+   public:
+    /// On the current device. `whole` outlives this. What does not fit into the
+    /// scratch memory is counted in `counters`. Throws CudaError.
+    ComputeLane(faiss::gpu::GpuResources& whole, TransferCounters& counters);
+
+    /// Takes scratch memory from `bytes` bytes at `memory` from now on, which
+    /// are free in the order of the stream.
+    void useScratch(void* memory, size_t bytes);
+
+    cudaStream_t stream() const {
+        return stream_.get();
+    }
+
+    void initializeForDevice(int device) override;
+    cublasHandle_t getBlasHandle(int device) override;
+    cudaStream_t getDefaultStream(int device) override;
+    /// Throws faiss::FaissException: it has always the same one.
+    void setDefaultStream(int device, cudaStream_t stream) override;
+    std::vector<cudaStream_t> getAlternateStreams(int device) override;
+    /// Scratch memory that is not there is allocated on the GPU, as Faiss does,
+    /// which waits for it.
+    void* allocMemory(const faiss::gpu::AllocRequest& request) override;
+    void deallocMemory(int device, void* memory) override;
+    size_t getTempMemoryAvailable(int device) const override;
+    std::pair<void*, size_t> getPinnedMemory() override;
+    cudaStream_t getAsyncCopyStream(int device) override;
+
+   private:
+    faiss::gpu::GpuResources& whole_;
+    TransferCounters& counters_;
+    const Stream stream_;
+
+    char* scratch_ = nullptr;
+    size_t bytes_ = 0;
+    size_t used_ = 0;
+    /// Allocations in use; their memory is free again when all are given back.
+    size_t inUse_ = 0;
+};
+
+} // namespace gpu
+} // namespace faiss_ext
