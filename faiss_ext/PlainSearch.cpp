@@ -11,7 +11,7 @@
 
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/cuda/MemoryPlacement.h>
-#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/StagedIndex.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 #include "InFlight.h"
@@ -41,21 +41,6 @@ auto& pinnedResults = *new std::shared_ptr<gpu::PinnedBlockPool>;
 // NumPy's own objects, held for ever.
 PyObject* float32 = nullptr;
 PyObject* int64 = nullptr;
-
-/// Calls `call` with the index under its own type; false if it is none of ours.
-template <typename Call>
-bool underItsType(faiss::gpu::GpuIndex* index, const Call& call) {
-    if (auto* l2 = dynamic_cast<gpu::GpuIndexFlatL2*>(index)) {
-        call(*l2);
-    } else if (auto* ip = dynamic_cast<gpu::GpuIndexFlatIP*>(index)) {
-        call(*ip);
-    } else if (auto* flat = dynamic_cast<gpu::GpuIndexFlat*>(index)) {
-        call(*flat);
-    } else {
-        return false;
-    }
-    return true;
-}
 
 /// What happened while the interpreter's lock was released.
 class Outcome {
@@ -340,13 +325,17 @@ PyObject* searchPacked(
             } catch (const gpu::CudaError&) {
                 // Ordinary memory does, too.
             }
-            return block && underItsType(index, [&](const auto& own) {
-                       own.search_packed(
-                               n,
-                               static_cast<const float*>(queries.data()),
-                               k,
-                               block->data());
-                   });
+            if (!block) {
+                return false;
+            }
+            auto* const labels = static_cast<int64_t*>(block->data());
+            index->search(
+                    n,
+                    static_cast<const float*>(queries.data()),
+                    k,
+                    reinterpret_cast<float*>(labels + n * k),
+                    labels);
+            return true;
         });
     }
     if (!outcome.wasPlain()) {
@@ -386,7 +375,7 @@ PyObject* plainSearch(
         PyObject* makeResults,
         PyObject* currentStream) {
     return guarded([&]() -> PyObject* {
-        if (!PyLong_CheckExact(k) || !underItsType(index, [](const auto&) {})) {
+        if (!PyLong_CheckExact(k) || !dynamic_cast<gpu::StagedIndex*>(index)) {
             return notPlain();
         }
         int overflow = 0;

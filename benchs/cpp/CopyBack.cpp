@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <faiss_ext/gpu/arrays/ConvertRows.h>
-#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/CallRunner.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 #include "Benchs.h"
@@ -42,20 +42,20 @@ DeviceMemory deviceCopy(const void* data, size_t bytes) {
 
 } // namespace
 
-/// The arrays, largest elements first as the pipeline wants them.
+/// The arrays, largest elements first as a call wants them.
 struct faiss_ext_benchs_copy_back {
     struct Array {
         size_t elementBytes;
         /// What comes back.
         DeviceMemory results;
-        /// Where methods without a pipeline compute it.
+        /// Where methods without a call compute it.
         DeviceMemory computed;
     };
 
     idx_t n;
     cudaStream_t stream;
     std::vector<Array> arrays;
-    std::unique_ptr<faiss_ext::gpu::StagingPipeline> pipeline;
+    std::unique_ptr<faiss_ext::gpu::CallRunner> runner;
 
     void add(const void* data, size_t elementBytes) {
         arrays.push_back(
@@ -83,19 +83,16 @@ struct faiss_ext_benchs_copy_back {
         for (size_t i = 0; i < arrays.size(); ++i) {
             rows.push_back({"output", outputs[i], arrays[i].elementBytes});
         }
-        pipeline->run(
-                n,
-                {},
-                rows,
-                {[this](auto&,
-                        idx_t first,
-                        idx_t count,
-                        const void* const*,
-                        void* const* to) {
+        faiss_ext::gpu::RowFunction computation(
+                [this](const auto&, const faiss_ext::gpu::ComputeRows& part) {
                     for (size_t i = 0; i < arrays.size(); ++i) {
-                        compute(arrays[i], first, count, to[i]);
+                        compute(arrays[i],
+                                part.first,
+                                part.count,
+                                part.outputs[i]);
                     }
-                }});
+                });
+        runner->run(n, {}, rows, computation);
     }
 
     void stock(const std::vector<void*>& outputs) {
@@ -153,7 +150,7 @@ faiss_ext_benchs_copy_back* faiss_ext_benchs_copy_back_new(
             self->add(labels, sizeof(*labels));
         }
         self->add(distances, sizeof(*distances));
-        self->pipeline = std::make_unique<faiss_ext::gpu::StagingPipeline>(
+        self->runner = std::make_unique<faiss_ext::gpu::CallRunner>(
                 shared, device, faiss_ext::gpu::StagedConfig());
         FAISS_EXT_CUDA_TRY(cudaDeviceSynchronize());
         return self.release();

@@ -15,11 +15,12 @@ namespace gpu {
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
 /// buffers are lent again. The one place where a search synchronises streams,
-/// but for ~CallLanes.
+/// but for ~ComputeStreams.
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own
-    /// computation uses. Lanes are waited for by ~CallLanes. Sets `unsettled`
+    /// computation uses. Streams side by side are waited for by
+    /// ~ComputeStreams. Sets `unsettled`
     /// where it cannot wait for all.
     EndWorkOnFailure(
             faiss::gpu::GpuResources& resources,

@@ -1,7 +1,5 @@
 #pragma once
 
-// Private to StagingPipeline.
-
 #include <cuda_runtime_api.h>
 
 #include <deque>

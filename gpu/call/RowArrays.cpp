@@ -1,8 +1,9 @@
 #include <faiss_ext/gpu/call/RowArrays.h>
 
+#include <faiss/impl/FaissAssert.h>
+
 #include <limits>
 #include <string>
-#include <utility>
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/call/Tuning.h>
@@ -34,51 +35,25 @@ RowArrays::RowArrays(Direction direction, idx_t n, int device)
         : direction_(direction), n_(n), device_(device) {}
 
 void RowArrays::add(const char* name, const void* data, size_t rowBytes) {
+    FAISS_THROW_IF_NOT(arrays_.size() < BlockLayout::kMostArrays);
     if (!data && direction_ == Direction::ToDevice) {
         throw InvalidArray(std::string(name) + " is null");
     }
-    append(name,
-           static_cast<char*>(const_cast<void*>(data)),
-           rowBytes,
-           rowBytes,
-           false);
-}
-
-void RowArrays::addBehindLast(const char* name, size_t rowBytes) {
-    const Array& last = arrays_.back();
-    append(name,
-           last.data + n_ * last.rowBytes,
-           rowBytes,
-           last.rowBytes + rowBytes,
-           true);
-}
-
-/// `allRowBytes`: of the arrays from the first one of the allocation on, which
-/// must hold them all.
-void RowArrays::append(
-        const char* name,
-        char* data,
-        size_t rowBytes,
-        size_t allRowBytes,
-        bool behindLast) {
     if (static_cast<size_t>(n_) >
-        std::numeric_limits<ptrdiff_t>::max() / allRowBytes) {
+        std::numeric_limits<ptrdiff_t>::max() / rowBytes) {
         throw InvalidArray(
                 std::string(name) + " would have " + std::to_string(n_) +
-                " rows of " + std::to_string(allRowBytes) +
+                " rows of " + std::to_string(rowBytes) +
                 " bytes, more than memory can hold");
     }
     Array array{
             name,
-            data,
+            static_cast<char*>(const_cast<void*>(data)),
             rowBytes,
             {MemoryKind::Device, device_},
-            Route::Dropped,
-            behindLast,
-            0};
+            Route::Dropped};
     if (data) {
-        array.place = placementOf(
-                data - n_ * (allRowBytes - rowBytes), n_ * allRowBytes, name);
+        array.place = placementOf(data, n_ * rowBytes, name);
         if (array.place.onDevice(device_)) {
             array.route = Route::InPlace;
         } else if (array.place.kind == MemoryKind::Pageable) {
@@ -88,14 +63,13 @@ void RowArrays::append(
         }
     }
     if (array.route != Route::InPlace) {
-        stagedRowBytes_ += rowBytes;
+        rowBytes_.staged += rowBytes;
     }
     if (array.route == Route::ThroughPinned) {
-        pinnedRowBytes_ += rowBytes;
+        rowBytes_.pinned += rowBytes;
     }
     if (array.place.onHost()) {
-        hostRowBytes_ += rowBytes;
-        anyOnHost_ = true;
+        rowBytes_.onHost += rowBytes;
     }
     arrays_.push_back(array);
 }
@@ -121,7 +95,7 @@ size_t RowArrays::mapHost(char* pinned) {
     if (pinned) {
         passage_ = mapped(pinned);
     }
-    size_t rowBytes = pinnedRowBytes_;
+    size_t rowBytes = rowBytes_.pinned;
     for (Array& array : arrays_) {
         if (array.route == Route::Copied &&
             array.place.kind == MemoryKind::Pinned) {
@@ -133,45 +107,37 @@ size_t RowArrays::mapHost(char* pinned) {
     return rowBytes;
 }
 
-/// Whether the tile's rows of `array` and of the one before it are one stretch
-/// of memory, which the GPU copies: so they are if the tile is all there is.
-bool RowArrays::joinsLast(const Array& array) const {
-    return array.behindLast && rows_ == n_ && array.route == Route::Copied &&
-           (&array - 1)->route == Route::Copied;
-}
-
-void RowArrays::layOut(idx_t rows) {
-    rows_ = rows;
-    packedBytes_ = 0;
-    for (Array& array : arrays_) {
-        if (array.route == Route::ThroughPinned) {
-            array.offset = packedBytes_;
-            packedBytes_ += rows * array.rowBytes;
+BlockLayout RowArrays::layOut(idx_t rows) const {
+    BlockLayout tile;
+    tile.rows = rows;
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+        if (arrays_[i].route == Route::ThroughPinned) {
+            tile.offsets[i] = tile.packedBytes;
+            tile.packedBytes += rows * arrays_[i].rowBytes;
         }
     }
-    gap_ = direction_ == Direction::ToDevice &&
-                           rows * stagedRowBytes_ >= tuning::kGapFromBytes
-                   ? tuning::kInputGap
-                   : 0;
-    blockBytes_ = gap_ + (mapped_ ? 0 : packedBytes_);
-    for (Array& array : arrays_) {
-        if (array.route == Route::Copied || array.route == Route::Dropped) {
-            array.offset =
-                    joinsLast(array) ? blockBytes_ : alignUp(blockBytes_);
-            blockBytes_ = array.offset + rows * array.rowBytes;
+    tile.blockBytes = mapped_ ? 0 : tile.packedBytes;
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+        const Route route = arrays_[i].route;
+        if (route == Route::Copied || route == Route::Dropped) {
+            tile.offsets[i] = alignUp(tile.blockBytes);
+            tile.blockBytes = tile.offsets[i] + rows * arrays_[i].rowBytes;
         }
     }
+    return tile;
 }
 
-std::vector<HostCopy> RowArrays::hostCopies(idx_t first, char* pinned) const {
+std::vector<HostCopy> RowArrays::hostCopies(
+        const BlockLayout& tile, idx_t first, char* pinned) const {
     std::vector<HostCopy> copies;
-    for (const Array& array : arrays_) {
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+        const Array& array = arrays_[i];
         if (array.route != Route::ThroughPinned) {
             continue;
         }
         char* const rows = array.data + first * array.rowBytes;
-        char* const passing = pinned + array.offset;
-        const size_t bytes = rows_ * array.rowBytes;
+        char* const passing = pinned + tile.offsets[i];
+        const size_t bytes = tile.rows * array.rowBytes;
         if (direction_ == Direction::ToDevice) {
             copies.push_back(
                     {passing, rows, bytes, bytes >= tuning::kPastCachesBytes});
@@ -183,7 +149,7 @@ std::vector<HostCopy> RowArrays::hostCopies(idx_t first, char* pinned) const {
 }
 
 std::vector<DeviceCopy> RowArrays::deviceCopies(
-        idx_t first, char* block, char* pinned) const {
+        const BlockLayout& tile, idx_t first, char* block, char* pinned) const {
     std::vector<DeviceCopy> copies;
     const MemoryPlacement gpu{MemoryKind::Device, device_};
     const auto add = [&](char* inBlock,
@@ -196,33 +162,32 @@ std::vector<DeviceCopy> RowArrays::deviceCopies(
             copies.push_back({outside, place, inBlock, gpu, bytes});
         }
     };
-    if (packedBytes_ > 0 && !mapped_) {
-        add(block + gap_, pinned, {MemoryKind::Pinned, -1}, packedBytes_);
+    if (tile.packedBytes > 0 && !mapped_) {
+        add(block, pinned, {MemoryKind::Pinned, -1}, tile.packedBytes);
     }
-    for (const Array& array : arrays_) {
-        if (joinsLast(array)) {
-            copies.back().bytes += rows_ * array.rowBytes;
-        } else if (array.route == Route::Copied) {
-            add(block + array.offset,
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+        const Array& array = arrays_[i];
+        if (array.route == Route::Copied) {
+            add(block + tile.offsets[i],
                 array.data + first * array.rowBytes,
                 array.place,
-                rows_ * array.rowBytes);
+                tile.rows * array.rowBytes);
         }
     }
     return copies;
 }
 
-std::vector<void*> RowArrays::devicePointers(
-        idx_t first, char* block, idx_t within) const {
-    char* passage = mapped_ ? passage_ : block + gap_;
-    std::vector<void*> pointers;
-    for (const Array& array : arrays_) {
+std::array<void*, BlockLayout::kMostArrays> RowArrays::devicePointers(
+        const BlockLayout& tile, idx_t first, char* block, idx_t within) const {
+    std::array<void*, BlockLayout::kMostArrays> pointers{};
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+        const Array& array = arrays_[i];
         char* rows = array.route == Route::InPlace
                              ? array.data + first * array.rowBytes
-                     : array.route == Route::ThroughPinned
-                             ? passage + array.offset
-                             : block + array.offset;
-        pointers.push_back(rows + within * array.rowBytes);
+                     : array.route == Route::ThroughPinned && mapped_
+                             ? passage_ + tile.offsets[i]
+                             : block + tile.offsets[i];
+        pointers[i] = rows + within * array.rowBytes;
     }
     return pointers;
 }

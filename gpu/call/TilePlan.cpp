@@ -92,7 +92,8 @@ void cutWithRamps(
 TilePlan planTiles(
         idx_t n,
         const RowCosts& row,
-        const StagedConfig& config,
+        const TileSizes& sizes,
+        idx_t mostRows,
         size_t poolBytes,
         size_t outBytes) {
     TilePlan plan;
@@ -103,7 +104,7 @@ TilePlan planTiles(
     }
     // Rows of a tile that `depth` slots of pinned memory hold.
     const auto bounded = [&](size_t bytes, int depth) {
-        idx_t rows = config.tileRows;
+        idx_t rows = mostRows;
         if (rows == 0) {
             rows = std::max<idx_t>(1, static_cast<idx_t>(bytes / widest));
         }
@@ -121,21 +122,21 @@ TilePlan planTiles(
     const bool rowsAreFew = n < 2 * tuning::kComputeRows;
     const size_t oneTile =
             copiesAreShort || rowsAreFew
-                    ? std::max(config.oneTileBytes, config.tileBytes)
-                    : config.oneTileBytes;
+                    ? std::max(sizes.oneTileBytes, sizes.tileBytes)
+                    : sizes.oneTileBytes;
     if (bounded(oneTile, 1) >= n) {
         plan.append(n);
         return plan;
     }
-    int depth = config.pipelineDepth;
-    while (depth > 1 && bounded(config.tileBytes, depth) == 0) {
+    int depth = sizes.depth;
+    while (depth > 1 && bounded(sizes.tileBytes, depth) == 0) {
         --depth;
     }
     // Where not even one row fits, the pool will say so.
-    const idx_t rows = std::max<idx_t>(1, bounded(config.tileBytes, depth));
+    const idx_t rows = std::max<idx_t>(1, bounded(sizes.tileBytes, depth));
     const idx_t step = rows >= row.step ? row.step : tuning::kComputeRows;
-    if (config.tileRows == 0 && rows >= step) {
-        cutWithRamps(plan, n, rows, step, row, config.endTileBytes);
+    if (mostRows == 0 && rows >= step) {
+        cutWithRamps(plan, n, rows, step, row, sizes.endTileBytes);
     } else {
         cutEvenly(plan, n, rows);
     }

@@ -7,7 +7,6 @@
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/call/Tuning.h>
 #include <faiss_ext/gpu/faiss/FaissVersion.h>
-#include <faiss_ext/gpu/index/StagedConfig.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -53,21 +52,21 @@ struct TilePlan {
     }
 };
 
-/// Cuts n >= 1 rows by `config`, which is one without zeros (withDefaults). One
-/// tile where nothing is staged, or all of it fits into pinned memory and is no
-/// more than config.oneTileBytes, or than config.tileBytes where the copies
-/// take no time worth hiding (tuning::kOperationsPerByte) or the rows are few
-/// (tuning::kComputeRows). Otherwise tiles of
-/// config.tileBytes at most, and never more than the pinned memory holds
-/// `depth` times: poolBytes for rows coming in, outBytes for rows going out.
-/// Their rows are multiples of row.step where they can be.
-/// config.tileRows, if not 0, takes the place of both sizes, for equal tiles.
-/// Fewer tiles are under way at once, down to one, where pinned memory has no
-/// room for a row of each.
+/// Cuts n >= 1 rows. One tile where nothing is staged, or all of it fits into
+/// pinned memory and is no more than sizes.oneTileBytes, or than
+/// sizes.tileBytes where the copies take no time worth hiding
+/// (tuning::kOperationsPerByte) or the rows are few (tuning::kComputeRows).
+/// Otherwise tiles of sizes.tileBytes at most, and never more than the pinned
+/// memory holds `depth` times: poolBytes for rows coming in, outBytes for rows
+/// going out. Their rows are multiples of row.step where they can be. mostRows,
+/// if not 0, takes the place of both sizes, for equal tiles. Fewer tiles are
+/// under way at once, down to one, where pinned memory has no room for a row of
+/// each.
 FAISS_EXT_API TilePlan planTiles(
         idx_t n,
         const RowCosts& row,
-        const StagedConfig& config,
+        const TileSizes& sizes,
+        idx_t mostRows,
         size_t poolBytes,
         size_t outBytes);
 

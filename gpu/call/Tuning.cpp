@@ -1,8 +1,8 @@
 #include <faiss_ext/gpu/call/Tuning.h>
 
-#include <algorithm>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/profile/SearchProfile.h>
@@ -13,51 +13,80 @@ namespace gpu {
 namespace {
 
 template <typename T>
-void refuseNegative(const char* name, T value) {
+T checked(const char* name, T value) {
     if (!(value >= 0)) { // nor what is no number
         throw InvalidArray(
                 std::string("StagedConfig::") + name + " is " +
                 std::to_string(value) + "; it must be 0 (choose) or more");
     }
+    return value;
 }
 
-template <typename T>
-void choose(T& value, T chosen) {
-    if (value == 0) {
-        value = chosen;
-    }
+template <typename T, typename U>
+T chosen(T value, U otherwise) {
+    return value == 0 ? static_cast<T>(otherwise) : value;
 }
 
 } // namespace
 
-StagedConfig withDefaults(const StagedConfig& config, bool onLanes) {
-    refuseNegative("tileRows", config.tileRows);
-    refuseNegative("pipelineDepth", config.pipelineDepth);
-    refuseNegative("computeLanes", config.computeLanes);
-    refuseNegative("sliceVectors", config.sliceVectors);
-    refuseNegative("secondsAhead", config.secondsAhead);
-    refuseNegative("batchedQueries", config.batchedQueries);
-    refuseNegative("copyThreads", config.copyThreads);
-    StagedConfig complete = config;
-    choose(complete.pinnedBytes, tuning::kPinnedBytes);
-    choose(complete.oneTileBytes,
-           onLanes ? tuning::kLaneOneTileBytes : tuning::kOneTileBytes);
-    choose(complete.tileBytes,
-           onLanes ? tuning::kLaneTileBytes : tuning::kTileBytes);
-    choose(complete.endTileBytes,
-           onLanes ? tuning::kLaneEndTileBytes : tuning::kEndTileBytes);
-    choose(complete.mappedBytes, tuning::kMappedBytes);
-    choose(complete.pipelineDepth,
-           onLanes ? tuning::kLaneDepth : tuning::kPipelineDepth);
-    complete.computeLanes =
-            std::min(complete.computeLanes, kMostComputeStreams);
-    choose(complete.sliceVectors, tuning::kSliceVectors);
-    choose(complete.secondsAhead, tuning::kSecondsAhead);
-    choose(complete.batchedQueries, tuning::kBatchedQueries);
+bool set(Tuning& tuning, const std::string& name, double value) {
+    const auto to = [&](const char* member, auto& place) {
+        const bool named = name == member;
+        if (named) {
+            place = static_cast<std::decay_t<decltype(place)>>(value);
+        }
+        return named;
+    };
+    return to("tileRows", tuning.tileRows) ||
+           to("oneTileBytes", tuning.oneTileBytes) ||
+           to("tileBytes", tuning.tileBytes) ||
+           to("endTileBytes", tuning.endTileBytes) ||
+           to("mappedBytes", tuning.mappedBytes) ||
+           to("sliceVectors", tuning.sliceVectors) ||
+           to("pipelineDepth", tuning.pipelineDepth) ||
+           to("secondsAhead", tuning.secondsAhead) ||
+           to("copyChunkBytes", tuning.copyChunkBytes);
+}
+
+CallConfig complete(const StagedConfig& config) {
+    const Tuning tuned = config.tuning ? *config.tuning : Tuning();
+    const auto sizes = [&](size_t oneTile, size_t tile, size_t end, int depth) {
+        return TileSizes{
+                chosen(tuned.oneTileBytes, oneTile),
+                chosen(tuned.tileBytes, tile),
+                chosen(tuned.endTileBytes, end),
+                chosen(checked("pipelineDepth", tuned.pipelineDepth), depth)};
+    };
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
-    choose(complete.copyThreads, std::clamp(threads, 1, tuning::kCopyThreads));
-    choose(complete.copyChunkBytes, tuning::kCopyChunkBytes);
+    CallConfig complete{};
+    complete.pinnedBytes = chosen(config.pinnedBytes, tuning::kPinnedBytes);
+    complete.computeLanes = std::min(
+            checked("computeLanes", config.computeLanes), kMostComputeStreams);
+    complete.batchedQueries =
+            chosen(checked("batchedQueries", config.batchedQueries),
+                   tuning::kBatchedQueries);
+    complete.copyThreads =
+            chosen(checked("copyThreads", config.copyThreads),
+                   std::clamp(threads, 1, tuning::kCopyThreads));
+    complete.copyChunkBytes =
+            chosen(tuned.copyChunkBytes, tuning::kCopyChunkBytes);
+    complete.tileRows = checked("tileRows", tuned.tileRows);
+    complete.mappedBytes = chosen(tuned.mappedBytes, tuning::kMappedBytes);
+    complete.sliceVectors = chosen(
+            checked("sliceVectors", tuned.sliceVectors), tuning::kSliceVectors);
+    complete.secondsAhead = chosen(
+            checked("secondsAhead", tuned.secondsAhead), tuning::kSecondsAhead);
+    complete.whole =
+            sizes(tuning::kOneTileBytes,
+                  tuning::kTileBytes,
+                  tuning::kEndTileBytes,
+                  tuning::kPipelineDepth);
+    complete.onLanes =
+            sizes(tuning::kLaneOneTileBytes,
+                  tuning::kLaneTileBytes,
+                  tuning::kLaneEndTileBytes,
+                  tuning::kLaneDepth);
     return complete;
 }
 

@@ -22,10 +22,11 @@ ComputeLane::ComputeLane(
         faiss::gpu::GpuResources& whole, TransferCounters& counters)
         : whole_(whole), counters_(counters) {}
 
-void ComputeLane::useScratch(void* memory, size_t bytes) {
+void ComputeLane::use(const ComputeContext& context) {
     FAISS_THROW_IF_NOT(inUse_ == 0);
-    scratch_ = static_cast<char*>(memory);
-    bytes_ = bytes;
+    stream_ = context.stream;
+    scratch_ = context.scratch;
+    bytes_ = context.scratchBytes;
     used_ = 0;
 }
 
@@ -38,7 +39,7 @@ cublasHandle_t ComputeLane::getBlasHandle(int device) {
 }
 
 cudaStream_t ComputeLane::getDefaultStream(int) {
-    return stream_.get();
+    return stream_;
 }
 
 void ComputeLane::setDefaultStream(int, cudaStream_t) {
@@ -46,7 +47,7 @@ void ComputeLane::setDefaultStream(int, cudaStream_t) {
 }
 
 std::vector<cudaStream_t> ComputeLane::getAlternateStreams(int) {
-    return {stream_.get(), stream_.get()};
+    return {stream_, stream_};
 }
 
 void* ComputeLane::allocMemory(const AllocRequest& request) {

@@ -7,17 +7,17 @@
 #include <vector>
 
 #include <faiss_ext/gpu/Export.h>
-#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/compute/Computation.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
 
 namespace faiss_ext {
 namespace gpu {
 
-/// Resources for a part of a computation that runs beside other parts on the
-/// same GPU: those of an index, but with a stream of its own, which stands for
-/// the default stream and for the two alternate ones of Faiss too, and with
-/// scratch memory of its own for each call. What Faiss computes on a lane is in
-/// the order of that stream alone.
+/// What Faiss' kernels take in place of a stream and scratch memory: the
+/// resources of an index, but with one stream, which stands for the default
+/// stream and for the two alternate ones of Faiss too, and with scratch memory
+/// of its own. What Faiss computes on a lane is in the order of that stream
+/// alone.
 ///
 /// Nothing orders the stream before or after others by itself. Not thread-safe:
 /// the caller holds the lock of the resources.
@@ -26,17 +26,13 @@ namespace gpu {
 /// whatever else the interface has in this version of Faiss.
 class FAISS_EXT_API ComputeLane : public faiss::gpu::StandardGpuResourcesImpl {
    public:
-    /// On the current device. `whole` outlives this. What does not fit into the
-    /// scratch memory is counted in `counters`. Throws CudaError.
+    /// `whole` outlives this. What does not fit into the scratch memory is
+    /// counted in `counters`.
     ComputeLane(faiss::gpu::GpuResources& whole, TransferCounters& counters);
 
-    /// Takes scratch memory from `bytes` bytes at `memory` from now on, which
-    /// are free in the order of the stream.
-    void useScratch(void* memory, size_t bytes);
-
-    cudaStream_t stream() const {
-        return stream_.get();
-    }
+    /// From now on it is the stream and the scratch memory of this one. Nothing
+    /// that was allocated before is in use any more.
+    void use(const ComputeContext& context);
 
     void initializeForDevice(int device) override;
     cublasHandle_t getBlasHandle(int device) override;
@@ -55,8 +51,7 @@ class FAISS_EXT_API ComputeLane : public faiss::gpu::StandardGpuResourcesImpl {
    private:
     faiss::gpu::GpuResources& whole_;
     TransferCounters& counters_;
-    const Stream stream_;
-
+    cudaStream_t stream_ = nullptr;
     char* scratch_ = nullptr;
     size_t bytes_ = 0;
     size_t used_ = 0;

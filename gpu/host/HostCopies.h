@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <faiss_ext/gpu/host/CopyTeam.h>
-#include <faiss_ext/gpu/index/StagedConfig.h>
 #include <faiss_ext/gpu/profile/StageRecorder.h>
 
 namespace faiss_ext {
@@ -19,11 +18,11 @@ namespace gpu {
 /// of the team, and cut how.
 class HostCopier {
    public:
-    /// A config without zeros.
-    HostCopier(std::shared_ptr<CopyTeam> team, const StagedConfig& config)
+    /// Up to `threads` threads of the team, chunks of `chunkBytes` each.
+    HostCopier(std::shared_ptr<CopyTeam> team, int threads, size_t chunkBytes)
             : team_(std::move(team)),
-              threads_(config.copyThreads),
-              chunkBytes_(config.copyChunkBytes) {}
+              threads_(threads),
+              chunkBytes_(chunkBytes) {}
 
     /// Returns when the copies are made. Any number of threads may call.
     void copy(const std::vector<HostCopy>& copies) const noexcept {

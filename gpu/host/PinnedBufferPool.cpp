@@ -95,7 +95,7 @@ PinnedBuffer PinnedBufferPool::acquire(size_t bytes) {
                 std::to_string(bucketSize(bytes)) + " bytes needed, " +
                 std::to_string(pinnedBytes()) + " of " +
                 std::to_string(capacity_) +
-                " in use; raise StagedConfig::pinnedBytes or lower tileRows");
+                " in use; raise StagedConfig::pinnedBytes");
     }
     return buffer;
 }

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <faiss_ext/gpu/Export.h>
@@ -88,6 +89,9 @@ struct FAISS_EXT_API SearchProfile {
 
     /// Arrays on the index's GPU are one tile, which may be computed in parts.
     int64_t tiles = 0;
+
+    /// How it was done, in words (CallPlan::text).
+    std::string plan;
 
     /// How long a stage was under way; parts that run side by side count once.
     /// Stages overlap, so these add up to more than `seconds` where copies are

@@ -37,7 +37,7 @@ DeviceBuffer::DeviceBuffer(
 DeviceBuffer::~DeviceBuffer() {
     const LockForEnd lock(*lock_);
     const RelaxedCapture relaxed;
-    // As in ~StagingPipeline.
+    // As in ~CallRunner.
     if (lock.held() && !contextLost(resources_->getAsyncCopyStream(device_))) {
         if (lent_) {
             // As cudaFree does by itself, and a pool does not.

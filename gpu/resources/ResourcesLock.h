@@ -178,44 +178,5 @@ class LockForEnd {
     std::unique_lock<ResourcesLock> held_;
 };
 
-/// Holds the lock of the resources of an index while its other base classes are
-/// made and destroyed: they allocate, copy and free then, also while somebody
-/// captures a stream (RelaxedCapture). The first base of a class, so that it is
-/// made before the others and destroyed after them.
-class LockedBothEnds {
-   protected:
-    /// Takes the lock, as lockUnlessInterrupted does. The class derived from
-    /// this calls `endConstruction` at the end of its constructor and
-    /// `beginDestruction` in its destructor, on the same threads. Throws
-    /// faiss::FaissException if there are none.
-    explicit LockedBothEnds(
-            const std::shared_ptr<faiss::gpu::GpuResources>& resources)
-            : lock_(lockOf(resources.get())),
-              atEnds_(lockUnlessInterrupted(*lock_)) {
-        FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
-        relaxed_.emplace();
-    }
-    explicit LockedBothEnds(faiss::gpu::GpuResourcesProvider* provider)
-            : LockedBothEnds(provider ? provider->getResources() : nullptr) {}
-
-    void endConstruction() {
-        relaxed_.reset();
-        atEnds_.unlock();
-    }
-    void beginDestruction() {
-        if (lock_->lockForEnd()) {
-            atEnds_ = std::unique_lock<ResourcesLock>(*lock_, std::adopt_lock);
-        }
-        relaxed_.emplace();
-    }
-
-    const std::shared_ptr<ResourcesLock> lock_;
-
-   private:
-    // Not held between the two ends.
-    std::unique_lock<ResourcesLock> atEnds_;
-    std::optional<RelaxedCapture> relaxed_;
-};
-
 } // namespace gpu
 } // namespace faiss_ext

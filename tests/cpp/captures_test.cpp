@@ -2,6 +2,7 @@
 // index: no capture is spoilt, and no call fails but those that would be a part
 // of one.
 
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/cuda/LinkSpeed.h>
 #include <faiss_ext/gpu/cuda/StreamOrder.h>

@@ -1,8 +1,9 @@
 // Parts of large searches, computed side by side.
 
-#include <faiss_ext/gpu/call/LaneTurns.h>
-#include <faiss_ext/gpu/compute/CallLanes.h>
+#include <faiss_ext/gpu/call/ComputeTurns.h>
 #include <faiss_ext/gpu/compute/ComputeLane.h>
+#include <faiss_ext/gpu/compute/ComputeStreams.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
@@ -14,22 +15,19 @@
 #include <string>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Lanes.h"
 #include "support/Neighbours.h"
 #include "support/PortableFlat.h"
 
 namespace {
 
-using faiss_ext::gpu::CallLanes;
 using faiss_ext::gpu::ComputeLane;
+using faiss_ext::gpu::ComputeStreams;
+using faiss_ext::gpu::ComputeTurns;
 using faiss_ext::gpu::GpuIndexFlat;
 using faiss_ext::gpu::Lane;
-using faiss_ext::gpu::LaneStore;
-using faiss_ext::gpu::LaneTurns;
 using faiss_ext::gpu::SearchProfile;
-using faiss_ext::gpu::StagedConfig;
-using faiss_ext::gpu::StagingPipeline;
-using faiss_ext::gpu::TileWork;
 using faiss_ext::gpu::TransferCounters;
 using namespace test;
 
@@ -37,8 +35,8 @@ constexpr int kNearest = 3;
 
 class ComputeLanes : public PortableFlat {
    protected:
-    static StagedConfig onLanes(int lanes, int64_t tileRows = 0) {
-        StagedConfig config;
+    static TunedConfig onLanes(int lanes, int64_t tileRows = 0) {
+        TunedConfig config;
         config.computeLanes = lanes;
         config.tileRows = tileRows;
         return config;
@@ -150,7 +148,7 @@ TEST_F(ComputeLanes, are_as_many_as_asked_for_and_have_something_to_do) {
 }
 
 TEST_F(ComputeLanes, are_chosen_by_vectors_and_neighbours) {
-    StagedConfig config;
+    TunedConfig config;
     const auto few = randomVectors(8191, kDims, 1);
     const auto many = randomVectors(8192, kDims, 1);
     EXPECT_EQ(lanesUsed(*makeIndex(few, config), 1536), 0u);
@@ -242,24 +240,24 @@ TEST_F(ComputeLanes, allocate_what_their_scratch_memory_has_no_room_for) {
         return resources().getMemoryInfo()[0]["TemporaryMemoryOverflow"].first;
     };
     TransferCounters counters;
+    const faiss_ext::gpu::Stream own;
+    auto scratch = whole->allocMemoryHandle(faiss::gpu::AllocRequest(
+            faiss::gpu::makeTempAlloc(faiss::gpu::AllocType::Other, stream),
+            1024));
     ComputeLane lane(*whole, counters);
-    EXPECT_NE(lane.stream(), stream);
-    EXPECT_EQ(lane.getDefaultStream(0), lane.stream());
+    lane.use({own.get(), 0, static_cast<char*>(scratch.get()), 1024});
+    EXPECT_EQ(lane.getDefaultStream(0), own.get());
     EXPECT_EQ(
             lane.getAlternateStreams(0),
-            std::vector<cudaStream_t>(2, lane.stream()));
+            std::vector<cudaStream_t>(2, own.get()));
     EXPECT_EQ(lane.getAsyncCopyStream(0), whole->getAsyncCopyStream(0));
     EXPECT_EQ(lane.getBlasHandle(0), whole->getBlasHandle(0));
     EXPECT_THROW(lane.setDefaultStream(0, stream), faiss::FaissException);
 
-    auto scratch = whole->allocMemoryHandle(faiss::gpu::AllocRequest(
-            faiss::gpu::makeTempAlloc(faiss::gpu::AllocType::Other, stream),
-            1024));
-    lane.useScratch(scratch.get(), 1024);
     const auto temporary = [&](size_t bytes) {
         return lane.allocMemoryHandle(faiss::gpu::AllocRequest(
                 faiss::gpu::makeTempAlloc(
-                        faiss::gpu::AllocType::Other, lane.stream()),
+                        faiss::gpu::AllocType::Other, own.get()),
                 bytes));
     };
     {
@@ -284,19 +282,20 @@ TEST_F(ComputeLanes, have_memory_that_is_aligned_as_that_of_cudaMalloc) {
         return reinterpret_cast<uintptr_t>(memory) % 256 == 0;
     };
     TransferCounters counters;
-    LaneStore store;
-    CallLanes lanes(*whole, 0, store, counters);
-    ASSERT_TRUE(lanes.open(2, 300, 100));
-    ASSERT_EQ(lanes.size(), 2u);
-    EXPECT_TRUE(isAligned(lanes.besides()));
+    ComputeStreams::Kept kept;
+    ComputeStreams streams(*whole, 0, kept);
+    streams.open(2, 300, 100);
+    ASSERT_EQ(streams.size(), 2u);
+    EXPECT_TRUE(isAligned(streams.besides()));
     for (size_t i = 0; i < 2; ++i) {
-        const auto scratch =
-                lanes.on(i).allocMemoryHandle(faiss::gpu::AllocRequest(
-                        faiss::gpu::AllocType::Other,
-                        0,
-                        faiss::gpu::MemorySpace::Temporary,
-                        lanes.stream(i),
-                        300));
+        ComputeLane lane(*whole, counters);
+        lane.use(streams[i]);
+        const auto scratch = lane.allocMemoryHandle(faiss::gpu::AllocRequest(
+                faiss::gpu::AllocType::Other,
+                0,
+                faiss::gpu::MemorySpace::Temporary,
+                streams[i].stream,
+                300));
         EXPECT_TRUE(isAligned(scratch.data));
         EXPECT_EQ(counters.deviceAllocations, 0u);
     }
@@ -305,35 +304,35 @@ TEST_F(ComputeLanes, have_memory_that_is_aligned_as_that_of_cudaMalloc) {
 TEST_F(ComputeLanes, are_told_which_rows_they_compute) {
     const auto provided = resources().getResources();
     for (int64_t tileRows : {0, 700}) {
-        StagingPipeline pipeline(provided, 0, onLanes(3, tileRows));
+        CallRunner runner(provided, 0, onLanes(3, tileRows));
         std::vector<std::pair<int64_t, int64_t>> computed;
-        std::set<const faiss::gpu::GpuResources*> lanes;
-        TileWork work;
-        work.enqueue = [&](auto& on,
-                           int64_t first,
-                           int64_t rows,
-                           const void* const* in,
-                           void* const* out) {
+        std::set<int> lanes;
+        const auto copy = [&](auto& on,
+                              int64_t first,
+                              int64_t rows,
+                              const void* const* in,
+                              void* const* out) {
             computed.emplace_back(first, rows);
-            lanes.insert(&on);
+            lanes.insert(on.lane);
             check(cudaMemcpyAsync(
                     out[0],
                     in[0],
                     rows * sizeof(int),
                     cudaMemcpyDefault,
-                    on.getDefaultStream(0)));
+                    on.stream));
         };
-        work.laneBytes = 256;
+        ComputeNeeds needs;
+        needs.laneBytes = 256;
         std::vector<int> numbers(3000), copied(numbers.size());
         std::iota(numbers.begin(), numbers.end(), 1);
-        pipeline.run(
+        runRows(runner,
                 numbers.size(),
                 {{"numbers", numbers.data(), sizeof(int)}},
                 {{"copied", copied.data(), sizeof(int)}},
-                work);
+                copy,
+                needs);
         EXPECT_EQ(copied, numbers);
-        EXPECT_EQ(lanes.size(), 3u);
-        EXPECT_EQ(lanes.count(provided.get()), 0u);
+        EXPECT_EQ(lanes, (std::set<int>{0, 1, 2}));
         int64_t next = 0;
         for (const auto& [first, rows] : computed) {
             EXPECT_EQ(first, next);
@@ -343,10 +342,10 @@ TEST_F(ComputeLanes, are_told_which_rows_they_compute) {
     }
 }
 
-TEST(LaneTurns, are_long_for_few_lanes_and_even_out_many) {
+TEST(ComputeTurns, are_long_for_few_lanes_and_even_out_many) {
     // Of the first part, for so many queries in tiles of up to so many rows.
     const auto rows = [](size_t lanes, int64_t n, int64_t tileRows) {
-        return LaneTurns(lanes, n, tileRows).parts(tileRows).front().rows;
+        return ComputeTurns(lanes, n, tileRows).parts(tileRows).front().rows;
     };
     EXPECT_EQ(rows(1, 100000, 100000), 100000);
     EXPECT_EQ(rows(4, 100000, 100000), 25088); // 49 steps of 512
@@ -356,14 +355,14 @@ TEST(LaneTurns, are_long_for_few_lanes_and_even_out_many) {
     EXPECT_EQ(rows(8, 2000, 100), 100);
 }
 
-TEST(LaneTurns, give_each_lane_a_part_of_a_small_tile_too) {
+TEST(ComputeTurns, give_each_lane_a_part_of_a_small_tile_too) {
     // The last tiles of a call are small; none of the lanes is to work on for
     // long when the others have nothing left.
-    LaneTurns turns(8, 1000000, 698880);
+    ComputeTurns turns(8, 1000000, 698880);
     std::set<size_t> lanes;
     for (const auto& part : turns.parts(8192)) {
         EXPECT_EQ(part.rows, 1024);
-        lanes.insert(part.lane);
+        lanes.insert(part.stream);
     }
     EXPECT_EQ(lanes.size(), 8u);
     EXPECT_EQ(turns.parts(698880).front().rows, 31232);

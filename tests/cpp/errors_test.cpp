@@ -1,7 +1,9 @@
 // Bad arguments and failing CUDA calls: one exception, nothing lost, and the
 // index answers afterwards.
 
-#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/CallRunner.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
@@ -15,6 +17,7 @@
 #include <stdexcept>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
@@ -23,7 +26,6 @@ namespace {
 using faiss_ext::gpu::CudaError;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::InvalidArray;
-using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::Unsupported;
 using namespace test;
 
@@ -35,7 +37,7 @@ class Errors : public SimTest {
    protected:
     void SetUp() override {
         SimTest::SetUp();
-        StagedConfig config;
+        TunedConfig config;
         config.tileRows = 9;
         index_ = std::make_unique<GpuIndexFlatL2>(
                 &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -118,9 +120,6 @@ TEST_F(Errors, null_arrays_are_named) {
                         1, queries_.data(), 1, distances_.data(), nullptr);
             },
             "labels is null");
-    expectThrow<InvalidArray>(
-            [&] { index_->search_packed(1, queries_.data(), 1, nullptr); },
-            "results is null");
     expectThrow<InvalidArray>([&] { index_->add(1, nullptr); }, "x is null");
     expectThrow<InvalidArray>(
             [&] { index_->reconstruct(0, nullptr); }, "out is null");
@@ -150,16 +149,6 @@ TEST_F(Errors, overlapping_arrays_are_named) {
             },
             "distances and x overlap");
     EXPECT_EQ(inOut, queries_);
-    expectThrow<InvalidArray>(
-            [&] {
-                index_->search_packed(
-                        kQueries,
-                        inOut.data(),
-                        kNearest,
-                        inOut.data() - 2 * kQueries * kNearest);
-            },
-            "results and x overlap");
-    EXPECT_EQ(inOut, queries_);
 }
 
 TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
@@ -174,16 +163,6 @@ TEST_F(Errors, a_device_array_that_ends_too_early_is_refused) {
                         labels_.data());
             },
             "x is shorter");
-    Array<int64_t> labelsAlone(Memory::Device, kQueries * kNearest);
-    expectThrow<InvalidArray>(
-            [&] {
-                index_->search_packed(
-                        kQueries,
-                        queries_.data(),
-                        kNearest,
-                        labelsAlone.data());
-            },
-            "results is shorter");
 }
 
 TEST_F(Errors, an_id_selector_is_not_ignored) {
@@ -211,7 +190,7 @@ TEST_F(Errors, keys_out_of_bounds_are_refused) {
 }
 
 TEST_F(Errors, a_bad_config_is_refused) {
-    const auto expectRefused = [&](const StagedConfig& config,
+    const auto expectRefused = [&](const TunedConfig& config,
                                    const char* name) {
         expectThrow<InvalidArray>(
                 [&] {
@@ -223,7 +202,7 @@ TEST_F(Errors, a_bad_config_is_refused) {
                 },
                 name);
     };
-    StagedConfig config;
+    TunedConfig config;
     config.pipelineDepth = -1;
     expectRefused(config, "pipelineDepth");
     config.pipelineDepth = 0;
@@ -240,7 +219,7 @@ TEST_F(Errors, a_bad_config_is_refused) {
 TEST_F(Errors, pinned_memory_that_is_too_small_says_so) {
     faiss::gpu::StandardGpuResources unpinned;
     unpinned.setPinnedMemory(0);
-    StagedConfig config;
+    TunedConfig config;
     config.pinnedBytes = 4096;
     GpuIndexFlatL2 index(
             &unpinned, 2048, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -308,7 +287,7 @@ TEST_F(Errors, every_call_of_ours_may_fail_once) {
 
 TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
     auto resources = resources_.getResources();
-    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, StagedConfig());
+    CallRunner runner(resources, 0, TunedConfig());
     const auto alternate = resources->getAlternateStreams(0).front();
     for (Memory memory : kAllMemories) {
         SCOPED_TRACE(nameOf(memory));
@@ -322,10 +301,7 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
             auto* first = static_cast<float*>(outputs[0]);
             const int64_t ofTheFirst = rows / 2;
             check(cudaMemsetAsync(
-                    first,
-                    0,
-                    ofTheFirst * sizeof(float),
-                    on.getDefaultStream(0)));
+                    first, 0, ofTheFirst * sizeof(float), on.stream));
             check(cudaMemsetAsync(
                     first + ofTheFirst,
                     0,
@@ -336,8 +312,11 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
         expectThrow<faiss::FaissException>(
                 [&] {
                     try {
-                        pipeline.run(
-                                kQueries, {}, {{"out", out.data(), 4}}, {half});
+                        runRows(runner,
+                                kQueries,
+                                {},
+                                {{"out", out.data(), 4}},
+                                half);
                     } catch (...) {
                         EXPECT_EQ(cuda_sim_pending(), 0u);
                         throw;
@@ -350,11 +329,11 @@ TEST_F(Errors, work_that_throws_half_way_leaves_nothing_in_flight) {
 TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
     // Half of its tiles are enqueued, and no wait for them succeeds.
     constexpr int64_t kRows = 8;
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 1;
     config.pipelineDepth = 2;
     auto resources = resources_.getResources();
-    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, config);
+    CallRunner runner(resources, 0, config);
     std::vector<int> in(kRows, 1);
     std::vector<int> out(kRows, 0);
     std::vector<const void*> blocks;
@@ -368,7 +347,7 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
                 inputs[0],
                 sizeof(int),
                 cudaMemcpyDefault,
-                on.getDefaultStream(0)));
+                on.stream));
         blocks.push_back(inputs[0]);
         if (first == kRows - 1) {
             throw std::runtime_error("enough");
@@ -379,11 +358,11 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
         cuda_sim_fail_call("cudaStreamSynchronize", nth, cudaErrorInvalidValue);
     }
     const auto run = [&] {
-        pipeline.run(
+        runRows(runner,
                 kRows,
                 {{"in", in.data(), sizeof(int)}},
                 {{"out", out.data(), sizeof(int)}},
-                {copy});
+                copy);
     };
     EXPECT_THROW(run(), std::runtime_error);
     // Faiss would take it for an error of its next kernel.
@@ -406,22 +385,19 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
     cuda_sim_set_device_count(2);
     faiss::gpu::StandardGpuResources ofBoth;
     auto resources = ofBoth.getResources();
-    const std::function<void(faiss_ext::gpu::StagingPipeline&)> calls[] = {
+    const std::function<void(CallRunner&)> calls[] = {
             [](auto& other) {
                 float out = 0;
-                other.run(1, {}, {{"out", &out, 4}}, {[](auto&&...) {}});
+                runRows(other, 1, {}, {{"out", &out, 4}}, [](auto&&...) {});
             },
-            [](auto& other) {
-                faiss_ext::gpu::StagingPipeline::Change change(other);
-            }};
+            [](auto& other) { CallRunner::Change change(other); }};
     for (const auto& [call, device] :
          {std::pair(calls[0], 0),
           std::pair(calls[1], 0),
           std::pair(calls[0], 1),
           std::pair(calls[1], 1)}) {
-        faiss_ext::gpu::StagingPipeline one(resources, 0, StagedConfig());
-        faiss_ext::gpu::StagingPipeline other(
-                resources, device, StagedConfig());
+        CallRunner one(resources, 0, TunedConfig());
+        CallRunner other(resources, device, TunedConfig());
         float out = 0;
         const auto alternate = resources->getAlternateStreams(0).back();
         Array<float> block(Memory::Device, 1);
@@ -432,7 +408,7 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
             throw std::runtime_error("half way");
         };
         EXPECT_THROW(
-                one.run(1, {}, {{"out", &out, 4}}, {enqueue}),
+                runRows(one, 1, {}, {{"out", &out, 4}}, enqueue),
                 std::runtime_error);
         EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
         cuda_sim_clear_faults();
@@ -542,7 +518,7 @@ TEST_F(Errors, first_search_survives_failing_allocations) {
           "cudaEventCreateWithFlags"}) {
         for (uint64_t nth = 1; nth <= 12; ++nth) {
             SCOPED_TRACE(std::string(function) + " " + std::to_string(nth));
-            StagedConfig config;
+            TunedConfig config;
             config.tileRows = 9;
             index_ = std::make_unique<GpuIndexFlatL2>(
                     &resources_,
@@ -566,7 +542,7 @@ TEST_F(Errors, queries_are_not_read_after_a_search_has_failed) {
     // fails.
     constexpr int64_t kMany = 210000;
     constexpr int kTiles = 3;
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = kMany / kTiles;
     config.copyThreads = 4;
     config.copyChunkBytes = size_t(16) << 10;

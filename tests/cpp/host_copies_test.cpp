@@ -14,17 +14,9 @@ namespace {
 using faiss_ext::gpu::CopyTeam;
 using faiss_ext::gpu::HostCopier;
 using faiss_ext::gpu::HostCopies;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 constexpr size_t kStepBytes = 1 << 16;
-
-StagedConfig alone() {
-    StagedConfig config;
-    config.copyThreads = 1;
-    config.copyChunkBytes = kStepBytes;
-    return config;
-}
 
 class Steps : public SimTest {
    protected:
@@ -49,7 +41,7 @@ class Steps : public SimTest {
         }
     }
 
-    HostCopies copies_{HostCopier(std::make_shared<CopyTeam>(), alone())};
+    HostCopies copies_{HostCopier(std::make_shared<CopyTeam>(), 1, kStepBytes)};
     std::vector<char> from_;
     std::vector<char> to_;
     cudaStream_t stream_;
@@ -59,7 +51,7 @@ TEST(HostCopier, keeps_its_team) {
     auto team = std::make_shared<CopyTeam>();
     std::weak_ptr<CopyTeam> kept = team;
     {
-        const HostCopier copier(std::move(team), alone());
+        const HostCopier copier(std::move(team), 1, kStepBytes);
         EXPECT_FALSE(kept.expired());
     }
     EXPECT_TRUE(kept.expired());

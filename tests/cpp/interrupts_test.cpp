@@ -3,6 +3,7 @@
 // index answers afterwards.
 
 #include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/resources/DeviceBuffer.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 #include <faiss_ext/gpu/threads/Interrupts.h>
@@ -15,6 +16,7 @@
 #include <string>
 #include <thread>
 
+#include "support/Calls.h"
 #include "support/FlatIndexTest.h"
 #include "support/Interrupting.h"
 
@@ -27,23 +29,20 @@ using faiss_ext::gpu::isOutOfMemory;
 using faiss_ext::gpu::lockOf;
 using faiss_ext::gpu::Question;
 using faiss_ext::gpu::ResourcesLock;
-using faiss_ext::gpu::StagedConfig;
-using faiss_ext::gpu::StagingPipeline;
-using faiss_ext::gpu::TileWork;
 using faiss_ext::gpu::Unsupported;
 using namespace test;
 
 /// Every call is estimated longer than this.
 constexpr double kNothing = 1e-12;
 
-StagedConfig inTilesOf(int64_t rows) {
-    StagedConfig config;
+TunedConfig inTilesOf(int64_t rows) {
+    TunedConfig config;
     config.tileRows = rows;
     return config;
 }
 
-StagedConfig longCalls(int64_t tileRows) {
-    StagedConfig config = inTilesOf(tileRows);
+TunedConfig longCalls(int64_t tileRows) {
+    TunedConfig config = inTilesOf(tileRows);
     config.secondsAhead = kNothing;
     return config;
 }
@@ -109,7 +108,7 @@ class Interrupts : public FlatIndexTest {
 };
 
 TEST_F(Interrupts, wherever_faiss_asks_end_the_call) {
-    for (const StagedConfig& config :
+    for (const TunedConfig& config :
          {inTilesOf(0), inTilesOf(9), longCalls(0), longCalls(9)}) {
         for (Memory memory : kAllMemories) {
             SCOPED_TRACE(
@@ -151,7 +150,7 @@ TEST_F(Interrupts, wherever_faiss_asks_end_the_call) {
 TEST_F(Interrupts, where_faiss_asks_on_lanes_end_the_call) {
     // Enough vectors and queries for lanes.
     constexpr int64_t kMany = 2048;
-    StagedConfig config;
+    TunedConfig config;
     config.computeLanes = 4;
     const auto index = makeIndex(config, 0);
     const auto x = randomVectors(kMany, kDims, 5);
@@ -209,7 +208,7 @@ TEST_F(Interrupts, long_tiles_are_computed_piece_by_piece) {
     const auto x = randomVectors(kMany, kDims, 5);
     Neighbours found[2];
     for (double seconds : {0.0, kNothing}) {
-        StagedConfig config;
+        TunedConfig config;
         config.secondsAhead = seconds;
         const auto index = makeIndex(config, 0);
         auto& now = found[seconds > 0];
@@ -234,33 +233,29 @@ TEST_F(Interrupts, long_tiles_are_computed_piece_by_piece) {
 
 TEST_F(Interrupts, long_calls_ask_between_their_tiles_as_time_goes_by) {
     // Whether they wait for the results or not.
-    StagingPipeline pipeline(resources().getResources(), 0, longCalls(1));
+    CallRunner runner(resources().getResources(), 0, longCalls(1));
     for (Memory memory : {Memory::Pinned, Memory::Device}) {
         SCOPED_TRACE(nameOf(memory));
         std::vector<float> in(8);
         Array<float> out(memory, 8);
         int begun = 0;
-        const TileWork work{[&](auto& on,
-                                int64_t,
-                                int64_t,
-                                const void* const* inputs,
-                                void* const* outputs) {
+        const auto work = [&](auto& on,
+                              int64_t,
+                              int64_t,
+                              const void* const* inputs,
+                              void* const* outputs) {
             ++begun;
             check(cudaMemcpyAsync(
-                    outputs[0],
-                    inputs[0],
-                    4,
-                    cudaMemcpyDefault,
-                    on.getDefaultStream(0)));
+                    outputs[0], inputs[0], 4, cudaMemcpyDefault, on.stream));
             using Clock = faiss_ext::gpu::InterruptClock::Clock;
             const std::chrono::duration<double> period(
                     faiss_ext::gpu::tuning::kInterruptSeconds);
             for (const auto now = Clock::now(); Clock::now() - now < period;) {
             }
-        }};
+        };
         const Interrupting interrupt([](int nth) { return nth == 3; });
         EXPECT_THROW(
-                pipeline.run(
+                runRows(runner,
                         8,
                         {{"in", in.data(), 4}},
                         {{"out", out.data(), 4}},
@@ -281,7 +276,7 @@ TEST_F(Interrupts, short_calls_ask_no_more_often_than_faiss) {
 
 TEST_F(Interrupts, end_the_wait_for_pinned_memory) {
     // Results on the GPU, and queries that need more of it than there is.
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 10;
     config.pinnedBytes = 8192;
     const auto index = makeIndex(config, 0);
@@ -503,22 +498,21 @@ class Repeats : public FlatIndexTest {
     /// How often the work of a call was begun.
     template <typename Exception>
     int timesBegun(const Exception& exception) {
-        StagingPipeline pipeline(resources().getResources(), 0, StagedConfig());
+        CallRunner runner(resources().getResources(), 0, TunedConfig());
         std::vector<float> out(8);
         int begun = 0;
-        const TileWork work{[&](auto& on,
-                                int64_t,
-                                int64_t rows,
-                                const void* const*,
-                                void* const* outputs) {
+        const auto work = [&](auto& on,
+                              int64_t,
+                              int64_t rows,
+                              const void* const*,
+                              void* const* outputs) {
             if (begun++ == 0) {
                 throw exception;
             }
-            check(cudaMemsetAsync(
-                    outputs[0], 0, rows * 4, on.getDefaultStream(0)));
-        }};
+            check(cudaMemsetAsync(outputs[0], 0, rows * 4, on.stream));
+        };
         try {
-            pipeline.run(8, {}, {{"out", out.data(), 4}}, work);
+            runRows(runner, 8, {}, {{"out", out.data(), 4}}, work);
             EXPECT_EQ(out, std::vector<float>(8, 0));
         } catch (const Exception&) {
             EXPECT_EQ(begun, 1);

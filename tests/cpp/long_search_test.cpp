@@ -11,6 +11,7 @@
 #include <string>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/GpuTest.h"
 #include "support/Interrupting.h"
 #include "support/Neighbours.h"
@@ -19,7 +20,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 double secondsSince(Clock::time_point begin) {
@@ -41,7 +41,7 @@ class LongSearch : public GpuTest {
         if (IsSkipped()) {
             return;
         }
-        StagedConfig config;
+        TunedConfig config;
         if (isSimulated()) {
             config.secondsAhead = 1e-12;
         }

@@ -2,6 +2,7 @@
 // everything can be destroyed. The sweep of faults (scenarios/FaultSweep.cpp)
 // loses it at the calls of this library; here it goes at those of Faiss.
 
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <faiss/IndexFlat.h>

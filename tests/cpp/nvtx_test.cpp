@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
 namespace {
 
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 constexpr int kDims = 16;
@@ -45,7 +45,7 @@ Lines seen(bool onCallingThread = true) {
 class Nvtx : public SimTest {
    protected:
     void search(int64_t tileRows, size_t oneTileBytes = 0) {
-        StagedConfig config;
+        TunedConfig config;
         config.tileRows = tileRows;
         config.oneTileBytes = oneTileBytes;
         config.mappedBytes = 1;

@@ -6,13 +6,13 @@
 #include <tuple>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/GpuTest.h"
 #include "support/Neighbours.h"
 
 namespace {
 
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 constexpr int kDims = 16;
@@ -29,7 +29,7 @@ TEST_P(Placements, search_gives_what_the_cpu_gives) {
     const auto base = randomVectors(400, kDims, 1);
     const auto queries = randomVectors(kQueries, kDims, 2);
     const auto oracle = searchOnCpu(base, queries, kDims, kNearest);
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = tileRows;
     GpuIndexFlatL2 index(&resources(), kDims, {}, config);
     index.add(400, base.data());
@@ -54,7 +54,7 @@ TEST_P(Placements, reconstruct_batch_and_residuals_take_them_too) {
     const auto [x, out, keys, tileRows] = GetParam();
     const auto base = randomVectors(400, kDims, 1);
     const auto vectors = randomVectors(kQueries, kDims, 2);
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = tileRows;
     GpuIndexFlatL2 index(&resources(), kDims, {}, config);
     index.add(400, base.data());

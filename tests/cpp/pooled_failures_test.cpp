@@ -1,7 +1,8 @@
 // PooledGpuResources on a pool that fails, gives what was not asked for, or is
 // of a lost GPU: one clear exception, and nothing is lost.
 
-#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/CallRunner.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
@@ -9,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "support/Calls.h"
 #include "support/PooledTest.h"
 
 namespace {
@@ -149,7 +151,7 @@ class EagerPool : public CachingPool {
 
 TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
     PooledGpuResources pooled(std::make_shared<EagerPool>());
-    faiss_ext::gpu::StagedConfig config;
+    TunedConfig config;
     config.computeLanes = 3;
     config.sliceVectors = 10;
     GpuIndexFlatL2 index(
@@ -200,7 +202,7 @@ TEST_F(PooledFailures, slices_are_left_where_they_leave_too_little) {
         auto pool = std::make_shared<SmallPool>();
         PooledGpuResources pooled(pool);
         pooled.setTempMemory(size_t(64) << 20);
-        faiss_ext::gpu::StagedConfig config;
+        TunedConfig config;
         config.computeLanes = 4;
         config.sliceVectors = 100;
         GpuIndexFlatL2 index(
@@ -231,11 +233,11 @@ TEST_F(PooledFailures, slices_are_left_where_they_leave_too_little) {
 
 TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
     constexpr int64_t kRows = 8;
-    faiss_ext::gpu::StagedConfig config;
+    TunedConfig config;
     config.tileRows = 2;
     config.pipelineDepth = 2;
     const auto resources = pooled_->getResources();
-    faiss_ext::gpu::StagingPipeline pipeline(resources, 0, config);
+    CallRunner runner(resources, 0, config);
     std::vector<int> in(kRows, 1);
     std::vector<int> out(kRows, 0);
     int thrown = 0;
@@ -254,7 +256,7 @@ TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
                 inputs[0],
                 rows * sizeof(int),
                 cudaMemcpyDefault,
-                on.getDefaultStream(0)));
+                on.stream));
         if (first + rows == kRows && thrown++ == 0) {
             throw faiss_ext::gpu::OutOfMemory("no memory");
         }
@@ -264,11 +266,11 @@ TEST_F(PooledFailures, what_could_not_be_waited_for_is_over_before_the_next) {
     for (int nth = 1; nth <= waits; ++nth) {
         cuda_sim_fail_call("cudaStreamSynchronize", nth, cudaErrorInvalidValue);
     }
-    pipeline.run(
+    runRows(runner,
             kRows,
             {{"in", in.data(), sizeof(int)}},
             {{"out", out.data(), sizeof(int)}},
-            {copy});
+            copy);
     EXPECT_EQ(pending.size(), 2u);
     EXPECT_LE(pending.back(), pending.front());
     EXPECT_EQ(out, in);

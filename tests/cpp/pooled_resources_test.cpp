@@ -1,6 +1,7 @@
 // PooledGpuResources: all device memory comes from the pool, and is given back
 // in the order of its stream.
 
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/DeviceBuffer.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>

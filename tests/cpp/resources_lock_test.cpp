@@ -6,6 +6,7 @@
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/DeviceBuffer.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
+#include <faiss_ext/gpu/threads/ProcessLife.h>
 
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>
@@ -174,27 +175,29 @@ TEST_F(ResourcesLock, is_held_by_each_method_of_an_index) {
     expectLocked("copyFrom", [&] { index.copyFrom(&cpu); });
 }
 
+/// Notes whether the lock is held where vectors are read back.
+struct Noting : GpuIndexFlatL2 {
+    using GpuIndexFlatL2::GpuIndexFlatL2;
+    void reconstruct_batch(
+            faiss_ext::gpu::idx_t n,
+            const faiss_ext::gpu::idx_t* keys,
+            float* out) const override {
+        locked = !isFree(resources_.get());
+        GpuIndexFlatL2::reconstruct_batch(n, keys, out);
+    }
+    static inline bool locked = false;
+};
+
 TEST_F(ResourcesLock, is_held_from_the_search_to_its_reconstruction) {
     // Otherwise the vectors found may be others by then.
-    struct Index : GpuIndexFlatL2 {
-        using GpuIndexFlatL2::GpuIndexFlatL2;
-        void reconstruct_batch(
-                faiss_ext::gpu::idx_t n,
-                const faiss_ext::gpu::idx_t* keys,
-                float* out) const override {
-            locked = !isFree(resources_.get());
-            GpuIndexFlatL2::reconstruct_batch(n, keys, out);
-        }
-        mutable bool locked = false;
-    };
-    Index index(resources_, 8);
+    Noting index(resources_, 8);
     index.add(100, base_.data());
     float distance;
     int64_t label;
     std::vector<float> vector(8);
     index.search_and_reconstruct(
             1, base_.data(), 1, &distance, &label, vector.data());
-    EXPECT_TRUE(index.locked);
+    EXPECT_TRUE(Noting::locked);
 }
 
 TEST_F(ResourcesLock, is_held_by_device_buffers) {

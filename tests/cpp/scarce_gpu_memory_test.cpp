@@ -1,8 +1,9 @@
 // Searches on a GPU that is nearly full: smaller tiles, fewer at once, and
 // Faiss' temporary memory in the end, before memory is said to be exhausted.
 
-#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/CallRunner.h>
 #include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
@@ -14,6 +15,7 @@
 #include <tuple>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
@@ -24,9 +26,6 @@ using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::InvalidArray;
 using faiss_ext::gpu::OutOfMemory;
 using faiss_ext::gpu::Stage;
-using faiss_ext::gpu::StagedConfig;
-using faiss_ext::gpu::StagingPipeline;
-using faiss_ext::gpu::TileWork;
 using faiss_ext::gpu::Unsupported;
 using namespace test;
 
@@ -60,7 +59,7 @@ class ScarceGpuMemory : public SimTest {
     }
 
     /// An index that cuts its searches into tiles of 4 MiB.
-    void remake(StagedConfig config) {
+    void remake(TunedConfig config) {
         if (config.tileRows == 0) {
             config.oneTileBytes = config.tileBytes = 4 * MiB;
         }
@@ -139,60 +138,11 @@ TEST_F(ScarceGpuMemory, whatever_is_left_a_search_answers) {
     }
 }
 
-TEST_F(ScarceGpuMemory, two_tiles_of_full_size_come_before_smaller_ones) {
-    StagedConfig config;
-    config.oneTileBytes = config.tileBytes = MiB;
-    remake(config);
-    config.tileRows = 500; // 600 000 bytes of results, 8 000 of queries
-    remake(config);
-    leave(2 * (MiB + 8192));
-    expectAnswers();
-    EXPECT_EQ(kept(), 2 * (MiB + 8192));
-    EXPECT_EQ(index_->getTransferStats().copiesToHost, 12u);
-}
-
-TEST_F(ScarceGpuMemory, tiles_become_smaller_before_they_follow_each_other) {
-    // Two of 4 MiB do not fit, three of 2 MiB do.
-    leave(8 * MiB - 4096);
-    expectAnswers();
-    EXPECT_GT(kept(), 6 * MiB);
-    EXPECT_LE(kept(), 7 * MiB);
-}
-
 TEST_F(ScarceGpuMemory, a_full_gpu_has_faiss_temporary_memory_still) {
     leave(0);
     expectAnswers();
     EXPECT_EQ(kept(), 0u);
     EXPECT_EQ(index_->getTransferStats().deviceAllocations, 0u);
-}
-
-TEST_F(ScarceGpuMemory, blocks_of_other_sizes_make_room) {
-    StagedConfig config;
-    config.tileRows = 200; // 240 000 bytes of results
-    remake(config);
-    expectAnswers(1000);
-    constexpr size_t kQueryBlock = 4096;
-    EXPECT_EQ(kept(), 3 * (MiB / 4 + kQueryBlock));
-    // Half as many neighbours again: the third block goes for the second.
-    leave(MiB / 4);
-    const std::vector<float> queries(
-            queries_.begin(), queries_.begin() + 1000 * kDims);
-    Neighbours found{
-            std::vector<float>(1000 * 150), std::vector<int64_t>(1000 * 150)};
-    index_->search(
-            1000,
-            queries.data(),
-            150,
-            found.distances.data(),
-            found.labels.data());
-    EXPECT_EQ(kept(), 2 * (MiB / 2 + kQueryBlock));
-    expectNeighbours(
-            found,
-            searchOnCpu(base_, queries, kDims, 150),
-            base_,
-            queries,
-            kDims,
-            150);
 }
 
 TEST_F(ScarceGpuMemory, a_call_of_one_tile_is_cut_where_it_does_not_fit) {
@@ -321,7 +271,7 @@ TEST_F(ScarceGpuMemory, many_queries_need_no_more_than_one) {
 
 TEST_F(ScarceGpuMemory, blocks_that_are_kept_make_room_for_faiss) {
     resources_.noTempMemory();
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 1000;
     remake(config);
     search();
@@ -331,19 +281,19 @@ TEST_F(ScarceGpuMemory, blocks_that_are_kept_make_room_for_faiss) {
 }
 
 TEST_F(ScarceGpuMemory, what_is_no_lack_of_memory_is_not_tried_again) {
-    StagingPipeline pipeline(resources_.getResources(), 0, {});
+    CallRunner runner(resources_.getResources(), 0, {});
     int attempts = 0;
     const auto run = [&](const auto& thrown) {
         std::vector<int> out(1000);
         attempts = 0;
-        pipeline.run(
+        runRows(runner,
                 out.size(),
                 {},
                 {{"out", out.data(), sizeof(int)}},
-                {[&](auto&, auto, auto, auto*, auto*) {
+                [&](auto&, auto, auto, auto*, auto*) {
                     ++attempts;
                     throw thrown;
-                }});
+                });
     };
     EXPECT_THROW(run(Unsupported("nor is this")), Unsupported);
     EXPECT_EQ(attempts, 1);
@@ -358,34 +308,36 @@ TEST_F(ScarceGpuMemory, what_is_no_lack_of_memory_is_not_tried_again) {
 
 TEST_F(ScarceGpuMemory, nothing_is_computed_side_by_side_at_another_attempt) {
     const auto resources = resources_.getResources();
-    StagedConfig config;
+    TunedConfig config;
     config.computeLanes = 3;
-    StagingPipeline pipeline(resources, 0, config);
+    CallRunner runner(resources, 0, config);
     std::vector<int> out(4096);
     bool scarce = true;
-    std::set<faiss::gpu::GpuResources*> usedAfterwards;
-    TileWork work;
-    work.laneBytes = 4096;
-    work.lanes = 3;
-    work.enqueue = [&](auto& on, auto, auto rows, auto*, auto* outputs) {
-        check(cudaMemsetAsync(
-                outputs[0], 1, rows * sizeof(int), on.getDefaultStream(0)));
-        if (scarce && &on != resources.get()) {
+    std::set<int> usedAfterwards;
+    ComputeNeeds needs;
+    needs.laneBytes = 4096;
+    needs.lanes = 3;
+    const auto work = [&](auto& on, auto, auto rows, auto*, auto* outputs) {
+        check(cudaMemsetAsync(outputs[0], 1, rows * sizeof(int), on.stream));
+        if (scarce && on.lane >= 0) {
             scarce = false;
             throw OutOfMemory("no memory");
         }
-        usedAfterwards.insert(&on);
-        EXPECT_EQ(pipeline.sideBySide(), scarce);
+        usedAfterwards.insert(on.lane);
         EXPECT_LE(rows, 2048);
     };
     const auto run = [&] {
         usedAfterwards.clear();
-        pipeline.run(out.size(), {}, {{"out", out.data(), sizeof(int)}}, work);
+        runRows(runner,
+                out.size(),
+                {},
+                {{"out", out.data(), sizeof(int)}},
+                work,
+                needs);
     };
     run();
     EXPECT_FALSE(scarce);
-    EXPECT_EQ(usedAfterwards.size(), 1u);
-    EXPECT_EQ(usedAfterwards.count(resources.get()), 1u);
+    EXPECT_EQ(usedAfterwards, std::set<int>{-1});
     EXPECT_EQ(out, std::vector<int>(out.size(), 0x01010101));
 }
 
@@ -418,7 +370,7 @@ TEST_F(ScarceGpuMemory, a_row_larger_than_the_smallest_tile_is_a_tile) {
     constexpr int kManyDims = 300000; // 1.2 MB a row
     constexpr int64_t kRows = 12;
     const auto vectors = randomVectors(kRows, kManyDims, 3);
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = config.tileBytes = 4 * MiB;
     GpuIndexFlatL2 index(
             &resources_, kManyDims, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -451,7 +403,7 @@ TEST_F(ScarceGpuMemory, one_allocation_that_fails_is_evaded) {
 TEST_F(ScarceGpuMemory, blocks_in_use_are_not_freed_for_others) {
     // Device results: nothing is waited for when they are short of blocks.
     cuda_sim_set_free_policy(2);
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 1000;
     remake(config);
     Array<float> queries(Memory::Pinned, queries_);

@@ -1,5 +1,6 @@
 // Searches of several threads that become one.
 
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 #include <faiss_ext/gpu/threads/SearchBatcher.h>
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Interrupting.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
@@ -32,7 +34,6 @@ using faiss_ext::gpu::idx_t;
 using faiss_ext::gpu::Interrupted;
 using faiss_ext::gpu::SearchBatcher;
 using faiss_ext::gpu::SmallSearch;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 constexpr int kDims = 3;
@@ -388,6 +389,7 @@ TEST_F(InterruptedBatching, a_thread_taken_along_leaves_the_others) {
 TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
     Caller first(100), goes(1), next(2, 1, 5);
     std::promise<void> mayEnd, begun;
+    std::atomic<bool> looking{false};
     std::future<void> results[2];
     during = [&](const SmallSearch& made) {
         if (made.x == first.x.data()) {
@@ -403,12 +405,22 @@ TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
             mayEnd.set_value();
             begun.get_future().wait();
             result.wait();
+            while (!looking.load(std::memory_order_relaxed)) {
+                std::this_thread::yield();
+            }
         }
         return isToEnd;
     });
     result = begin(first);
     begun.set_value();
     result.wait();
+    // Another thread looks at the queue all the while, and no lock but the
+    // batcher's orders the two.
+    while (results[0].wait_for(std::chrono::seconds(0)) !=
+           std::future_status::ready) {
+        batcher_.waiting();
+        looking.store(true, std::memory_order_relaxed);
+    }
     EXPECT_THROW(results[0].get(), Interrupted);
     results[1].get();
     EXPECT_TRUE(first.isAnswered() && next.isAnswered());
@@ -537,7 +549,7 @@ class BatchedIndex : public SimTest {
     struct Index : GpuIndexFlatL2 {
         using GpuIndexFlatL2::GpuIndexFlatL2;
         size_t waiting() const {
-            return batcher_.waiting();
+            return waitingSearches();
         }
     };
 
@@ -557,7 +569,7 @@ TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
     const auto oracle = searchOnCpu(base, queries, d, k);
     for (int64_t batched : {0, 1}) {
         SCOPED_TRACE(batched);
-        StagedConfig config;
+        TunedConfig config;
         config.batchedQueries = batched;
         Index index(&resources, d, faiss::gpu::GpuIndexFlatConfig(), config);
         index.add(100, base.data());
@@ -594,37 +606,6 @@ TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
         EXPECT_EQ(
                 cuda_sim_calls("kernel:bfKnnOnDevice"),
                 batched == 1 ? 16u : 2u);
-    }
-}
-
-TEST_F(BatchedIndex, packed_results_are_batched_too) {
-    constexpr int d = 8, k = 5;
-    faiss::gpu::StandardGpuResources resources;
-    const auto base = randomVectors(100, d, 1);
-    Index index(&resources, d);
-    index.add(100, base.data());
-    cuda_sim_reset_counters();
-    cuda_sim_hold_stream(resources.getDefaultStream(0));
-    std::vector<std::thread> threads;
-    std::vector<std::vector<int64_t>> blocks(
-            3, std::vector<int64_t>((k * 12 + 7) / 8));
-    for (int t = 0; t < 3; ++t) {
-        threads.emplace_back([&, t] {
-            index.search_packed(1, &base[t * d], k, blocks[t].data());
-        });
-        waitForASearch();
-        while (t > 0 && index.waiting() < size_t(t)) {
-            std::this_thread::yield();
-        }
-    }
-    cuda_sim_release_all();
-    for (auto& thread : threads) {
-        thread.join();
-    }
-    EXPECT_EQ(cuda_sim_calls("kernel:bfKnnOnDevice"), 2u);
-    for (int t = 0; t < 3; ++t) {
-        EXPECT_EQ(blocks[t][0], t);
-        EXPECT_EQ(reinterpret_cast<const float*>(&blocks[t][k])[0], 0);
     }
 }
 
@@ -695,7 +676,7 @@ TEST_F(BatchedIndex, who_holds_the_lock_queues_behind_no_other_search) {
             std::this_thread::yield();
         }
         search(0);
-        index.search_packed(1, &base[3 * d], k, packed.data());
+        searchPacked(index, 1, &base[3 * d], k, packed.data());
         EXPECT_EQ(labels[0][0], 0);
         EXPECT_EQ(packed[0], 3);
         EXPECT_EQ(index.waiting(), 1u);

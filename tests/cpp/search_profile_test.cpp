@@ -1,5 +1,7 @@
 // What profile_search tells of a search, on the simulated clock of the GPU.
 
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <faiss/gpu/StandardGpuResources.h>
@@ -10,6 +12,7 @@
 #include <thread>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
@@ -20,7 +23,6 @@ using faiss_ext::gpu::Lane;
 using faiss_ext::gpu::nameOf;
 using faiss_ext::gpu::SearchProfile;
 using faiss_ext::gpu::Stage;
-using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::StageSpan;
 using namespace test;
 
@@ -37,7 +39,7 @@ class Profile : public SimTest {
    protected:
     std::unique_ptr<GpuIndexFlatL2> makeIndex(
             int64_t tileRows, size_t oneTileBytes = 0) {
-        StagedConfig config;
+        TunedConfig config;
         config.tileRows = tileRows;
         config.oneTileBytes = oneTileBytes;
         config.mappedBytes = 1;
@@ -120,26 +122,6 @@ TEST_F(Profile, has_the_stages_of_a_search_in_one_tile) {
     EXPECT_EQ(find(found, Stage::CopyBack, 0).lane, Lane::DefaultStream);
 }
 
-TEST_F(Profile, of_packed_results_has_one_copy_of_both) {
-    auto index = makeIndex(0);
-    constexpr size_t kResults = kQueries * kNearest;
-    Array<char> results(Memory::Pinned, kResults * 12);
-    index->resetTransferStats();
-    const auto found = index->profile_search_packed(
-            kQueries, queries_.data(), kNearest, results.data());
-    EXPECT_EQ(index->getTransferStats().copiesToHost, 1u);
-    EXPECT_EQ(find(found, Stage::CopyBack, 0).bytes, kResults * 12);
-    const auto* labels = reinterpret_cast<const int64_t*>(results.data());
-    const auto* distances = reinterpret_cast<const float*>(labels + kResults);
-    expectNeighbours(
-            {{distances, distances + kResults}, {labels, labels + kResults}},
-            oracle_,
-            base_,
-            queries_,
-            kDims,
-            kNearest);
-}
-
 TEST_F(Profile, has_only_the_stages_that_the_placement_needs) {
     for (int64_t tileRows : {0, 9}) {
         auto index = makeIndex(tileRows);
@@ -156,7 +138,7 @@ TEST_F(Profile, has_only_the_stages_that_the_placement_needs) {
 }
 
 TEST_F(Profile, counts_no_bytes_that_the_kernels_wrote_to_the_host) {
-    StagedConfig config;
+    TunedConfig config;
     config.mappedBytes = 1 << 20;
     GpuIndexFlatL2 index(
             &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/GpuTest.h"
 #include "support/Neighbours.h"
 
@@ -15,7 +16,6 @@ namespace {
 using faiss_ext::gpu::GpuIndexFlat;
 using faiss_ext::gpu::GpuIndexFlatIP;
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 class SearchTest : public GpuTest {
@@ -26,8 +26,8 @@ class SearchTest : public GpuTest {
         return config;
     }
 
-    static StagedConfig tilesOf(int64_t rows) {
-        StagedConfig config;
+    static TunedConfig tilesOf(int64_t rows) {
+        TunedConfig config;
         config.tileRows = rows;
         return config;
     }
@@ -321,7 +321,7 @@ TEST_F(SearchTest, results_larger_than_the_pinned_memory_come_complete) {
     const auto queries = randomVectors(n, d, 19);
     faiss::gpu::StandardGpuResources small;
     small.setPinnedMemory(0);
-    StagedConfig config;
+    TunedConfig config;
     config.pinnedBytes = 64 << 10; // the results take 420 KB
     GpuIndexFlatL2 index(&small, d, storage(false), config);
     index.add(100, base.data());

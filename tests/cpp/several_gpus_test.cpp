@@ -1,5 +1,6 @@
 // An index on one GPU, arrays and streams of another.
 
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/cuda/StreamOrder.h>
 #include <faiss_ext/gpu/index/BruteForce.h>
@@ -17,6 +18,7 @@
 #include <thread>
 #include <tuple>
 
+#include "support/Calls.h"
 #include "support/FlatIndexFixture.h"
 #include "support/GpuTest.h"
 
@@ -25,7 +27,6 @@ namespace {
 using faiss_ext::gpu::DeviceGuard;
 using faiss_ext::gpu::orderStreams;
 using faiss_ext::gpu::Stage;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 class SeveralGpus : public FlatIndexFixture<TwoGpusTest> {
@@ -95,7 +96,7 @@ class EveryPlacement
 TEST_P(EveryPlacement, results_are_right_and_the_current_gpu_stays) {
     const auto& [gpus, way] = GetParam();
     const auto [here, x, d, l] = gpus;
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = way.tileRows;
     config.computeLanes = way.lanes;
     auto index = makeIndex(config, here);
@@ -165,7 +166,7 @@ TEST_F(SeveralGpus, host_results_are_complete_while_another_gpu_is_current) {
         for (int device : {0, 1}) {
             const DeviceGuard current(1 - device);
             for (int64_t tileRows : {0, 9}) {
-                StagedConfig config;
+                TunedConfig config;
                 config.tileRows = tileRows;
                 config.mappedBytes = mappedBytes;
                 auto index = makeIndex(config, device);
@@ -196,8 +197,8 @@ TEST_F(SeveralGpus, packed_results_are_complete_while_another_gpu_is_current) {
             auto queries = onGpu(1 - device, queries_);
             // Labels, then distances.
             Array<char> block(Memory::Pinned, kResults * 12);
-            index->search_packed(
-                    kQueries, queries.data(), kNearest, block.data());
+            searchPacked(
+                    *index, kQueries, queries.data(), kNearest, block.data());
             const auto* labels = reinterpret_cast<int64_t*>(block.data());
             const auto* distances =
                     reinterpret_cast<const float*>(labels + kResults);
@@ -322,9 +323,10 @@ TEST_F(SeveralGpus, pinned_keys_are_looked_at_on_the_gpu_of_the_index) {
     const std::vector<int64_t> keys = {3, -1, 0};
     Array<int64_t> pinned(Memory::Pinned, keys);
     std::vector<float> expected(keys.size() * kDims), found(expected.size());
-    index->reconstruct_batch(keys.size(), keys.data(), expected.data());
-    expectCurrent(0);
+    // The first call makes the event that is waited for.
     index->reconstruct_batch(keys.size(), pinned.data(), found.data());
+    expectCurrent(0);
+    index->reconstruct_batch(keys.size(), keys.data(), expected.data());
     expectCurrent(0);
     EXPECT_EQ(found, expected);
 }

@@ -3,7 +3,6 @@
 
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss_ext/gpu/call/Tuning.h>
-#include <faiss_ext/gpu/compute/SlicedSearch.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
@@ -13,17 +12,14 @@
 
 #include "support/Arrays.h"
 #include "support/CachingPool.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
 
 namespace {
 
-using faiss_ext::gpu::CallLanes;
 using faiss_ext::gpu::GpuIndexFlat;
-using faiss_ext::gpu::LaneStore;
-using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::TransferCounters;
-using faiss_ext::gpu::withDefaults;
 using namespace test;
 
 constexpr int kDims = 2;
@@ -52,7 +48,7 @@ class SliceCounts : public SimTest {
 
     std::unique_ptr<GpuIndexFlat> makeIndex(
             size_t vectors,
-            const StagedConfig& config = {},
+            const TunedConfig& config = {},
             faiss::MetricType metric = faiss::METRIC_L2) {
         auto index = std::make_unique<GpuIndexFlat>(
                 &resources_,
@@ -87,8 +83,8 @@ class SliceCounts : public SimTest {
     faiss::gpu::StandardGpuResources resources_;
 };
 
-StagedConfig with(int lanes, int64_t sliceVectors = 0) {
-    StagedConfig config;
+TunedConfig with(int lanes, int64_t sliceVectors = 0) {
+    TunedConfig config;
     config.computeLanes = lanes;
     config.sliceVectors = sliceVectors;
     return config;
@@ -120,45 +116,17 @@ TEST_F(SliceCounts, follow_the_results_that_each_has_to_select) {
     EXPECT_EQ(countsOf(*index, 513, 1), kWhole);
 }
 
-/// Whose vectors can be searched without a pipeline.
-class OpenIndex : public faiss::gpu::GpuIndexFlat {
-   public:
-    using GpuIndexFlat::GpuIndexFlat;
-
-    faiss::gpu::FlatIndex& store() {
-        return *data_;
-    }
-};
-
 TEST_F(SliceCounts, are_shared_out_among_the_lanes) {
-    OpenIndex index(&resources_, kDims, faiss::METRIC_L2);
-    index.add(40, randomVectors(40, kDims, 1).data());
-    check(cudaDeviceSynchronize());
-    const auto resources = resources_.getResources();
-    LaneStore store;
-    TransferCounters counters;
+    auto index = makeIndex(40, with(4, 1));
     Array<float> x(Memory::Device, {1, 2});
     Array<float> distances(Memory::Device, 1);
     Array<int64_t> labels(Memory::Device, 1);
-    ASSERT_TRUE(searchInSlices(
-            index.store(),
-            *resources,
-            CallLanes(*resources, 0, store, counters),
-            withDefaults(with(4, 1)),
-            {faiss::METRIC_L2,
-             0,
-             1,
-             x.data(),
-             1,
-             distances.data(),
-             labels.data()}));
-    ASSERT_EQ(store.lanes.size(), 4u);
-    const size_t pending = cuda_sim_pending_on(store.lanes[0].stream());
-    EXPECT_GT(pending, 0u);
-    for (const auto& lane : store.lanes) {
-        EXPECT_EQ(cuda_sim_pending_on(lane.stream()), pending);
-    }
-    check(cudaDeviceSynchronize());
+    const auto profile = index->profile_search(
+            1, x.data(), 1, distances.data(), labels.data());
+    EXPECT_NE(
+            profile.plan.find("4 slices of the vectors on 4 streams"),
+            std::string::npos)
+            << profile.plan;
 }
 
 TEST_F(SliceCounts, are_larger_than_the_lanes_where_memory_is_short) {

@@ -1,6 +1,5 @@
 // Few queries among many vectors: slices of the vectors, searched side by side.
 
-#include <faiss_ext/gpu/compute/SlicedSearch.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 
 #include <algorithm>
@@ -9,15 +8,13 @@
 #include <string>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Neighbours.h"
 #include "support/PortableFlat.h"
 
 namespace {
 
 using faiss_ext::gpu::GpuIndexFlat;
-using faiss_ext::gpu::leastSliceOf;
-using faiss_ext::gpu::StagedConfig;
-using faiss_ext::gpu::withDefaults;
 using namespace test;
 
 constexpr size_t kVectors = 601;
@@ -25,8 +22,8 @@ constexpr size_t kVectors = 601;
 class SlicedSearch : public PortableFlat {
    protected:
     /// Eight slices where n * k allows; of one vector at least.
-    static StagedConfig inSlices(int lanes, int64_t least = 1) {
-        StagedConfig config;
+    static TunedConfig inSlices(int lanes, int64_t least = 1) {
+        TunedConfig config;
         config.computeLanes = lanes;
         config.sliceVectors = least;
         return config;
@@ -248,19 +245,6 @@ TEST_F(SlicedSearch, finds_its_scratch_memory_in_that_of_faiss) {
             EXPECT_EQ(index->getTransferStats().deviceAllocations, 0u);
         }
     }
-}
-
-TEST_F(SlicedSearch, leaves_slices_enough_vectors) {
-    const auto least = [](int64_t n, int k, int64_t vectors) {
-        StagedConfig config;
-        config.sliceVectors = vectors;
-        return leastSliceOf(n, k, withDefaults(config));
-    };
-    EXPECT_EQ(least(1, 1, 0), 24576);
-    EXPECT_EQ(least(500, 10, 0), 24576);
-    EXPECT_EQ(least(500, 100, 0), 50000);
-    EXPECT_EQ(least(1, 1, 3), 3);
-    EXPECT_EQ(least(5, 2, 3), 10);
 }
 
 } // namespace

@@ -1,21 +1,20 @@
 // The memory that a pipeline keeps from call to call: how it grows, and when it
 // is freed.
 
-#include <faiss_ext/gpu/call/StagingPipeline.h>
+#include <faiss_ext/gpu/call/CallRunner.h>
 #include <faiss_ext/gpu/host/PinnedBlock.h>
 
 #include <memory>
 #include <numeric>
 #include <vector>
 
+#include "support/Calls.h"
 #include "support/FlatIndexTest.h"
 
 namespace {
 
 using faiss_ext::gpu::PinnedBlock;
 using faiss_ext::gpu::PinnedBlockPool;
-using faiss_ext::gpu::StagedConfig;
-using faiss_ext::gpu::StagingPipeline;
 using namespace test;
 
 class StagingMemory : public FlatIndexTest {
@@ -107,50 +106,6 @@ TEST_F(StagingMemory, makes_room_once_nothing_uses_it) {
     expectRight({distances_->get(), labels_->get()});
 }
 
-TEST_F(StagingMemory, of_many_queries_does_not_begin_as_the_vectors_do) {
-    // Which begin at a boundary of pages. For a few it does not matter.
-    constexpr int64_t kRows = 1000;
-    // The end of a pipeline takes memory, after which others begin elsewhere.
-    std::vector<std::unique_ptr<StagingPipeline>> pipelines;
-    for (size_t rowBytes : {200, 300}) {
-        for (int64_t tileRows : {int64_t(0), kRows}) {
-            for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
-                StagedConfig config;
-                config.tileRows = tileRows;
-                pipelines.push_back(std::make_unique<StagingPipeline>(
-                        resources_->getResources(), 0, config));
-                StagingPipeline& pipeline = *pipelines.back();
-                Array<char> rows(memory, 2 * kRows * rowBytes);
-                uintptr_t first = 0;
-                pipeline.run(
-                        kRows,
-                        {{"few", rows.data(), 4}},
-                        {},
-                        {[&](auto&, auto, auto, const void* const* in, auto*) {
-                            first = reinterpret_cast<uintptr_t>(in[0]);
-                        }});
-                const uintptr_t begin = first;
-                pipeline.run(
-                        2 * kRows,
-                        {{"rows", rows.data(), rowBytes}},
-                        {},
-                        {[&](auto&, auto tile, auto, auto* in, auto*) {
-                            if (tile == 0) {
-                                first = reinterpret_cast<uintptr_t>(in[0]);
-                            }
-                        }});
-                const size_t tile = (tileRows ? 1 : 2) * kRows * rowBytes;
-                if (tileRows == 0) {
-                    // Both in Faiss' temporary memory.
-                    EXPECT_EQ(first - begin, tile >= 262144 ? 2048u : 0u);
-                } else {
-                    EXPECT_EQ(first % 4096, tile >= 262144 ? 2048u : 0u);
-                }
-            }
-        }
-    }
-}
-
 TEST_F(StagingMemory, of_many_queries_holds_them_where_they_are_said_to_be) {
     constexpr int64_t kRows = 3000;
     constexpr size_t kRowBytes = 300;
@@ -158,57 +113,41 @@ TEST_F(StagingMemory, of_many_queries_holds_them_where_they_are_said_to_be) {
     std::iota(rows.begin(), rows.end(), char(0));
     for (int64_t tileRows : {int64_t(0), kRows / 3}) {
         for (Memory memory : {Memory::Pageable, Memory::Pinned}) {
-            StagedConfig config;
+            TunedConfig config;
             config.tileRows = tileRows;
-            StagingPipeline pipeline(resources_->getResources(), 0, config);
+            CallRunner runner(resources_->getResources(), 0, config);
             Array<char> in(memory, rows);
             Array<char> out(Memory::Pageable, rows.size());
-            pipeline.run(
+            runRows(runner,
                     kRows,
                     {{"in", in.data(), kRowBytes}},
                     {{"out", out.data(), kRowBytes}},
-                    {[&](auto& on, auto, auto count, auto* from, auto* to) {
+                    [&](auto& on, auto, auto count, auto* from, auto* to) {
                         check(cudaMemcpyAsync(
                                 to[0],
                                 from[0],
                                 count * kRowBytes,
                                 cudaMemcpyDeviceToDevice,
-                                on.getDefaultStream(0)));
-                    }});
+                                on.stream));
+                    });
             EXPECT_TRUE(out.get() == rows) << nameOf(memory) << tileRows;
         }
     }
 }
 
-TEST_F(StagingMemory, grows_where_queries_fit_but_not_what_lies_before_them) {
-    StagedConfig config;
-    config.tileRows = 1024;
-    StagingPipeline pipeline(resources_->getResources(), 0, config);
-    Array<char> rows(Memory::Pinned, std::vector<char>(3072 * 256, 'x'));
-    // Blocks of 256 KiB; then these are full, and begin later.
-    for (size_t rowBytes : {250, 256}) {
-        pipeline.run(
-                3072,
-                {{"rows", rows.data(), rowBytes}},
-                {},
-                {[](auto&, auto, auto, auto*, auto*) {}});
-    }
-    check(cudaDeviceSynchronize());
-}
-
 TEST_F(StagingMemory, is_freed_before_it_grows) {
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 2;
-    StagingPipeline pipeline(resources_->getResources(), 0, config);
+    CallRunner runner(resources_->getResources(), 0, config);
     // Two tiles, each of one bucket.
     const size_t bucket = size_t(1) << 20;
     const auto runWith = [&](size_t rowBytes) {
         const std::vector<char> rows(4 * rowBytes);
-        pipeline.run(
+        runRows(runner,
                 4,
                 {{"rows", rows.data(), rowBytes}},
                 {},
-                {[](auto&, auto, auto, auto*, auto*) {}});
+                [](auto&, auto, auto, auto*, auto*) {});
     };
     runWith(bucket / 2);
     const uint64_t before = counts().live_device_bytes;
@@ -216,14 +155,14 @@ TEST_F(StagingMemory, is_freed_before_it_grows) {
     runWith(bucket);
     EXPECT_EQ(counts().live_device_bytes, before + 2 * bucket);
     EXPECT_EQ(counts().peak_device_bytes, before + 2 * bucket);
-    EXPECT_EQ(pipeline.counters().snapshot().deviceAllocations, 4u);
+    EXPECT_EQ(runner.counters().snapshot().deviceAllocations, 4u);
 }
 
 TEST_F(StagingMemory, keeps_what_it_was_allocated_from) {
     auto own = std::make_unique<faiss::gpu::StandardGpuResources>();
     std::weak_ptr<faiss::gpu::GpuResources> resources = own->getResources();
     {
-        StagingPipeline pipeline(own->getResources(), 0, StagedConfig());
+        CallRunner runner(own->getResources(), 0, TunedConfig());
         own.reset();
         EXPECT_FALSE(resources.expired());
     }
@@ -236,7 +175,7 @@ TEST_F(StagingMemory, keeps_what_it_was_allocated_from) {
     own->getDefaultStream(0);
     Array<char> memory(Memory::Device, 64);
     {
-        StagingPipeline pipeline(own->getResources(), 0, StagedConfig());
+        CallRunner runner(own->getResources(), 0, TunedConfig());
         own.reset();
         cuda_sim_fail_operation(1, cudaErrorIllegalAddress);
         check(cudaMemsetAsync(memory.data(), 0, 64, nullptr));

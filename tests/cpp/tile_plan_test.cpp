@@ -9,21 +9,28 @@
 #include <algorithm>
 #include <vector>
 
+#include "support/Calls.h"
+
 namespace {
 
 using faiss_ext::gpu::PinnedBufferPool;
 using faiss_ext::gpu::RowCosts;
-using faiss_ext::gpu::StagedConfig;
 using faiss_ext::gpu::TilePlan;
+using test::TunedConfig;
 
 TilePlan cut(
         int64_t n,
         const RowCosts& row,
-        const StagedConfig& config,
+        const TunedConfig& config,
         size_t poolBytes,
         size_t outBytes) {
     return faiss_ext::gpu::planTiles(
-            n, row, withDefaults(config), poolBytes, outBytes);
+            n,
+            row,
+            config.complete().whole,
+            config.tileRows,
+            poolBytes,
+            outBytes);
 }
 
 constexpr size_t kPlenty = size_t(1) << 30;
@@ -37,7 +44,7 @@ TEST(TilePlan, nothing_staged_is_one_tile) {
 TEST(TilePlan, tiles_cover_every_row_once) {
     for (int64_t n : {1, 2, 9, 10, 11, 99, 100, 101, 1000}) {
         for (int64_t rows : {1, 3, 10, 99, 100}) {
-            StagedConfig config;
+            TunedConfig config;
             config.tileRows = rows;
             const auto plan = cut(n, {4, 4, 12, 12}, config, kPlenty, kPlenty);
             int64_t next = 0;
@@ -60,7 +67,7 @@ TEST(TilePlan, a_search_within_one_tile_is_not_cut) {
 }
 
 TEST(TilePlan, where_a_call_is_cut_and_how_large_tiles_are_are_two_settings) {
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 10000;
     config.tileBytes = 1000;
     EXPECT_EQ(cut(1000, {10, 0, 4, 0}, config, 0, 0).tiles(), 1);
@@ -80,7 +87,7 @@ std::vector<int64_t> rowsOf(const TilePlan& plan) {
 }
 
 TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 1 << 20;
     config.tileBytes = 48 << 20;
     const auto tiles = [&](int64_t n, size_t in, size_t out) {
@@ -106,7 +113,7 @@ TEST(TilePlan, tiles_grow_and_shrink_in_steps_that_faiss_computes_at_once) {
 }
 
 TEST(TilePlan, the_tiles_at_the_ends_have_as_few_bytes_as_asked_for) {
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 512 << 10;
     config.tileBytes = 8 << 20;
     const auto tiles = [&](size_t endBytes, size_t in, size_t out) {
@@ -121,7 +128,7 @@ TEST(TilePlan, the_tiles_at_the_ends_have_as_few_bytes_as_asked_for) {
 }
 
 TEST(TilePlan, copies_that_are_short_beside_the_computation_are_not_hidden) {
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 2 << 20;
     config.tileBytes = 32 << 20;
     const auto tiles = [&](int64_t n, double operations) {
@@ -145,7 +152,7 @@ TEST(TilePlan, few_rows_are_not_cut) {
 }
 
 TEST(TilePlan, tiles_that_are_asked_for_are_equal) {
-    StagedConfig config;
+    TunedConfig config;
     config.tileRows = 1250;
     const auto plan =
             cut(10000, {512, 512, 12000, 12000}, config, kPlenty, kPlenty);
@@ -153,7 +160,7 @@ TEST(TilePlan, tiles_that_are_asked_for_are_equal) {
 }
 
 TEST(TilePlan, rows_that_are_computed_side_by_side_stay_together) {
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 2 << 20;
     config.tileBytes = 32 << 20;
     const auto tiles = [&](int64_t n, size_t rowBytes, int64_t step) {
@@ -176,7 +183,7 @@ TEST(TilePlan, rows_that_are_computed_side_by_side_stay_together) {
 
 TEST(TilePlan, what_comes_back_last_is_small_beside_what_hides_the_copies) {
     // 10,000 queries of k 100 on lanes, which end their parts in no order.
-    StagedConfig config;
+    TunedConfig config;
     config.oneTileBytes = 512 << 10;
     config.tileBytes = 8 << 20;
     config.endTileBytes = 64 << 10;
@@ -196,7 +203,7 @@ TEST(TilePlan, ramps_cover_every_row_once_within_their_bounds) {
     for (int64_t n = 513; n < 400000; n += n / 7 + 1) {
         for (size_t out : {12, 120, 1200, 12000}) {
             for (size_t tileBytes : {1 << 20, 7 << 20, 48 << 20}) {
-                StagedConfig config;
+                TunedConfig config;
                 config.oneTileBytes = 1;
                 config.tileBytes = tileBytes;
                 const auto plan =
@@ -218,7 +225,7 @@ TEST(TilePlan, ramps_cover_every_row_once_within_their_bounds) {
 TEST(TilePlan, tiles_fit_the_pinned_memory_depth_times) {
     for (size_t pinned : {size_t(4096), size_t(100000), size_t(1) << 24}) {
         for (int depth : {2, 3, 5}) {
-            StagedConfig config;
+            TunedConfig config;
             config.pipelineDepth = depth;
             const auto plan =
                     cut(1 << 20, {64, 64, 120, 120}, config, pinned, pinned);
@@ -231,7 +238,7 @@ TEST(TilePlan, buffers_as_the_pool_makes_them_fit_depth_times) {
     for (size_t pinned = 4096; pinned <= 200000; pinned += 3000) {
         for (int64_t n : {1, 30, 100, 5000}) {
             for (int depth : {0, 2, 5}) {
-                StagedConfig config;
+                TunedConfig config;
                 config.pipelineDepth = depth;
                 const auto plan =
                         cut(n, {64, 64, 36, 36}, config, pinned, pinned);

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "support/Arrays.h"
+#include "support/Calls.h"
 #include "support/Lanes.h"
 #include "support/Neighbours.h"
 #include "support/SimTest.h"
@@ -16,7 +17,6 @@
 namespace {
 
 using faiss_ext::gpu::GpuIndexFlatL2;
-using faiss_ext::gpu::StagedConfig;
 using namespace test;
 
 constexpr int kDims = 16;
@@ -31,7 +31,7 @@ class TransferCounts : public SimTest,
    protected:
     void SetUp() override {
         SimTest::SetUp();
-        StagedConfig config;
+        TunedConfig config;
         config.tileRows = std::get<3>(GetParam());
         config.mappedBytes = 1;
         index_ = std::make_unique<GpuIndexFlatL2>(
@@ -127,7 +127,7 @@ class TransferCountsOnLanes
 TEST_P(TransferCountsOnLanes, are_one_wait_or_none) {
     const auto [memory, tileRows] = GetParam();
     faiss::gpu::StandardGpuResources resources;
-    StagedConfig config;
+    TunedConfig config;
     config.computeLanes = 3;
     config.tileRows = tileRows;
     GpuIndexFlatL2 index(
@@ -163,13 +163,13 @@ INSTANTIATE_TEST_SUITE_P(
 class TransferCountsOfOneTile : public SimTest {
    protected:
     /// Its results are copied, however few they are.
-    static StagedConfig copied() {
-        StagedConfig config;
+    static TunedConfig copied() {
+        TunedConfig config;
         config.mappedBytes = 1;
         return config;
     }
 
-    GpuIndexFlatL2 makeIndex(const StagedConfig& config) {
+    GpuIndexFlatL2 makeIndex(const TunedConfig& config) {
         return {&resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config};
     }
 
@@ -247,50 +247,8 @@ TEST_F(TransferCountsOfOneTile, pinned_results_that_touch_are_two_copies) {
             kNearest);
 }
 
-TEST_F(TransferCountsOfOneTile, packed_results_are_one_copy) {
-    const auto base = randomVectors(200, kDims, 1);
-    const auto queries = randomVectors(kQueries, kDims, 2);
-    for (Memory memory : {Memory::Pinned, Memory::Managed, Memory::Pageable}) {
-        for (int64_t tileRows : {0, 9}) {
-            SCOPED_TRACE(nameOf(memory) + std::to_string(tileRows));
-            StagedConfig config = copied();
-            config.tileRows = tileRows;
-            GpuIndexFlatL2 index(
-                    &resources_,
-                    kDims,
-                    faiss::gpu::GpuIndexFlatConfig(),
-                    config);
-            index.add(200, base.data());
-            Array<int64_t> both(memory, (kResults * 12 + 7) / 8);
-            for (int i = 0; i < 2; ++i) {
-                cuda_sim_reset_counters();
-                index.search_packed(
-                        kQueries, queries.data(), kNearest, both.data());
-            }
-            // The rows of a tile lie in two places.
-            const uint64_t down = tileRows == 0                ? 1
-                                  : memory == Memory::Pageable ? 10
-                                                               : 20;
-            EXPECT_EQ(copies(), (tileRows == 0 ? 1 : 10) + down);
-            EXPECT_EQ(hostWaits(), 1u);
-            EXPECT_EQ(index.getTransferStats().bytesToHost, kResults * 24);
-            const int64_t* labels = both.data();
-            const auto* distances =
-                    reinterpret_cast<const float*>(labels + kResults);
-            expectNeighbours(
-                    {std::vector<float>(distances, distances + kResults),
-                     std::vector<int64_t>(labels, labels + kResults)},
-                    searchOnCpu(base, queries, kDims, kNearest),
-                    base,
-                    queries,
-                    kDims,
-                    kNearest);
-        }
-    }
-}
-
-// Faiss converts then, and waits for it.
-TEST_F(TransferCountsOfOneTile, without_temporary_memory_faiss_searches) {
+// Memory for what is converted is allocated then, and its end waited for.
+TEST_F(TransferCountsOfOneTile, without_temporary_memory_a_search_waits) {
     resources_.noTempMemory();
     faiss::gpu::GpuIndexFlatConfig storage;
     storage.useFloat16 = true;
@@ -303,7 +261,6 @@ TEST_F(TransferCountsOfOneTile, without_temporary_memory_faiss_searches) {
     cuda_sim_reset_counters();
     index.search(200, x.data(), 1, distances.data(), labels.data());
     EXPECT_GT(hostWaits(), 0u);
-    EXPECT_EQ(cuda_sim_calls("kernel:convertRowsKernel"), 0u);
     std::vector<int64_t> themselves(200);
     std::iota(themselves.begin(), themselves.end(), 0);
     EXPECT_EQ(labels.get(), themselves);
@@ -327,7 +284,7 @@ TEST_F(TransferCountsOfOneTile, mapped_results_are_no_copy) {
     for (Memory memory : {Memory::Pinned, Memory::Pageable, Memory::Managed}) {
         for (bool fits : {true, false}) {
             SCOPED_TRACE(nameOf(memory) + std::to_string(fits));
-            StagedConfig config;
+            TunedConfig config;
             config.mappedBytes = kResults * 12 - !fits;
             GpuIndexFlatL2 index(
                     &resources_,
@@ -384,7 +341,7 @@ TEST_F(TransferCountsOfOneTile, mapping_is_for_what_faiss_computes_at_once) {
 }
 
 TEST_F(TransferCountsOfOneTile, mapping_is_for_search_alone) {
-    StagedConfig config;
+    TunedConfig config;
     config.mappedBytes = size_t(1) << 20;
     GpuIndexFlatL2 index(
             &resources_, kDims, faiss::gpu::GpuIndexFlatConfig(), config);

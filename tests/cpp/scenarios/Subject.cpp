@@ -7,6 +7,7 @@
 #include <exception>
 #include <thread>
 
+#include "../support/Calls.h"
 #include "Caller.h"
 #include "Oracle.h"
 
@@ -32,7 +33,7 @@ class IndexSubject : public Subject {
         faiss::gpu::GpuIndexFlatConfig config;
         config.device = setup.device;
         config.useFloat16 = setup.float16;
-        StagedConfig staged = setup.config;
+        test::TunedConfig staged = setup.config;
         if (staged.copyThreads == 0) {
             // Chunks of a cache line: even small arrays are shared out.
             staged.copyThreads = run.oneOf({1, 2, 8});
@@ -76,8 +77,12 @@ class IndexSubject : public Subject {
                 {input(x, queries)},
                 {output(results, labelBytes + n * k * sizeof(float))},
                 [this, n, k](const Pointers& in, const Pointers& out) {
-                    index_->search_packed(
-                            n, reinterpret_cast<float*>(in[0]), k, out[0]);
+                    test::searchPacked(
+                            *index_,
+                            n,
+                            reinterpret_cast<float*>(in[0]),
+                            k,
+                            out[0]);
                 },
                 [verify = neighboursOf(queries, k),
                  labelBytes](const std::vector<Bytes>& out) {
@@ -363,7 +368,7 @@ class IndexSubject : public Subject {
 
     std::unique_ptr<Index> makeIndex(
             const faiss::gpu::GpuIndexFlatConfig& config,
-            const StagedConfig& staged) {
+            const test::TunedConfig& staged) {
         if constexpr (std::is_same_v<Index, faiss_ext::gpu::GpuIndexFlat>) {
             return std::make_unique<Index>(
                     resources_,

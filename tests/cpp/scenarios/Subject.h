@@ -3,20 +3,17 @@
 // An index under test beside a copy of its vectors on the CPU. Each call is
 // made by a Caller, and its results are compared with the Oracle's.
 
-#include <faiss_ext/gpu/index/StagedConfig.h>
-
 #include <map>
 #include <mutex>
 
+#include "../support/Calls.h"
 #include "Run.h"
 
 namespace scenarios {
 
-using faiss_ext::gpu::StagedConfig;
-
 /// How an index is made. What is 0 or less is chosen by the seed.
 struct Setup {
-    StagedConfig config;
+    test::TunedConfig config;
     int dims = 0;
     int vectors = -1;
     bool float16 = false;

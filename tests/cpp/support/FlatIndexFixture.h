@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "Arrays.h"
+#include "Calls.h"
 #include "Neighbours.h"
 
 namespace test {
@@ -31,13 +32,12 @@ class FlatIndexFixture : public Gpus {
 
     /// Of the vectors, on a GPU; tileRows 0: the queries are one tile.
     std::unique_ptr<Index> makeIndex(int64_t tileRows, int device = 0) {
-        faiss_ext::gpu::StagedConfig config;
+        TunedConfig config;
         config.tileRows = tileRows;
         return makeIndex(config, device);
     }
 
-    std::unique_ptr<Index> makeIndex(
-            const faiss_ext::gpu::StagedConfig& config, int device) {
+    std::unique_ptr<Index> makeIndex(const TunedConfig& config, int device) {
         faiss::gpu::GpuIndexFlatConfig where;
         where.device = device;
         auto index = std::make_unique<Index>(

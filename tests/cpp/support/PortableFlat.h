@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "Calls.h"
 #include "GpuTest.h"
 
 namespace test {
@@ -18,7 +19,7 @@ class PortableFlat : public GpuTest {
 
     static std::unique_ptr<faiss_ext::gpu::GpuIndexFlat> makeIndex(
             const std::vector<float>& base,
-            const faiss_ext::gpu::StagedConfig& config,
+            const TunedConfig& config,
             faiss::MetricType metric = faiss::METRIC_L2,
             bool float16 = false,
             faiss::gpu::GpuResourcesProvider* provider = &resources()) {

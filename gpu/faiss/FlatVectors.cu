@@ -1,6 +1,6 @@
 // Faiss' header of the store needs a CUDA compiler; nothing here runs on a GPU.
 
-#include <faiss_ext/gpu/faiss/FlatStore.h>
+#include <faiss_ext/gpu/faiss/FlatVectors.h>
 
 #include <cuda_fp16.h>
 #include <faiss/gpu/utils/DeviceUtils.h>
@@ -13,7 +13,6 @@
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/arrays/ConvertRows.h>
-#include <faiss_ext/gpu/compute/kernels/FindLarge.h>
 #include <faiss_ext/gpu/compute/kernels/OffsetLabels.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 
@@ -67,6 +66,7 @@ FAISS_EXT_REVEAL(TheBytes32, DeviceVector<char>, rawData32_);
 FAISS_EXT_REVEAL(TheBytes16, DeviceVector<char>, rawData16_);
 FAISS_EXT_REVEAL(TheFloats, Floats, vectors_);
 FAISS_EXT_REVEAL(TheHalves, Halves, vectorsHalf_);
+FAISS_EXT_REVEAL(TheResources, GpuResources*, resources_);
 #undef FAISS_EXT_REVEAL
 
 Norms& normsOf(FlatIndex& store) {
@@ -247,17 +247,17 @@ struct StoreSearch {
     }
 };
 
-/// Slices as Faiss' functions take them.
-struct FoundInSlices {
-    FoundInSlices(const StoreQueries& asked, const Slices& slices)
+/// What slices find, as Faiss' functions take it.
+struct Found {
+    Found(void* found, const StoreQueries& asked, int slices)
             : labels(
-                      matrix(static_cast<StoreLabel*>(slices.found),
+                      matrix(static_cast<StoreLabel*>(found),
                              asked.n,
-                             idx_t(slices.count) * asked.k)),
+                             idx_t(slices) * asked.k)),
               distances(
                       matrix(reinterpret_cast<float*>(labels.end()),
                              asked.n,
-                             idx_t(slices.count) * asked.k)) {}
+                             idx_t(slices) * asked.k)) {}
 
     Tensor<StoreLabel, 2, true> labels;
     Tensor<float, 2, true> distances;
@@ -265,8 +265,16 @@ struct FoundInSlices {
 
 } // namespace
 
-idx_t vectorsIn(const FlatIndex& store) {
-    return store.getSize();
+VectorsView viewOf(FlatIndex& store) {
+    const bool float16 = store.getUseFloat16();
+    const Norms& norms = normsOf(store);
+    return {float16 ? static_cast<const void*>(
+                              store.getVectorsFloat16Ref().data())
+                    : store.getVectorsFloat32Ref().data(),
+            float16,
+            norms.getSize(0) > 0 ? norms.data() : nullptr,
+            store.getSize(),
+            static_cast<int>(store.getDim())};
 }
 
 void narrowStore(FlatIndex& store, idx_t vectors) {
@@ -292,36 +300,14 @@ void narrowStore(FlatIndex& store, idx_t vectors) {
     view(normsOf(store), normsOf(store), 0, vectors);
 }
 
-void findTooLarge(
-        FlatIndex& store,
-        idx_t first,
-        idx_t n,
-        bool squared,
-        int32_t* found,
-        cudaStream_t stream) {
-    constexpr uint16_t kInfinity = 0x7c00;
-    // 256: Faiss' norms are sums of squares that are float16 numbers.
-    constexpr uint16_t kLeastOfInfiniteSquare = 0x5c00;
-    const idx_t dims = store.getDim();
-    FAISS_EXT_CUDA_TRY(launchFindLarge(
-            store.getVectorsFloat16Ref().data() + first * dims,
-            n * dims,
-            squared ? kLeastOfInfiniteSquare : kInfinity,
-            found,
-            stream));
-}
-
-bool searchStore(
-        FlatIndex& store,
-        GpuResources& resources,
-        const StoreQueries& queries) {
-    const StoreSearch search{store, resources, queries};
-    if (convertedBytes(store, search.step(), queries.k) >
-        resources.getTempMemoryAvailable(faiss::gpu::getCurrentDevice())) {
-        return false;
+void searchStore(
+        FlatIndex& store, GpuResources& on, const StoreQueries& queries) {
+    if (&on == store.*privately(TheResources{})) {
+        StoreSearch{store, on, queries}.searchAll();
+        return;
     }
-    search.searchAll();
-    return true;
+    StoreView view(store, on, 0, store.getSize());
+    StoreSearch{view.index(), on, queries}.searchAll();
 }
 
 bool searchedByFaiss(const FlatIndex& store) {
@@ -331,13 +317,7 @@ bool searchedByFaiss(const FlatIndex& store) {
     return true;
 }
 
-void searchStoreOnLane(
-        FlatIndex& store, GpuResources& lane, const StoreQueries& queries) {
-    StoreView view(store, lane, 0, store.getSize());
-    StoreSearch{view.index(), lane, queries}.searchAll();
-}
-
-size_t resultBytesOf(idx_t n, int k, int slices) {
+size_t foundBytesOf(idx_t n, int k, int slices) {
     return roundUp(
             n * slices * k * (sizeof(StoreLabel) + sizeof(float)),
             kGranularity);
@@ -347,11 +327,12 @@ size_t mergeBytesOf(idx_t n, int k) {
     return labelBytes(n, k);
 }
 
-void searchSliceOnLane(
+void searchSlice(
         FlatIndex& store,
         GpuResources& lane,
         const StoreQueries& queries,
         const Slices& slices,
+        void* found,
         int slice) {
     const idx_t first = slice * slices.vectors;
     StoreView view(
@@ -359,30 +340,31 @@ void searchSliceOnLane(
             lane,
             first,
             std::min<idx_t>(slices.vectors, store.getSize() - first));
-    FoundInSlices found(queries, slices);
-    auto distances = found.distances.narrow(1, slice * queries.k, queries.k);
-    auto labels = found.labels.narrow(1, slice * queries.k, queries.k);
+    Found all(found, queries, slices.count);
+    auto distances = all.distances.narrow(1, slice * queries.k, queries.k);
+    auto labels = all.labels.narrow(1, slice * queries.k, queries.k);
     StoreSearch{view.index(), lane, queries}.searchInto(
             queries.n, queries.x, distances, labels);
 }
 
-void mergeSlices(
+void mergeFound(
         GpuResources& resources,
         const StoreQueries& queries,
-        const Slices& slices) {
+        const Slices& slices,
+        void* found) {
     const cudaStream_t stream = resources.getDefaultStreamCurrentDevice();
-    FoundInSlices found(queries, slices);
+    Found all(found, queries, slices.count);
     FAISS_EXT_CUDA_TRY(launchOffsetLabels(
             GroupedLabels<StoreLabel>{
-                    found.labels.data(), queries.n, slices.count, queries.k},
+                    all.labels.data(), queries.n, slices.count, queries.k},
             slices.vectors,
             stream));
     auto distances = matrix(queries.distances, queries.n, queries.k);
     withLabels(
             resources, queries.n, queries.k, queries.labels, [&](auto& labels) {
                 faiss::gpu::runBlockSelectPair(
-                        found.distances,
-                        found.labels,
+                        all.distances,
+                        all.labels,
                         distances,
                         labels,
                         queries.metric == faiss::METRIC_INNER_PRODUCT,
