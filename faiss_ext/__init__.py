@@ -9,13 +9,15 @@ import pathlib as _pathlib
 import sys as _sys
 import warnings as _warnings
 
-from . import faiss_found as _faiss_found
+from ._loader import checkout as _checkout
+from ._loader import find_faiss as _find_faiss
 
-_faiss = _faiss_found.import_faiss()
+_faiss = _find_faiss.import_faiss()
 from faiss import *  # noqa: E402
 
 # Of Faiss, if it was imported before; ours has that and more.
 globals().pop("contrib", None)
+_checkout.show_contrib()
 #: What `import *` takes along: not the modules of this package.
 __all__ = [
     _name for _name in vars(_faiss)
@@ -29,14 +31,14 @@ except _metadata.PackageNotFoundError:
         (_pathlib.Path(__file__).parents[1] / "VERSION").read_text().strip()
     )
 
-from . import native_part as _native_part  # noqa: E402
+from ._loader import native_part as _native_part  # noqa: E402
 
 #: Why the native part is not in use; None where it is.
 native_problem = _native_part.problem
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
 
-_mixture = _faiss_found.mixture_problem()
+_mixture = _find_faiss.mixture_problem()
 if _mixture:
     _warnings.warn(
         f"faiss_ext{'' if has_native else ' accelerates nothing'}: {_mixture}",
@@ -45,9 +47,9 @@ if _mixture:
     )
 
 if has_native:
-    from . import native as _names
+    from . import _with_native as _names
 else:
-    from . import without_native as _names
+    from . import _without_native as _names
     if not _mixture and (_native_part.is_there or _native_part.faiss_has_gpu):
         # Not what anybody wanted.
         _warnings.warn(

@@ -1,4 +1,4 @@
-# What faiss_ext adds to Faiss or puts in the place of its own (native.pyi), and
+# What faiss_ext adds to Faiss or puts in the place of its own (_with_native.pyi), and
 # everything else that `faiss` exports, under Faiss' own types: those of its
 # stubs, which it has from 1.15 on, or `Any` with an older one. All names are
 # there on every machine; what needs a GPU raises RuntimeError when it is used
@@ -9,7 +9,7 @@
 
 from typing import Any
 
-from .native import (
+from ._with_native import (
     DeviceArray as DeviceArray,
     GpuIndex as GpuIndex,
     GpuIndexFlat as GpuIndexFlat,
@@ -45,7 +45,7 @@ from .native import (
     write_index_binary as write_index_binary,
 )
 from faiss import *  # type: ignore[assignment, no-redef]
-from .native import (
+from ._with_native import (
     DeviceArray as DeviceArray,
     GpuIndex as GpuIndex,
     GpuIndexFlat as GpuIndexFlat,

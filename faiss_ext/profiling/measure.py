@@ -16,9 +16,8 @@ import numpy as np
 
 import faiss_ext
 
-from .. import swigfaiss_ext as native
-from ..devices import faiss_errors
-from ..errors import UserError
+from .._native import swigfaiss_ext as native
+from ..errors import UserError, faiss_errors
 from .cases import Case
 from .table import LABELS
 from .trace import middle

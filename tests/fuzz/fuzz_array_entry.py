@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
 import faiss_ext
-from faiss_ext import in_flight, index_classes
+from faiss_ext._call import in_flight
+from faiss_ext._index import classes as index_classes
 
 DIMS, N, K = 8, 40, 4
 

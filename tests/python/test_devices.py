@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import faiss_ext
-from faiss_ext import devices
-from faiss_ext.commands import knn
+from faiss_ext import _gpus
+from faiss_ext.cli import flat_index
+from faiss_ext.cli.commands import knn
 
 LIMIT = 8
 
@@ -63,7 +64,7 @@ def gpus(monkeypatch):
         "GpuIndexFlat": StockIndex,
     }.items():
         monkeypatch.setattr(faiss_ext, name, item, raising=False)
-    monkeypatch.setattr(devices, "gpu_count", lambda: (4, "4 GPUs found"))
+    monkeypatch.setattr(flat_index, "gpu_count", lambda: (4, "4 GPUs found"))
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_the_cpu_can_be_asked_for_beside_gpus(gpus, run):
 def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(
     gpus, run, monkeypatch
 ):
-    monkeypatch.setattr(devices, "gpu_count", lambda: (0, "there is no GPU"))
+    monkeypatch.setattr(flat_index, "gpu_count", lambda: (0, "there is no GPU"))
     outcome = run()
     assert outcome.status == 0
     assert re.search(
@@ -163,8 +164,8 @@ def test_transfers_are_reported_where_they_are_counted(gpus, run, monkeypatch):
 
 
 def test_a_faiss_without_gpu_support_has_none(monkeypatch):
-    monkeypatch.setattr(devices, "faiss", types.SimpleNamespace())
-    assert devices.gpu_count() == (
+    monkeypatch.setattr(_gpus, "faiss", types.SimpleNamespace())
+    assert _gpus.gpu_count() == (
         0,
         "this Faiss is built for the CPU only",
     )
@@ -174,22 +175,22 @@ def test_a_faiss_without_gpu_support_has_none(monkeypatch):
 def gpu_build(monkeypatch):
     """A Faiss with GPU support, which counts two GPUs."""
     fake = types.SimpleNamespace(StandardGpuResources=object)
-    monkeypatch.setattr(devices, "faiss", fake)
+    monkeypatch.setattr(_gpus, "faiss", fake)
 
     def counts(number):
-        monkeypatch.setattr(devices, "_stock_get_num_gpus", number)
+        monkeypatch.setattr(_gpus, "_stock_get_num_gpus", number)
 
     counts(lambda: 2)
     return counts
 
 
 def test_with_a_driver_faiss_counts(gpu_build, monkeypatch):
-    monkeypatch.setattr(devices, "_driver_works", lambda: True)
-    assert devices.gpu_count() == (2, "2 GPUs found")
+    monkeypatch.setattr(_gpus, "_driver_works", lambda: True)
+    assert _gpus.gpu_count() == (2, "2 GPUs found")
     gpu_build(lambda: 1)
-    assert devices.gpu_count() == (1, "1 GPU found")
+    assert _gpus.gpu_count() == (1, "1 GPU found")
     gpu_build(lambda: 0)
-    assert devices.gpu_count() == (0, "there is no GPU")
+    assert _gpus.gpu_count() == (0, "there is no GPU")
 
 
 def test_without_a_driver_another_process_counts(gpu_build, monkeypatch):
@@ -197,22 +198,22 @@ def test_without_a_driver_another_process_counts(gpu_build, monkeypatch):
         raise AssertionError("this would have ended the process")
 
     gpu_build(abort)
-    monkeypatch.setattr(devices, "_driver_works", lambda: False)
+    monkeypatch.setattr(_gpus, "_driver_works", lambda: False)
     run = subprocess.run
     scripts = iter(["print(1)", "import os; os.abort()"])
     monkeypatch.setattr(
-        devices.subprocess,
+        _gpus.subprocess,
         "run",
         lambda command, **options: run(
             [sys.executable, "-c", next(scripts)], **options
         ),
     )
-    assert devices.gpu_count() == (1, "1 GPU found")
-    assert devices.gpu_count() == (
+    assert _gpus.gpu_count() == (1, "1 GPU found")
+    assert _gpus.gpu_count() == (
         0,
         "the CUDA runtime finds no working driver",
     )
 
 
 def test_the_other_process_asks_this_faiss():
-    assert devices._count_elsewhere() == faiss.get_num_gpus()
+    assert _gpus._count_elsewhere() == faiss.get_num_gpus()

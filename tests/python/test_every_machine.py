@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted({
     alias.asname
     for node in ast.parse((ROOT / "faiss_ext/__init__.pyi").read_text()).body
-    if isinstance(node, ast.ImportFrom) and node.module == "native"
+    if isinstance(node, ast.ImportFrom) and node.module == "_with_native"
     for alias in node.names
 })
 CLASSES = [name for name in NAMES if inspect.isclass(getattr(faiss_ext, name, None))]
@@ -35,7 +35,7 @@ FUNCTIONS = [name for name in NAMES if name not in CLASSES]
 BASES = {
     node.name: [base.attr if isinstance(base, ast.Attribute) else base.id
                 for base in node.bases]
-    for file in ("native", "swigfaiss_ext")
+    for file in ("_with_native", "_native/swigfaiss_ext")
     for node in ast.parse((ROOT / f"faiss_ext/{file}.pyi").read_text()).body
     if isinstance(node, ast.ClassDef) and node.name in NAMES
 }
@@ -490,7 +490,7 @@ sys.path.insert(0, sys.argv[1])
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import faiss_ext
-    import faiss_ext.arrays
+    import faiss_ext._interop.take
     from faiss_ext import GpuIndexFlat
     import importlib
     importlib.import_module("faiss_ext")

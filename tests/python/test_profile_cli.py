@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from faiss_ext.commands import profile
+from faiss_ext.cli.commands import profile
 
 
 def one_line(outcome) -> str:

@@ -40,9 +40,9 @@ def check_names(names):
         "faiss_ext/__init__.py",
         "faiss_ext/contrib/__init__.py",
         "faiss_ext/py.typed",
-        "faiss_ext/built_on.py",
-        "faiss_ext/_swigfaiss_ext.so",
-        "faiss_ext/swigfaiss_ext.py",
+        "faiss_ext/_loader/built_on.py",
+        "faiss_ext/_native/_swigfaiss_ext.so",
+        "faiss_ext/_native/swigfaiss_ext.py",
     ):
         check(needed in names, f"it lacks {needed}")
     strange = [

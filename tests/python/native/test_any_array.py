@@ -241,7 +241,7 @@ class Freeing:
 def test_an_array_that_dies_at_once_is_kept_until_it_was_read(
     index, queries, gpu_array, simulator
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     freed = []
     memory = gpu_array(queries)
@@ -263,7 +263,7 @@ def test_an_array_that_dies_at_once_is_kept_until_it_was_read(
 def test_an_error_of_a_question_is_no_end_of_the_work(
     index, queries, gpu_array, simulator, error
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     freed = []
     memory = gpu_array(queries)

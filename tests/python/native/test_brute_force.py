@@ -9,8 +9,9 @@ import faiss as stock
 import numpy as np
 import pytest
 
-from faiss_ext import calls, index_classes
-from faiss_ext import swigfaiss_ext as native
+from faiss_ext._call import call as calls
+from faiss_ext._index import classes as index_classes
+from faiss_ext._native import swigfaiss_ext as native
 
 DIMS, NB, NQ, K = 8, 200, 40, 4
 
@@ -65,7 +66,7 @@ def test_gpu_in_and_out_waits_for_nothing(
 ):
     xq, xb = gpu_array(xq), gpu_array(xb)
     faiss_ext.knn_gpu(resources, xq, xb, K)
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     simulator.synchronize()
     in_flight.let_go()
@@ -87,7 +88,7 @@ def test_half_vectors_are_searched_as_float32(
     faiss_ext, resources, xq, xb, gpu_array, monkeypatch
 ):
     types = []
-    from faiss_ext import native_part
+    from faiss_ext._loader import native_part
     stock_knn = native_part.native.bf_knn_c
     monkeypatch.setattr(native_part.native, "bf_knn_c", lambda provider, asked, device: (
         types.append((asked.queryType, asked.vectorType)),

@@ -9,7 +9,7 @@ import pytest
 from common_search import DIMS, K, N
 from dlpack_capsules import Loan
 
-from faiss_ext import in_flight, scratch
+from faiss_ext._call import in_flight, scratch
 
 
 class BFloat:

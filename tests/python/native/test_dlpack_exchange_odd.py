@@ -29,7 +29,7 @@ def library(simulator, gpu_array):
 
 def finish(simulator):
     """The work is done, and the arrays let go."""
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     simulator.synchronize()
     in_flight.let_go()
@@ -37,7 +37,7 @@ def finish(simulator):
 
 @pytest.mark.parametrize("flags, text", [
     (READ_ONLY, "^I: read-only, but results"),
-    (COPIED, "^I: its __dlpack__ lends a copy"),
+    (COPIED, "^I: its __dlpack__ gives a copy"),
 ])
 def test_outputs_must_be_neither(
     faiss_ext, index, queries, library, simulator, flags, text

@@ -7,7 +7,7 @@ import faiss as stock
 import numpy as np
 import pytest
 
-from faiss_ext import index_classes
+from faiss_ext._index import classes as index_classes
 
 
 def test_exports_everything_that_faiss_exports(faiss_ext):
@@ -366,7 +366,7 @@ class BinaryCloner:
 def test_binary_indexes_go_to_faiss_own_functions(
     faiss_ext, resources, monkeypatch
 ):
-    from faiss_ext import cloning
+    from faiss_ext._index import cloning
 
     one, several = BinaryCloner(faiss_ext), BinaryCloner(faiss_ext)
     monkeypatch.setattr(cloning, "_stock_binary_cloners", {
@@ -393,7 +393,7 @@ def test_binary_indexes_go_to_faiss_own_functions(
 def test_binary_indexes_where_faiss_lacks_the_functions(
     faiss_ext, resources, monkeypatch
 ):
-    from faiss_ext import cloning
+    from faiss_ext._index import cloning
 
     monkeypatch.setattr(cloning, "_stock_binary_cloners", {
         "index_binary_cpu_to_gpu": None, "index_binary_cpu_to_gpu_multiple": None})

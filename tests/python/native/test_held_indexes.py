@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from programs import run_program
 
-from faiss_ext import held_indexes, index_classes, stock_calls
+from faiss_ext._index import nested as held_indexes, classes as index_classes, faiss_calls as stock_calls
 
 DIMS, K = 4, 3
 

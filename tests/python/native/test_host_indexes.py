@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dlpack_capsules import CPU, INT64, Loan
 
-from faiss_ext import host_methods, index_classes
+from faiss_ext._index import host as host_methods, classes as index_classes
 
 DIMS, NB, N, K = 16, 700, 20, 4
 

@@ -288,7 +288,7 @@ def test_tensors_of_a_graph_are_searched_in_place_and_results_have_no_gradient(
     # The results, and no copy of x.
     assert torch.cuda.memory_allocated() - before == 1024 + 1536
     del D, I, result, x, index
-    importlib.import_module("faiss_ext.in_flight").finish()
+    importlib.import_module("faiss_ext._call.in_flight").finish()
     gc.collect()
     assert torch.cuda.memory_allocated() == 0
 

@@ -63,7 +63,7 @@ def test_another_type_is_for_host_arrays(faiss_ext, index, queries, gpu_array, a
 
 
 def test_limits_of_knn_gpu(faiss_ext, resources, queries, gpu_array, monkeypatch):
-    from faiss_ext import brute_force
+    from faiss_ext._index import knn as brute_force
 
     calls = []
     monkeypatch.setattr(

@@ -52,7 +52,8 @@ def test_the_right_one_is_taken_without_a_word():
 
 
 def test_versions_of_swig_that_do_not_fit_are_noticed(faiss_ext, monkeypatch):
-    from faiss_ext import same_faiss, swigfaiss_ext
+    from faiss_ext._loader import check_faiss as same_faiss
+    from faiss_ext._native import swigfaiss_ext
 
     assert swigfaiss_ext.shares_types_with_faiss()
     monkeypatch.setattr(swigfaiss_ext, "shares_types_with_faiss", lambda: False)
@@ -63,7 +64,7 @@ def test_versions_of_swig_that_do_not_fit_are_noticed(faiss_ext, monkeypatch):
 @pytest.fixture
 def built_on(faiss_ext, monkeypatch):
     """What was recorded, as if the Faiss here were that of a wheel."""
-    from faiss_ext import built_on, faiss_build, same_faiss
+    from faiss_ext._loader import built_on, faiss_build, check_faiss as same_faiss
 
     (part,) = same_faiss._compiled_parts()
     library = faiss_build.SharedLibrary(faiss_build.loaded_library(part))
@@ -77,7 +78,7 @@ def built_on(faiss_ext, monkeypatch):
 
 def refused():
     """What the check before loading says, in one line."""
-    from faiss_ext import same_faiss
+    from faiss_ext._loader import check_faiss as same_faiss
 
     with pytest.raises(same_faiss.OtherFaiss) as caught:
         same_faiss.check_build()

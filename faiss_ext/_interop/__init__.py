@@ -1,0 +1,1 @@
+"""Arrays of any library: what they offer, taken without a copy; results for it."""
