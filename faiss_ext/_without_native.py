@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import faiss
 
 from ._gpus import get_num_gpus
-from ._index.classes import make_all, returns_ours
+from ._index.classes import make_all
 from ._index.saving import write_index, write_index_binary
 from ._loader.native_part import faiss_has_gpu, problem
 from .errors import GpuUnavailable, InvalidArray, InvalidDevice
@@ -26,7 +26,6 @@ __all__ = [
     "InvalidDevice",
     "SearchProfile",
     "StageSpan",
-    "downcast_index",
     "get_num_gpus",
     "pinned_pool_stats",
     "trim",
@@ -132,8 +131,6 @@ def _function(name: str) -> Callable[..., Any]:
     refuse.__doc__ = f"Not available here: {problem}."
     return refuse
 
-
-downcast_index = returns_ours(faiss.downcast_index)
 
 #: What stands for Faiss' classes and functions that have to do with no GPU, by
 #: name; its GPU classes stay its own.

@@ -17,7 +17,7 @@ from typing import Any
 import faiss
 
 from .._loader.native_part import native
-from . import host
+from . import decisions, host
 from .host import takes_any_host_array
 from .keep_alive import add_holding, borrows
 from .nested import GPU_INDEXES, holds_others
@@ -33,60 +33,12 @@ if native:
         checked_brute_force,
     )
 
-#: Functions of Faiss that return indexes and the like.
-_MAKERS = (
-    "clone_Quantizer", "clone_binary_index", "clone_index",
-    "deserialize_index", "deserialize_index_binary", "downcast_AdditiveQuantizer",
-    "downcast_IndexBinary", "downcast_Quantizer", "downcast_VectorTransform",
-    "extract_index_ivf", "index_binary_factory", "index_binary_gpu_to_cpu",
-    "index_factory", "index_gpu_to_cpu",
-    "read_ProductQuantizer", "read_VectorTransform", "read_index",
-    "read_index_binary",
-    "try_extract_index_ivf",
-)
-#: Those that give their argument, or a part of it, under another type; those
-#: that take None for no index, though they need one; those that work on a GPU with
-#: what they are told in a structure; and those that copy an index on the CPU.
-_BORROWERS = {
-    "downcast_AdditiveQuantizer", "downcast_IndexBinary", "downcast_Quantizer",
-    "downcast_VectorTransform", "downcast_index", "extract_index_ivf",
-    "try_extract_index_ivf",
-}
-_OF_INDEXES = {
-    "extract_index_ivf", "index_binary_gpu_to_cpu", "index_gpu_to_cpu",
-}
-_BRUTE_FORCE = {"bfKnn", "bfKnn_tiling"}
-_COPIERS = {
-    "clone_binary_index", "clone_index", "serialize_index",
-    "serialize_index_binary",
-}
-#: Classes without array methods that have one of ours all the same: it keeps
-#: alive what is put in, and checks numbers of GPUs.
-_WITHOUT_ARRAYS = {"GpuResourcesVector", "StandardGpuResources"}
-#: Functions of Faiss that take arrays; for those that exist on the GPU too, its
-#: name.
-_FUNCTIONS = {
-    "bucket_sort": "",
-    "checksum": "",
-    "eval_intersection": "",
-    "kmax": "",
-    "kmin": "",
-    "knn": "knn_gpu",
-    "knn_hamming": "",
-    "matrix_bucket_sort_inplace": "",
-    "merge_knn_results": "",
-    "normalize_L2": "",
-    "pack_bitstrings": "",
-    "pairwise_distances": "pairwise_distance_gpu",
-    "range_search_with_parameters": "",
-    "search_with_parameters": "",
-    "unpack_bitstrings": "",
-}
 #: Faiss' GPU indexes, if it has any. Without the native part they stay its own.
 _GPU_INDEX = getattr(faiss, "GpuIndex", ())
 #: All that has to do with GPUs alone.
 _ON_GPU = (
-    *GPU_INDEXES, *(getattr(faiss, n, ()) for n in sorted(_WITHOUT_ARRAYS))
+    *GPU_INDEXES,
+    *(getattr(faiss, n, ()) for n in sorted(decisions.CLASSES_WITHOUT_ARRAYS)),
 )
 #: Attributes that Faiss' Python code sets to indexes, by class.
 _HELD = {"Kmeans": ("index",)}
@@ -131,16 +83,16 @@ def ours(made: Any) -> Any:
 def returns_ours(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, whose results become objects of our classes."""
 
-    name = function.__name__
+    decided = decisions.INDEX_FUNCTIONS[function.__name__]
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        if name in _OF_INDEXES and args and args[0] is None:
+        if decided.refuses_none and args and args[0] is None:
             raise TypeError("index: None; an index is needed")
         if native:
             forks.check(args)
         made = ours(function(*args, **options))
-        return borrows(made, args[0]) if name in _BORROWERS else made
+        return borrows(made, args[0]) if decided.borrows else made
 
     return call
 
@@ -164,16 +116,17 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     gpu: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for name, member in vars(faiss).items():
-        if name in _COPIERS:
+        decided = decisions.INDEX_FUNCTIONS.get(name)
+        if decided and decided.copies:
             others[name] = member = explains(member)
         if inspect.isclass(member) and class_of(member) is not member:
             found = gpu if issubclass(member, _ON_GPU) else others
             found[name] = class_of(member)
-        elif native and name in _BRUTE_FORCE:
+        elif native and name in decisions.BRUTE_FORCE:
             others[name] = checked_brute_force(member)
-        elif name in _MAKERS:
+        elif decided and decided.makes:
             others[name] = returns_ours(member)
-        elif name in _FUNCTIONS:
+        elif name in decisions.FUNCTIONS:
             others[name] = _host_function(name)
     return gpu, others
 
@@ -183,7 +136,8 @@ def _derive(stock: type) -> type:
         return stock
     parents = [class_of(b) for b in stock.__bases__ if class_of(b) is not b]
     if not (
-        parents or _array_methods(stock) or stock.__name__ in _WITHOUT_ARRAYS
+        parents or _array_methods(stock)
+        or stock.__name__ in decisions.CLASSES_WITHOUT_ARRAYS
     ):
         return stock
     derived = _StandsFor(
@@ -276,55 +230,38 @@ def _around(stock: type) -> Callable[..., Any] | None:
 def _set_host_methods(
     the_class: type, stock: type, around: Callable[..., Any] | None = None
 ) -> None:
-    for name, current in _array_methods(stock).items():
+    for name, arrays in _array_methods(stock).items():
+        current: Callable[[], Any] = (
+            functools.partial(getattr, host, name) if arrays.ours
+            else functools.partial(vars(stock).__getitem__, name)
+        )
         function = takes_any_host_array(
-            current, name, _fix, method=True, around=around
+            current, name, arrays, _fix, method=True, around=around
         )
         setattr(the_class, name, function)
 
 
 def _set_gpu_methods(
-    the_class: type, stock: type, methods: tuple[Callable[..., Any], ...]
+    the_class: type, stock: type, methods: dict[str, Callable[..., Any]]
 ) -> None:
-    named = {m.__name__.removeprefix("replacement_"): m for m in methods}
-    for name, method in named.items():
+    for name, method in methods.items():
         setattr(the_class, name, method)
     the_class._faiss_methods = {  # type: ignore[attr-defined]
         **getattr(the_class, "_faiss_methods", {}),
-        **{name: getattr(stock, name) for name in named},
+        **{name: getattr(stock, name) for name in methods},
     }
 
 
-def _array_methods(stock: type) -> dict[str, Callable[..., Any]]:
-    """What gives the methods, of this class itself, that take arrays: Python
-    code of Faiss, and ours where Faiss has none."""
-    found: dict[str, Callable[..., Any]] = {
-        name: functools.partial(vars(stock).__getitem__, name)
-        for name, member in vars(stock).items()
-        if inspect.isfunction(member) and _takes_arrays(stock, name, member)
-    }
-    if stock is faiss.Index:
-        for name in ("compute_residual", "compute_residual_n"):
-            found[name] = functools.partial(getattr, host, name)
-    return found
-
-
-def _takes_arrays(stock: type, name: str, member: Callable[..., Any]) -> bool:
-    if stock.__module__ == "faiss.extra_wrappers":
-        return not name.startswith("_")
-    if name == "__init__":
-        return member.__qualname__.startswith(
-            ("handle_IDSelectorSubset.", "handle_MatrixStats.")
-        )
-    return not name.startswith("__") and member.__qualname__.startswith(
-        "handle_"
-    ) and member.__name__.startswith(("replacement_", "apply_"))
+def _array_methods(stock: type) -> dict[str, decisions.Arrays]:
+    """The methods, of this class itself, that take arrays."""
+    decided = {name: decisions.arrays_of(stock, name) for name in vars(stock)}
+    return {name: arrays for name, arrays in decided.items() if arrays}
 
 
 def _host_function(name: str) -> Callable[..., Any]:
     return takes_any_host_array(
-        functools.partial(vars(faiss).__getitem__, name), name, _fix,
-        method=False,
+        functools.partial(vars(faiss).__getitem__, name), name,
+        decisions.FUNCTIONS[name], _fix, method=False,
     )
 
 
@@ -340,6 +277,5 @@ def _fix(where: str, subject: Any) -> str:
         subject, faiss.GpuIndex
     ):
         return fix + ", or use an index on the GPU (index_cpu_to_gpu)"
-    if _FUNCTIONS.get(where):
-        return f"{fix}, or call {_FUNCTIONS[where]}"
-    return fix
+    function = decisions.FUNCTIONS.get(where)
+    return f"{fix}, or call {function.gpu}" if function and function.gpu else fix

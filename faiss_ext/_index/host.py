@@ -26,47 +26,11 @@ from ..errors import (
     real_number,
     whole_number,
 )
+from .decisions import Arrays
 from .nested import leaves
 
-#: The dtypes of outputs that a caller may give, by method and argument, and
-#: their extents where these follow from the call: n rows of `x` (or keys, or as
-#: `n` says), k neighbours, d dimensions, m vectors in a row.
-_OUTPUTS: dict[str, dict[str, tuple[str, str | None]]] = {
-    "search": {"D": ("float32", "nk"), "I": ("int64", "nk")},
-    "search_and_reconstruct": {
-        "D": ("float32", "nk"), "I": ("int64", "nk"), "R": ("float32", "nkd"),
-    },
-    "search_and_return_codes": {
-        "D": ("float32", "nk"), "I": ("int64", "nk"), "codes": ("uint8", None),
-    },
-    "search_preassigned": {"D": ("float32", "nk"), "I": ("int64", "nk")},
-    "assign": {"labels": ("int64", "nk")},
-    "reconstruct": {"x": ("float32", "d")},
-    "reconstruct_n": {"x": ("float32", "md")},
-    "reconstruct_batch": {"x": ("float32", "nd")},
-    "compute_residual": {"residual": ("float32", "d")},
-    "compute_residual_n": {"residuals": ("float32", "nd")},
-    "sa_encode": {"codes": ("uint8", None)},
-    "sa_decode": {"x": ("float32", None)},
-    "normalize_L2": {"x": ("float32", None)},
-}
-
-#: Methods whose `x` is a matrix of vectors.
-_OF_MATRICES = {
-    "add", "add_with_ids", "train", "search", "assign", "range_search",
-    "search_and_reconstruct", "search_and_return_codes", "search_preassigned",
-    "range_search_preassigned", "sa_encode", "update_vectors", "apply",
-    "reverse_transform", "compute_codes", "train_exact",
-}
-#: Functions of matrices, with their arguments that have equally many columns.
-_OF_TWO_MATRICES = {"knn": ("xq", "xb"), "pairwise_distances": ("xq", "xb")}
 #: Arguments that are vectors of ids: whole numbers of 64 bits.
 _IDS = {"ids", "key", "keys"}
-#: Methods of ids, each of which is looked at.
-_OF_IDS = {
-    "add_with_ids", "compute_residual", "reconstruct", "reconstruct_batch",
-    "remove_ids", "update_vectors",
-}
 #: Indexes that know vectors by their place alone, and read whatever a key points
 #: at.
 _BY_PLACE = tuple(
@@ -81,21 +45,13 @@ _BY_COUNT = tuple(
     )
     if hasattr(faiss, name)
 )
-#: Arguments that are whole numbers, by method where not all of that name are;
-#: and from where to where they reach.
+#: Arguments that are whole numbers, and from where to where they reach.
 _WHOLE = {
     "k": (1, MOST),
     "n": (0, 2**63 - 1),
     "n0": (-(2**63), 2**63 - 1),
     "ni": (-(2**63), 2**63 - 1),
     "key": (-(2**63), 2**63 - 1),
-}
-_KEYS_ARE_ARRAYS = {"reconstruct_batch"}
-#: Methods that say by `cast` what a GPU index converts. Host memory always is,
-#: as in Faiss.
-_WITH_CAST = {
-    "add", "add_with_ids", "train", "search", "assign", "search_and_reconstruct",
-    "compute_residual", "compute_residual_n",
 }
 
 _NOTE = """
@@ -108,6 +64,7 @@ an array interface or a buffer). One in GPU memory is refused: InvalidArray.
 def takes_any_host_array(
     current: Callable[[], Callable[..., Any]],
     name: str,
+    arrays: Arrays,
     fix: Callable[[str, Any], str],
     *,
     method: bool,
@@ -124,6 +81,8 @@ def takes_any_host_array(
         what it is given.
     name : str
         What users call it.
+    arrays : Arrays
+        What is known of its arguments.
     fix : callable
         Says what to do instead with an array in GPU memory; it is given what is
         called, and the object (None for a function).
@@ -136,22 +95,21 @@ def takes_any_host_array(
     around = around or _call
     function = current()
     signature = inspect.signature(function)
-    outputs = _OUTPUTS.get(name, {})
+    outputs = arrays.outputs
     whole = {
         parameter: _WHOLE[parameter] for parameter in signature.parameters
-        if parameter in _WHOLE
-        and not (parameter == "key" and name in _KEYS_ARE_ARRAYS)
+        if parameter in _WHOLE and parameter != arrays.rows
     }
     places = {
         parameter: place for place, parameter in enumerate(signature.parameters)
         if parameter in outputs or parameter in whole or parameter == "thresh"
     }
     dtypes = {p: np.dtype(dtype) for p, (dtype, _) in outputs.items()}
-    takes_cast = method and name in _WITH_CAST
+    takes_cast = method and arrays.cast
 
     def is_ready(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
         """Whether Faiss takes these as they are."""
-        if not _are_ready(name, args, options):
+        if not _are_ready(arrays, args, options):
             return False
         for parameter, place in places.items():
             if place >= len(args) and parameter not in options:
@@ -190,7 +148,7 @@ def takes_any_host_array(
             subject = args[0] if method else None
             asked = dict(bound.arguments)
             given = _prepare(
-                bound, name, outputs,
+                bound, arrays,
                 lambda: fix(_where(name, method, args), subject),
             )
             for parameter, range_ in whole.items():
@@ -206,17 +164,17 @@ def takes_any_host_array(
                 )
                 bound.arguments["thresh"] = judge("thresh", asked["thresh"])
             for parameter in _IDS & asked.keys():
-                if asked[parameter] is None and name in _OF_IDS:
+                if asked[parameter] is None and arrays.ids:
                     # Says that None is no array.
                     host.view(None, parameter, False)
-            _check_shapes(bound, name, subject, asked)
+            _check_shapes(bound, arrays, subject, asked)
             if "key" in asked:
                 _check_keys(bound.arguments["key"], subject)
             args, options = bound.args, bound.kwargs
         if name in _NONE_FOUND and _is_among_none(name, args, options):
             bound = signature.bind(*args, **options)
             subject = args[0] if method else None
-            _check_shapes(bound, name, subject, bound.arguments)
+            _check_shapes(bound, arrays, subject, bound.arguments)
             _search_for_none(function, bound)
             result = _NONE_FOUND[name](bound.arguments, subject)
             return _with_what_was_given(result, given) if given else result
@@ -227,7 +185,7 @@ def takes_any_host_array(
                 raise
             bound = signature.bind(*args, **options)
             _check_shapes(
-                bound, name, args[0] if method else None, bound.arguments
+                bound, arrays, args[0] if method else None, bound.arguments
             )
             raise InvalidArray(
                 f"{_where(name, method, args)}: "
@@ -253,10 +211,7 @@ def _where(name: str, method: bool, args: tuple[Any, ...]) -> str:
 
 
 def _prepare(
-    bound: inspect.BoundArguments,
-    name: str,
-    outputs: dict[str, tuple[str, str | None]],
-    fix: Callable[[], str],
+    bound: inspect.BoundArguments, arrays: Arrays, fix: Callable[[], str]
 ) -> dict[int, Any]:
     """Puts NumPy arrays in the place of others; returns the outputs that were
     given, by the arrays that stand for them."""
@@ -268,33 +223,33 @@ def _prepare(
                 as_host_array(item, parameter, None, fix) for item in value
             )
             continue
-        dtype = outputs.get(parameter, (None,))[0]
+        dtype = arrays.outputs.get(parameter, (None,))[0]
         found = as_host_array(value, parameter, dtype, fix)
         if dtype and value is not None:
             given[id(found)] = value
         if isinstance(found, np.ndarray) and (
             (parameter in _IDS and found.ndim)
-            or (parameter == "x" and name == "remove_ids")
+            or parameter in set(arrays.ids) - _IDS
         ):
             check_shape(parameter, found.shape, (None,))
             found = host.converted(found, parameter, "int64")
         bound.arguments[parameter] = found
-    _fill_in_none(bound, name)
+    _fill_in_none(bound, arrays)
     return given
 
 
 def _are_ready(
-    name: str, args: tuple[Any, ...], options: dict[str, Any]
+    arrays: Arrays, args: tuple[Any, ...], options: dict[str, Any]
 ) -> bool:
     """Whether Faiss takes these as they are, where they are inputs."""
-    if name in _OF_IDS:
+    if arrays.ids:
         return False
-    if name in _OF_MATRICES:
+    if arrays.matrices == ("x",):
         if len(args) < 2 or type(args[1]) is not np.ndarray:
             return False
         if isinstance(args[0], faiss.IndexBinary) and args[1].dtype != np.uint8:
             return False
-    elif name in _OF_TWO_MATRICES and not (
+    elif arrays.matrices and not (
         len(args) > 1 and type(args[0]) is type(args[1]) is np.ndarray
     ):
         return False
@@ -340,19 +295,18 @@ def as_host_array(
     return values
 
 
-def _width(subject: Any, name: str) -> int | None:
+def _width(subject: Any, arrays: Arrays) -> int | None:
     """How many columns the matrix `x` of a method has, where the object says."""
     said = (
-        "d_out" if name == "reverse_transform"
-        else "code_size" if isinstance(subject, faiss.IndexBinary)
+        arrays.columns or ("code_size" if isinstance(subject, faiss.IndexBinary)
         else "d_in" if hasattr(subject, "d_in")
-        else "d"
+        else "d")
     )
     width = getattr(subject, said, None)
     return width if isinstance(width, int) else None
 
 
-def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
+def _fill_in_none(bound: inspect.BoundArguments, arrays: Arrays) -> None:
     """A batch of none, such as ``[]``, has as many columns as are needed."""
     arguments = bound.arguments
 
@@ -361,12 +315,12 @@ def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
         if isinstance(array, np.ndarray) and array.shape == (0,):
             arguments[parameter] = np.empty((0, columns or 0), dtype)
 
-    if name in _OF_MATRICES:
+    if arrays.matrices == ("x",):
         subject = next(iter(arguments.values()))
         binary = isinstance(subject, faiss.IndexBinary)
-        fill_in("x", _width(subject, name), "uint8" if binary else "float32")
-    elif name in _OF_TWO_MATRICES:
-        one, other = _OF_TWO_MATRICES[name]
+        fill_in("x", _width(subject, arrays), "uint8" if binary else "float32")
+    elif arrays.matrices:
+        one, other = arrays.matrices
         for parameter, like in ((one, other), (other, one)):
             shape: Any = getattr(arguments.get(like), "shape", ())
             columns = shape[1] if len(shape) > 1 else 0
@@ -375,17 +329,17 @@ def _fill_in_none(bound: inspect.BoundArguments, name: str) -> None:
 
 def _check_shapes(
     bound: inspect.BoundArguments,
-    name: str,
+    arrays: Arrays,
     subject: Any,
     asked: dict[str, Any],
 ) -> None:
     """Refuse arrays of which Faiss would only assert that they fit; `asked` are
     the arguments as the caller gave them."""
     arguments = bound.arguments
-    d = _width(subject, name)
-    matrices: tuple[str, ...] = _OF_TWO_MATRICES.get(name, ())
-    if name in _OF_MATRICES and "x" in arguments:
-        matrices = ("x",)
+    d = _width(subject, arrays)
+    matrices = arrays.matrices
+    if matrices == ("x",) and "x" not in arguments:
+        matrices = ()
     for parameter in matrices:
         x = arguments.get(parameter)
         if not isinstance(x, np.ndarray):
@@ -401,7 +355,7 @@ def _check_shapes(
                 f"such as np.packbits({parameter} > 0, axis=1)"
             )
         d = x.shape[1]
-    of_rows = arguments.get("key" if name == "reconstruct_batch" else "x")
+    of_rows = arguments.get(arrays.rows)
     rows = np.shape(of_rows)[:1] if isinstance(of_rows, np.ndarray) else ()
     for parameter in matrices and _IDS & arguments.keys():
         if isinstance(arguments[parameter], np.ndarray):
@@ -414,7 +368,7 @@ def _check_shapes(
     }
     if extents["m"] == -1:
         extents["m"] = subject.ntotal - arguments.get("n0", 0)
-    for output, (dtype, letters) in _OUTPUTS.get(name, {}).items():
+    for output, (dtype, letters) in arrays.outputs.items():
         value = arguments.get(output)
         if letters and isinstance(value, np.ndarray):
             check_output(

@@ -12,6 +12,7 @@ looks for these names.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -301,13 +302,13 @@ def replacement_assign(
 
 
 #: What every GPU index of Faiss takes GPU memory in.
-METHODS = (
-    replacement_add,
-    replacement_add_with_ids,
-    replacement_train,
-    replacement_search,
-    replacement_assign,
-)
+METHODS: dict[str, Callable[..., Any]] = {
+    "add": replacement_add,
+    "add_with_ids": replacement_add_with_ids,
+    "train": replacement_train,
+    "search": replacement_search,
+    "assign": replacement_assign,
+}
 
 
 def count(k: Any) -> int:

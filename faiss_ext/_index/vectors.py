@@ -6,6 +6,7 @@ things, where they do them at all, with host memory alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import InvalidArray, whole_number
@@ -269,12 +270,11 @@ def compute_residual_n(
     return out.array
 
 
-METHODS = (
-    replacement_search_and_reconstruct,
-    replacement_reconstruct,
-    replacement_reconstruct_n,
-    replacement_reconstruct_batch,
-    compute_residual,
-    compute_residual_n,
-)
-
+METHODS: dict[str, Callable[..., Any]] = {
+    "search_and_reconstruct": replacement_search_and_reconstruct,
+    "reconstruct": replacement_reconstruct,
+    "reconstruct_n": replacement_reconstruct_n,
+    "reconstruct_batch": replacement_reconstruct_batch,
+    "compute_residual": compute_residual,
+    "compute_residual_n": compute_residual_n,
+}

@@ -14,12 +14,14 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 
 import faiss
 import numpy as np
 import pytest
 
 import faiss_ext
+from faiss_ext._index import decisions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: What the stubs name.
@@ -54,6 +56,62 @@ HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Inde
 without_native = pytest.mark.skipif(
     faiss_ext.has_native, reason="the native part is in use")
 N, DIMS, K = 20, 8, 3
+
+
+def python_code(holder):
+    """The names of Python code that Faiss has in its module or in a class."""
+    return {
+        name for name, member in vars(holder).items()
+        if inspect.isfunction(member)
+        and re.match(r"faiss(\.(?!swigfaiss|contrib)|$)", member.__module__)
+    }
+
+
+def undecided(stock, ours):
+    """Methods and functions that are Python code of Faiss, and that nobody has
+    decided about."""
+    found = {
+        f"{name}.{method}" for name, the_class in vars(stock).items()
+        if inspect.isclass(the_class)
+        for method in python_code(the_class) - decisions.FAISS_OWN
+        if not decisions.arrays_of(the_class, method)
+    }
+    return sorted(found | {
+        name for name in python_code(stock)
+        if getattr(ours, name) is getattr(stock, name)
+        and not name.startswith("_") and name not in decisions.FAISS_OWN
+    })
+
+
+def test_every_method_of_faiss_is_decided():
+    assert undecided(faiss, faiss_ext) == []
+
+
+def test_a_method_that_nobody_decided_about_is_noticed():
+    stock = types.ModuleType("faiss")
+
+    class Index:
+        def search(self, x, k): ...
+        def search_by_magic(self, x): ...
+        def reset(self): ...
+
+    for member in vars(Index).values():
+        if inspect.isfunction(member):
+            member.__module__ = "faiss.class_wrappers"
+    stock.Index = Index
+    stock.news = lambda x: x
+    stock.news.__module__ = "faiss.extra_wrappers"
+    assert undecided(stock, stock) == ["Index.search_by_magic", "news"]
+
+
+def test_what_is_decided_is_done():
+    for name, arrays in decisions.FUNCTIONS.items():
+        assert not arrays.gpu or hasattr(faiss_ext, arrays.gpu)
+        assert not hasattr(faiss, name) or (
+            getattr(faiss, name) is not getattr(faiss_ext, name))
+    for name in python_code(faiss.Index) & decisions.METHODS.keys():
+        assert vars(faiss_ext.Index)[name] is not vars(faiss.Index)[name]
+    assert not (decisions.METHODS | decisions.FUNCTIONS).keys() & decisions.FAISS_OWN
 
 
 @pytest.mark.parametrize("name", [*CLASSES, *FUNCTIONS, *GPU_NAMES])

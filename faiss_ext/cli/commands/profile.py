@@ -20,22 +20,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import platform
-import sys
-import time
 from typing import Any
-
-import faiss
 
 import faiss_ext
 
 from ..._gpus import gpu_count
 from ...errors import UserError
 from ...profiling import picture
-from ...profiling.cases import Case, all_cases, counts
+from ...profiling.cases import Case, all_cases
 from ...profiling.table import table
 from ...profiling.trace import trace
-from ..arguments import device_number, positive, seconds
+from ..arguments import counts, device_number, positive, seconds, some_of
 from ..files.atomic_files import atomic_files
 from ..progress import progress
 
@@ -57,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     for name, choices in (("--metric", _METRICS), ("--storage", _STORAGES)):
         parser.add_argument(
-            name, type=_some_of(choices), default=choices[0], metavar="LIST",
+            name, type=some_of(choices), default=choices[0], metavar="LIST",
             help=f"{' and '.join(choices)} (default {choices[0]})",
         )
     parser.add_argument(
@@ -138,52 +133,13 @@ def _check_machine(device: int) -> None:
 
 def _measure(cases: list[Case], args: argparse.Namespace) -> dict[str, Any]:
     # Needs the native part.
-    from ...profiling.measure import Database, link_speed, measure
+    from ...profiling.measure import measure_all
 
-    document: dict[str, Any] = {
-        "environment": _environment(args.device), "link": None, "cases": []
-    }
-    database: Any = None
-    database_of = None
     total = len(cases) * args.repetitions
     with progress("profiling", total, "repetitions") as advance:
-        for case in cases:
-            if database_of != case[:4]:
-                # The memory of the last one first.
-                database = None
-                database = Database.make(case, args.device)
-                database_of = case[:4]
-                document["link"] = document["link"] or link_speed(database)
-            found = measure(
-                database, case, args.repetitions, args.seconds, advance
-            )
-            document["cases"].append(found)
-            # Those for which there was no time.
-            advance(args.repetitions - len(found["variants"][0]["seconds"]))
-    return document
-
-
-def _environment(device: int) -> dict[str, str]:
-    from ..._native import swigfaiss_ext as native
-
-    return {
-        "host": platform.node(),
-        "gpu": native.device_name_c(device),
-        "driver": _version(native.driver_version_c()),
-        "cuda": _version(native.runtime_version_c()),
-        "faiss": faiss.__version__,
-        "faiss_options": faiss.get_compile_options().strip(),
-        "faiss_ext": faiss_ext.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "date": time.strftime("%Y-%m-%d %H:%M %z"),
-        "arguments": " ".join(sys.argv[1:]),
-    }
-
-
-def _version(number: int) -> str:
-    """CUDA's number of a version: 12040 is 12.4."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+        return measure_all(
+            cases, args.device, args.repetitions, args.seconds, advance
+        )
 
 
 def _as_json(value: Any) -> bytes:
@@ -194,18 +150,3 @@ def _drawn(document: dict[str, Any], path: str) -> bytes:
     file = io.BytesIO()
     picture.draw(document, path, file)
     return file.getvalue()
-
-
-def _some_of(choices: tuple[str, ...]) -> Any:
-    """Takes a list of these with commas between them."""
-
-    def parse(text: str) -> list[str]:
-        found = text.split(",")
-        if set(found) <= set(choices):
-            return found
-        raise argparse.ArgumentTypeError(
-            f"expected {' or '.join(choices)}, or both with a comma between "
-            f"them, got '{text}'"
-        )
-
-    return parse

@@ -7,7 +7,7 @@ import faiss as stock
 import numpy as np
 import pytest
 
-from faiss_ext._index import classes as index_classes
+from faiss_ext._index import decisions
 
 
 def test_exports_everything_that_faiss_exports(faiss_ext):
@@ -31,9 +31,7 @@ def test_replaces_what_takes_arrays_or_returns_indexes_and_nothing_else(faiss_ex
             "index_cpu_to_gpu", "index_cpu_to_gpu_multiple",
             "index_cpu_to_gpu_multiple_py", "index_cpu_to_gpus_list", "knn_gpu",
             "pairwise_distance_gpu", "write_index", "write_index_binary",
-            *index_classes._BRUTE_FORCE, *index_classes._COPIERS,
-            *index_classes._MAKERS,
-            *index_classes._FUNCTIONS,
+            *decisions.BRUTE_FORCE, *decisions.INDEX_FUNCTIONS, *decisions.FUNCTIONS,
         ) if hasattr(stock, name)
     }
     for name, theirs in different.items():
