@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._pools import StreamHandle as _StreamHandle
-from ._pools import gpu_resources as _gpu_resources
-from ._pools import library as _library
+from ._pools import (
+    StreamHandle as _StreamHandle,
+    gpu_resources as _gpu_resources,
+    library as _library,
+)
 
 rmm = _library("rmm", "RMM", __name__)
 _Stream = _library("rmm.pylibrmm.stream", "RMM", __name__).Stream

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._pools import gpu_resources as _gpu_resources
-from ._pools import library as _library
+from ._pools import gpu_resources as _gpu_resources, library as _library
 
 torch = _library("torch", "PyTorch", __name__)
 
@@ -48,7 +47,7 @@ def gpu_resources() -> Any:
 
     Notes
     -----
-    PyTorch lends what a stream has given back to that stream alone, until its
+    PyTorch gives what a stream has given back to that stream alone, until its
     memory runs out. So scratch shares the blocks of your tensors where Faiss
     works in their stream::
 

@@ -9,8 +9,7 @@ import pathlib as _pathlib
 import sys as _sys
 import warnings as _warnings
 
-from ._loader import checkout as _checkout
-from ._loader import find_faiss as _find_faiss
+from ._loader import checkout as _checkout, find_faiss as _find_faiss
 
 _faiss = _find_faiss.import_faiss()
 from faiss import *  # noqa: E402
@@ -47,9 +46,9 @@ if _mixture:
     )
 
 if has_native:
-    from . import _with_native as _names
+    from . import _with_native as _ours
 else:
-    from . import _without_native as _names
+    from . import _without_native as _ours
     if not _mixture and (_native_part.is_there or _native_part.faiss_has_gpu):
         # Not what anybody wanted.
         _warnings.warn(
@@ -57,10 +56,7 @@ else:
             RuntimeWarning,
             stacklevel=2,
         )
-_replaced = {
-    **{_name: getattr(_names, _name) for _name in _names.__all__},
-    **_names.on_host,
-}
+_replaced = {**_ours._names, **_ours._on_host}
 globals().update(_replaced)
 __all__ += ["has_native", "native_problem", *(_replaced.keys() - {*__all__})]
 

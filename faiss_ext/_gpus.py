@@ -60,6 +60,11 @@ def get_num_gpus() -> int:
     ------
     RuntimeError
         If CUDA cannot tell.
+
+    Examples
+    --------
+    >>> faiss.get_num_gpus() >= 0
+    True
     """
     return native.gpu_count_c() if native else _count_once()
 

@@ -1,8 +1,10 @@
 """The classes and functions that replace Faiss' own, where the native part is in
-use. (`_without_native` has the same names.)"""
+use: all that this module shows. (`_without_native` has the same names.)"""
+
+from typing import Any as _Any
 
 from ._gpus import get_num_gpus
-from ._index.classes import add_methods, make_all
+from ._index import classes as _classes
 from ._index.cloning import (
     downcast_index,
     index_binary_cpu_to_gpu,
@@ -28,38 +30,8 @@ from .memory.pooled import PooledGpuResources
 from .profiling import methods as _profiling
 from .profiling.search_profile import SearchProfile, StageSpan
 
-__all__ = [
-    "DeviceArray",
-    "GpuIndexFlat",
-    "GpuIndexFlatIP",
-    "GpuIndexFlatL2",
-    "GpuUnavailable",
-    "InvalidArray",
-    "InvalidDevice",
-    "PooledGpuResources",
-    "SearchProfile",
-    "StageSpan",
-    "StagedConfig",
-    "downcast_index",
-    "get_num_gpus",
-    "index_binary_cpu_to_gpu",
-    "index_binary_cpu_to_gpu_multiple",
-    "index_cpu_to_all_gpus",
-    "index_cpu_to_gpu",
-    "index_cpu_to_gpu_multiple",
-    "index_cpu_to_gpu_multiple_py",
-    "index_cpu_to_gpus_list",
-    "knn_gpu",
-    "pairwise_distance_gpu",
-    "pinned_empty",
-    "pinned_pool_stats",
-    "trim",
-    "write_index",
-    "write_index_binary",
-]
-
 for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
-    add_methods(_class)
+    _classes.add_methods(_class)
     for _method in _profiling.METHODS:
         setattr(_class, _method.__name__, _method)
 
@@ -69,11 +41,12 @@ for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
 for _class in (GpuIndexFlatL2, GpuIndexFlatIP):
     _class.__bases__ = (*_class.__bases__, GpuIndexFlat)
 
-_gpu_classes, _others = make_all()
-for _name in _gpu_classes.keys() - set(__all__):
-    globals()[_name] = _gpu_classes[_name]
-    __all__.append(_name)
+_gpu_classes, _others = _classes.make_all()
+globals().update({n: c for n, c in _gpu_classes.items() if n not in globals()})
 
-#: What stands for Faiss' classes and functions that have to do with no GPU, by
-#: name.
-on_host = {n: made for n, made in _others.items() if n not in __all__}
+#: What stands for Faiss' own here, by name.
+_names: dict[str, _Any] = {
+    _name: _made for _name, _made in globals().items() if not _name.startswith("_")
+}
+#: The same of Faiss' classes and functions that have to do with no GPU.
+_on_host = {n: made for n, made in _others.items() if n not in _names}

@@ -1,4 +1,4 @@
-# The types of `native.py`, which makes its classes when it is imported: what
+# The types of `_with_native.py`, which makes its classes when it is imported: what
 # stands in the place of Faiss' own. `__init__.pyi` shows it.
 
 from collections.abc import Iterable, Sequence
@@ -20,55 +20,43 @@ from typing_extensions import Buffer
 from ._gpus import get_num_gpus as get_num_gpus
 from ._index.saving import (
     write_index as write_index,
-)
-from ._index.saving import (
     write_index_binary as write_index_binary,
 )
 from ._interop.device_array import DeviceArray as DeviceArray
 from ._native.swigfaiss_ext import StagedConfig as StagedConfig
 from .errors import (
     GpuUnavailable as GpuUnavailable,
-)
-from .errors import (
     InvalidArray as InvalidArray,
-)
-from .errors import (
     InvalidDevice as InvalidDevice,
 )
 from .memory.pinned import (
     pinned_empty as pinned_empty,
-)
-from .memory.pinned import (
     pinned_pool_stats as pinned_pool_stats,
-)
-from .memory.pinned import (
     trim as trim,
 )
 from .memory.pooled import PooledGpuResources as PooledGpuResources
 from .profiling.search_profile import (
     SearchProfile as SearchProfile,
-)
-from .profiling.search_profile import (
     StageSpan as StageSpan,
 )
 
-__all__: list[str]
-on_host: dict[str, Any]
+_names: dict[str, Any]
+_on_host: dict[str, Any]
 
-# Arrays, by what they offer.
+# Arrays, by what they support.
 
-class _OffersDLPack(Protocol):
+class _SupportsDLPack(Protocol):
     def __dlpack__(self) -> Any: ...
 
-class _OffersCudaInterface(Protocol):
+class _SupportsCudaInterface(Protocol):
     @property
     def __cuda_array_interface__(self) -> Any: ...
 
-class _OffersInterface(Protocol):
+class _SupportsInterface(Protocol):
     @property
     def __array_interface__(self) -> Any: ...
 
-class _OffersNumPy(Protocol):
+class _SupportsNumPy(Protocol):
     def __array__(self) -> Any: ...
 
 # What NumPy makes an array of.
@@ -80,10 +68,10 @@ _HostArray: TypeAlias = (
 )
 _Array: TypeAlias = (
     _HostArray
-    | _OffersDLPack
-    | _OffersCudaInterface
-    | _OffersInterface
-    | _OffersNumPy
+    | _SupportsDLPack
+    | _SupportsCudaInterface
+    | _SupportsInterface
+    | _SupportsNumPy
     | Buffer
 )
 _Floats: TypeAlias = numpy.typing.NDArray[numpy.float32]
@@ -116,7 +104,7 @@ class StandardGpuResources(faiss.StandardGpuResources):
     def getDefaultStream(self, device: SupportsIndex) -> Any: ...
 
 # The methods of indexes on a GPU. Where several results are arrays, they are of
-# one family: outputs that are given, else NumPy's for host arrays, and for those
+# one library: outputs that are given, else NumPy's for host arrays, and for those
 # on a GPU their library's. (CuPy's and Numba's have no types; they give `Any`.)
 class GpuIndex(faiss.GpuIndex):
     def add(

@@ -20,19 +20,6 @@ from ._loader.native_part import faiss_has_gpu, problem
 from .errors import GpuUnavailable, InvalidArray, InvalidDevice
 from .profiling.search_profile import SearchProfile, StageSpan
 
-__all__ = [
-    "GpuUnavailable",
-    "InvalidArray",
-    "InvalidDevice",
-    "SearchProfile",
-    "StageSpan",
-    "get_num_gpus",
-    "pinned_pool_stats",
-    "trim",
-    "write_index",
-    "write_index_binary",
-]
-
 #: Our classes that need the native part, and those of Faiss that need a GPU, by
 #: name; each with the name of its base.
 _OUR_CLASSES = {"DeviceArray": "", "PooledGpuResources": "", "StagedConfig": ""}
@@ -134,19 +121,26 @@ def _function(name: str) -> Callable[..., Any]:
 
 #: What stands for Faiss' classes and functions that have to do with no GPU, by
 #: name; its GPU classes stay its own.
-_, on_host = make_all()
+_, _on_host = make_all()
 
 _classes = dict(_OUR_CLASSES)
 _functions = list(_OUR_FUNCTIONS)
 if not faiss_has_gpu:
     _classes.update(_FAISS_CLASSES)
     _functions += _FAISS_FUNCTIONS
+
+#: What is here in the place of the native part, by name.
+_names: dict[str, Any] = {
+    made.__name__: made for made in (
+        GpuUnavailable, InvalidArray, InvalidDevice, SearchProfile, StageSpan,
+        get_num_gpus, pinned_pool_stats, trim, write_index, write_index_binary,
+    )
+}
 for _name, _base in _classes.items():
-    globals()[_name] = _class(
+    _names[_name] = _class(
         _name,
-        globals().get(_base, on_host.get(_base, getattr(faiss, _base, object))),
+        _names.get(_base, _on_host.get(_base, getattr(faiss, _base, object))),
     )
 for _name in _functions:
-    globals()[_name] = _function(_name)
-    on_host.pop(_name, None)
-__all__ += [*_classes, *_functions]
+    _names[_name] = _function(_name)
+    _on_host.pop(_name, None)

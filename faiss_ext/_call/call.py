@@ -17,8 +17,7 @@ from .._interop.view import ArrayView
 from .._native import swigfaiss_ext as native
 from ..errors import InvalidArray, check_output, check_shape
 from ..memory.pinned import empty_array
-from . import in_flight
-from . import operand as operands
+from . import in_flight, operand as operands
 from .operand import Operand
 from .scratch import scratch_of
 

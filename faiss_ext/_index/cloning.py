@@ -29,7 +29,14 @@ _stock_binary_cloners = {
 
 def downcast_index(index: Any) -> Any:
     """The index under its own type: as ``faiss.downcast_index`` says, of our
-    classes. The result borrows from `index`, as in Faiss, and keeps it alive."""
+    classes. The result borrows from `index`, as in Faiss, and keeps it alive.
+
+    Examples
+    --------
+    >>> index = faiss.IndexIDMap(faiss.IndexFlatL2(4))
+    >>> isinstance(faiss.downcast_index(index.index), faiss.IndexFlat)
+    True
+    """
     found = as_our_flat(index)
     if found is None:
         found = ours(_stock_downcast_index(index))
@@ -79,6 +86,14 @@ def index_cpu_to_gpu(
         If an argument is of another kind, or None.
     RuntimeError
         With Faiss' text, such as for an index that has no GPU form.
+
+    Examples
+    --------
+    >>> index = faiss.IndexFlatL2(4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    >>> isinstance(gpu, faiss.GpuIndexFlat), gpu.ntotal
+    (True, 4)
     """
     check_resources(provider, "provider")
     device = gpu_number(device, "device")
@@ -118,6 +133,17 @@ def index_cpu_to_gpu_multiple(
         resources.
     TypeError, RuntimeError
         As `index_cpu_to_gpu`.
+
+    Examples
+    --------
+    >>> resources, devices = faiss.GpuResourcesVector(), faiss.Int32Vector()
+    >>> for gpu in [0, 0]:
+    ...     resources.push_back(faiss.StandardGpuResources())
+    ...     devices.push_back(gpu)
+    >>> index = faiss.IndexFlatL2(4)
+    >>> index = faiss.index_cpu_to_gpu_multiple(resources, devices, index)
+    >>> type(index).__name__, index.count()
+    ('IndexReplicas', 2)
     """
     check_kind(
         provider, faiss.GpuResourcesVector, "provider",
@@ -161,6 +187,16 @@ def index_cpu_to_gpu_multiple_py(
     ------
     InvalidDevice, TypeError, RuntimeError
         As `index_cpu_to_gpu_multiple`.
+
+    Examples
+    --------
+    >>> resources = [faiss.StandardGpuResources() for _ in range(2)]
+    >>> options = faiss.GpuMultipleClonerOptions()
+    >>> options.shard = True
+    >>> index = faiss.index_cpu_to_gpu_multiple_py(
+    ...     resources, faiss.IndexFlatL2(4), options, gpus=[0, 0])
+    >>> type(index).__name__, index.count()
+    ('IndexShards', 2)
     """
     try:
         resources = list(resources)
@@ -202,6 +238,12 @@ def index_cpu_to_gpus_list(
     ------
     InvalidDevice, TypeError, RuntimeError
         As `index_cpu_to_gpu_multiple`.
+
+    Examples
+    --------
+    >>> index = faiss.index_cpu_to_gpus_list(faiss.IndexFlatL2(4), gpus=[0, 0])
+    >>> index.count()
+    2
     """
     if gpus is None:
         gpus = first_gpus(ngpu, "ngpu")
@@ -213,7 +255,15 @@ def index_cpu_to_gpus_list(
 
 def index_cpu_to_all_gpus(index: Any, co: Any = None, ngpu: Any = -1) -> Any:
     """Copy an index to all GPUs, or to the first `ngpu`, as
-    `index_cpu_to_gpus_list`."""
+    `index_cpu_to_gpus_list`.
+
+    Examples
+    --------
+    >>> index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(4), ngpu=1)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.ntotal
+    4
+    """
     return index_cpu_to_gpus_list(index, co=co, gpus=None, ngpu=ngpu)
 
 

@@ -1,7 +1,7 @@
 """Faiss' own methods and functions for arrays of any library in host memory.
 
 Faiss' Python code converts what NumPy converts. What comes before it here: an
-array that offers DLPack, an array interface or a buffer is seen through NumPy,
+array with DLPack, an array interface or a buffer is seen through NumPy,
 without a copy; one in GPU memory is refused with the fix.
 """
 
@@ -56,7 +56,7 @@ _WHOLE = {
 
 _NOTE = """
 
-Arrays of any library are taken in host memory (NumPy's, or what offers DLPack,
+Arrays of any library are taken in host memory (NumPy's, or what has DLPack,
 an array interface or a buffer). One in GPU memory is refused: InvalidArray.
 """
 

@@ -76,7 +76,7 @@ def knn_gpu(
     Returns
     -------
     D, I : array
-        The given outputs; else arrays in the family of `xq`, and int64 (for host
+        The given outputs; else arrays of the library of `xq`, and int64 (for host
         queries in pinned memory, as by `search`). The label is -1 where there
         are fewer than k vectors.
 
@@ -98,6 +98,13 @@ def knn_gpu(
     arrays' streams hold, and these come after it. The host waits only for
     arrays in its memory: then results are complete, and inputs may be written.
     Any number of threads may use the same `res`.
+
+    Examples
+    --------
+    >>> vectors = np.eye(4, dtype="float32")
+    >>> D, I = faiss.knn_gpu(faiss.StandardGpuResources(), vectors[:2], vectors, k=1)
+    >>> I.ravel()
+    array([0, 1])
     """
     device = _check_where(res, device)
     k = whole_number("k", k, 1, MOST)
@@ -144,12 +151,18 @@ def pairwise_distance_gpu(
     Returns
     -------
     D : array, shape (nq, nb), float32
-        The given output; else an array in the family of `xq`.
+        The given output; else an array of the library of `xq`.
 
     Raises
     ------
     InvalidArray, InvalidDevice, TypeError, RuntimeError
         As `knn_gpu`, whose notes hold too.
+
+    Examples
+    --------
+    >>> vectors = np.eye(3, dtype="float32")
+    >>> faiss.pairwise_distance_gpu(faiss.StandardGpuResources(), vectors[:1], vectors)
+    array([[0., 2., 2.]], dtype=float32)
     """
     device = _check_where(res, device)
     search = _BruteForce(res, xq, xb, metric, device, cast)
@@ -233,8 +246,8 @@ class _BruteForce:
         for operand in (self.queries, self.vectors, distances, labels):
             if operand.view.on_gpu:
                 raise InvalidArray(
-                    f"{operand.name}: in GPU memory; {', '.join(limits)} are for "
-                    "host arrays alone"
+                    f"{operand.name}: in GPU memory; not supported with "
+                    f"{', '.join(limits)}, which need host arrays"
                 )
             arrays.append(host.as_numpy(operand.view, operand.name))
         xq, xb, D, I = arrays

@@ -38,13 +38,28 @@ def write_index(idx: Any, target: Any, io_flags: int = 0) -> None:
     RuntimeError
         If Faiss cannot write such an index. Nothing has been written then, and a
         file of that name is as it was.
+
+    Examples
+    --------
+    >>> index = faiss.IndexFlatL2(4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> faiss.write_index(index, "four.index")
+    >>> faiss.read_index("four.index").ntotal
+    4
     """
     check_kind(idx, faiss.Index, "idx", "an index")
     _write(_stock_write_index, idx, target, *([io_flags] if io_flags else []))
 
 
 def write_index_binary(idx: Any, target: Any) -> None:
-    """The same for a binary index, as ``faiss.write_index_binary``."""
+    """The same for a binary index, as ``faiss.write_index_binary``.
+
+    Examples
+    --------
+    >>> faiss.write_index_binary(faiss.IndexBinaryFlat(32), "binary.index")
+    >>> faiss.read_index_binary("binary.index").d
+    32
+    """
     check_kind(idx, faiss.IndexBinary, "idx", "a binary index")
     _write(_stock_write_index_binary, idx, target)
 

@@ -1,9 +1,10 @@
 """Search and growth of GPU indexes with arrays of any kind.
 
 Each method keeps the name, keywords and defaults of Faiss' own, and takes every
-array in one way, NumPy's too (`calls.py`): by what it offers (`arrays.py`); GPU
-memory is used where it is. A search of arrays that need nothing done to them is
-one call into C++ (PlainSearch.h), which leaves all others to the code here.
+array in one way, NumPy's too (`_call/call.py`), by the protocol that it supports
+(`_interop/take.py`); GPU memory is used where it is. A search of arrays that need
+nothing done to them is one call into C++ (PlainSearch.h), which leaves all others
+to the code here.
 
 The functions are named ``replacement_<method>`` because ``contrib.torch_utils``
 looks for these names.
@@ -61,7 +62,7 @@ def replacement_add(
     Parameters
     ----------
     x : array_like or GPU array, shape (n, d), float32
-        Host arrays of other numbers are converted; a GPU array (one that offers
+        Host arrays of other numbers are converted; a GPU array (one that has
         ``__cuda_array_interface__`` or ``__dlpack__``) is read where it is,
         after what its producer's stream holds. float16, bfloat16, int8, uint8
         and strided ones are converted on the GPU.
@@ -85,6 +86,13 @@ def replacement_add(
     -----
     Waits until host memory has been read; for a GPU array only where Faiss
     itself waits to exchange its storage.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.ntotal
+    4
     """
     later = _beside(later, numeric_type=numeric_type)
     if later:
@@ -118,6 +126,16 @@ def replacement_add_with_ids(
         As `add`.
     RuntimeError
         With Faiss' text.
+
+    Examples
+    --------
+    A flat one numbers its vectors; around it ``IndexIDMap`` keeps ids:
+
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index = faiss.IndexIDMap(index)
+    >>> index.add_with_ids(np.eye(4, dtype="float32"), [10, 11, 12, 13])
+    >>> index.search(np.eye(4, dtype="float32")[:2], 1)[1].ravel()
+    array([10, 11])
     """
     later = _beside(later, numeric_type=numeric_type)
     if later:
@@ -152,6 +170,13 @@ def replacement_train(
     ------
     InvalidArray, RuntimeError
         As `add`.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.train(np.eye(4, dtype="float32"))
+    >>> index.is_trained
+    True
     """
     later = _beside(later, numeric_type=numeric_type)
     if later:
@@ -218,6 +243,21 @@ def replacement_search(
     one, which stays so. The streams are the current ones, in the arrays'
     library, of the arrays' GPUs; where that library tells the stream of the
     current GPU (CuPy), that one too.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> D, I = index.search(np.eye(4, dtype="float32")[2:], k=1)
+    >>> I.ravel()
+    array([2, 3])
+
+    Into arrays of the caller's:
+
+    >>> D, I = np.empty((2, 1), "float32"), np.empty((2, 1), "int64")
+    >>> _ = index.search(np.eye(4, dtype="float32")[:2], 1, D, I)
+    >>> I.ravel()
+    array([0, 1])
     """
     borrowed = None
     if later or numeric_type is not None:
@@ -287,6 +327,13 @@ def replacement_assign(
     ------
     InvalidArray, RuntimeError
         As `search`.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.assign(np.eye(4, dtype="float32")[:2]).ravel()
+    array([0, 1])
     """
     k = count(k)
     call = call_on(self)
@@ -344,7 +391,9 @@ def _by_faiss(
     arrays = (*args, *options.values())
     if options and any(map(is_on_gpu, arrays)):
         names = ", ".join(sorted(options.keys() - {"D", "I", "params"}))
-        raise InvalidArray(f"{names}: for NumPy arrays alone")
+        raise InvalidArray(
+            f"{names}: not supported with arrays on a GPU; NumPy arrays are needed"
+        )
     alone = contextlib.nullcontext() if is_ours(index) else faiss_alone(index)
     with alone:
         return stock_method(index, name)(index, *args, **options)

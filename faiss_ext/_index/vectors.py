@@ -48,6 +48,14 @@ def replacement_search_and_reconstruct(
     ------
     InvalidArray, RuntimeError
         As `search`.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> D, I, R = index.search_and_reconstruct(np.eye(4, dtype="float32")[:1], k=1)
+    >>> R[0, 0]
+    array([1., 0., 0., 0.], dtype=float32)
     """
     k = count(k)
     call = call_on(self)
@@ -91,6 +99,13 @@ def replacement_reconstruct(self: Any, key: Any, x: Any = None) -> Any:
     ------
     RuntimeError
         If `key` is out of bounds.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reconstruct(2)
+    array([0., 0., 1., 0.], dtype=float32)
     """
     key = whole_number("key", key)
     call = call_on(self)
@@ -123,6 +138,14 @@ def replacement_reconstruct_n(
         If `n0` lies behind the last vector, or `ni` is negative.
     RuntimeError
         If a vector is out of bounds.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reconstruct_n(1, 2)
+    array([[0., 1., 0., 0.],
+           [0., 0., 1., 0.]], dtype=float32)
     """
     n0, ni = whole_number("n0", n0), whole_number("ni", ni)
     if ni == -1:
@@ -159,6 +182,14 @@ def replacement_reconstruct_batch(self: Any, key: Any, x: Any = None) -> Any:
         If an array has another shape, dtype or layout.
     RuntimeError
         If a key in host memory is out of bounds.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reconstruct_batch([3, 0])
+    array([[0., 0., 0., 1.],
+           [1., 0., 0., 0.]], dtype=float32)
     """
     call = call_on(self)
     keys = call.input(key, "key", (None,), "int64")
@@ -194,7 +225,7 @@ def compute_residual(
     Returns
     -------
     residual : array, shape (d,), float32
-        The given output, or a new array in the family of `x`.
+        The given output, or a new array of the library of `x`.
 
     Raises
     ------
@@ -204,6 +235,13 @@ def compute_residual(
     Notes
     -----
     Takes the pointers that Faiss' method takes, too.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.compute_residual(np.ones(4, "float32"), key=0)
+    array([0., 1., 1., 1.], dtype=float32)
     """
     stock = stock_method(self, "compute_residual")
     if is_pointer(x):
@@ -243,7 +281,7 @@ def compute_residual_n(
     Returns
     -------
     residuals : array, shape (n, d), float32
-        The given output, or a new array in the family of `xs`.
+        The given output, or a new array of the library of `xs`.
 
     Raises
     ------
@@ -253,6 +291,13 @@ def compute_residual_n(
     Notes
     -----
     Takes the pointers that Faiss' method takes, too.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.compute_residual_n(1, np.ones((1, 4), "float32"), keys=[1])
+    array([[1., 0., 1., 1.]], dtype=float32)
     """
     stock = stock_method(self, "compute_residual_n")
     if is_pointer(xs):

@@ -1,1 +1,1 @@
-"""Arrays of any library: what they offer, taken without a copy; results for it."""
+"""Arrays of any library: taken without a copy; results by the same library."""

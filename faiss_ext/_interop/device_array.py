@@ -18,6 +18,19 @@ class DeviceArray:
     content is ordered on, and DLPack; CuPy, PyTorch, JAX and Numba take it as
     it is (``cupy.asarray(a)``, ``torch.from_dlpack(a)``). It holds its memory
     and the stream, not the index.
+
+    Examples
+    --------
+    As results for queries whose library makes none that can be written, such as
+    JAX:
+
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> D, I = index.search(gpu_queries, k=1)
+    >>> I
+    DeviceArray(shape=(2, 1), dtype=int64)
+    >>> I.copy_to_host().ravel()
+    array([0, 1])
     """
 
     def __init__(self, buffer: Any, shape: tuple[Any, ...], dtype: Any):
@@ -110,7 +123,15 @@ class DeviceArray:
         return native.export_buffer_c(buffer, *shape, versioned, bool(copy))
 
     def copy_to_host(self) -> np.ndarray:
-        """The content as a NumPy array; waits for it."""
+        """The content as a NumPy array; waits for it.
+
+        Examples
+        --------
+        >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+        >>> index.add(np.eye(4, dtype="float32"))
+        >>> index.assign(gpu_queries).copy_to_host().ravel()
+        array([0, 1])
+        """
         values = np.empty(self.shape, self.dtype)
         self._buffer.copy_to_host_c(values.ctypes.data)
         return values

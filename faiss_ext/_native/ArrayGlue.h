@@ -30,7 +30,7 @@ PyObject* describeArray(
         PyObject* strides,
         bool readOnly);
 
-/// An array that was lent through DLPack, and what answers for its deleter,
+/// An array that was borrowed through DLPack, and what answers for its deleter,
 /// which is called when `owner` dies.
 struct Borrowed {
     Reference owner;
@@ -42,11 +42,11 @@ struct Borrowed {
 /// std::bad_alloc; then it has been given back.
 Borrowed takeBorrowed(gpu::dlpack::VersionedTensor* tensor);
 
-/// Takes what a DLPack capsule lends, as takeDLPack. Throws InvalidArray, then
+/// Takes the array of a DLPack capsule, as takeDLPack. Throws InvalidArray, then
 /// nothing was taken; PythonError or std::bad_alloc.
 Borrowed takeBorrowed(const char* name, PyObject* capsule);
 
-/// Takes what a DLPack capsule lends: renames the capsule, so that no one takes
+/// Takes the array of a DLPack capsule: renames the capsule, so that no one takes
 /// it twice, and answers for the deleter from then on, which is called when the
 /// owner dies. Returns the owner.
 PyObject* takeDLPack(const char* name, PyObject* capsule);
@@ -55,7 +55,7 @@ PyObject* takeDLPack(const char* name, PyObject* capsule);
 /// whether it is a copy).
 PyObject* describeBorrowed(const char* name, PyObject* owner);
 
-/// A capsule that lends `buffer` as a row-major array, versioned or not.
+/// A capsule of `buffer` as a row-major array, versioned or not.
 PyObject* exportBuffer(
         std::shared_ptr<gpu::DeviceBuffer> buffer,
         int dtypeKind,
@@ -64,7 +64,7 @@ PyObject* exportBuffer(
         bool versioned,
         bool copied);
 
-/// A capsule that lends a copy of `buffer` in host memory; waits for the copy,
+/// A capsule of a copy of `buffer` in host memory; waits for the copy,
 /// with the interpreter's lock released.
 PyObject* exportHostCopy(
         const std::shared_ptr<gpu::DeviceBuffer>& buffer,

@@ -49,7 +49,7 @@ PyObject* takeException() {
 
 /// The capsule, by the newest signature, then by the oldest; or the exception
 /// that the exporter raised. Its GPU is current meanwhile: PyTorch refuses to
-/// lend a tensor of another one.
+/// export a tensor of another one.
 Reference exported(
         PyObject* array, cudaStream_t stream, int device, bool writable) {
     // CUDA's handle of the legacy default stream is 0, the protocol's 1.

@@ -11,7 +11,7 @@
 
 namespace faiss_ext {
 
-/// The C functions that the type of an array may offer, by DLPack 1.3: what
+/// The C functions that the type of an array may have, by DLPack 1.3: what
 /// `__dlpack__` does, without Python code. With the interpreter's lock.
 ///
 /// They order nothing: our work must be put behind what `currentStream` holds,
@@ -28,7 +28,7 @@ class ExchangeTable {
     /// ours would.
     static std::optional<ExchangeTable> of(PyObject* array);
 
-    /// The array; nothing where the library fails, or may lend what
+    /// The array; nothing where the library fails, or may export what
     /// `__dlpack__` refuses: a tensor that records gradients. Throws
     /// PythonError where what it raised is no Exception.
     std::optional<Borrowed> borrow(PyObject* array) const;

@@ -9,7 +9,7 @@ struct PinnedMemory {
     Py_ssize_t bytes;
 };
 
-int offer(PyObject* self, Py_buffer* view, int flags) {
+int exportBuffer(PyObject* self, Py_buffer* view, int flags) {
     auto* memory = reinterpret_cast<PinnedMemory*>(self);
     constexpr int kWritable = 0;
     return PyBuffer_FillInfo(
@@ -23,7 +23,7 @@ void destroy(PyObject* self) {
     Py_TYPE(self)->tp_free(self);
 }
 
-PyBufferProcs bufferProtocol{offer, nullptr};
+PyBufferProcs bufferProtocol{exportBuffer, nullptr};
 PyTypeObject type{PyVarObject_HEAD_INIT(nullptr, 0)};
 
 } // namespace

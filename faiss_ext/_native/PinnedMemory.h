@@ -13,7 +13,7 @@ namespace faiss_ext {
 /// Called once, when the module is imported. Throws PythonError.
 void preparePinnedMemory();
 
-/// A Python object that offers pinned memory by the buffer protocol, for NumPy
+/// A Python object that exports pinned memory by the buffer protocol, for NumPy
 /// arrays to have as their base. The memory returns to its pool when the object
 /// dies. `bytes` is at most the size of the block.
 Reference pinnedMemory(

@@ -73,14 +73,14 @@ bool isReadOnly(PyObject* interface) {
            PyTuple_GET_ITEM(data, 1) != Py_False;
 }
 
-/// Whether an offer for the host might call it read-only: a capsule without a
+/// Whether a protocol for the host might call it read-only: a capsule without a
 /// version does not tell.
 bool mayBeImmutable(PyObject* array) {
     return PyObject_CheckBuffer(array) ||
            PyObject_HasAttr(array, names.hostInterface);
 }
 
-/// Whether what DLPack lends may be the negatives of the numbers, as
+/// Whether what DLPack exports may be the negatives of the numbers, as
 /// `is_negated` in dlpack.py has it.
 bool mayBeNegated(PyObject* array) {
     const MaybeReference method(PyObject_GetAttr(array, names.isNegated));
@@ -261,7 +261,7 @@ bool PlainArray::takeBorrowed(
     return usedNextOn_.has_value();
 }
 
-/// Whether what was lent is plain, on that GPU or on the host.
+/// Whether what was borrowed is plain, on that GPU or on the host.
 bool PlainArray::useBorrowed(const Wanted& wanted, int device) {
     try {
         const gpu::ArrayView view = borrowed_->array->view(wanted.name);

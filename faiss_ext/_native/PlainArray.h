@@ -29,7 +29,7 @@ struct Wanted {
 /// A row-major matrix that needs nothing done to it, as it says of itself: a
 /// NumPy array, or memory of the index's GPU by the CUDA Array Interface,
 /// version 3, or by DLPack; which of these counts, `take.py` tells. Before
-/// all of these comes the table of DLPack's functions that its type may offer
+/// all of these comes the table of DLPack's functions that its type may have
 /// (ExchangeTable.h): the way of PyTorch's tensors, also of those in host
 /// memory, without any Python code.
 ///
@@ -63,12 +63,12 @@ class PlainArray {
     bool isNumpys() const {
         return buffer_.obj;
     }
-    /// Whether it was offered as memory of a GPU. Whether that is true, the
+    /// Whether it says it is memory of a GPU. Whether that is true, the
     /// CUDA runtime knows.
     bool onGpu() const {
         return onGpu_;
     }
-    /// Whether it was offered as pinned memory, of which the same holds.
+    /// Whether it says it is pinned memory, of which the same holds.
     bool saysPinned() const {
         return saysPinned_;
     }

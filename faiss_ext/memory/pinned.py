@@ -1,4 +1,4 @@
-"""Pinned host memory for NumPy arrays: a bounded pool, lent again.
+"""Pinned host memory for NumPy arrays: a bounded pool, used again.
 
 The GPU writes results straight into pinned memory, and memory that was used
 before has no page faults; so searches that are given no output arrays return
@@ -68,7 +68,7 @@ def _bound() -> int:
         return _DEFAULT_BOUND
     if not text.isdecimal():
         raise ValueError(
-            f"{_BOUND_VARIABLE} is {text!r}; a number of bytes is needed"
+            f"{_BOUND_VARIABLE}: {text!r}; a number of bytes is needed"
         )
     return int(text)
 
@@ -112,10 +112,16 @@ def pinned_empty(
     -----
     Pinning new memory costs up to a millisecond a MiB; memory that has been in
     the pool before costs nothing.
+
+    Examples
+    --------
+    >>> D = faiss.pinned_empty((2, 3))
+    >>> D.shape, D.dtype
+    ((2, 3), dtype('float32'))
     """
     dtype = np.dtype(dtype)
     if dtype.hasobject:
-        raise ValueError(f"dtype {dtype} holds Python objects")
+        raise ValueError(f"dtype: {dtype} holds Python objects; numbers are needed")
     extents = _extents(shape)
     nbytes = math.prod(extents) * dtype.itemsize
     if nbytes == 0 or not native.PinnedBlockPool.has_memory():
@@ -128,9 +134,9 @@ def pinned_empty(
     if block is None:
         stats = pinned_pool_stats()
         raise MemoryError(
-            f"{nbytes} bytes of pinned memory do not fit beside the "
-            f"{stats['pinned_bytes']} in use; the bound is {stats['bound']} "
-            f"({_BOUND_VARIABLE})"
+            f"shape: {nbytes} bytes of pinned memory do not fit beside the "
+            f"{stats['pinned_bytes']} in use; the bound is {stats['bound']}: raise "
+            f"it by {_BOUND_VARIABLE}, or drop arrays and call trim()"
         )
     return block.view(dtype).reshape(extents)
 
@@ -142,10 +148,10 @@ def _extents(shape: Any) -> tuple[int, ...]:
         )))
     except TypeError:
         raise TypeError(
-            f"shape is {shape!r}; an int or several are needed"
+            f"shape: {shape!r}; an int or several are needed"
         ) from None
     if any(extent < 0 for extent in extents):
-        raise ValueError(f"shape is {shape!r}; an extent is negative")
+        raise ValueError(f"shape: {shape!r}; an extent is negative")
     return extents
 
 
@@ -155,9 +161,14 @@ def pinned_pool_stats() -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        `bound`; `pinned_bytes`, lent or idle, counted as they were pinned:
+        `bound`; `pinned_bytes`, used or idle, counted as they were pinned:
         results of up to 2 KiB share 64 KiB; `allocations`, how often memory was
         pinned. A forked process begins with none.
+
+    Examples
+    --------
+    >>> sorted(faiss.pinned_pool_stats())
+    ['allocations', 'bound', 'pinned_bytes']
     """
     pool = _the_pool.get()
     return {
@@ -168,7 +179,14 @@ def pinned_pool_stats() -> dict[str, int]:
 
 
 def trim() -> None:
-    """Unpin the memory of the pool that no array uses."""
+    """Unpin the memory of the pool that no array uses.
+
+    Examples
+    --------
+    >>> array = faiss.pinned_empty(1 << 16, "uint8")
+    >>> del array
+    >>> faiss.trim()
+    """
     _the_pool.get().trim()
 
 

@@ -32,7 +32,7 @@ class PooledGpuResources(native.PooledGpuResources):
         before.
     deallocate : callable
         ``deallocate(address, nbytes, device, stream)`` gives memory back, with
-        the arguments that it was allocated with. It may be lent again at once
+        the arguments that it was allocated with. It may be used again at once
         to work enqueued on that stream. It must not raise: what it raises is
         reported, as for a destructor, and goes no further.
 
@@ -47,6 +47,24 @@ class PooledGpuResources(native.PooledGpuResources):
     `setDefaultStream`, or Faiss' own. What outlives a call is allocated on a
     stream of these resources, and given back in its order, after all work of
     Faiss. No call waits for that.
+
+    Examples
+    --------
+    (For pools of PyTorch, CuPy and RMM, `faiss_ext.contrib` has these functions.)
+
+    >>> import ctypes
+    >>> cudart = ctypes.CDLL(None)
+    >>> def allocate(nbytes, device, stream):
+    ...     address = ctypes.c_void_p()
+    ...     assert not cudart.cudaMallocAsync(
+    ...         ctypes.byref(address), ctypes.c_size_t(nbytes), ctypes.c_void_p(stream))
+    ...     return address.value
+    >>> def deallocate(address, nbytes, device, stream):
+    ...     cudart.cudaFreeAsync(ctypes.c_void_p(address), ctypes.c_void_p(stream))
+    >>> index = faiss.GpuIndexFlatL2(faiss.PooledGpuResources(allocate, deallocate), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.search(np.eye(4, dtype="float32")[:1], 1)[1].ravel()
+    array([0])
     """
 
     def __init__(
@@ -56,13 +74,19 @@ class PooledGpuResources(native.PooledGpuResources):
     ):
         for name, value in ("allocate", allocate), ("deallocate", deallocate):
             if not callable(value):
-                raise TypeError(f"{name} is {value!r}; a callable is needed")
+                raise TypeError(f"{name}: {value!r}; a callable is needed")
         super().__init__(allocate, deallocate)
 
     def setTempMemory(self, size: int) -> None:
         """How many bytes of scratch Faiss plans with on each GPU. Nothing is
         reserved, and an index that needs more at once still gets it. By default
-        an eighth of the GPU's memory, at most 1.5 GiB."""
+        an eighth of the GPU's memory, at most 1.5 GiB.
+
+        Examples
+        --------
+        >>> resources = faiss.PooledGpuResources(lambda *_: 0, lambda *_: None)
+        >>> resources.setTempMemory(64 << 20)
+        """
         super().setTempMemory(size)
 
     def setDefaultStream(self, device: int, stream: Any) -> None:
@@ -75,6 +99,11 @@ class PooledGpuResources(native.PooledGpuResources):
         stream : int or cudaStream_t
             A handle (0: the legacy default stream), or what
             ``faiss.cast_integer_to_cudastream_t`` makes of it.
+
+        Examples
+        --------
+        >>> resources = faiss.PooledGpuResources(lambda *_: 0, lambda *_: None)
+        >>> resources.setDefaultStream(0, 0)
         """
         if isinstance(stream, int):
             # (A name that Faiss' stubs do not have.)
@@ -91,6 +120,11 @@ class PooledGpuResources(native.PooledGpuResources):
         dict
             For each GPU used so far, by Faiss' name of the kind: how many
             allocations, and their bytes as they were asked of the pool.
+
+        Examples
+        --------
+        >>> faiss.PooledGpuResources(lambda *_: 0, lambda *_: None).getMemoryInfo()
+        {}
         """
         return {
             device: dict(kinds)

@@ -47,6 +47,16 @@ def profile_search(
     events for each stage of a tile; so it takes a little longer. Earlier work
     on the index's stream is waited for first and not counted. What Python does
     before and after is not in the profile.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> D, I, profile = index.profile_search(np.eye(4, dtype="float32")[:2], 1)
+    >>> I.ravel(), profile.tiles
+    (array([0, 1]), 1)
+    >>> list(profile.busy())
+    ['host read', 'upload', 'compute', 'copy-back', 'host copy']
     """
     call = call_on(self)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
@@ -110,6 +120,16 @@ def transfer_stats(self: Any) -> dict[str, int]:
         Copies and bytes to the GPU, to the host and between GPUs, host waits,
         and allocations of staging memory. Copies that Faiss makes by itself (in
         `add`) are not in it. Does not wait.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reset_transfer_stats()
+    >>> _ = index.search(np.eye(4, dtype="float32")[:2], 1)
+    >>> stats = index.transfer_stats()
+    >>> stats["bytes_to_device"], stats["host_waits"]
+    (32, 1)
     """
     stats = self.getTransferStats()
     return {
@@ -118,7 +138,16 @@ def transfer_stats(self: Any) -> dict[str, int]:
 
 
 def reset_transfer_stats(self: Any) -> None:
-    """Set the counts of `transfer_stats` back to zero."""
+    """Set the counts of `transfer_stats` back to zero.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reset_transfer_stats()
+    >>> set(index.transfer_stats().values())
+    {0}
+    """
     self.resetTransferStats()
 
 

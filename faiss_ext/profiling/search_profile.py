@@ -60,6 +60,12 @@ class StageSpan(NamedTuple):
         What it moved; 0 for 'compute' and 'wait'.
     begin, end : float
         Seconds since the call began.
+
+    Examples
+    --------
+    >>> span = faiss.StageSpan("upload", "upload stream", 0, 4096, 0.25, 0.75)
+    >>> span.seconds
+    0.5
     """
 
     stage: str
@@ -90,6 +96,14 @@ class SearchProfile:
         Seconds by which the clocks of the host and of the GPU may be apart.
     tiles : int
         Into how many tiles the search was cut.
+
+    Examples
+    --------
+    >>> spans = [faiss.StageSpan("upload", "upload stream", 0, 64, 0.1, 0.3),
+    ...          faiss.StageSpan("compute", "default stream", 0, 0, 0.3, 0.8),
+    ...          faiss.StageSpan("wait", "calling thread", -1, 0, 0.2, 1.0)]
+    >>> faiss.SearchProfile(spans, 1.0, 1e-6, 1)
+    SearchProfile(1e+03 ms, tiles: 1; upload 200 ms, compute 500 ms)
     """
 
     def __init__(
@@ -122,6 +136,12 @@ class SearchProfile:
             By stage, in the order of `STAGES`; what runs side by side counts
             once. Stages overlap, so these add up to more than `seconds` where
             copies are hidden behind kernels.
+
+        Examples
+        --------
+        >>> span = faiss.StageSpan("upload", "upload stream", 0, 64, 0.25, 0.75)
+        >>> faiss.SearchProfile([span], 1.0, 0.0, 1).busy()["upload"]
+        0.5
         """
         sums = dict.fromkeys(STAGES, 0.0)
         until = dict.fromkeys(STAGES, float("-inf"))
@@ -139,6 +159,12 @@ class SearchProfile:
         -------
         dict of str to int
             By stage, in the order of `STAGES`.
+
+        Examples
+        --------
+        >>> span = faiss.StageSpan("upload", "upload stream", 0, 64, 0.25, 0.75)
+        >>> faiss.SearchProfile([span], 1.0, 0.0, 1).moved()["upload"]
+        64
         """
         sums = dict.fromkeys(STAGES, 0)
         for span in self.spans:
@@ -158,6 +184,14 @@ class SearchProfile:
         -------
         dict of str to float
             By part, in the order of `CALLER_PARTS`.
+
+        Examples
+        --------
+        >>> spans = [faiss.StageSpan("compute", "default stream", 0, 0, 0.25, 0.75),
+        ...          faiss.StageSpan("wait", "calling thread", -1, 0, 0.5, 1.0)]
+        >>> parts = faiss.SearchProfile(spans, 1.0, 0.0, 1).caller()
+        >>> {part: seconds for part, seconds in parts.items() if seconds}
+        {'enqueue': 0.5, 'wait for compute': 0.25, 'wait, nothing runs': 0.25}
         """
         parts = dict.fromkeys(CALLER_PARTS, 0.0)
         running: collections.Counter[tuple[bool, str]] = collections.Counter()

@@ -19,18 +19,22 @@ import types
 import faiss
 import numpy as np
 import pytest
+from docstrings import check_examples, public_methods
 
 import faiss_ext
 from faiss_ext._index import decisions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: What the stubs name.
-NAMES = sorted({
-    alias.asname
-    for node in ast.parse((ROOT / "faiss_ext/__init__.pyi").read_text()).body
-    if isinstance(node, ast.ImportFrom) and node.module == "_with_native"
-    for alias in node.names
-})
+NAMES = sorted(
+    name
+    for node in ast.parse((ROOT / "faiss_ext/_with_native.pyi").read_text()).body
+    for name in (
+        [alias.asname for alias in node.names] if isinstance(node, ast.ImportFrom)
+        else [getattr(node, "name", None)]
+    )
+    if name and not name.startswith("_")
+)
 CLASSES = [name for name in NAMES if inspect.isclass(getattr(faiss_ext, name, None))]
 FUNCTIONS = [name for name in NAMES if name not in CLASSES]
 #: Classes that they define, and the names of the bases.
@@ -112,6 +116,16 @@ def test_what_is_decided_is_done():
     for name in python_code(faiss.Index) & decisions.METHODS.keys():
         assert vars(faiss_ext.Index)[name] is not vars(faiss.Index)[name]
     assert not (decisions.METHODS | decisions.FUNCTIONS).keys() & decisions.FAISS_OWN
+
+
+@pytest.mark.parametrize("name", [
+    "SearchProfile", "StageSpan", "get_num_gpus", "write_index", "write_index_binary",
+])
+def test_examples_in_docstrings_run_everywhere(name):
+    documented = getattr(faiss_ext, name)
+    check_examples(name, documented)
+    for method in public_methods(documented) if inspect.isclass(documented) else ():
+        check_examples(*method)
 
 
 @pytest.mark.parametrize("name", [*CLASSES, *FUNCTIONS, *GPU_NAMES])

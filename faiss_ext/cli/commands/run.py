@@ -79,6 +79,6 @@ def replace_in_faiss() -> list[str]:
         return []
     from ... import _with_native
 
-    for name in _with_native.__all__:
-        setattr(faiss, name, getattr(_with_native, name))
-    return list(_with_native.__all__)
+    for name, made in _with_native._names.items():
+        setattr(faiss, name, made)
+    return list(_with_native._names)

@@ -1,4 +1,4 @@
-"""Results come back in the family of the queries."""
+"""Results come back by the array library of the queries."""
 
 from __future__ import annotations
 
