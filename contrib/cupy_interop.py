@@ -85,5 +85,13 @@ def gpu_resources(allocator: Callable[[int], Any] | None = None) -> Any:
     The stream must live as long as that holds. By default Faiss has streams of
     its own. Out of memory, ``cupy.cuda.memory.OutOfMemoryError`` becomes a
     RuntimeError with its text.
+
+    Examples
+    --------
+    >>> from faiss_ext.contrib import cupy_interop
+    >>> index = faiss.GpuIndexFlatL2(cupy_interop.gpu_resources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.search(np.eye(4, dtype="float32")[:2], 1)[1].ravel()
+    array([0, 1])
     """
     return _gpu_resources(_Pool(allocator or cupy.cuda.get_allocator()))

@@ -1,5 +1,18 @@
 """One call on a GPU with arrays of any kind: checked, ordered among the streams,
-kept until the work is done."""
+kept until the work is done.
+
+Before the work: the stream that an interface names is joined by an event (one of
+version 2 at the legacy default stream); DLPack's method is told our stream and does
+the same. An exporter on another GPU than the call's is asked for its library's
+current stream there, which is then joined with ours.
+
+After the work: the stream of an interface goes on behind ours. DLPack has no word
+for that, and its array's library may reuse the memory: the stream that goes on is
+`dlpack.current_stream`.
+
+What the call used is kept until an event behind its work is reached, then given up
+by the next call, or waited for at the end of the process (in_flight.py).
+"""
 
 from __future__ import annotations
 

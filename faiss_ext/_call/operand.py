@@ -1,4 +1,10 @@
-"""The arrays of a call, each with what C++ gets of it."""
+"""The arrays of a call, each with what C++ gets of it.
+
+Half, 8-bit and strided arrays become what is needed on the index's GPU by one kernel;
+those of other numbers where `cast` says so. One on another GPU is copied over as it
+is, gaps included, and then converted. float16 distances and int32 labels are
+converted from the wide results in the same way.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 Every class of Faiss with array methods has one of ours derived from it, of the
 same name, and Faiss' own stay as they are. What Faiss' functions return becomes
-one of ours too (`returns_ours`); an index that another one holds
-(``index.quantizer``) is Faiss' own until `downcast_index`.
+one of ours too (`returns_ours`), and so does the index of a ``Kmeans``; an index
+that another one holds (``index.quantizer``) is Faiss' own until `downcast_index`.
+Which methods take arrays, decisions.py says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""A warning where vectors do not fit into the float16 numbers of an index."""
+"""A warning where vectors do not fit into the float16 numbers of an index.
+
+One kernel reads the new ones on the GPU (``beyondFloat16``): 65520 and more become
+infinite, and with L2 256 and more, because Faiss' norms are sums of squares in
+float16.
+"""
 
 from __future__ import annotations
 

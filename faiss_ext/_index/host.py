@@ -2,7 +2,10 @@
 
 Faiss' Python code converts what NumPy converts. What comes before it here: an
 array with DLPack, an array interface or a buffer is seen through NumPy,
-without a copy; one in GPU memory is refused with the fix.
+without a copy; one in GPU memory is refused with the fix; what does not fit is told
+where Faiss only asserts; the caller's own outputs are put back into the results.
+Searches among no vectors are answered here for indexes on the CPU. A method that
+somebody else has put into Faiss' class (``contrib.torch_utils``) is called as it is.
 """
 
 from __future__ import annotations

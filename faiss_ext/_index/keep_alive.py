@@ -4,7 +4,9 @@ A Faiss index that holds others (shards, replicas, an index to train with) does
 not own them: it points at them, so their Python objects must outlive it. Faiss'
 Python code sees to that in constructors and in some methods; here are the
 others. And where Faiss lets Python's object go for ever when it is put into an
-attribute that no destructor deletes, it is kept as long as the attribute is.
+attribute that no destructor deletes, it is kept as long as the attribute is. A view
+(`downcast_index`, `extract_index_ivf`) keeps what it is a view of. Where nobody knows
+the owner (an attribute of an attribute) what is set is held until it is set anew.
 """
 
 from __future__ import annotations

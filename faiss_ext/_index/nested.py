@@ -1,7 +1,9 @@
 """The indexes that an index holds, and hands vectors and queries on to.
 
 What is known of an index that holds others (how many vectors there are, whether
-a GPU is in use) is known of those; its own numbers may lag behind theirs.
+a GPU is in use) is known of those; its own numbers may lag behind theirs. They tell
+whether there is anything to search, whether pinned arrays need a detour, and which
+stores of float16 to look at; CPU indexes in others so need no GPU.
 """
 
 from __future__ import annotations

@@ -14,6 +14,10 @@ more thing before these: DLPack's table of C functions in the class of the array
 (PyTorch 2.10 and newer), which gives the same memory, of a GPU or the host,
 without Python code.
 
+An output that any of these calls read-only is refused, and so is a view whose
+memory holds the negatives of its numbers (`dlpack.is_negated`). Pinned memory is the
+host's, by whatever protocol: with pinned outputs a call waits.
+
 A producer's stream is one of its array's GPU, which is the current one while the
 producer is asked. An interface names a stream without its GPU, before anybody
 knows where the memory lies: see `cai.with_streams_of_its_gpu`.

@@ -2,7 +2,10 @@
 
 Our classes derive from Faiss' in C++ and in Python. With two builds of Faiss in
 one process, or one that is not what ours were compiled for, they would be handed
-to code that knows other layouts.
+to code that knows other layouts. Beside a wheel its distribution, library and SWIG's
+table of types are compared before the native part is loaded; for a Faiss built from
+source the version alone. In both cases the address of one of Faiss' functions and
+SWIG's table are compared afterwards.
 """
 
 from __future__ import annotations
