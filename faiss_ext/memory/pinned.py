@@ -2,9 +2,10 @@
 
 The GPU writes results straight into pinned memory, and memory that was used
 before has no page faults; so searches that are given no output arrays return
-views on blocks of this pool, labels first, then distances. A block returns when the
-last view of it dies; beyond the bound the arrays lie in ordinary memory. A fork copies the memory, as it does any other; Linux before 5.9 cannot do that
-safely, and there the arrays lie in ordinary memory.
+views on blocks of this pool, labels first, then distances. A block returns when
+the last view of it dies; beyond the bound the arrays lie in ordinary memory. A
+fork copies the memory, as it does any other; Linux before 5.9 cannot do that
+safely, and there the arrays lie in ordinary memory too.
 """
 
 from __future__ import annotations
