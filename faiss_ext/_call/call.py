@@ -75,7 +75,7 @@ class Call:
         self._inputs: list[Operand] = []
         self._outputs: list[Operand] = []
         self._pieces: list[Any] = []
-        in_flight.let_go()
+        in_flight.release_finished()
 
     def make_buffer(self, size: int) -> Any:
         """A new ``DeviceBuffer`` on the GPU of the call."""

@@ -20,7 +20,7 @@ def keep(stream: int, device: int, owners: list[Any]) -> None:
     native.keep_in_flight_c(stream, device, owners)
 
 
-def let_go() -> None:
+def release_finished() -> None:
     """Give up what is no longer in use. Does not wait, and asks for one mark of
     a stream more than there are to give up, however many are left."""
     native.let_go_c()

@@ -20,13 +20,13 @@ import faiss
 from .._loader.native_part import native
 from . import decisions, host
 from .host import takes_any_host_array
-from .keep_alive import add_holding, borrows
+from .keep_alive import add_keep_alive, keep_owner
 from .nested import GPU_INDEXES, holds_others
-from .saving import explains
+from .saving import explains_gpu_index
 
 if native:
     from . import faiss_calls, forks, search, shards, vectors
-    from .float16 import tells_of_too_large
+    from .float16 import warns_of_overflow
     from .gpu_arguments import (
         check_constructor,
         check_device_methods,
@@ -93,7 +93,7 @@ def returns_ours(function: Callable[..., Any]) -> Callable[..., Any]:
         if native:
             forks.check(args)
         made = ours(function(*args, **options))
-        return borrows(made, args[0]) if decided.borrows else made
+        return keep_owner(made, args[0]) if decided.borrows else made
 
     return call
 
@@ -107,7 +107,7 @@ def add_methods(the_class: type) -> None:
     _set_gpu_methods(the_class, stock, vectors.METHODS)
     _set_constructor(the_class, vars(the_class)["__init__"])
     for name in ("__init__", "add", "copyFrom"):
-        setattr(the_class, name, tells_of_too_large(getattr(the_class, name)))
+        setattr(the_class, name, warns_of_overflow(getattr(the_class, name)))
     _set_getstate(the_class, stock)
 
 
@@ -119,7 +119,7 @@ def make_all() -> tuple[dict[str, Any], dict[str, Any]]:
     for name, member in vars(faiss).items():
         decided = decisions.INDEX_FUNCTIONS.get(name)
         if decided and decided.copies:
-            others[name] = member = explains(member)
+            others[name] = member = explains_gpu_index(member)
         if inspect.isclass(member) and class_of(member) is not member:
             found = gpu if issubclass(member, _ON_GPU) else others
             found[name] = class_of(member)
@@ -153,13 +153,13 @@ def _derive(stock: type) -> type:
     # What it inherits has nothing around it.
     for base in reversed(stock.__mro__) if around else (stock,):
         _set_host_methods(derived, base, around)
-    add_holding(derived, stock)
+    add_keep_alive(derived, stock)
     _set_getstate(derived, stock)
     if issubclass(stock, _GPU_INDEX):
         _set_gpu_methods(derived, stock, search.METHODS)
     if native and holds_others(stock) and issubclass(stock, faiss.Index):
         for name in ("add", "add_with_ids"):
-            adds = tells_of_too_large(getattr(derived, name))
+            adds = warns_of_overflow(getattr(derived, name))
             setattr(derived, name, adds)
     if issubclass(stock, GPU_INDEXES):
         _set_constructor(derived, stock.__init__)  # type: ignore[misc]
@@ -170,7 +170,7 @@ def _derive(stock: type) -> type:
     if native and stock.__name__ == "Kmeans":
         derived.__init__ = check_kmeans(stock.__init__)  # type: ignore[misc]
     for name in _HELD.get(stock.__name__, ()):
-        setattr(derived, name, _held(name))
+        setattr(derived, name, _index_attribute(name))
     return derived
 
 
@@ -195,12 +195,12 @@ def _set_constructor(the_class: type, construct: Callable[..., Any]) -> None:
 def _set_getstate(the_class: type, stock: type) -> None:
     """For pickles and copies."""
     if "__getstate__" in vars(stock):
-        the_class.__getstate__ = explains(  # type: ignore[method-assign]
+        the_class.__getstate__ = explains_gpu_index(  # type: ignore[method-assign]
             vars(stock)["__getstate__"]
         )
 
 
-def _held(name: str) -> property:
+def _index_attribute(name: str) -> property:
     """An attribute of Faiss' Python code whose value becomes one of ours."""
 
     def get(self: Any) -> Any:

@@ -12,9 +12,9 @@ from .._native import swigfaiss_ext as native
 from ..errors import InvalidDevice, check_kind
 from . import forks
 from .classes import ours
-from .float16 import tell_of_too_large
+from .float16 import warn_of_overflow
 from .gpu_arguments import check_resources
-from .keep_alive import borrows
+from .keep_alive import keep_owner
 from .nested import as_our_flat
 
 # Taken now: `faiss-ext run` may put ours in their place.
@@ -40,14 +40,14 @@ def downcast_index(index: Any) -> Any:
     found = as_our_flat(index)
     if found is None:
         found = ours(_stock_downcast_index(index))
-    return borrows(found, index)
+    return keep_owner(found, index)
 
 
 def _owned(index: Any) -> Any:
     """A new index that C++ handed over as a plain Index, under its own type and
     from here on owned by Python."""
     made = forks.watch(ours(native.owning_proxy(downcast_index(index))))
-    tell_of_too_large(made)
+    warn_of_overflow(made)
     return made
 
 

@@ -19,7 +19,7 @@ from .nested import as_our_flat, leaves
 _PACKAGE = f"{__package__.partition('.')[0]}."
 
 
-def tells_of_too_large(method: Callable[..., Any]) -> Callable[..., Any]:
+def warns_of_overflow(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method that stores vectors, of our flat indexes or of a class that holds
     such, with the warning."""
     adds = "add" in method.__name__
@@ -29,18 +29,18 @@ def tells_of_too_large(method: Callable[..., Any]) -> Callable[..., Any]:
         # Of the others nothing is kept.
         before = _stored_in(self) if adds else {}
         result = method(self, *args, **options)
-        tell_of_too_large(self, before)
+        warn_of_overflow(self, before)
         return result
 
     return call
 
 
-def tell_of_too_large(index: Any, before: dict[int, int] | None = None) -> None:
+def warn_of_overflow(index: Any, before: dict[int, int] | None = None) -> None:
     """Warn, once for an index, if distances to a vector that it has stored are
     wrong because it is stored as float16. Waits for the GPU if it is. `before`:
     how many there were already, by the addresses of the flat indexes."""
     state = vars(index)
-    if state.get("_told_of_too_large"):
+    if state.get("_warned_of_overflow"):
         return
     for flat in _flats_in(index):
         first = (before or {}).get(int(flat.this), 0)
@@ -53,13 +53,13 @@ def tell_of_too_large(index: Any, before: dict[int, int] | None = None) -> None:
             # the next call tells.
             continue
         if found:
-            state["_told_of_too_large"] = True
+            state["_warned_of_overflow"] = True
             warnings.warn(_TEXT, RuntimeWarning, stacklevel=_frames_of_ours() + 1)
             return
 
 
 def _stored_in(index: Any) -> dict[int, int]:
-    if vars(index).get("_told_of_too_large"):
+    if vars(index).get("_warned_of_overflow"):
         return {}
     return {int(flat.this): flat.ntotal for flat in _flats_in(index)}
 

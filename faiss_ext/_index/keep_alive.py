@@ -41,7 +41,7 @@ _INDEXES = (faiss.Index, faiss.IndexBinary)
 _of_unknown_owners: dict[Any, Any] = {}
 
 
-def add_holding(the_class: type, stock: type) -> None:
+def add_keep_alive(the_class: type, stock: type) -> None:
     """Let a class of ours keep alive what Faiss' class, `stock`, points at."""
     for name, method in vars(stock).items():
         if name in _HOLDING:
@@ -57,7 +57,7 @@ def add_holding(the_class: type, stock: type) -> None:
             setattr(the_class, name, _attribute(name, getattr(stock, name)))
 
 
-def borrows(made: Any, index: Any) -> Any:
+def keep_owner(made: Any, index: Any) -> Any:
     """`made`, a view of `index` or of a part of it, which keeps it alive."""
     if made is not None and made is not index:
         object.__setattr__(made, "_borrowed_from", index)

@@ -65,7 +65,7 @@ def write_index_binary(idx: Any, target: Any) -> None:
     _write(_stock_write_index_binary, idx, target)
 
 
-def explains(function: Callable[..., Any]) -> Callable[..., Any]:
+def explains_gpu_index(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which copies or writes the index that is its first argument,
     with an error that tells what to do about one on a GPU."""
 
@@ -84,7 +84,7 @@ def explains(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _write(stock: Any, index: Any, target: Any, *flags: int) -> None:
     if native:
-        explains(stock)(index, native.NowhereWriter(), *flags)
+        explains_gpu_index(stock)(index, native.NowhereWriter(), *flags)
     stock(index, target, *flags)
 
 

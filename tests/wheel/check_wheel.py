@@ -69,7 +69,7 @@ def check_library(path):
     tags = output("readelf", "-d", path)
     places = re.findall(r"(?:RPATH|RUNPATH).*\[(.*)\]", tags)
     check(
-        any("$ORIGIN/../faiss" in each.split(":") for each in places),
+        any("$ORIGIN/../../faiss" in each.split(":") for each in places),
         f"{path.name} looks for libraries in {places}",
     )
     for place in ":".join(places).split(":"):

@@ -37,7 +37,7 @@ def finish(simulator):
     from faiss_ext._call import in_flight
 
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
 
 
 def test_only_the_table_is_asked(
@@ -190,7 +190,7 @@ def test_arrays_are_kept_until_the_work_is_done_and_given_back_once(
     simulator.hold(stream)
     index.search(x, K, D=D, I=I)
     del x, D, I
-    in_flight.let_go()
+    in_flight.release_finished()
     assert library.deleted == [0, 0, 0] and all(array() for array in gone)
     simulator.release(stream)
     finish(simulator)

@@ -32,7 +32,7 @@ def finish(simulator):
     from faiss_ext._call import in_flight
 
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
 
 
 @pytest.mark.parametrize("flags, text", [

@@ -66,7 +66,7 @@ def search(index, faiss_ext, simulator):
         D, I = np.empty((N, K), "float32"), np.empty((N, K), "int64")
         index.search(x, K, D=D, I=I)
         simulator.synchronize()
-        in_flight.let_go()
+        in_flight.release_finished()
         return I
 
     return search
@@ -416,11 +416,11 @@ def test_arrays_are_kept_until_the_work_is_done(
     index.search(x, K, D=D, I=I)
     memory = [a.memory for a in (x, D, I)]
     del x, D, I
-    in_flight.let_go()
+    in_flight.release_finished()
     assert [loan[0].deleted for loan in loans] == [0, 0, 0]
     simulator.release(stream)
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     assert [loan[0].deleted for loan in loans] == [1, 1, 1]
     del memory
 
@@ -622,10 +622,10 @@ def test_pinned_queries_are_kept_until_they_are_read(
     assert simulator.pending()
     del x
     gc.collect()
-    in_flight.let_go()
+    in_flight.release_finished()
     assert alive() is not None
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     gc.collect()
     assert alive() is None
 

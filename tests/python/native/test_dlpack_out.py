@@ -82,7 +82,7 @@ def test_the_loan_outlives_the_array_and_its_index(
     managed = take(I.__dlpack__())
     simulator.synchronize()
     from faiss_ext._call import in_flight
-    in_flight.let_go()
+    in_flight.release_finished()
     del I, index
     gc.collect()
     found = np.empty_like(expected)

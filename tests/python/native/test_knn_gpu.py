@@ -69,7 +69,7 @@ def test_gpu_in_and_out_waits_for_nothing(
     from faiss_ext._call import in_flight
 
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     simulator.reset_counters()
     D, I = faiss_ext.knn_gpu(resources, xq, xb, K)
     assert simulator.waits() == 0
@@ -259,7 +259,7 @@ def test_conversions_are_made_on_the_gpu(
 
 
 def test_what_later_faiss_takes_is_for_host_arrays(faiss_ext, resources, xq, xb, gpu_array):
-    with pytest.raises(faiss_ext.InvalidArray, match="xq: in GPU memory; vectorsMemoryLimit"):
+    with pytest.raises(faiss_ext.InvalidArray, match="xq: in GPU memory; .*vectorsMemoryLimit"):
         faiss_ext.knn_gpu(resources, gpu_array(xq), xb, K, vectorsMemoryLimit=100)
 
 
