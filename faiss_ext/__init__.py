@@ -56,6 +56,10 @@ else:
             RuntimeWarning,
             stacklevel=2,
         )
+for _made in _ours._names.values():
+    # Where users find a class, pickles and messages name it, too.
+    if isinstance(_made, type) and _made.__module__ != "faiss_ext.errors":
+        _made.__module__ = "faiss_ext"
 _replaced = {**_ours._names, **_ours._on_host}
 globals().update(_replaced)
 __all__ += ["has_native", "native_problem", *(_replaced.keys() - {*__all__})]
