@@ -13,7 +13,7 @@ set(FAISS_EXT_FAISS_HEADERS "" CACHE PATH
 if(EXISTS "${CMAKE_CURRENT_LIST_DIR}/faiss_build.py")
   set(FAISS_EXT_FAISS_BUILD "${CMAKE_CURRENT_LIST_DIR}/faiss_build.py")
 else()
-  set(FAISS_EXT_FAISS_BUILD "${CMAKE_CURRENT_LIST_DIR}/../faiss_ext/faiss_build.py")
+  set(FAISS_EXT_FAISS_BUILD "${CMAKE_CURRENT_LIST_DIR}/../faiss_ext/_loader/faiss_build.py")
 endif()
 
 # Beside a wheel, and not on an installed Faiss, whatever it is.

@@ -4,10 +4,12 @@
 
 set(python_component COMPONENT python EXCLUDE_FROM_ALL)
 install(TARGETS faiss_ext_gpu swigfaiss_ext
-  LIBRARY DESTINATION faiss_ext ${python_component} NAMELINK_SKIP)
+  LIBRARY DESTINATION faiss_ext/_native ${python_component} NAMELINK_SKIP)
 set(module_dir "$<TARGET_PROPERTY:swigfaiss_ext,LIBRARY_OUTPUT_DIRECTORY>")
-install(FILES "${module_dir}/swigfaiss_ext.py" "${module_dir}/built_on.py"
-  DESTINATION faiss_ext ${python_component})
+install(FILES "${module_dir}/swigfaiss_ext.py"
+  DESTINATION faiss_ext/_native ${python_component})
+install(FILES "${module_dir}/../_loader/built_on.py"
+  DESTINATION faiss_ext/_loader ${python_component})
 set_target_properties(swigfaiss_ext PROPERTIES INSTALL_RPATH "$ORIGIN")
 if(NOT SKBUILD)
   return()
@@ -18,8 +20,8 @@ set_target_properties(faiss_ext_gpu PROPERTIES
   VERSION "${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
 if(FAISS_EXT_BESIDE_WHEEL)
   # Wherever both are installed. The wheel has loaded CUDA's libraries by then.
-  set_target_properties(faiss_ext_gpu PROPERTIES INSTALL_RPATH "$ORIGIN/../faiss")
-  set_target_properties(swigfaiss_ext PROPERTIES INSTALL_RPATH "$ORIGIN;$ORIGIN/../faiss")
+  set_target_properties(faiss_ext_gpu PROPERTIES INSTALL_RPATH "$ORIGIN/../../faiss")
+  set_target_properties(swigfaiss_ext PROPERTIES INSTALL_RPATH "$ORIGIN;$ORIGIN/../../faiss")
 else()
   # For the Faiss and the CUDA of this machine.
   set_target_properties(faiss_ext_gpu PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._pools import StreamHandle as _StreamHandle
-from ._pools import gpu_resources as _gpu_resources
-from ._pools import library as _library
+from ._pools import (
+    StreamHandle as _StreamHandle,
+    gpu_resources as _gpu_resources,
+    library as _library,
+)
 
 cupy = _library("cupy", "CuPy", __name__)
 
@@ -73,7 +75,7 @@ def gpu_resources(allocator: Callable[[int], Any] | None = None) -> Any:
 
     Notes
     -----
-    CuPy's pool lends what a stream has given back to that stream alone, until
+    CuPy's pool gives what a stream has given back to that stream alone, until
     the pool's memory runs out. So scratch shares the blocks of your arrays
     where Faiss works in their stream::
 
@@ -83,5 +85,13 @@ def gpu_resources(allocator: Callable[[int], Any] | None = None) -> Any:
     The stream must live as long as that holds. By default Faiss has streams of
     its own. Out of memory, ``cupy.cuda.memory.OutOfMemoryError`` becomes a
     RuntimeError with its text.
+
+    Examples
+    --------
+    >>> from faiss_ext.contrib import cupy_interop
+    >>> index = faiss.GpuIndexFlatL2(cupy_interop.gpu_resources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.search(np.eye(4, dtype="float32")[:2], 1)[1].ravel()
+    array([0, 1])
     """
     return _gpu_resources(_Pool(allocator or cupy.cuda.get_allocator()))

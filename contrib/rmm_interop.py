@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._pools import StreamHandle as _StreamHandle
-from ._pools import gpu_resources as _gpu_resources
-from ._pools import library as _library
+from ._pools import (
+    StreamHandle as _StreamHandle,
+    gpu_resources as _gpu_resources,
+    library as _library,
+)
 
 rmm = _library("rmm", "RMM", __name__)
 _Stream = _library("rmm.pylibrmm.stream", "RMM", __name__).Stream
@@ -75,6 +77,14 @@ def gpu_resources(resource: Any = None) -> Any:
     Memory is allocated and given back on the streams that
     `faiss_ext.PooledGpuResources` tells of. Out of memory, RMM's MemoryError
     becomes a RuntimeError with its text.
+
+    Examples
+    --------
+    >>> from faiss_ext.contrib import rmm_interop
+    >>> index = faiss.GpuIndexFlatL2(rmm_interop.gpu_resources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.search(np.eye(4, dtype="float32")[:2], 1)[1].ravel()
+    array([0, 1])
     """
     try:
         _as_rmm(1)

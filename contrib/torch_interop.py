@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._pools import gpu_resources as _gpu_resources
-from ._pools import library as _library
+from ._pools import gpu_resources as _gpu_resources, library as _library
 
 torch = _library("torch", "PyTorch", __name__)
 
@@ -48,7 +47,7 @@ def gpu_resources() -> Any:
 
     Notes
     -----
-    PyTorch lends what a stream has given back to that stream alone, until its
+    PyTorch gives what a stream has given back to that stream alone, until its
     memory runs out. So scratch shares the blocks of your tensors where Faiss
     works in their stream::
 
@@ -57,6 +56,14 @@ def gpu_resources() -> Any:
 
     By default Faiss has streams of its own. Out of memory,
     ``torch.cuda.OutOfMemoryError`` becomes a RuntimeError with its text.
+
+    Examples
+    --------
+    >>> from faiss_ext.contrib import torch_interop
+    >>> index = faiss.GpuIndexFlatL2(torch_interop.gpu_resources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.search(np.eye(4, dtype="float32")[:2], 1)[1].ravel()
+    array([0, 1])
     """
     torch.cuda.init()
     return _gpu_resources(_Pool())
@@ -86,6 +93,16 @@ def search(index: Any, x: Any, k: int, **options: Any) -> tuple[Any, Any]:
     On a GPU, no host wait: the work is ordered after that of the current stream
     and before what comes next on it. For `x` on the host the call returns when
     the results are there. Errors are those of ``index.search``.
+
+    Examples
+    --------
+    >>> from faiss_ext.contrib import torch_interop
+    >>> index = faiss.GpuIndexFlatL2(torch_interop.gpu_resources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> x = torch.as_tensor(np.eye(4, dtype="float32")[:2])
+    >>> D, I = torch_interop.search(index, x, 1)
+    >>> I.shape
+    (2, 1)
     """
     distances, labels = index.search(x.detach(), k, **options)
     return torch.as_tensor(distances), torch.as_tensor(labels)

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if importlib.util.find_spec("faiss_ext") is None:
     sys.path.insert(0, str(ROOT))
 
-from faiss_ext.result_files import write_vecs  # noqa: E402
+from faiss_ext.cli.files.result_files import write_vecs  # noqa: E402
 from neighbour_picture import draw  # noqa: E402
 
 SEED = 1797

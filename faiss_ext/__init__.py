@@ -9,13 +9,14 @@ import pathlib as _pathlib
 import sys as _sys
 import warnings as _warnings
 
-from . import faiss_found as _faiss_found
+from ._loader import checkout as _checkout, find_faiss as _find_faiss
 
-_faiss = _faiss_found.import_faiss()
+_faiss = _find_faiss.import_faiss()
 from faiss import *  # noqa: E402
 
 # Of Faiss, if it was imported before; ours has that and more.
 globals().pop("contrib", None)
+_checkout.show_contrib()
 #: What `import *` takes along: not the modules of this package.
 __all__ = [
     _name for _name in vars(_faiss)
@@ -29,14 +30,14 @@ except _metadata.PackageNotFoundError:
         (_pathlib.Path(__file__).parents[1] / "VERSION").read_text().strip()
     )
 
-from . import native_part as _native_part  # noqa: E402
+from ._loader import native_part as _native_part  # noqa: E402
 
 #: Why the native part is not in use; None where it is.
 native_problem = _native_part.problem
 #: Whether the native part is in use: our GPU classes stand for Faiss'.
 has_native = native_problem is None
 
-_mixture = _faiss_found.mixture_problem()
+_mixture = _find_faiss.mixture_problem()
 if _mixture:
     _warnings.warn(
         f"faiss_ext{'' if has_native else ' accelerates nothing'}: {_mixture}",
@@ -45,9 +46,9 @@ if _mixture:
     )
 
 if has_native:
-    from . import native as _names
+    from . import _with_native as _ours
 else:
-    from . import without_native as _names
+    from . import _without_native as _ours
     if not _mixture and (_native_part.is_there or _native_part.faiss_has_gpu):
         # Not what anybody wanted.
         _warnings.warn(
@@ -55,10 +56,11 @@ else:
             RuntimeWarning,
             stacklevel=2,
         )
-_replaced = {
-    **{_name: getattr(_names, _name) for _name in _names.__all__},
-    **_names.on_host,
-}
+for _made in _ours._names.values():
+    # Where users find a class, pickles and messages name it, too.
+    if isinstance(_made, type) and _made.__module__ != "faiss_ext.errors":
+        _made.__module__ = "faiss_ext"
+_replaced = {**_ours._names, **_ours._on_host}
 globals().update(_replaced)
 __all__ += ["has_native", "native_problem", *(_replaced.keys() - {*__all__})]
 

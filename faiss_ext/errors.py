@@ -4,8 +4,10 @@ array library."""
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -49,6 +51,30 @@ class GpuUnavailable(RuntimeError, AttributeError):
     `RuntimeError`, and an `AttributeError` for programs that find out about GPUs
     by trying Faiss' GPU names, which a Faiss for the CPU does not have.
     """
+
+
+@contextlib.contextmanager
+def faiss_errors(what: str) -> Iterator[None]:
+    """Turn an error of Faiss within the block into one line.
+
+    Parameters
+    ----------
+    what : str
+        What failed; begins the line.
+
+    Raises
+    ------
+    UserError
+        Faiss raised an error.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(f"{what}: there is not enough memory") from error
+    except RuntimeError as error:
+        # Faiss puts the function, file and expression in front.
+        reason = str(error).rpartition(" failed: ")[2]
+        raise UserError(f"{what}: {reason}") from error
 
 
 def check_shape(

@@ -7,6 +7,8 @@ when its results are complete.
 
 from __future__ import annotations
 
+import platform
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +18,13 @@ import numpy as np
 
 import faiss_ext
 
-from .. import swigfaiss_ext as native
-from ..devices import faiss_errors
-from ..errors import UserError
+from .._native import swigfaiss_ext as native
+from ..errors import UserError, faiss_errors
 from .cases import Case
 from .table import LABELS
 from .trace import middle
 
-__all__ = ["Database", "link_speed", "measure"]
+__all__ = ["Database", "link_speed", "measure", "measure_all"]
 
 # Stock Faiss can be split from outside only: by what becomes faster when arrays
 # lie on the GPU already.
@@ -307,3 +308,52 @@ def _address(array: Any) -> int:
     ) or array.__array_interface__
     address: int = interface["data"][0]
     return address
+
+
+def measure_all(
+    cases: list[Case],
+    device: int,
+    repetitions: int,
+    seconds: float,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """The document of these cases (see `faiss_ext.profiling`). `advance` is told
+    how many repetitions of all are done, or will not be."""
+    document: dict[str, Any] = {
+        "environment": _environment(device), "link": None, "cases": []
+    }
+    database: Any = None
+    database_of = None
+    for case in cases:
+        if database_of != case[:4]:
+            # The memory of the last one first.
+            database = None
+            database = Database.make(case, device)
+            database_of = case[:4]
+            document["link"] = document["link"] or link_speed(database)
+        found = measure(database, case, repetitions, seconds, advance)
+        document["cases"].append(found)
+        # Those for which there was no time.
+        advance(repetitions - len(found["variants"][0]["seconds"]))
+    return document
+
+
+def _environment(device: int) -> dict[str, str]:
+    return {
+        "host": platform.node(),
+        "gpu": native.device_name_c(device),
+        "driver": _version(native.driver_version_c()),
+        "cuda": _version(native.runtime_version_c()),
+        "faiss": faiss.__version__,
+        "faiss_options": faiss.get_compile_options().strip(),
+        "faiss_ext": faiss_ext.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "date": time.strftime("%Y-%m-%d %H:%M %z"),
+        "arguments": " ".join(sys.argv[1:]),
+    }
+
+
+def _version(number: int) -> str:
+    """CUDA's number of a version: 12040 is 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"

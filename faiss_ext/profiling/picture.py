@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import UserError
-from ..search_profile import CALLER_PARTS
 from .cases import Case
+from .search_profile import CALLER_PARTS
 from .table import LABELS, seconds_of
 from .trace import lanes_of, middle
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..search_profile import CALLER_PARTS, STAGES
 from .cases import Case
+from .search_profile import CALLER_PARTS, STAGES
 
 __all__ = ["LABELS", "seconds_of", "table"]
 

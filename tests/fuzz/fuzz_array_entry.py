@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
 import faiss_ext
-from faiss_ext import in_flight, index_classes
+from faiss_ext._call import in_flight
+from faiss_ext._index import classes as index_classes
 
 DIMS, N, K = 8, 40, 4
 
@@ -174,7 +175,7 @@ def search(on, x, shape, byte_offset, byte_strides, is_float32, kind, cast):
                 counts[kind + " compared"] += 1
                 np.testing.assert_array_equal(I, labels_of(rows))
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     # To ask the runtime what an address is, is how a lie is found out.
     reports = [
         report for report in simulator.reports()
@@ -345,7 +346,7 @@ def output(said, on_stock):
             found = found.ravel().view(said["typestr"])[: N * K]
             np.testing.assert_array_equal(
                 found.reshape(N, K), labels_of(values))
-    in_flight.let_go()
+    in_flight.release_finished()
     reports = [
         report for report in simulator.reports()
         if "cudaPointerGetAttributes" not in report.splitlines()[0]

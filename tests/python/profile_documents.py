@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from faiss_ext.search_profile import SearchProfile, StageSpan
+from faiss_ext.profiling.search_profile import SearchProfile, StageSpan
 
 CALLER = "calling thread"
 

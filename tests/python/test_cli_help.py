@@ -15,8 +15,8 @@ import pytest
 
 import faiss_ext
 from conftest import ROOT, package_environment
-from faiss_ext import __main__ as program
-from faiss_ext.result_files import write_vecs
+from faiss_ext.cli import main as program
+from faiss_ext.cli.files.result_files import write_vecs
 
 COMMANDS = sorted(program._COMMANDS)
 

@@ -46,7 +46,7 @@ def test_it_tells_whether_the_native_part_is_there(cli, monkeypatch):
 
 def test_it_tells_how_many_gpus_there_are_and_why(cli, monkeypatch):
     monkeypatch.setattr(
-        "faiss_ext.commands.info.gpu_count", lambda: (3, "3 GPUs found")
+        "faiss_ext.cli.commands.info.gpu_count", lambda: (3, "3 GPUs found")
     )
     assert entries(cli("info").out)["GPUs"] == "3 (3 GPUs found)"
 

@@ -14,28 +14,34 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 
 import faiss
 import numpy as np
 import pytest
+from docstrings import check_examples, public_methods
 
 import faiss_ext
+from faiss_ext._index import decisions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: What the stubs name.
-NAMES = sorted({
-    alias.asname
-    for node in ast.parse((ROOT / "faiss_ext/__init__.pyi").read_text()).body
-    if isinstance(node, ast.ImportFrom) and node.module == "native"
-    for alias in node.names
-})
+NAMES = sorted(
+    name
+    for node in ast.parse((ROOT / "faiss_ext/_with_native.pyi").read_text()).body
+    for name in (
+        [alias.asname for alias in node.names] if isinstance(node, ast.ImportFrom)
+        else [getattr(node, "name", None)]
+    )
+    if name and not name.startswith("_")
+)
 CLASSES = [name for name in NAMES if inspect.isclass(getattr(faiss_ext, name, None))]
 FUNCTIONS = [name for name in NAMES if name not in CLASSES]
 #: Classes that they define, and the names of the bases.
 BASES = {
     node.name: [base.attr if isinstance(base, ast.Attribute) else base.id
                 for base in node.bases]
-    for file in ("native", "swigfaiss_ext")
+    for file in ("_with_native", "_native/swigfaiss_ext")
     for node in ast.parse((ROOT / f"faiss_ext/{file}.pyi").read_text()).body
     if isinstance(node, ast.ClassDef) and node.name in NAMES
 }
@@ -54,6 +60,72 @@ HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Inde
 without_native = pytest.mark.skipif(
     faiss_ext.has_native, reason="the native part is in use")
 N, DIMS, K = 20, 8, 3
+
+
+def python_code(holder):
+    """The names of Python code that Faiss has in its module or in a class."""
+    return {
+        name for name, member in vars(holder).items()
+        if inspect.isfunction(member)
+        and re.match(r"faiss(\.(?!swigfaiss|contrib)|$)", member.__module__)
+    }
+
+
+def undecided(stock, ours):
+    """Methods and functions that are Python code of Faiss, and that nobody has
+    decided about."""
+    found = {
+        f"{name}.{method}" for name, the_class in vars(stock).items()
+        if inspect.isclass(the_class)
+        for method in python_code(the_class) - decisions.FAISS_OWN
+        if not decisions.arrays_of(the_class, method)
+    }
+    return sorted(found | {
+        name for name in python_code(stock)
+        if getattr(ours, name) is getattr(stock, name)
+        and not name.startswith("_") and name not in decisions.FAISS_OWN
+    })
+
+
+def test_every_method_of_faiss_is_decided():
+    assert undecided(faiss, faiss_ext) == []
+
+
+def test_a_method_that_nobody_decided_about_is_noticed():
+    stock = types.ModuleType("faiss")
+
+    class Index:
+        def search(self, x, k): ...
+        def search_by_magic(self, x): ...
+        def reset(self): ...
+
+    for member in vars(Index).values():
+        if inspect.isfunction(member):
+            member.__module__ = "faiss.class_wrappers"
+    stock.Index = Index
+    stock.news = lambda x: x
+    stock.news.__module__ = "faiss.extra_wrappers"
+    assert undecided(stock, stock) == ["Index.search_by_magic", "news"]
+
+
+def test_what_is_decided_is_done():
+    for name, arrays in decisions.FUNCTIONS.items():
+        assert not arrays.gpu or hasattr(faiss_ext, arrays.gpu)
+        assert not hasattr(faiss, name) or (
+            getattr(faiss, name) is not getattr(faiss_ext, name))
+    for name in python_code(faiss.Index) & decisions.METHODS.keys():
+        assert vars(faiss_ext.Index)[name] is not vars(faiss.Index)[name]
+    assert not (decisions.METHODS | decisions.FUNCTIONS).keys() & decisions.FAISS_OWN
+
+
+@pytest.mark.parametrize("name", [
+    "SearchProfile", "StageSpan", "get_num_gpus", "write_index", "write_index_binary",
+])
+def test_examples_in_docstrings_run_everywhere(name):
+    documented = getattr(faiss_ext, name)
+    check_examples(name, documented)
+    for method in public_methods(documented) if inspect.isclass(documented) else ():
+        check_examples(*method)
 
 
 @pytest.mark.parametrize("name", [*CLASSES, *FUNCTIONS, *GPU_NAMES])
@@ -490,7 +562,7 @@ sys.path.insert(0, sys.argv[1])
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import faiss_ext
-    import faiss_ext.arrays
+    import faiss_ext._interop.take
     from faiss_ext import GpuIndexFlat
     import importlib
     importlib.import_module("faiss_ext")

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from faiss_ext import faiss_build
+from faiss_ext._loader import faiss_build
 
 #: A compiled library that every Python has, and the one that it is linked to.
 LIBRARY = pathlib.Path(_ctypes.__file__)
@@ -92,7 +92,7 @@ def test_as_a_program_it_tells_all_of_it_and_imports_nothing_of_the_package(tmp_
     folder = wheel(tmp_path, ("faiss-gpu", "1.15.1"))
     (folder / "libfaiss.so").write_bytes(LIBRARY.read_bytes())
     done = subprocess.run(
-        [sys.executable, "-I", ROOT / "faiss_ext" / "faiss_build.py", folder],
+        [sys.executable, "-I", ROOT / "faiss_ext" / "_loader" / "faiss_build.py", folder],
         check=True, capture_output=True, text=True,
     )
     assert json.loads(done.stdout) == {

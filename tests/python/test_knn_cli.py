@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import faiss_ext
 from conftest import package_environment
-from faiss_ext.commands import knn
-from faiss_ext.result_files import ResultFile, write_vecs
+from faiss_ext.cli.commands import knn
+from faiss_ext.cli.files.result_files import ResultFile, write_vecs
 
 
 def load(path: str = "r.npz") -> tuple[np.ndarray, np.ndarray]:

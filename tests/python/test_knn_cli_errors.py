@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import faiss_ext
-from faiss_ext import result_files
-from faiss_ext.commands import knn
-from faiss_ext.result_files import write_vecs
+from faiss_ext.cli.files import result_files
+from faiss_ext.cli.commands import knn
+from faiss_ext.cli.files.result_files import write_vecs
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +186,7 @@ def test_an_unknown_device(knn_refused, device):
 
 
 def test_a_gpu_that_is_not_there(knn_refused, monkeypatch):
-    monkeypatch.setattr("faiss_ext.devices.gpu_count", lambda: (0, "none"))
+    monkeypatch.setattr("faiss_ext.cli.flat_index.gpu_count", lambda: (0, "none"))
     text = knn_refused("--device", 0)
     assert text == "error: GPU 0 cannot be used: none"
 

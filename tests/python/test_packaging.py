@@ -84,7 +84,9 @@ def test_without_its_native_part_it_is_for_every_machine(wheel):
 
 
 def test_the_wheel_holds_the_python_package_and_nothing_else(wheel):
-    expected = files("faiss_ext", "*.py", "*.pyi", "py.typed")
+    expected = files("faiss_ext", "*.py", "*.pyi", "py.typed") | {
+        f"faiss_ext/{name}" for name in files("contrib", "*.py")
+    }
     assert "faiss_ext/contrib/__init__.py" in expected
     assert contents(wheel) == expected
 
@@ -94,7 +96,8 @@ def test_the_source_distribution_holds_what_a_build_needs_and_nothing_else(sdist
     names = {name.removeprefix(top) for name in tarfile.open(sdist).getnames()}
     alone = ("CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "README.md", "VERSION",
              "pyproject.toml")
-    sources = files("gpu", "*") | files("faiss_ext", "*") | files("docs", "*")
+    sources = {name for folder in ("contrib", "docs", "faiss_ext", "gpu")
+               for name in files(folder, "*")}
     cmake = {p for p in files("cmake", "*") if not re.match("cmake/(setup|conda)/", p)}
     assert names == {"PKG-INFO", *alone} | sources | cmake
 
@@ -139,7 +142,8 @@ def test_every_library_that_is_imported_is_required(metadata):
     required, optional = set(), set()
     for text in metadata.get_all("Requires-Dist"):
         (optional if "extra ==" in text else required).add(requirement_name(text))
-    trees = [ast.parse(p.read_text()) for p in (ROOT / "faiss_ext").rglob("*.py")]
+    trees = [ast.parse(p.read_text()) for folder in ("faiss_ext", "contrib")
+             for p in (ROOT / folder).rglob("*.py")]
     always = {name for tree in trees for name in libraries(tree.body)}
     somewhere = {name for tree in trees for name in libraries(ast.walk(tree))}
     assert "numpy" in always and always <= required

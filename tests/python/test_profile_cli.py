@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from faiss_ext.commands import profile
+from faiss_ext.cli.commands import profile
 
 
 def one_line(outcome) -> str:
@@ -83,7 +83,8 @@ def test_an_output_in_no_folder(cli, never_measures, output):
 
 
 def test_lists_make_every_combination_by_database():
-    from faiss_ext.profiling.cases import Case, all_cases, counts
+    from faiss_ext.cli.arguments import counts
+    from faiss_ext.profiling.cases import Case, all_cases
 
     assert counts("1,100,10k,2M") == [1, 100, 10_000, 2_000_000]
     cases = all_cases([5, 6], [8], ["l2"], ["float32"], [1, 2], [3])

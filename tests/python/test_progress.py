@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from faiss_ext.commands import progress as module
-from faiss_ext.commands.progress import progress
-from faiss_ext.commands.report import Stopwatch, _size
+from faiss_ext.cli import progress as module
+from faiss_ext.cli.progress import progress
+from faiss_ext.cli.report import Stopwatch, _size
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_step_that_comes_nowhere_does_not_divide_by_zero(clock, capsys):
 def test_a_stopwatch_adds_up_what_it_takes_to_get_items(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(
-        "faiss_ext.commands.report.time.perf_counter", lambda: now[0]
+        "faiss_ext.cli.report.time.perf_counter", lambda: now[0]
     )
 
     def items():

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import package_environment
-from faiss_ext import atomic_files as atomic_files_module
-from faiss_ext import result_files
-from faiss_ext.atomic_files import atomic_files
+from faiss_ext.cli.files import atomic_files as atomic_files_module
+from faiss_ext.cli.files import result_files
+from faiss_ext.cli.files.atomic_files import atomic_files
 from faiss_ext.errors import UserError
-from faiss_ext.result_files import open_results, write_vecs
+from faiss_ext.cli.files.result_files import open_results, write_vecs
 
 
 def results(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +195,7 @@ def is_left(name: str) -> bool:
 
 KILLED = """
 import os, signal, sys
-from faiss_ext.atomic_files import atomic_files
+from faiss_ext.cli.files.atomic_files import atomic_files
 with atomic_files(*sys.argv[1:]) as files:
     for file in files:
         file.write(b"half")
@@ -335,7 +335,7 @@ def test_a_late_refusal_of_the_system_leaves_nothing(
 LIMITED = """
 import resource, sys, numpy as np
 from faiss_ext.errors import UserError
-from faiss_ext.result_files import open_results
+from faiss_ext.cli.files.result_files import open_results
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:
     with open_results(sys.argv[1], 5000, 2, 10) as out:

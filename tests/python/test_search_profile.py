@@ -2,7 +2,7 @@
 
 import pytest
 
-from faiss_ext.search_profile import (
+from faiss_ext.profiling.search_profile import (
     CALLER_PARTS,
     STAGES,
     SearchProfile,

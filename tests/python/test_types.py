@@ -136,5 +136,5 @@ def test_the_stubs_pass_pyright():
 def test_the_package_says_that_it_is_typed():
     folder = pathlib.Path(faiss_ext.__file__).parent
     assert (folder / "py.typed").exists()
-    for name in ("__init__", "native", "swigfaiss_ext"):
+    for name in ("__init__", "_with_native", "_native/swigfaiss_ext"):
         assert (folder / f"{name}.pyi").exists()

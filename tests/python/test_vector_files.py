@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faiss_ext.errors import UserError, VectorFileError
-from faiss_ext.vector_files import SUFFIXES, open_vectors
+from faiss_ext.cli.files.vector_files import SUFFIXES, open_vectors
 
 
 def bytes_of(suffix: str, x: np.ndarray) -> bytes:

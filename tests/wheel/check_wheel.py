@@ -40,9 +40,9 @@ def check_names(names):
         "faiss_ext/__init__.py",
         "faiss_ext/contrib/__init__.py",
         "faiss_ext/py.typed",
-        "faiss_ext/built_on.py",
-        "faiss_ext/_swigfaiss_ext.so",
-        "faiss_ext/swigfaiss_ext.py",
+        "faiss_ext/_loader/built_on.py",
+        "faiss_ext/_native/_swigfaiss_ext.so",
+        "faiss_ext/_native/swigfaiss_ext.py",
     ):
         check(needed in names, f"it lacks {needed}")
     strange = [
@@ -69,7 +69,7 @@ def check_library(path):
     tags = output("readelf", "-d", path)
     places = re.findall(r"(?:RPATH|RUNPATH).*\[(.*)\]", tags)
     check(
-        any("$ORIGIN/../faiss" in each.split(":") for each in places),
+        any("$ORIGIN/../../faiss" in each.split(":") for each in places),
         f"{path.name} looks for libraries in {places}",
     )
     for place in ":".join(places).split(":"):

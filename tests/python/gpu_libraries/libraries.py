@@ -233,7 +233,7 @@ class Numba:
 
 def gpu_of(array):
     """The number of the GPU that an array lies on, as CUDA has it."""
-    from faiss_ext import swigfaiss_ext as native
+    from faiss_ext._native import swigfaiss_ext as native
 
     address = array.__cuda_array_interface__["data"][0]
     return native.placement_c("array", address, 1)[1]

@@ -107,7 +107,7 @@ def test_all_distances_are_complete_too(faiss_ext, resources, base, queries, eve
 
 def own_index(faiss_ext, resources, base):
     """One whose C++ is Faiss' alone."""
-    from faiss_ext import index_classes
+    from faiss_ext._index import classes as index_classes
 
     index = index_classes.class_of(stock.GpuIndexFlatL2)(resources, DIMS)
     index.add(base)

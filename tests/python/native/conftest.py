@@ -140,7 +140,7 @@ class GpuArray:
 @pytest.fixture(autouse=True)
 def simulator():
     """A clean simulator, which must have nothing to report at the end."""
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     sim = Simulator()
     sim.reset()

@@ -1,10 +1,5 @@
-"""What has been decided about all of Faiss that has to do with GPUs, of every
-version from 1.7.3 to 1.15: ours, Faiss' own, or refused.
-
-What is ours needs no word here: `undecided` finds it, and asks for each of its
-parameters. The lists say what is Faiss' own on purpose. A name that a new Faiss
-brings is in none of them, until somebody has thought about it.
-"""
+"""Finds what nobody has decided about (`faiss_ext._index.decisions`) of all that
+Faiss has for GPUs. Of what is ours each parameter must be, too."""
 
 from __future__ import annotations
 
@@ -15,62 +10,16 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from faiss_ext._index.decisions import (
+    FAISS_OWN_GPU_CLASSES,
+    FAISS_OWN_GPU_FUNCTIONS,
+    FAISS_OWN_GPU_MEMBERS,
+    FAISS_OWN_GPU_POINTERS,
+    METHODS,  # noqa: F401
+)
+
 #: Names that have to do with GPUs. (IndexHNSWCagra is an index on the CPU.)
 OF_GPUS = re.compile("gpu|cuda|cuvs|bfknn|bruteforceknn", re.IGNORECASE)
-
-#: Classes that are Faiss' own: what is told, and what is done without arrays.
-CLASSES = set("""
-    GpuClonerOptions GpuMultipleClonerOptions GpuDistanceParams
-    GpuIndexConfig GpuIndexFlatConfig GpuIndexIVFConfig GpuIndexIVFFlatConfig
-    GpuIndexIVFPQConfig GpuIndexIVFScalarQuantizerConfig GpuIndexBinaryFlatConfig
-    GpuResources GpuResourcesProvider GpuResourcesProviderFromInstance
-    StandardGpuResourcesImpl
-    GpuIcmEncoder GpuIcmEncoderFactory
-    GpuProgressiveDimIndexFactory ToGpuCloner ToGpuClonerMultiple
-""".split())
-
-#: Functions that are Faiss' own.
-FUNCTIONS = set("""
-    cast_integer_to_cudastream_t cast_cudastream_t_to_integer
-    gpu_profiler_start gpu_profiler_stop gpu_sync_all_devices
-    isGpuIndex isGpuIndexImplemented tryCastGpuIndex
-    should_use_cuvs
-    bruteForceKnn
-""".split())
-
-#: Members of classes of ours that are Faiss' own.
-MEMBERS = set("""
-    d ntotal verbose is_trained metric_type metric_arg thisown code_size
-    nlist nprobe quantizer own_fields quantizer_trains_alone clustering_index cp
-    max_codes by_residual pq sq
-
-    reset copyFrom copyTo getDevice getResources
-    getMinPagingSize setMinPagingSize reserveMemory reclaimMemory
-    getNumVecs getNumLists getNumProbes setNumProbes updateQuantizer
-    getPrecomputedCodes setPrecomputedCodes
-    getBitsPerCode getCentroidsPerSubQuantizer getNumSubQuantizers
-    check_compatible_for_merge merge_from sa_code_size get_distance_computer
-
-    noTempMemory setTempMemory setPinnedMemory setLogMemoryAllocations
-    setDefaultNullStreamAllDevices getMemoryInfo
-    supportsBFloat16 supportsBFloat16CurrentDevice
-    at clear data resize size swap
-
-    batchsize parameter_ranges n_experiments min_test_duration
-    thread_over_batches add_range combination_ge combination_name display
-    initialize n_combinations set_index_parameter set_index_parameters
-    update_bounds
-""".split())
-
-#: Those that take pointers of C. Faiss' Python code calls them, and so does ours.
-#: (`x_c` beside a method `x` that is Python code needs no entry.)
-POINTERS = set("""
-    add_ex add_with_ids_ex search_ex train_ex train_with_queries
-    add_core search1 search_subset search_preassigned range_search_preassigned
-    assign reconstruct_n search_and_reconstruct add_sa_codes
-    getGpuData getListIndices getListLength getListVectorData
-    coarse_code_size decode_listno encode_listno train_q1
-""".split())
 
 #: Parameters that go to Faiss' own method, for NumPy arrays; refused with arrays
 #: on a GPU.
@@ -108,7 +57,9 @@ def undecided(stock: ModuleType, ours: ModuleType) -> list[str]:
             continue
         mine = getattr(ours, name)
         if mine is theirs:
-            if name not in (CLASSES if is_class else FUNCTIONS):
+            if name not in (
+                FAISS_OWN_GPU_CLASSES if is_class else FAISS_OWN_GPU_FUNCTIONS
+            ):
                 found.append(f"{name}: Faiss' own, and in no list")
         elif is_class:
             found += _undecided_members(name, theirs, mine)
@@ -127,7 +78,7 @@ def _undecided_members(name: str, theirs: type, mine: type) -> Iterator[str]:
             if inspect.isfunction(stock):
                 yield from _untaken(f"{name}.{member}", stock, of_ours)
         elif not (
-            member in MEMBERS or member in POINTERS
+            member in FAISS_OWN_GPU_MEMBERS | FAISS_OWN_GPU_POINTERS
             or (member.endswith("_c") and hasattr(theirs, member[:-2]))
         ):
             yield f"{name}.{member}: Faiss' own, and in no list"

@@ -9,7 +9,7 @@ import pytest
 from common_search import DIMS, K, N
 from dlpack_capsules import Loan
 
-from faiss_ext import in_flight, scratch
+from faiss_ext._call import in_flight, scratch
 
 
 class BFloat:
@@ -353,7 +353,7 @@ def test_scratch_memory_goes_with_the_index(
     assert simulator.counter("live_device") > before
     del index
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     assert simulator.counter("live_device") == before
 
 
@@ -373,7 +373,7 @@ def test_large_scratch_memory_is_not_kept(
     # Freeing it now would wait for the search.
     assert simulator.waits() == 0
     np.testing.assert_array_equal(I.get(), expected[1])
-    in_flight.let_go()
+    in_flight.release_finished()
     assert simulator.counter("live_device") == before
 
 

@@ -21,13 +21,21 @@ def test_everything_of_faiss_torch_helpers_is_decided(faiss_ext):
 
 
 def test_the_lists_name_nothing_twice_and_nothing_of_ours(faiss_ext):
-    lists = (decisions.CLASSES, decisions.FUNCTIONS, decisions.MEMBERS,
-             decisions.POINTERS, decisions.OF_TORCH_UTILS)
+    lists = (decisions.FAISS_OWN_GPU_CLASSES, decisions.FAISS_OWN_GPU_FUNCTIONS,
+             decisions.FAISS_OWN_GPU_MEMBERS, decisions.FAISS_OWN_GPU_POINTERS,
+             decisions.OF_TORCH_UTILS)
     for one in lists:
         for other in lists:
             assert one is other or not one & other
-    for name in decisions.CLASSES | decisions.FUNCTIONS:
+    for name in decisions.FAISS_OWN_GPU_CLASSES | decisions.FAISS_OWN_GPU_FUNCTIONS:
         assert getattr(stock, name, None) is getattr(faiss_ext, name, None), name
+
+
+def test_what_takes_arrays_on_a_gpu_takes_them_on_the_host(faiss_ext):
+    from faiss_ext._index import search, vectors
+
+    every = {name.rpartition(".")[2] for name in decisions.METHODS}
+    assert search.METHODS.keys() | vectors.METHODS.keys() <= every
 
 
 @pytest.fixture

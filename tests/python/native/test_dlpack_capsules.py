@@ -7,7 +7,7 @@ import gc
 import numpy as np
 from dlpack_capsules import CPU, Loan
 
-from faiss_ext.arrays import array_view
+from faiss_ext._interop.take import array_view
 
 
 def test_an_exporter_may_end_with_what_it_has_lent():

@@ -34,16 +34,16 @@ def copy_later(simulator):
 
 def finish(simulator):
     """The work is done, and the arrays let go."""
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
 
 
 def test_only_the_table_is_asked(
     index, queries, expected, library, simulator, monkeypatch
 ):
-    monkeypatch.setattr("faiss_ext.index_methods.current_stream", None)
+    monkeypatch.setattr("faiss_ext._index.search.current_stream", None)
     x, (D, I) = library.make(queries), library.outputs(N, K)
     simulator.reset_counters()
     found = index.search(x, K, D=D, I=I)
@@ -179,7 +179,7 @@ def test_the_stream_is_asked_of_the_gpu_of_the_index(
 def test_arrays_are_kept_until_the_work_is_done_and_given_back_once(
     index, queries, library, simulator
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     x, (D, I) = library.make(queries), library.outputs(N, K)
     memory = [array.memory for array in (x, D, I)]
@@ -190,7 +190,7 @@ def test_arrays_are_kept_until_the_work_is_done_and_given_back_once(
     simulator.hold(stream)
     index.search(x, K, D=D, I=I)
     del x, D, I
-    in_flight.let_go()
+    in_flight.release_finished()
     assert library.deleted == [0, 0, 0] and all(array() for array in gone)
     simulator.release(stream)
     finish(simulator)

@@ -29,15 +29,15 @@ def library(simulator, gpu_array):
 
 def finish(simulator):
     """The work is done, and the arrays let go."""
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
 
 
 @pytest.mark.parametrize("flags, text", [
     (READ_ONLY, "^I: read-only, but results"),
-    (COPIED, "^I: its __dlpack__ lends a copy"),
+    (COPIED, "^I: its __dlpack__ gives a copy"),
 ])
 def test_outputs_must_be_neither(
     faiss_ext, index, queries, library, simulator, flags, text

@@ -60,13 +60,13 @@ class Exporter:
 @pytest.fixture
 def search(index, faiss_ext, simulator):
     """Search, and let the arrays go; returns the labels."""
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     def search(x):
         D, I = np.empty((N, K), "float32"), np.empty((N, K), "int64")
         index.search(x, K, D=D, I=I)
         simulator.synchronize()
-        in_flight.let_go()
+        in_flight.release_finished()
         return I
 
     return search
@@ -352,7 +352,7 @@ def test_an_exporter_whose_device_raises_is_named(exporter, queries, search):
 
 
 def test_a_deleter_runs_without_the_pending_exception(gpu_array, queries):
-    from faiss_ext import swigfaiss_ext as native
+    from faiss_ext._native import swigfaiss_ext as native
 
     pending = ctypes.pythonapi.PyErr_Occurred
     pending.restype = ctypes.c_void_p
@@ -380,7 +380,7 @@ def test_read_only_arrays_are_inputs_and_no_outputs(
 
 def test_a_copy_is_no_output(index, exporter, queries):
     D = exporter(np.zeros((N, K), "float32"), version=(1, 0), flags=COPIED)
-    with pytest.raises(ValueError, match="D: its __dlpack__ lends a copy"):
+    with pytest.raises(ValueError, match="D: its __dlpack__ gives a copy"):
         index.search(queries, K, D=D)
     assert D.calls[0]["copy"] is False
 
@@ -403,7 +403,7 @@ def test_given_outputs_are_filled_in_place(
 def test_arrays_are_kept_until_the_work_is_done(
     index, exporter, queries, simulator
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     x = exporter(queries)
     D = exporter(np.zeros((N, K), "float32"))
@@ -416,11 +416,11 @@ def test_arrays_are_kept_until_the_work_is_done(
     index.search(x, K, D=D, I=I)
     memory = [a.memory for a in (x, D, I)]
     del x, D, I
-    in_flight.let_go()
+    in_flight.release_finished()
     assert [loan[0].deleted for loan in loans] == [0, 0, 0]
     simulator.release(stream)
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     assert [loan[0].deleted for loan in loans] == [1, 1, 1]
     del memory
 
@@ -609,7 +609,7 @@ def test_pinned_outputs_of_gpu_queries(exporter, index, queries, expected):
 def test_pinned_queries_are_kept_until_they_are_read(
     index, queries, gpu_array, simulator, kind
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     x = Pinned(queries.shape)
     x.values[:] = queries
@@ -622,10 +622,10 @@ def test_pinned_queries_are_kept_until_they_are_read(
     assert simulator.pending()
     del x
     gc.collect()
-    in_flight.let_go()
+    in_flight.release_finished()
     assert alive() is not None
     simulator.synchronize()
-    in_flight.let_go()
+    in_flight.release_finished()
     gc.collect()
     assert alive() is None
 

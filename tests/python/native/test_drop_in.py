@@ -7,7 +7,7 @@ import faiss as stock
 import numpy as np
 import pytest
 
-from faiss_ext import index_classes
+from faiss_ext._index import decisions
 
 
 def test_exports_everything_that_faiss_exports(faiss_ext):
@@ -31,9 +31,7 @@ def test_replaces_what_takes_arrays_or_returns_indexes_and_nothing_else(faiss_ex
             "index_cpu_to_gpu", "index_cpu_to_gpu_multiple",
             "index_cpu_to_gpu_multiple_py", "index_cpu_to_gpus_list", "knn_gpu",
             "pairwise_distance_gpu", "write_index", "write_index_binary",
-            *index_classes._BRUTE_FORCE, *index_classes._COPIERS,
-            *index_classes._MAKERS,
-            *index_classes._FUNCTIONS,
+            *decisions.BRUTE_FORCE, *decisions.INDEX_FUNCTIONS, *decisions.FUNCTIONS,
         ) if hasattr(stock, name)
     }
     for name, theirs in different.items():
@@ -366,7 +364,7 @@ class BinaryCloner:
 def test_binary_indexes_go_to_faiss_own_functions(
     faiss_ext, resources, monkeypatch
 ):
-    from faiss_ext import cloning
+    from faiss_ext._index import cloning
 
     one, several = BinaryCloner(faiss_ext), BinaryCloner(faiss_ext)
     monkeypatch.setattr(cloning, "_stock_binary_cloners", {
@@ -393,7 +391,7 @@ def test_binary_indexes_go_to_faiss_own_functions(
 def test_binary_indexes_where_faiss_lacks_the_functions(
     faiss_ext, resources, monkeypatch
 ):
-    from faiss_ext import cloning
+    from faiss_ext._index import cloning
 
     monkeypatch.setattr(cloning, "_stock_binary_cloners", {
         "index_binary_cpu_to_gpu": None, "index_binary_cpu_to_gpu_multiple": None})

@@ -90,7 +90,7 @@ LOCKED = """
 import threading
 import numpy as np
 import faiss_ext as faiss
-from faiss_ext import swigfaiss_ext as native
+from faiss_ext._native import swigfaiss_ext as native
 
 resources = faiss.StandardGpuResources()
 index = faiss.GpuIndexFlatL2(resources, 8)

@@ -48,10 +48,10 @@ class Packages:
     library than libfaiss.so, which is there, too."""
 
     def __init__(self, folder, faiss_ext):
-        from faiss_ext import built_on, faiss_build, same_faiss
+        from faiss_ext._loader import built_on, check_faiss, faiss_build
 
         self._folder = folder
-        (part,) = map(pathlib.Path, same_faiss._compiled_parts())
+        (part,) = map(pathlib.Path, check_faiss._compiled_parts())
         library = faiss_build.loaded_library(str(part))
         self._libraries = folder / "lib"
         self._libraries.mkdir()
@@ -68,18 +68,18 @@ class Packages:
         ours = pathlib.Path(faiss_ext.__file__).parent
         shutil.copytree(ours, folder / "faiss_ext")
         (folder / "VERSION").write_text(faiss_ext.__version__)
-        self._module = next((folder / "faiss_ext").glob("_swigfaiss_ext*.so"))
+        self._module = next((folder / "faiss_ext/_native").glob("_swigfaiss_ext*.so"))
         names = subprocess.run(
             ["patchelf", "--print-needed", self._module],
             capture_output=True, text=True, check=True).stdout.split()
         (name,) = (name for name in names if name.startswith("libfaiss_ext_gpu"))
         original = subprocess.run(
-            ["ldd", next(ours.glob("_swigfaiss_ext*.so"))],
+            ["ldd", next((ours / "_native").glob("_swigfaiss_ext*.so"))],
             capture_output=True, text=True, check=True).stdout
         (path,) = (line.split()[2] for line in original.splitlines() if name in line)
         self._gpu = self._libraries / name
         shutil.copy(path, self._gpu)
-        self.recorded = folder / "faiss_ext" / "built_on.py"
+        self.recorded = folder / "faiss_ext/_loader/built_on.py"
         self.faiss_name = library.name
         assert not built_on.TAKES_LOADED_LIBRARY
         for file in (self._module, self._gpu):

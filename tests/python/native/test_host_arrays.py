@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dlpack_capsules import CPU, Loan
 
-from faiss_ext import index_classes
+from faiss_ext._index import classes as index_classes
 
 DIMS, NB, K = 8, 30, 3
 VECTORS = np.random.default_rng(5).integers(-9, 9, (NB, DIMS)).astype("float32")

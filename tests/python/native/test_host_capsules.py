@@ -8,8 +8,8 @@ import random
 import pytest
 from dlpack_capsules import COPIED, CPU, READ_ONLY, Loan
 
-from faiss_ext import host_capsules
-from faiss_ext import swigfaiss_ext as native
+from faiss_ext._interop import host_capsules
+from faiss_ext._native import swigfaiss_ext as native
 from faiss_ext.errors import InvalidArray
 
 BIG = 2**62
@@ -58,7 +58,7 @@ def told(reader, loan):
     """What a reader makes of a capsule: numbers, or the words of its refusal."""
     try:
         held = reader.take_dlpack_c("x", loan.capsule())
-        return reader.describe_loan_c("x", held)
+        return reader.describe_borrowed_c("x", held)
     except InvalidArray as error:
         return str(error)
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from dlpack_capsules import CPU, INT64, Loan
 
-from faiss_ext import host_methods, index_classes
+from faiss_ext._index import classes as index_classes
+from faiss_ext._index import decisions
+from faiss_ext._index import host as host_methods
 
 DIMS, NB, N, K = 16, 700, 20, 4
 
@@ -321,7 +323,7 @@ def test_cast_says_nothing_new_to_a_host_index(index, queries):
 def wrapped():
     """Every function of ours before one of Faiss': its name, itself, and the
     parameters that may be arrays."""
-    for name in index_classes._FUNCTIONS:
+    for name in decisions.FUNCTIONS:
         if hasattr(stock, name):
             yield name, index_classes._host_function(name), 0
     for made in dict.fromkeys(index_classes._ours.values()):

@@ -11,6 +11,7 @@ import faiss as stock
 import numpy as np
 import pytest
 from common_search import DIMS, K, N
+from docstrings import check_examples
 from programs import run_program
 
 STAND_INS = pathlib.Path(__file__).parent / "stand_ins"
@@ -68,6 +69,12 @@ def make_index(faiss_ext, resources, vectors, device=0):
     index = faiss_ext.GpuIndexFlatL2(resources, DIMS, config)
     index.add(vectors(200, DIMS, 1))
     return index
+
+
+def test_examples_run(faiss_ext, library):
+    check_examples("gpu_resources", library.interop.gpu_resources)
+    if library.name == "torch":
+        check_examples("search", library.interop.search, torch=library.interop.torch)
 
 
 def test_memory_is_the_librarys_and_returns(
@@ -288,7 +295,7 @@ def test_tensors_of_a_graph_are_searched_in_place_and_results_have_no_gradient(
     # The results, and no copy of x.
     assert torch.cuda.memory_allocated() - before == 1024 + 1536
     del D, I, result, x, index
-    importlib.import_module("faiss_ext.in_flight").finish()
+    importlib.import_module("faiss_ext._call.in_flight").finish()
     gc.collect()
     assert torch.cuda.memory_allocated() == 0
 

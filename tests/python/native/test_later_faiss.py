@@ -63,7 +63,7 @@ def test_another_type_is_for_host_arrays(faiss_ext, index, queries, gpu_array, a
 
 
 def test_limits_of_knn_gpu(faiss_ext, resources, queries, gpu_array, monkeypatch):
-    from faiss_ext import brute_force
+    from faiss_ext._index import knn as brute_force
 
     calls = []
     monkeypatch.setattr(
@@ -84,7 +84,7 @@ def test_limits_of_knn_gpu(faiss_ext, resources, queries, gpu_array, monkeypatch
     faiss_ext.knn_gpu(resources, queries, queries, 3, queriesMemoryLimit=7)
     assert calls == [
         {"device": 0, "vectorsMemoryLimit": 5}, {"device": 0, "queriesMemoryLimit": 7}]
-    with pytest.raises(faiss_ext.InvalidArray, match="vectorsMemoryLimit are for"):
+    with pytest.raises(faiss_ext.InvalidArray, match="not supported with vectorsMemoryLimit"):
         faiss_ext.knn_gpu(
             resources, gpu_array(queries), queries, 3, vectorsMemoryLimit=5)
 

@@ -7,7 +7,7 @@ import faiss as stock
 import numpy as np
 import pytest
 
-from faiss_ext import index_classes
+from faiss_ext._index import classes as index_classes
 
 DIMS, K = 4, 5
 METRICS = {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from programs import run_program
 
-from faiss_ext import index_classes
-from faiss_ext import swigfaiss_ext as native
+from faiss_ext._index import classes as index_classes
+from faiss_ext._native import swigfaiss_ext as native
 
 DIMS, NB, N, K = 8, 200, 40, 4
 
@@ -63,7 +63,7 @@ def test_every_gpu_class_of_faiss_has_these_methods(faiss_ext):
         made = getattr(faiss_ext, name)
         assert made is not getattr(stock, name) and issubclass(made, getattr(stock, name))
         for method in ("search", "add", "add_with_ids", "train", "assign"):
-            assert getattr(made, method).__module__ == "faiss_ext.index_methods"
+            assert getattr(made, method).__module__ == "faiss_ext._index.search"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ import threading, time
 import faiss
 import faiss_ext
 import numpy as np
-from faiss_ext import index_classes
+from faiss_ext._index import classes as index_classes
 from stand_ins import simulated_gpu
 
 class OnTheGpu:

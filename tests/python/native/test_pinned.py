@@ -170,8 +170,8 @@ def test_blocks_alive_at_exit_do_no_harm():
     ((-1, 3), ValueError, "negative"),
     ((-1, -3), ValueError, "negative"),
     (2**70, MemoryError, "bound"),
-    (3.5, TypeError, "shape is 3.5"),
-    ((2, "3"), TypeError, r"shape is \(2, '3'\)"),
+    (3.5, TypeError, "shape: 3.5"),
+    ((2, "3"), TypeError, r"shape: \(2, '3'\)"),
 ])
 def test_shapes_that_are_none_are_refused(faiss_ext, shape, error, text):
     before = faiss_ext.pinned_pool_stats()["pinned_bytes"]

@@ -13,7 +13,7 @@ from dlpack_capsules import COPIED, CUDA, FLOAT32, INT64, READ_ONLY, Loan
 
 
 def search_plain_c(*arguments):
-    from faiss_ext.index_methods import current_stream, search_plain_c
+    from faiss_ext._index.search import current_stream, search_plain_c
 
     return search_plain_c(*arguments, current_stream)
 
@@ -129,7 +129,7 @@ def test_a_stream_that_is_named_while_another_gpu_is_current_is_looked_at_twice(
 def test_a_search_that_fails_hands_the_streams_on(
     index, queries, gpu_array, simulator
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     stream = simulator.new_stream()
     x = gpu_array(queries, stream=stream)
@@ -146,7 +146,7 @@ def test_a_search_that_fails_hands_the_streams_on(
 def test_the_end_waits_for_what_is_in_flight(
     index, queries, gpu_array, simulator
 ):
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     x, (D, I) = gpu_array(queries), outputs(gpu_array)
     search(index, x, K, D, I)

@@ -62,7 +62,7 @@ def expected(vectors, queries):
 
 
 def in_flight():
-    from faiss_ext import in_flight
+    from faiss_ext._call import in_flight
 
     return in_flight
 
@@ -172,7 +172,7 @@ def test_results_that_others_read_are_not_lent_again_before_that(
     else:
         array = I.__cuda_array_interface__
         address = array["data"][0]
-        native = faiss_ext.swigfaiss_ext
+        native = faiss_ext._native.swigfaiss_ext
         native.order_streams_c(array["stream"], 0, reader, 0)
     assert simulator.library.cudaMemcpyAsync(
         taken._pointer, address, I.copy_to_host().nbytes, 4, reader) == 0
@@ -361,7 +361,7 @@ index = faiss_ext.GpuIndexFlatL2(
     faiss_ext.PooledGpuResources(give, pool.take_back), 8)
 index.add(x)
 labels = index.search(Queries(), 1)[1]
-faiss_ext.in_flight.finish()
+faiss_ext._call.in_flight.finish()
 capsule = labels.__dlpack__(stream=-1)
 del labels
 slow = True

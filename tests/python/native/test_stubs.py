@@ -15,31 +15,31 @@ import pytest
 FOLDER = pathlib.Path(__file__).resolve().parents[3] / "faiss_ext"
 STUBS = {
     name: ast.parse((FOLDER / f"{name}.pyi").read_text())
-    for name in ("__init__", "native", "swigfaiss_ext")
+    for name in ("__init__", "_with_native", "_native/swigfaiss_ext")
 }
 CLASSES = {
     node.name: node
-    for name in ("native", "swigfaiss_ext")
+    for name in ("_with_native", "_native/swigfaiss_ext")
     for node in STUBS[name].body
     if isinstance(node, ast.ClassDef)
 }
 #: What stubtest may say: what stubs need not tell, or cannot for each Faiss.
 EXPECTED = (
-    # Of the class that lets Faiss' objects count as ours (index_classes.py).
-    r"native\.\w+ is inconsistent, metaclass differs",
+    # Of the class that lets Faiss' objects count as ours (_index/classes.py).
+    r"_with_native\.\w+ is inconsistent, metaclass differs",
     # Faiss' own have no use for users.
-    r"native\.GpuIndex(IVF)?\.__init__ is inconsistent, stub does not have \*args .*",
+    r"_with_native\.GpuIndex(IVF)?\.__init__ is inconsistent, stub does not have \*args .*",
     # Flat ones take them by place too, as contrib.torch_utils does.
-    r"native\.GpuIndexFlat\w*\.search_and_reconstruct is inconsistent, "
+    r"_with_native\.GpuIndexFlat\w*\.search_and_reconstruct is inconsistent, "
     r"runtime parameter \"[DIR]\" is not keyword-only",
     # Tuples of classes of Faiss, of which its stubs do not know the metaclass.
     r"\w+\._[A-Z]+ variable differs from runtime type tuple\[type, type\]",
     # Faiss 1.7.3 has none.
-    r"native\.GpuIndex\w*\.reconstruct_n is inconsistent, stub parameter \"n[0i]\" "
+    r"_with_native\.GpuIndex\w*\.reconstruct_n is inconsistent, stub parameter \"n[0i]\" "
     "has a default value but runtime parameter does not",
     r"contrib\.(cupy|rmm|torch)_interop failed to import\..*",
     # What a functools.cache takes.
-    r"devices\._count_once is inconsistent, runtime does not have \*.*",
+    r"_gpus\._count_once is inconsistent, runtime does not have \*.*",
 )
 
 
@@ -47,7 +47,9 @@ def shown_by(module):
     """The names that a stub of the package shows."""
     shown = set()
     for node in STUBS[module].body:
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and node.module == "_with_native":
+            shown |= shown_by("_with_native")
+        elif isinstance(node, ast.ImportFrom):
             shown |= {alias.asname for alias in node.names} - {None}
         elif isinstance(node, ast.AnnAssign):
             shown.add(node.target.id)
@@ -92,7 +94,7 @@ def is_of_faiss(line):
     """Whether it is about a class, or a method of one of ours, that our stubs
     leave to those of Faiss."""
     name, _, member = re.match(
-        r"faiss_ext\.(?:native\.)?(\w+)(\.(\w+))?", line
+        r"faiss_ext\.(?:_with_native\.)?(\w+)(\.(\w+))?", line
     ).groups(default="")
     if name in CLASSES:
         methods = (i for c in CLASSES.values() for i in c.body)
@@ -111,26 +113,14 @@ def test_stubtest_sees_what_is_wrong(in_own_folder):
 
 
 def test_everything_that_we_export_has_a_stub(faiss_ext):
-    from faiss_ext import native
-
     ours = {
-        name for name in native.__all__
+        name for name in faiss_ext._ours._names
         # What Faiss has, and its stubs with it, is typed by these.
         if not hasattr(faiss, name)
     } | {"has_native", "native_problem", "__version__"}
     assert ours <= shown_by("__init__")
     for name in shown_by("__init__"):
         assert hasattr(faiss_ext, name), name
-
-
-def test_the_stubs_show_the_same_before_and_behind_faiss_names():
-    before, behind = (
-        [(alias.name, alias.asname) for alias in node.names]
-        for node in STUBS["__init__"].body
-        if isinstance(node, ast.ImportFrom) and node.module == "native"
-    )
-    assert before == behind
-    assert {name for name, _ in before} == shown_by("native") - {"__all__", "on_host"}
 
 
 def test_our_methods_all_have_stubs(faiss_ext):
@@ -145,7 +135,7 @@ def test_our_methods_all_have_stubs(faiss_ext):
         for name, value in vars(faiss_ext.GpuIndexFlat).items()
         if inspect.isfunction(value)
         and value.__module__.startswith("faiss_ext.")
-        and value.__module__ != "faiss_ext.swigfaiss_ext"
+        and value.__module__ != "faiss_ext._native.swigfaiss_ext"
     }
     assert ours > {"search", "transfer_stats", "reconstruct"}
     assert ours <= written

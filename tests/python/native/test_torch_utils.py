@@ -61,7 +61,7 @@ for made in (
     faiss.GpuIndexFlatL2(resources, 16),
     faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlatL2(16)),
 ):
-    assert type(made).__module__ == "faiss_ext.swigfaiss_ext"
+    assert type(made).__module__ == "faiss_ext"
     made.train(values)
     made.add(values)
     D, I = made.search(values, 1)

@@ -1,0 +1,1 @@
+"""Faiss' classes and functions, for arrays of any library."""

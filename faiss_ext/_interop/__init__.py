@@ -1,0 +1,1 @@
+"""Arrays of any library: taken without a copy; results by the same library."""

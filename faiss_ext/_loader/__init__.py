@@ -1,0 +1,1 @@
+"""Which Faiss there is, which native part, and why not."""

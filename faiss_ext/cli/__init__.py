@@ -1,0 +1,1 @@
+"""The command line, `python -m faiss_ext` and `faiss-ext`."""

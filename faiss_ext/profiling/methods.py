@@ -1,0 +1,154 @@
+"""The methods of our index classes that tell what a call did: which copies it made,
+and where its time went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._index.search import call_on, count, labels_fit_int32
+from ..memory.pinned import empty_results
+from .search_profile import SearchProfile, StageSpan
+
+
+def profile_search(
+    self: Any,
+    x: Any,
+    k: Any,
+    *,
+    params: Any = None,
+    D: Any = None,
+    I: Any = None,
+    cast: bool = False,
+) -> tuple[Any, Any, SearchProfile]:
+    """`search`, and where its time went.
+
+    Parameters
+    ----------
+    x, k, params, D, I, cast
+        As `search`.
+
+    Returns
+    -------
+    D, I : array
+        As `search`.
+    profile : SearchProfile
+        The stages of each tile: what the GPU does by CUDA events, what the host
+        does by its clock.
+
+    Raises
+    ------
+    InvalidArray, RuntimeError
+        As `search`.
+
+    Notes
+    -----
+    Returns when the outputs are complete, wherever they lie. Waits for the
+    GPU a few times more than `search`, to compare the clocks, and records two
+    events for each stage of a tile; so it takes a little longer. Earlier work
+    on the index's stream is waited for first and not counted. What Python does
+    before and after is not in the profile.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> D, I, profile = index.profile_search(np.eye(4, dtype="float32")[:2], 1)
+    >>> I.ravel(), profile.tiles
+    (array([0, 1]), 1)
+    >>> list(profile.busy())
+    ['host read', 'upload', 'compute', 'copy-back', 'host copy']
+    """
+    call = call_on(self)
+    query = call.input(x, "x", (None, self.d), "float32", cast=cast)
+    shape = (query.shape[0], count(k))
+    if D is None and I is None and not query.view.on_gpu:
+        # As `search` does.
+        D, I, address = empty_results(*shape)
+        made = self.profile_search_packed_c(
+            shape[0], query.pointer, shape[1], address, params
+        )
+        return D, I, _as_profile(made)
+    distances = call.output(D, "D", query, shape, "float32", narrow=True)
+    labels = call.output(
+        I, "I", query, shape, "int64", narrow=labels_fit_int32(self)
+    )
+    found: list[Any] = []
+    call.run(
+        lambda: found.append(
+            self.profile_search_c(
+                shape[0],
+                query.pointer,
+                shape[1],
+                distances.pointer,
+                labels.pointer,
+                params,
+            )
+        )
+    )
+    return distances.array, labels.array, _as_profile(found[0])
+
+
+def _as_profile(native: Any) -> SearchProfile:
+    return SearchProfile(
+        (StageSpan(*span) for span in native.spans_c()),
+        native.seconds,
+        native.clockError,
+        native.tiles,
+    )
+
+
+_NAMES = {
+    "copies_to_device": "copiesToDevice",
+    "bytes_to_device": "bytesToDevice",
+    "copies_to_host": "copiesToHost",
+    "bytes_to_host": "bytesToHost",
+    "copies_across_devices": "copiesAcrossDevices",
+    "bytes_across_devices": "bytesAcrossDevices",
+    "host_waits": "hostWaits",
+    "device_allocations": "deviceAllocations",
+    "pinned_allocations": "pinnedAllocations",
+}
+
+
+def transfer_stats(self: Any) -> dict[str, int]:
+    """What this index has moved and waited for, since it was made or since
+    `reset_transfer_stats`.
+
+    Returns
+    -------
+    dict of str to int
+        Copies and bytes to the GPU, to the host and between GPUs, host waits,
+        and allocations of staging memory. Copies that Faiss makes by itself (in
+        `add`) are not in it. Does not wait.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reset_transfer_stats()
+    >>> _ = index.search(np.eye(4, dtype="float32")[:2], 1)
+    >>> stats = index.transfer_stats()
+    >>> stats["bytes_to_device"], stats["host_waits"]
+    (32, 1)
+    """
+    stats = self.getTransferStats()
+    return {
+        snake: int(getattr(stats, camel)) for snake, camel in _NAMES.items()
+    }
+
+
+def reset_transfer_stats(self: Any) -> None:
+    """Set the counts of `transfer_stats` back to zero.
+
+    Examples
+    --------
+    >>> index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> index.reset_transfer_stats()
+    >>> set(index.transfer_stats().values())
+    {0}
+    """
+    self.resetTransferStats()
+
+
+METHODS = (profile_search, transfer_stats, reset_transfer_stats)
