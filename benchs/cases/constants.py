@@ -53,9 +53,14 @@ def run(session):
 
 def _unknown(setting):
     """Why a setting cannot be set: it is of another version."""
-    if setting in ("tiles", "tile rows") or hasattr(faiss_ext.StagedConfig(), setting):
+    config = faiss_ext.StagedConfig()
+    if setting in ("tiles", "tile rows") or hasattr(config, setting):
         return None
-    return f"StagedConfig: no {setting} in this version"
+    try:
+        config.tune(setting, 0)
+    except (AttributeError, RuntimeError):
+        return f"StagedConfig: no {setting} in this version"
+    return None
 
 
 def _sweeps(shapes):

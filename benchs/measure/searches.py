@@ -72,7 +72,8 @@ class Searches:
 
     def index(self, kind, **config):
         """``stock`` or ``stock again``, another one; ``ours``; ``C++ stock`` or
-        ``C++ ours``. `config`: members of StagedConfig, for ``ours``."""
+        ``C++ ours``. `config`: members of StagedConfig, or what
+        its `tune` sets, for ``ours``."""
         key = (kind, *sorted(config.items()))
         if key not in self._made:
             self._made[key] = self._make(kind, config)
@@ -92,7 +93,10 @@ class Searches:
         else:
             staged = faiss_ext.StagedConfig()
             for name, value in config.items():
-                setattr(staged, name, value)
+                if hasattr(staged, name):
+                    setattr(staged, name, value)
+                else:
+                    staged.tune(name, value)
             index = faiss_ext.GpuIndexFlatL2(resources(), d, flat, staged)
         index.add(self.base)
         self.native.synchronize()

@@ -10,19 +10,11 @@ def __getattr__(name: str) -> Any: ...
 
 class StagedConfig:
     pinnedBytes: int
-    tileRows: int
-    oneTileBytes: int
-    endTileBytes: int
-    tileBytes: int
-    mappedBytes: int
     computeLanes: int
-    sliceVectors: int
-    pipelineDepth: int
-    secondsAhead: float
     batchedQueries: int
     copyThreads: int
-    copyChunkBytes: int
     def __init__(self) -> None: ...
+    def tune(self, name: str, value: float) -> None: ...
 
 class PooledGpuResources(faiss.GpuResourcesProvider):
     def __init__(

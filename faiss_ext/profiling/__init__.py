@@ -14,6 +14,6 @@ The document, which `--json` writes::
             seconds     of each search
         stock       seconds of Faiss' parts, by difference
         profiles    for 'given' and 'pooled', a list of recorded searches:
-            seconds, clock_error, tiles, caller, busy, moved, and spans: those
+            seconds, clock_error, tiles, plan, caller, busy, moved, and spans: those
             of the median search, empty for the others
 """

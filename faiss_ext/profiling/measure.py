@@ -265,6 +265,7 @@ def _as_dict(profile: Any) -> dict[str, Any]:
         "seconds": profile.seconds,
         "clock_error": profile.clock_error,
         "tiles": profile.tiles,
+        "plan": profile.plan,
         "spans": [span._asdict() for span in profile.spans],
         "caller": profile.caller(),
         "busy": profile.busy(),

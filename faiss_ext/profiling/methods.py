@@ -94,6 +94,7 @@ def _as_profile(native: Any) -> SearchProfile:
         native.seconds,
         native.clockError,
         native.tiles,
+        native.plan,
     )
 
 

@@ -96,6 +96,8 @@ class SearchProfile:
         Seconds by which the clocks of the host and of the GPU may be apart.
     tiles : int
         Into how many tiles the search was cut.
+    plan : str
+        How it was done, in words: where it was computed, and in which parts.
 
     Examples
     --------
@@ -112,11 +114,13 @@ class SearchProfile:
         seconds: float,
         clock_error: float,
         tiles: int,
+        plan: str = "",
     ) -> None:
         self.spans = list(spans)
         self.seconds = seconds
         self.clock_error = clock_error
         self.tiles = tiles
+        self.plan = plan
 
     def __repr__(self) -> str:
         parts = ", ".join(

@@ -106,6 +106,8 @@ def _our_parts(
         seconds = [profile["caller"][part] for profile in profiles]
         if any(seconds):
             yield _row(f"      {part}", seconds, whole, None)
+    if plan := profiles[0]["plan"]:
+        yield f"    {plan}"
     tiles = profiles[0]["tiles"]
     yield (
         f"    under way ({tiles} tile{'s' if tiles > 1 else ''}; "

@@ -1,6 +1,5 @@
 #include <faiss_ext/gpu/call/Call.h>
 
-#include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/NvtxRange.h>
 #include <faiss_ext/gpu/threads/ProcessLife.h>
 
@@ -89,10 +88,10 @@ void Call::runPath() {
 
 /// Everything is on the index's GPU: no copy, no wait.
 void Call::runInPlace() {
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     openStreams();
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     computeAll(tileOf(0), nullptr, nullptr);
-    complete(onFailure);
+    endCall(onFailure);
 }
 
 /// The shortest path: all on the default stream, but for a computation that is
@@ -110,8 +109,8 @@ void Call::runOneTile() {
             plan_.mapped ? outputs_.mapHost(pinnedOut) : 0;
     const Tile tile = tileOf(0);
     reserveTemporary(tile);
-    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     openStreams();
+    EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
     auto* const inBlock = static_cast<char*>(temporaryIn_.get());
     auto* const outBlock = static_cast<char*>(temporaryOut_.get());
     copyOnHost(Stage::HostRead, tile, pinnedIn.data());
@@ -125,7 +124,7 @@ void Call::runOneTile() {
     } else {
         pinnedIn.releaseAfter(defaultStream_);
     }
-    complete(onFailure);
+    endCall(onFailure);
 }
 
 /// Three stages on three streams. For the tile in slot s = tile % depth:
@@ -197,7 +196,7 @@ void Call::runTiles() {
         kept_.blocks[(plan_.tiles.tiles() - 1) % plan_.tiles.depth]
                 .downloaded.orderBefore(defaultStream_);
     }
-    complete(onFailure);
+    endCall(onFailure);
 }
 
 Call::Tile Call::tileOf(idx_t number) const {
@@ -299,7 +298,7 @@ EndWorkOnFailure Call::endOnFailure(std::vector<cudaStream_t> streams) {
 }
 
 /// The end of a call. One that is recorded waits in any case.
-void Call::complete(EndWorkOnFailure& onFailure) {
+void Call::endCall(EndWorkOnFailure& onFailure) {
     if (recorder_ && !plan_.waits) {
         waitFor(defaultStream_);
     }

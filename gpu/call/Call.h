@@ -64,7 +64,7 @@ class Call {
     char* pinnedForResults(size_t bytes, size_t slot);
     EndWorkOnFailure endOnFailure(std::vector<cudaStream_t> streams);
     void waitFor(cudaStream_t stream);
-    void complete(EndWorkOnFailure& onFailure);
+    void endCall(EndWorkOnFailure& onFailure);
 
     // The stages of a tile, in TileStages.cpp.
     void readAhead();

@@ -37,8 +37,8 @@ class Planner {
         } else {
             chooseSlices();
         }
-        chooseRowsAtOnce(lanes);
-        plan_.mapped = needs_.storesToPinned &&
+        chooseRowsAtOnce();
+        plan_.mapped = needs_.storesToPinned && asked_.out.onHost > 0 &&
                        plan_.path == CallPlan::Path::OneTile &&
                        asked_.n <= tuning::kComputeRows &&
                        asked_.n * asked_.out.onHost <= config_.mappedBytes;
@@ -95,14 +95,16 @@ class Planner {
         }
         const size_t rowBytes =
                 std::max<size_t>(1, asked_.in.staged + asked_.out.staged);
+        // What does not fit is allocated, or makes another attempt.
         const idx_t fit = std::max<idx_t>(
-                1, limits_.temporaryBytes / kScarceShare / rowBytes);
+                tuning::kComputeRows,
+                limits_.temporaryBytes / kScarceShare / rowBytes);
         const idx_t most = std::min(limits_.mostRows, fit);
         return config_.tileRows > 0 ? std::min(config_.tileRows, most) : most;
     }
 
     void choosePath() {
-        if (blockBytes() == 0) {
+        if (asked_.in.staged + asked_.out.staged == 0) {
             plan_.path = CallPlan::Path::InPlace;
         } else if (plan_.tiles.tiles() == 1) {
             plan_.path = CallPlan::Path::OneTile;
@@ -178,7 +180,7 @@ class Planner {
         }
     }
 
-    void chooseRowsAtOnce(size_t lanes) {
+    void chooseRowsAtOnce() {
         plan_.rowsAtOnce = std::min(plan_.tiles.tileRows, limits_.mostRows);
         const double most = config_.secondsAhead;
         plan_.rowSeconds = needs_.rowOperations / limits_.operationsPerSecond +
@@ -190,10 +192,9 @@ class Planner {
         if (plan_.paced) {
             // Two pieces, so that the GPU does not wait for the host in
             // between.
-            const idx_t step = lanes > 1 ? tuning::kComputeRows : step_;
             const idx_t piece =
-                    step *
-                    std::max<idx_t>(1, most / 2 / (step * plan_.rowSeconds));
+                    step_ *
+                    std::max<idx_t>(1, most / 2 / (step_ * plan_.rowSeconds));
             plan_.rowsAtOnce = std::min(plan_.rowsAtOnce, piece);
         }
     }
@@ -236,7 +237,10 @@ bool halve(CallLimits& limits, const CallPlan& plan) {
         return false;
     }
     limits.scarce = true;
-    limits.mostRows = std::max<idx_t>(1, plan.rowsAtOnce / 2);
+    // Scratch memory for several streams may be all that is missing.
+    limits.mostRows = plan.streams > 1
+                              ? plan.rowsAtOnce
+                              : std::max<idx_t>(1, plan.rowsAtOnce / 2);
     return true;
 }
 

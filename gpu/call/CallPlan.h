@@ -57,7 +57,7 @@ struct CallPlan {
     enum class Path {
         /// All arrays are used where they are: no copy, no wait.
         InPlace,
-        /// All rows at once, copied and computed on the default stream.
+        /// All rows at once, copied on the default stream.
         OneTile,
         /// Tile by tile: uploads, computation and copy-back on streams of their
         /// own.
@@ -66,8 +66,9 @@ struct CallPlan {
     Path path = Path::InPlace;
     TilePlan tiles;
 
-    /// The tiles' blocks on the GPU are taken from Faiss' temporary memory, for
-    /// one tile at a time, and not from memory that the index keeps.
+    /// Blocks on the GPU, if there are any, are taken from Faiss' temporary
+    /// memory, for one tile at a time, and not from memory that the index
+    /// keeps.
     bool temporaryBlocks = true;
     /// Results are stored into pinned memory by the kernels themselves.
     bool mapped = false;
@@ -110,7 +111,8 @@ FAISS_EXT_API CallPlan
 planCall(const CallRequest& request, const CallLimits& limits);
 
 /// The limits for another attempt, where `plan` met with too little memory:
-/// half as many rows at once. False where that was of one row already.
+/// nothing side by side, and if that was so already, half as many rows at once.
+/// False where that was of one row.
 FAISS_EXT_API bool halve(CallLimits& limits, const CallPlan& plan);
 
 } // namespace gpu

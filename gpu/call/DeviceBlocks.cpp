@@ -27,12 +27,7 @@ void DeviceBlocks::reserve(int depth, size_t in, size_t out) {
         rethrowUnlessOutOfMemory(e, resources_.getDefaultStream(device_));
         // Those of other sizes, or of later slots, make room.
         free();
-        try {
-            reserveAll(depth, in, out);
-        } catch (...) {
-            freeNow();
-            throw;
-        }
+        reserveAll(depth, in, out);
     }
 }
 
@@ -64,8 +59,13 @@ void DeviceBlocks::grow(
 }
 
 void DeviceBlocks::free() {
-    waitUntilUnused_();
-    freeNow();
+    for (const Slot& slot : slots_) {
+        if (slot.in || slot.out) {
+            waitUntilUnused_();
+            freeNow();
+            return;
+        }
+    }
 }
 
 void DeviceBlocks::freeNow() noexcept {

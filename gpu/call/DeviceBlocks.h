@@ -43,8 +43,7 @@ class DeviceBlocks {
     /// Makes sure that there are `depth` slots with blocks of `in` and `out`
     /// bytes; 0: none is needed. Blocks that are too small are exchanged once
     /// nothing uses them, and where the GPU is short of memory all go first.
-    /// Throws what `resources` throw where that does not help; then there are
-    /// no blocks.
+    /// Throws what `resources` throw where that does not help.
     void reserve(int depth, size_t in, size_t out);
 
     /// Frees all blocks, once nothing uses them. Throws as `waitUntilUnused`.

@@ -241,12 +241,12 @@ void Call::enqueueSlices(const ComputeRows& rows) {
                 streams_[slice % streams_.size()],
                 rows,
                 plan_.slices,
-                streams_.besides(),
+                streams_.shared(),
                 slice);
     }
     streams_.join();
     computation_.mergeSlices(
-            streams_.whole(), rows, plan_.slices, streams_.besides());
+            streams_.whole(), rows, plan_.slices, streams_.shared());
 }
 
 cudaStream_t Call::streamOf(const ComputeTurns::Part& part) const {

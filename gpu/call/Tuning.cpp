@@ -1,5 +1,6 @@
 #include <faiss_ext/gpu/call/Tuning.h>
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -16,8 +17,8 @@ template <typename T>
 T checked(const char* name, T value) {
     if (!(value >= 0)) { // nor what is no number
         throw InvalidArray(
-                std::string("StagedConfig::") + name + " is " +
-                std::to_string(value) + "; it must be 0 (choose) or more");
+                std::string(name) + " is " + std::to_string(value) +
+                "; it must be 0 (choose) or more");
     }
     return value;
 }
@@ -33,6 +34,7 @@ bool set(Tuning& tuning, const std::string& name, double value) {
     const auto to = [&](const char* member, auto& place) {
         const bool named = name == member;
         if (named) {
+            checked(member, value);
             place = static_cast<std::decay_t<decltype(place)>>(value);
         }
         return named;
@@ -55,28 +57,32 @@ CallConfig complete(const StagedConfig& config) {
                 chosen(tuned.oneTileBytes, oneTile),
                 chosen(tuned.tileBytes, tile),
                 chosen(tuned.endTileBytes, end),
-                chosen(checked("pipelineDepth", tuned.pipelineDepth), depth)};
+                chosen(checked("Tuning::pipelineDepth", tuned.pipelineDepth),
+                       depth)};
     };
     // 0 where the number is not known.
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
     CallConfig complete{};
     complete.pinnedBytes = chosen(config.pinnedBytes, tuning::kPinnedBytes);
     complete.computeLanes = std::min(
-            checked("computeLanes", config.computeLanes), kMostComputeStreams);
-    complete.batchedQueries =
-            chosen(checked("batchedQueries", config.batchedQueries),
-                   tuning::kBatchedQueries);
+            checked("StagedConfig::computeLanes", config.computeLanes),
+            kMostComputeStreams);
+    complete.batchedQueries = chosen(
+            checked("StagedConfig::batchedQueries", config.batchedQueries),
+            tuning::kBatchedQueries);
     complete.copyThreads =
-            chosen(checked("copyThreads", config.copyThreads),
+            chosen(checked("StagedConfig::copyThreads", config.copyThreads),
                    std::clamp(threads, 1, tuning::kCopyThreads));
     complete.copyChunkBytes =
             chosen(tuned.copyChunkBytes, tuning::kCopyChunkBytes);
-    complete.tileRows = checked("tileRows", tuned.tileRows);
+    complete.tileRows = checked("Tuning::tileRows", tuned.tileRows);
     complete.mappedBytes = chosen(tuned.mappedBytes, tuning::kMappedBytes);
-    complete.sliceVectors = chosen(
-            checked("sliceVectors", tuned.sliceVectors), tuning::kSliceVectors);
-    complete.secondsAhead = chosen(
-            checked("secondsAhead", tuned.secondsAhead), tuning::kSecondsAhead);
+    complete.sliceVectors =
+            chosen(checked("Tuning::sliceVectors", tuned.sliceVectors),
+                   tuning::kSliceVectors);
+    complete.secondsAhead =
+            chosen(checked("Tuning::secondsAhead", tuned.secondsAhead),
+                   tuning::kSecondsAhead);
     complete.whole =
             sizes(tuning::kOneTileBytes,
                   tuning::kTileBytes,

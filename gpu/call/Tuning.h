@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +41,8 @@ struct Tuning {
     size_t copyChunkBytes = 0;
 };
 
-/// Sets one by its name; false if there is none of that name.
+/// Sets one by its name; false if there is none of that name. Throws
+/// InvalidArray for a value that means nothing.
 FAISS_EXT_API bool set(Tuning& tuning, const std::string& name, double value);
 
 /// How large tiles are, and how many are under way at once.

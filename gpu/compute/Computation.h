@@ -103,6 +103,7 @@ class Computation {
         (void)slices;
         (void)found;
         (void)slice;
+        FAISS_THROW_MSG("this cannot be searched in slices");
     }
 
     /// Makes the outputs of what all slices have found, on the default stream.
@@ -115,6 +116,7 @@ class Computation {
         (void)rows;
         (void)slices;
         (void)found;
+        FAISS_THROW_MSG("this cannot be searched in slices");
     }
 };
 

@@ -16,10 +16,9 @@ constexpr size_t kAlignment = 256;
 } // namespace
 
 size_t affordableStreams(
-        size_t most, size_t bytes, size_t besides, size_t temporaryBytes) {
-    while (most > 1 &&
-           kAlignment + most * roundUp(bytes, kAlignment) + besides >
-                   temporaryBytes) {
+        size_t most, size_t bytes, size_t shared, size_t temporaryBytes) {
+    while (most > 1 && kAlignment + most * roundUp(bytes, kAlignment) + shared >
+                               temporaryBytes) {
         --most;
     }
     return most;
@@ -42,14 +41,14 @@ ComputeStreams::~ComputeStreams() {
     }
 }
 
-void ComputeStreams::open(size_t streams, size_t bytes, size_t besides) {
+void ComputeStreams::open(size_t streams, size_t bytes, size_t shared) {
     const size_t each = roundUp(bytes, kAlignment);
     scratch_ = resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,
             device_,
             faiss::gpu::MemorySpace::Temporary,
             whole_.stream,
-            kAlignment + streams * each + besides));
+            kAlignment + streams * each + shared));
     if (!kept_.forked) {
         kept_.forked.emplace();
     }
@@ -70,7 +69,7 @@ void ComputeStreams::open(size_t streams, size_t bytes, size_t besides) {
                  memory + i * each,
                  each});
     }
-    besides_ = memory + streams * each;
+    shared_ = memory + streams * each;
 }
 
 Lane ComputeStreams::profiledAs(size_t i) const {

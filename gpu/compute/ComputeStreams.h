@@ -16,10 +16,10 @@ namespace faiss_ext {
 namespace gpu {
 
 /// How many streams, up to `most`, `temporaryBytes` of Faiss' temporary memory
-/// have room for, with `bytes` of scratch memory each and `besides` bytes more;
-/// at least 1, if `most` is, which needs none. Pure arithmetic.
+/// have room for, with `bytes` of scratch memory each and `shared` bytes for
+/// all; at least 1, if `most` is, which needs none. Pure arithmetic.
 FAISS_EXT_API size_t affordableStreams(
-        size_t most, size_t bytes, size_t besides, size_t temporaryBytes);
+        size_t most, size_t bytes, size_t shared, size_t temporaryBytes);
 
 /// Where one call computes: on the default stream of the index's resources, or
 /// on several streams beside each other, with scratch memory of their own.
@@ -45,9 +45,9 @@ class FAISS_EXT_API ComputeStreams {
     ComputeStreams& operator=(const ComputeStreams&) = delete;
 
     /// Takes so many, two or more, each with `bytes` of scratch memory, and as
-    /// many bytes `besides`, from Faiss' temporary memory, a stack. Throws
+    /// many bytes `shared`, from Faiss' temporary memory, a stack. Throws
     /// CudaError, and what Faiss' resources throw where memory is short.
-    void open(size_t streams, size_t bytes, size_t besides);
+    void open(size_t streams, size_t bytes, size_t shared);
 
     size_t size() const {
         return contexts_.size();
@@ -59,10 +59,10 @@ class FAISS_EXT_API ComputeStreams {
     const ComputeContext& whole() const {
         return whole_;
     }
-    /// What was taken besides scratch memory, for use in the default stream's
+    /// What was taken for all streams, for use in the default stream's
     /// order. Aligned as cudaMalloc aligns.
-    char* besides() const {
-        return besides_;
+    char* shared() const {
+        return shared_;
     }
     /// For the recorder.
     Lane profiledAs(size_t i) const;
@@ -80,7 +80,7 @@ class FAISS_EXT_API ComputeStreams {
 
     /// Set aside already, so that no call of CUDA's frees it.
     faiss::gpu::GpuMemoryReservation scratch_;
-    char* besides_ = nullptr;
+    char* shared_ = nullptr;
     std::vector<ComputeContext> contexts_;
     bool forked_ = false;
 };

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstddef>
-
 #include <faiss_ext/gpu/compute/Computation.h>
 
 namespace faiss_ext {
@@ -56,6 +54,7 @@ class Searcher {
         (void)slices;
         (void)found;
         (void)slice;
+        FAISS_THROW_MSG("this cannot be searched in slices");
     }
 
     virtual void mergeSlices(
@@ -69,6 +68,7 @@ class Searcher {
         (void)slices;
         (void)found;
         (void)results;
+        FAISS_THROW_MSG("this cannot be searched in slices");
     }
 };
 

@@ -45,7 +45,7 @@ namespace gpu {
 /// Life: made with an index, frees its staging memory with it. The destructor
 /// waits for work in flight that uses this memory.
 template <class Base>
-class Staged : public StagedIndex, public Base {
+class Staged : private StagedParts, public Base, public StagedIndex {
    public:
     /// `config`, then the arguments of a constructor of Base, of which the
     /// first gives the resources.
@@ -53,8 +53,9 @@ class Staged : public StagedIndex, public Base {
     Staged(const StagedConfig& config,
            const Resources& resources,
            Args&&... args)
-            : StagedIndex(resources),
-              Base(resources, std::forward<Args>(args)...) {
+            : StagedParts(resources),
+              Base(resources, std::forward<Args>(args)...),
+              StagedIndex(static_cast<const StagedParts&>(*this)) {
         this->endConstruction(*this, config);
     }
 

@@ -233,9 +233,9 @@ void StagedFlat<Base>::copyFromGuarded(Cpu* index) {
     });
 }
 
-template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlat>;
-template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlatL2>;
-template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlatIP>;
+template class StagedFlat<faiss::gpu::GpuIndexFlat>;
+template class StagedFlat<faiss::gpu::GpuIndexFlatL2>;
+template class StagedFlat<faiss::gpu::GpuIndexFlatIP>;
 template void StagedFlat<faiss::gpu::GpuIndexFlat>::copyFromGuarded(
         const faiss::IndexFlat*);
 template void StagedFlat<faiss::gpu::GpuIndexFlatL2>::copyFromGuarded(

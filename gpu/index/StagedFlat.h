@@ -3,6 +3,7 @@
 #include <faiss/gpu/GpuIndexFlat.h>
 
 #include <memory>
+#include <utility>
 
 #include <faiss_ext/gpu/index/Staged.h>
 
@@ -87,6 +88,10 @@ class StagedFlat : public Staged<Base> {
 
     const Lanes lanes_;
 };
+
+extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlat>;
+extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlatL2>;
+extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlatIP>;
 
 } // namespace gpu
 } // namespace faiss_ext

@@ -28,20 +28,20 @@ std::vector<OutputRows> resultsAt(idx_t* labels, float* distances, idx_t k) {
 
 } // namespace
 
-struct StagedIndex::Parts {
+struct StagedParts::Parts {
     explicit Parts(std::shared_ptr<faiss::gpu::GpuResources> given)
-            : resources(std::move(given)),
-              lock(lockOf(resources.get())),
-              atEnds(lockUnlessInterrupted(*lock)) {
-        FAISS_THROW_IF_NOT_MSG(resources, "no GpuResources given");
+            : lock(lockOf(given.get())), atEnds(lockUnlessInterrupted(*lock)) {
+        FAISS_THROW_IF_NOT_MSG(given, "no GpuResources given");
         relaxed.emplace();
+        resources = std::move(given);
     }
 
-    const std::shared_ptr<faiss::gpu::GpuResources> resources;
     const std::shared_ptr<ResourcesLock> lock;
     /// Held while the index is made and destroyed, and not in between.
     std::unique_lock<ResourcesLock> atEnds;
     std::optional<RelaxedCapture> relaxed;
+    /// Perhaps the last owner: these end under the lock, and in relaxed mode.
+    std::shared_ptr<faiss::gpu::GpuResources> resources;
 
     // From endConstruction on.
     faiss::gpu::GpuIndex* index = nullptr;
@@ -72,11 +72,16 @@ class OnGpu {
 
 } // namespace
 
-StagedIndex::StagedIndex(std::shared_ptr<faiss::gpu::GpuResources> resources)
+StagedParts::StagedParts(std::shared_ptr<faiss::gpu::GpuResources> resources)
         : parts_(std::make_unique<Parts>(std::move(resources))) {}
 
-StagedIndex::StagedIndex(faiss::gpu::GpuResourcesProvider* provider)
-        : StagedIndex(provider ? provider->getResources() : nullptr) {}
+StagedParts::StagedParts(faiss::gpu::GpuResourcesProvider* provider)
+        : StagedParts(provider ? provider->getResources() : nullptr) {}
+
+StagedParts::~StagedParts() = default;
+
+StagedIndex::StagedIndex(const StagedParts& parts)
+        : parts_(parts.parts_.get()) {}
 
 StagedIndex::~StagedIndex() = default;
 
@@ -118,12 +123,13 @@ void StagedIndex::beginDestruction() noexcept {
     parts_->relaxed.emplace();
 }
 
-StagedIndex::Locked::Locked(const StagedIndex& index) : index_(index) {
-    lockUnlessInterrupted(*index.parts_->lock).release();
+StagedIndex::Locked::Locked(const StagedIndex& index)
+        : lock_(*index.parts_->lock) {
+    lockUnlessInterrupted(lock_).release();
 }
 
 StagedIndex::Locked::~Locked() {
-    index_.parts_->lock->unlock();
+    lock_.unlock();
 }
 
 void StagedIndex::waitForStream(cudaStream_t stream, int device) const {
@@ -325,7 +331,7 @@ void StagedIndex::addVectors(
     NvtxRange range("add", n);
     checkRows(n, x, "x");
     const Locked lock(*this);
-    if (parts_->adding == Parts::Rows(n, x)) {
+    if (parts_->adding == StagedParts::Parts::Rows(n, x)) {
         add();
         return;
     }
@@ -336,11 +342,11 @@ void StagedIndex::addVectors(
     // Not before: a signal's handler may have changed it.
     const idx_t before = parts_->index->ntotal;
     struct Adding {
-        explicit Adding(Parts& parts) : parts_(parts) {}
+        explicit Adding(StagedParts::Parts& parts) : parts_(parts) {}
         ~Adding() {
-            parts_.adding = Parts::kNoRows;
+            parts_.adding = StagedParts::Parts::kNoRows;
         }
-        Parts& parts_;
+        StagedParts::Parts& parts_;
     };
     const Adding adding(*parts_);
     parts_->adding = {n, x};

@@ -19,6 +19,29 @@
 namespace faiss_ext {
 namespace gpu {
 
+class ResourcesLock;
+
+/// Holds what the calls of an index are made with, and the lock of the
+/// resources while the other base classes are made and destroyed, since these
+/// allocate, copy and free then, also while somebody captures a stream. The
+/// first base of a class; not polymorphic, so that the class of Faiss begins
+/// where the object does.
+class FAISS_EXT_API StagedParts {
+   protected:
+    /// Throws faiss::FaissException if there are no resources, and as
+    /// lockUnlessInterrupted.
+    explicit StagedParts(std::shared_ptr<faiss::gpu::GpuResources> resources);
+    explicit StagedParts(faiss::gpu::GpuResourcesProvider* provider);
+    ~StagedParts();
+    StagedParts(const StagedParts&) = delete;
+    StagedParts& operator=(const StagedParts&) = delete;
+
+   private:
+    friend class StagedIndex;
+    struct Parts;
+    const std::unique_ptr<Parts> parts_;
+};
+
 /// What all indexes of this library are, whatever class of Faiss each derives
 /// from: `dynamic_cast<StagedIndex*>(index)` finds it. What they can beyond
 /// faiss::Index, and how their calls run; Staged has the rules.
@@ -67,15 +90,10 @@ class FAISS_EXT_API StagedIndex {
     void resetTransferStats();
 
    protected:
-    /// The first base of a class: holds the lock of the resources while its
-    /// other base classes are made and destroyed, since these allocate, copy
-    /// and free then, also while somebody captures a stream. The class derived
-    /// from this calls `endConstruction` at the end of its constructor and
-    /// `beginDestruction` in its destructor, on the same threads. Throws
-    /// faiss::FaissException if there are no resources, and as
-    /// lockUnlessInterrupted.
-    explicit StagedIndex(std::shared_ptr<faiss::gpu::GpuResources> resources);
-    explicit StagedIndex(faiss::gpu::GpuResourcesProvider* provider);
+    /// `parts` are the first base of the same object. The class derived from
+    /// both calls `endConstruction` at the end of its constructor and
+    /// `beginDestruction` in its destructor, on the same threads.
+    explicit StagedIndex(const StagedParts& parts);
     void endConstruction(
             faiss::gpu::GpuIndex& index, const StagedConfig& config);
     void beginDestruction() noexcept;
@@ -96,7 +114,8 @@ class FAISS_EXT_API StagedIndex {
         Locked& operator=(const Locked&) = delete;
 
        private:
-        const StagedIndex& index_;
+        // Which outlives the index where that ends without its lock.
+        ResourcesLock& lock_;
     };
 
     /// How neighbours are found, for one search. Under the lock.
@@ -167,8 +186,6 @@ class FAISS_EXT_API StagedIndex {
     TransferCounters& counters() const;
 
    private:
-    struct Parts;
-
     void checkSearch(
             idx_t n,
             const InputRows& x,
@@ -176,7 +193,7 @@ class FAISS_EXT_API StagedIndex {
             const std::vector<OutputRows>& outputs,
             const faiss::SearchParameters* params) const;
 
-    const std::unique_ptr<Parts> parts_;
+    StagedParts::Parts* const parts_;
 };
 
 } // namespace gpu

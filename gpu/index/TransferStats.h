@@ -16,7 +16,7 @@ struct TransferStats {
     uint64_t bytesToDevice = 0;
 
     /// Copies and bytes from the index's GPU to host memory; bytes that kernels
-    /// wrote there (StagedConfig::mappedBytes) are no copy.
+    /// wrote there, of few queries, are no copy.
     uint64_t copiesToHost = 0;
     uint64_t bytesToHost = 0;
 

@@ -250,7 +250,7 @@ TEST_F(CallPlans, queries_and_results_share_pinned_memory_that_is_not_faiss) {
     EXPECT_LT(rows(0), rows(256 * MiB));
 }
 
-TEST_F(CallPlans, another_attempt_computes_half_as_many_rows_at_once) {
+TEST_F(CallPlans, other_attempts_compute_on_one_stream_then_fewer_rows) {
     pageable(1000);
     search_.asked.laneBytes = MiB;
     search_.asked.lanes = 8;
@@ -263,7 +263,11 @@ TEST_F(CallPlans, another_attempt_computes_half_as_many_rows_at_once) {
     EXPECT_EQ(next.streams, 1u);
     EXPECT_TRUE(next.temporaryBlocks);
     EXPECT_EQ(next.tiles.depth, 1);
-    EXPECT_LE(next.rowsAtOnce, first.rowsAtOnce / 2);
+    EXPECT_LE(next.rowsAtOnce, first.rowsAtOnce);
+    const auto half = next.rowsAtOnce / 2;
+    ASSERT_TRUE(halve(within, next));
+    next = planCall({10000, in_, out_, search_}, within);
+    EXPECT_EQ(next.rowsAtOnce, half);
     EXPECT_NE(next.text().find("temporary memory"), std::string::npos);
     int attempts = 1;
     while (halve(within, next)) {
@@ -280,8 +284,11 @@ TEST_F(CallPlans, a_scarce_call_leaves_most_temporary_memory_to_faiss) {
     temporary_ = 8 * MiB;
     const auto found = plan(100000);
     EXPECT_LE(found.tiles.tileRows * (512 + 12000), 2 * MiB);
+    // What is not there is allocated, or makes another attempt.
     temporary_ = 0;
-    EXPECT_EQ(plan(100000).tiles.tileRows, 1);
+    EXPECT_EQ(plan(100000).tiles.tileRows, 512);
+    mostRows_ = 3;
+    EXPECT_EQ(plan(100000).tiles.tileRows, 3);
 }
 
 TEST_F(CallPlans, arrays_in_place_are_computed_in_parts_where_memory_is_short) {

@@ -219,6 +219,15 @@ TEST_F(Captures, of_another_thread_and_destructors_do_not_disturb) {
     }
 }
 
+TEST_F(Captures, of_another_thread_and_the_end_of_the_last_owner) {
+    // An index keeps the resources that it was made with.
+    auto own = std::make_unique<faiss::gpu::StandardGpuResources>();
+    auto index = std::make_unique<Index>(own.get(), kDims);
+    index->add(kVectors, base_.data());
+    own.reset();
+    expectHarmless("the end of index and resources", [&] { index.reset(); });
+}
+
 TEST_F(Captures, of_another_thread_and_failures_do_not_disturb) {
     const auto index = makeIndex(7);
     searchAndExpectRight(*index);

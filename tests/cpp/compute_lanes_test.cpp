@@ -286,7 +286,7 @@ TEST_F(ComputeLanes, have_memory_that_is_aligned_as_that_of_cudaMalloc) {
     ComputeStreams streams(*whole, 0, kept);
     streams.open(2, 300, 100);
     ASSERT_EQ(streams.size(), 2u);
-    EXPECT_TRUE(isAligned(streams.besides()));
+    EXPECT_TRUE(isAligned(streams.shared()));
     for (size_t i = 0; i < 2; ++i) {
         ComputeLane lane(*whole, counters);
         lane.use(streams[i]);

@@ -1,5 +1,5 @@
-// Searches on a GPU that is nearly full: smaller tiles, fewer at once, and
-// Faiss' temporary memory in the end, before memory is said to be exhausted.
+// Searches on a GPU that is nearly full: fewer rows at once, one tile after
+// another in Faiss' temporary memory, before memory is said to be exhausted.
 
 #include <faiss_ext/gpu/call/CallRunner.h>
 #include <faiss_ext/gpu/call/Tuning.h>
@@ -143,6 +143,37 @@ TEST_F(ScarceGpuMemory, a_full_gpu_has_faiss_temporary_memory_still) {
     expectAnswers();
     EXPECT_EQ(kept(), 0u);
     EXPECT_EQ(index_->getTransferStats().deviceAllocations, 0u);
+}
+
+TEST_F(ScarceGpuMemory, blocks_of_other_slots_make_room) {
+    TunedConfig config;
+    config.tileRows = 200; // 240 000 bytes of results
+    remake(config);
+    expectAnswers(1000);
+    constexpr size_t kQueryBlock = 4096;
+    EXPECT_EQ(kept(), 3 * (MiB / 4 + kQueryBlock));
+    // Half as many neighbours again, in two tiles: their blocks fit once that
+    // of the third slot is gone.
+    leave(400 << 10);
+    const std::vector<float> queries(
+            queries_.begin(), queries_.begin() + 400 * kDims);
+    Neighbours found{
+            std::vector<float>(400 * 150), std::vector<int64_t>(400 * 150)};
+    const auto profile = index_->profile_search(
+            400,
+            queries.data(),
+            150,
+            found.distances.data(),
+            found.labels.data());
+    EXPECT_NE(profile.plan.find("2 tiles"), std::string::npos) << profile.plan;
+    EXPECT_EQ(kept(), 2 * (MiB / 2 + kQueryBlock));
+    expectNeighbours(
+            found,
+            searchOnCpu(base_, queries, kDims, 150),
+            base_,
+            queries,
+            kDims,
+            150);
 }
 
 TEST_F(ScarceGpuMemory, a_call_of_one_tile_is_cut_where_it_does_not_fit) {

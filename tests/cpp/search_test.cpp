@@ -169,6 +169,17 @@ TEST_F(SearchTest, more_queries_than_are_converted_at_once) {
     }
 }
 
+TEST_F(SearchTest, an_index_is_found_by_one_cast_and_begins_as_that_of_faiss) {
+    // Programs compare addresses of indexes under different types.
+    GpuIndexFlatIP index(&resources(), 4);
+    faiss::Index* const as = &index;
+    EXPECT_EQ(static_cast<void*>(&index), static_cast<void*>(as));
+    const auto* staged = dynamic_cast<faiss_ext::gpu::StagedIndex*>(as);
+    ASSERT_NE(staged, nullptr);
+    EXPECT_EQ(staged->getTransferStats().hostWaits, 0u);
+    EXPECT_EQ(dynamic_cast<const faiss::Index*>(staged), as);
+}
+
 TEST_F(SearchTest, no_query_touches_nothing) {
     GpuIndexFlatL2 index(&resources(), 4);
     index.add(2, randomVectors(2, 4, 1).data());

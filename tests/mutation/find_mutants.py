@@ -41,7 +41,7 @@ KINDS = (
     ("turn", r"\b(busy_|hasTurn_|state|alone)\s*=|\bendTurn\s*\("),
     ("turn", r"\bqueue_\.\w+\s*\(|\bothers_\.clear\s*\("),
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
-    ("free", r"\bpipeline_\.reset\s*\(|memory\.reset\s*\(|deallocMemory"),
+    ("free", r"\brunner\.reset\s*\(|\b(block|slot\.(in|out))\.reset\s*\(|\bfreeNow\s*\(|deallocMemory"),
     ("swallowed error", r"cudaGetLastError\s*\("),
 )
 

@@ -48,6 +48,7 @@ def as_dict(profile: SearchProfile) -> dict[str, Any]:
     return {
         "seconds": profile.seconds, "clock_error": profile.clock_error,
         "tiles": profile.tiles,
+        "plan": profile.plan,
         "spans": [span._asdict() for span in profile.spans],
         "caller": profile.caller(), "busy": profile.busy(),
         "moved": profile.moved(),
@@ -79,7 +80,8 @@ def tiles(count: int) -> SearchProfile:
         back += 0.8e-3
     begin = max(s.end for s in spans if s.lane == CALLER) + 0.05e-3
     add(spans, "wait", CALLER, -1, begin, back, 0)
-    return SearchProfile(spans, back + 0.1e-3, 2e-6, count)
+    return SearchProfile(
+        spans, back + 0.1e-3, 2e-6, count, f"in {count} tiles, on one stream")
 
 
 def add(spans, stage, lane, tile, begin, end, nbytes):

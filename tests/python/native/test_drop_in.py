@@ -104,7 +104,7 @@ def test_given_outputs_are_filled_in_place(faiss_ext, resources, vectors):
 
 def test_staged_config_cuts_into_tiles(faiss_ext, resources, vectors, simulator):
     config = faiss_ext.StagedConfig()
-    config.tileRows = 10
+    config.tune("tileRows", 10)
     index = faiss_ext.GpuIndexFlatL2(
         resources, 8, faiss_ext.GpuIndexFlatConfig(), config
     )
@@ -117,7 +117,7 @@ def test_transfer_stats_tell_what_the_simulator_saw(
     faiss_ext, resources, vectors, simulator
 ):
     config = faiss_ext.StagedConfig()
-    config.mappedBytes = 1  # few results, but copied
+    config.tune("mappedBytes", 1)  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         resources, 8, faiss_ext.GpuIndexFlatConfig(), config
     )

@@ -23,7 +23,7 @@ class Stopped(Exception):
 def staged(faiss_ext):
     """A config of which every call is a long one."""
     config = faiss_ext.StagedConfig()
-    config.secondsAhead = 1e-12
+    config.tune("secondsAhead", 1e-12)
     return config
 
 
@@ -111,7 +111,7 @@ def test_a_signal_ends_a_search(
 def test_a_signal_ends_a_search_of_tiles_at_once(
     faiss_ext, simulator, resources, staged, vectors
 ):
-    staged.tileRows = 4
+    staged.tune("tileRows", 4)
     index = faiss_ext.GpuIndexFlatL2(
         resources, DIMS, faiss_ext.GpuIndexFlatConfig(), staged)
     index.add(vectors(200, DIMS, 1))

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def index(faiss_ext, resources, vectors):
     config = faiss_ext.StagedConfig()
-    config.mappedBytes = 1  # few results, but copied
+    config.tune("mappedBytes", 1)  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         resources, 8, faiss_ext.GpuIndexFlatConfig(), config
     )

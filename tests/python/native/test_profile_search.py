@@ -10,8 +10,8 @@ K = 5
 @pytest.fixture
 def index(faiss_ext):
     config = faiss_ext.StagedConfig()
-    config.tileRows = 30
-    config.mappedBytes = 1  # few results, but copied
+    config.tune("tileRows", 30)
+    config.tune("mappedBytes", 1)  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         faiss_ext.StandardGpuResources(), D, faiss_ext.GpuIndexFlatConfig(), config
     )

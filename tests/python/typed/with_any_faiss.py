@@ -94,8 +94,8 @@ def without_an_index(x: Floats, tensor: Tensor, cupy: OfCuPy) -> None:
 
 def configuration() -> None:
     config = faiss.StagedConfig()
-    config.tileRows = 100
-    config.secondsAhead = 0.5
+    config.pinnedBytes = 1 << 20
+    config.copyThreads = 2
     assert_type(config.computeLanes, int)
     pool = faiss.PooledGpuResources(
         lambda nbytes, device, stream: 0,
