@@ -118,8 +118,8 @@ def test_a_signal_ends_a_search_of_tiles_at_once(
     x = vectors(N, DIMS, 2)
     with signalled(simulator, index.default_stream_c()):
         index.search(x, K)
-    # Of ten tiles.
-    assert simulator.calls("kernel:bfKnnOnDevice") == 2
+    # Of ten tiles; one, if the signal comes before the next is enqueued.
+    assert simulator.calls("kernel:bfKnnOnDevice") in (1, 2)
 
 
 def test_a_signal_ends_the_wait_for_another_threads_search(
