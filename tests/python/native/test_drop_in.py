@@ -131,7 +131,7 @@ def test_transfer_stats_tell_what_the_simulator_saw(
     assert stats == {
         "copies_to_device": 1,
         "bytes_to_device": 33 * 8 * 4,
-        "copies_to_host": 1,
+        "copies_to_host": 2,
         "bytes_to_host": 33 * 4 * 12,
         "copies_across_devices": 0,
         "bytes_across_devices": 0,

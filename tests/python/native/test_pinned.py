@@ -27,7 +27,7 @@ def test_results_are_written_by_the_gpu_where_they_are_read(
     index.search(queries, 4)
     simulator.reset_counters()
     D, I = index.search(queries, 4)
-    assert simulator.counter("copies_d2h_pinned") == 1
+    assert simulator.counter("copies_d2h_pinned") == 2
     assert simulator.counter("bytes_d2h_pinned") == 33 * 4 * 12
     assert simulator.waits() == 1
     assert D.base is not None and D.flags.writeable and D.flags.c_contiguous
