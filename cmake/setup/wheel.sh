@@ -5,7 +5,7 @@
 #   FAISS_GPU=VERSION FAISS_HEADERS=FOLDER cmake/setup/wheel.sh
 #
 # Environment: as faiss-wheel.sh says; CUDA_ARCHS (default: all that the wheel is
-# for, and PTX for later ones).
+# for, and PTX for later ones); JOBS.
 
 . "$(dirname "${BASH_SOURCE[0]}")/faiss-wheel.sh"
 
@@ -18,7 +18,8 @@ settings=()
 for option in "${options[@]}" "-DCMAKE_CUDA_ARCHITECTURES=$archs" "-DPython_EXECUTABLE=$python"; do
     settings+=("--config-settings=cmake.define.${option#-D}")
 done
-quietly "$logs/wheel.log" "$python" -m pip wheel --disable-pip-version-check --no-deps \
+CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} \
+    quietly "$logs/wheel.log" "$python" -m pip wheel --disable-pip-version-check --no-deps \
     --wheel-dir "$work/plain" . "${settings[@]}"
 
 # It needs that very Faiss; and nobody who has it wants the extra `cpu`, which
