@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Faiss' own Python tests of GPU indexes, with stock Faiss and with ours.
 
-    tests/faiss_tests.py BUILD_DIR [FILE]...
-    tests/faiss_tests.py --gpu --sources FOLDER [FILE]...
+    tests/faiss_tests.py [--seconds S] BUILD_DIR [FILE]...
+    tests/faiss_tests.py [--seconds S] --gpu --sources FOLDER [FILE]...
 
 The files are in the source package of the Faiss that is built, or in FOLDER,
 Faiss' sources of the version that is installed; by default those that use flat
 indexes, with --gpu all. Every test runs in a process of its own, once as it is
 and once through `python -m faiss_ext run`: on the simulated runtime, or with
 --gpu on this machine's GPU and with the packages that this Python has. Prints,
-for each file, how many pass; and every test that passes with stock Faiss but not
-with ours, which is what must not be: exit status 1.
+for each file, how many pass, and which have not ended after S seconds; and every
+test that passes with stock Faiss but not with ours, which is what must not be:
+exit status 1.
 
 Many tests need kernels that the simulator does not have (inverted files, binary
 indexes), and fail with both.
@@ -72,16 +73,16 @@ def on_simulator(build, helpers):
     }
 
 
-def passes(python, folder, env, prefix, test):
-    """Whether one test passes in a process of its own."""
+def passes(python, folder, env, prefix, test, seconds):
+    """Whether one test passes in a process of its own; None if it has not ended."""
     try:
         done = subprocess.run(
             [python, *prefix, "unittest", test],
-            cwd=folder, env=env, timeout=SECONDS,
+            cwd=folder, env=env, timeout=seconds,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        return False
+        return None
     return done.returncode == 0
 
 
@@ -92,6 +93,8 @@ def main():
                         help="on this machine's GPU, with what this Python has")
     parser.add_argument("--sources", type=lambda p: pathlib.Path(p).resolve(),
                         metavar="FOLDER", help="Faiss' sources")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S",
+                        help=f"how long a test may take (default {SECONDS})")
     parser.add_argument("names", nargs="*", metavar="BUILD_DIR, FILE")
     options = parser.parse_args()
     names = options.names
@@ -129,11 +132,17 @@ def main():
             counts = []
             for prefix in (["-m"], ["-m", "faiss_ext", "run", "-m"]):
                 counts.append(list(pool.map(
-                    lambda test: passes(python, folder, env, prefix, test), tests
+                    lambda test: passes(
+                        python, folder, env, prefix, test, options.seconds), tests
                 )))
             stock, ours = counts
-            print(f"{file:30} {len(tests):3} tests: {sum(stock):3} pass with "
-                  f"stock Faiss, {sum(ours):3} with faiss_ext", flush=True)
+            print(f"{file:30} {len(tests):3} tests: {stock.count(True):3} pass with "
+                  f"stock Faiss, {ours.count(True):3} with faiss_ext", flush=True)
+            for whose, results in (("stock Faiss", stock), ("faiss_ext", ours)):
+                for test, result in zip(tests, results):
+                    if result is None:
+                        print(f"    not ended in {options.seconds:g} s with {whose}: "
+                              f"{test}", flush=True)
             lost += [t for t, s, o in zip(tests, stock, ours) if s and not o]
     for test in lost:
         print(f"passes with stock Faiss only: {test}")
