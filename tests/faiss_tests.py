@@ -50,6 +50,9 @@ def on_gpu(helpers):
     """The surroundings of a Python process on this machine's GPU, and the folder
     of modules that Faiss' tests share."""
     return {
+        # As many tests run at a time as there are cores.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
             filter(None, [os.environ.get("PYTHONPATH"), str(helpers)])),
