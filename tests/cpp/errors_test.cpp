@@ -444,6 +444,48 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
     }
 }
 
+TEST_F(Errors, what_could_not_be_waited_for_is_over_before_its_pipeline_is) {
+    auto resources = resources_.getResources();
+    auto pipeline = std::make_unique<faiss_ext::gpu::StagingPipeline>(
+            resources, 0, StagedConfig());
+    float out = 0;
+    const auto alternate = resources->getAlternateStreams(0).back();
+    Array<float> block(Memory::Device, 1);
+    cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
+    cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
+    const auto enqueue = [&](auto&&...) {
+        check(cudaMemsetAsync(block.data(), 0, 4, alternate));
+        throw std::runtime_error("half way");
+    };
+    EXPECT_THROW(
+            pipeline->run(1, {}, {{"out", &out, 4}}, {enqueue}),
+            std::runtime_error);
+    EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
+    cuda_sim_clear_faults();
+    cuda_sim_reset_counters();
+    pipeline.reset();
+    EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
+    // cudaFree, which waits too, is not said to wait for host functions.
+    EXPECT_EQ(cuda_sim_calls("cudaDeviceSynchronize"), 1u);
+}
+
+TEST_F(Errors, a_change_waits_on_the_gpu_of_its_pipeline) {
+    cuda_sim_set_device_count(2);
+    faiss::gpu::StandardGpuResources ofBoth;
+    auto resources = ofBoth.getResources();
+    faiss_ext::gpu::StagingPipeline pipeline(resources, 1, StagedConfig());
+    const auto stream = resources->getDefaultStream(1);
+    std::unique_ptr<Array<float>> block;
+    {
+        const faiss_ext::gpu::DeviceGuard current(1);
+        block = std::make_unique<Array<float>>(Memory::Device, 1);
+        check(cudaMemsetAsync(block->data(), 0, 4, stream));
+    }
+    EXPECT_GT(cuda_sim_pending_on(stream), 0u);
+    faiss_ext::gpu::StagingPipeline::Change change(pipeline);
+    EXPECT_EQ(cuda_sim_pending_on(stream), 0u);
+}
+
 TEST_F(Errors, a_failed_add_moves_nothing) {
     // Before the vectors and between them and their norms; a second page of
     // those that are converted to float16 fails after the first is stored.
