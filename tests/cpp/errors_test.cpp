@@ -469,23 +469,6 @@ TEST_F(Errors, what_could_not_be_waited_for_is_over_before_its_pipeline_is) {
     EXPECT_EQ(cuda_sim_calls("cudaDeviceSynchronize"), 1u);
 }
 
-TEST_F(Errors, a_change_waits_on_the_gpu_of_its_pipeline) {
-    cuda_sim_set_device_count(2);
-    faiss::gpu::StandardGpuResources ofBoth;
-    auto resources = ofBoth.getResources();
-    faiss_ext::gpu::StagingPipeline pipeline(resources, 1, StagedConfig());
-    const auto stream = resources->getDefaultStream(1);
-    std::unique_ptr<Array<float>> block;
-    {
-        const faiss_ext::gpu::DeviceGuard current(1);
-        block = std::make_unique<Array<float>>(Memory::Device, 1);
-        check(cudaMemsetAsync(block->data(), 0, 4, stream));
-    }
-    EXPECT_GT(cuda_sim_pending_on(stream), 0u);
-    faiss_ext::gpu::StagingPipeline::Change change(pipeline);
-    EXPECT_EQ(cuda_sim_pending_on(stream), 0u);
-}
-
 TEST_F(Errors, a_failed_add_moves_nothing) {
     // Before the vectors and between them and their norms; a second page of
     // those that are converted to float16 fails after the first is stored.
