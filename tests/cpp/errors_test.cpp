@@ -401,6 +401,26 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
     }
 }
 
+/// A call that fails half-way, and no wait for what it has enqueued succeeds: a
+/// change of `block` on the stream `alternate` of Faiss' is left in flight.
+void failWithoutAWait(
+        faiss_ext::gpu::StagingPipeline& pipeline,
+        cudaStream_t alternate,
+        Array<float>& block) {
+    cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
+    cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
+    float out = 0;
+    const auto enqueue = [&](auto&&...) {
+        check(cudaMemsetAsync(block.data(), 0, 4, alternate));
+        throw std::runtime_error("half way");
+    };
+    EXPECT_THROW(
+            pipeline.run(1, {}, {{"out", &out, 4}}, {enqueue}),
+            std::runtime_error);
+    EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
+    cuda_sim_clear_faults();
+}
+
 TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
     // It may use what the resources hold for all, such as Faiss' pinned buffer.
     cuda_sim_set_device_count(2);
@@ -422,20 +442,9 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
         faiss_ext::gpu::StagingPipeline one(resources, 0, StagedConfig());
         faiss_ext::gpu::StagingPipeline other(
                 resources, device, StagedConfig());
-        float out = 0;
         const auto alternate = resources->getAlternateStreams(0).back();
         Array<float> block(Memory::Device, 1);
-        cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
-        cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
-        const auto enqueue = [&](auto&&...) {
-            check(cudaMemsetAsync(block.data(), 0, 4, alternate));
-            throw std::runtime_error("half way");
-        };
-        EXPECT_THROW(
-                one.run(1, {}, {{"out", &out, 4}}, {enqueue}),
-                std::runtime_error);
-        EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
-        cuda_sim_clear_faults();
+        failWithoutAWait(one, alternate, block);
         {
             const faiss_ext::gpu::DeviceGuard current(device);
             call(other);
@@ -448,20 +457,9 @@ TEST_F(Errors, what_could_not_be_waited_for_is_over_before_its_pipeline_is) {
     auto resources = resources_.getResources();
     auto pipeline = std::make_unique<faiss_ext::gpu::StagingPipeline>(
             resources, 0, StagedConfig());
-    float out = 0;
     const auto alternate = resources->getAlternateStreams(0).back();
     Array<float> block(Memory::Device, 1);
-    cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
-    cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
-    const auto enqueue = [&](auto&&...) {
-        check(cudaMemsetAsync(block.data(), 0, 4, alternate));
-        throw std::runtime_error("half way");
-    };
-    EXPECT_THROW(
-            pipeline->run(1, {}, {{"out", &out, 4}}, {enqueue}),
-            std::runtime_error);
-    EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
-    cuda_sim_clear_faults();
+    failWithoutAWait(*pipeline, alternate, block);
     cuda_sim_reset_counters();
     pipeline.reset();
     EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
