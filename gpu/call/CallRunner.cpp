@@ -57,12 +57,9 @@ const Event& CallResources::markDefaultStream() {
 }
 
 void CallResources::waitUntilUnused() {
-    const cudaError_t state = cudaStreamQuery(defaultStream());
-    if (state == cudaErrorNotReady) {
-        cudaGetLastError();
-        waitUnlessInterrupted(markDefaultStream());
-    } else {
-        FAISS_EXT_CUDA_TRY(state);
+    const Event& end = markDefaultStream();
+    if (!end.reached()) {
+        waitUnlessInterrupted(end);
     }
 }
 

@@ -479,6 +479,10 @@ TEST_F(Captures,
     EXPECT_THROW(index.reset(), Unsupported);
     EXPECT_THROW(index.copyFrom(&cpu), Unsupported);
     EXPECT_THROW(index.add(kVectors, base_.data()), Unsupported);
+    const faiss_ext::gpu::Stream ofThis;
+    EXPECT_THROW(
+            faiss_ext::gpu::orderStreams(ofThis.get(), 0, cudaStreamLegacy, 1),
+            Unsupported);
     EXPECT_EQ(index.ntotal, int64_t(kVectors));
     check(cudaSetDevice(1));
     cudaGraph_t graph = nullptr;

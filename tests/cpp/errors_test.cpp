@@ -380,6 +380,26 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
     }
 }
 
+/// A call that fails half-way, and no wait for what it has enqueued succeeds: a
+/// change of `block` on the stream `alternate` of Faiss' is left in flight.
+void failWithoutAWait(
+        CallRunner& runner,
+        cudaStream_t alternate,
+        Array<float>& block) {
+    cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
+    cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
+    float out = 0;
+    const auto enqueue = [&](auto&&...) {
+        check(cudaMemsetAsync(block.data(), 0, 4, alternate));
+        throw std::runtime_error("half way");
+    };
+    EXPECT_THROW(
+            runRows(runner, 1, {}, {{"out", &out, 4}}, enqueue),
+            std::runtime_error);
+    EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
+    cuda_sim_clear_faults();
+}
+
 TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
     // It may use what the resources hold for all, such as Faiss' pinned buffer.
     cuda_sim_set_device_count(2);
@@ -398,26 +418,28 @@ TEST_F(Errors, what_could_not_be_waited_for_is_before_any_index_goes_on) {
           std::pair(calls[1], 1)}) {
         CallRunner one(resources, 0, TunedConfig());
         CallRunner other(resources, device, TunedConfig());
-        float out = 0;
         const auto alternate = resources->getAlternateStreams(0).back();
         Array<float> block(Memory::Device, 1);
-        cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
-        cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
-        const auto enqueue = [&](auto&&...) {
-            check(cudaMemsetAsync(block.data(), 0, 4, alternate));
-            throw std::runtime_error("half way");
-        };
-        EXPECT_THROW(
-                runRows(one, 1, {}, {{"out", &out, 4}}, enqueue),
-                std::runtime_error);
-        EXPECT_GT(cuda_sim_pending_on(alternate), 0u);
-        cuda_sim_clear_faults();
+        failWithoutAWait(one, alternate, block);
         {
             const faiss_ext::gpu::DeviceGuard current(device);
             call(other);
         }
         EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
     }
+}
+
+TEST_F(Errors, what_could_not_be_waited_for_is_over_before_its_runner_is) {
+    auto resources = resources_.getResources();
+    auto runner = std::make_unique<CallRunner>(resources, 0, TunedConfig());
+    const auto alternate = resources->getAlternateStreams(0).back();
+    Array<float> block(Memory::Device, 1);
+    failWithoutAWait(*runner, alternate, block);
+    cuda_sim_reset_counters();
+    runner.reset();
+    EXPECT_EQ(cuda_sim_pending_on(alternate), 0u);
+    // cudaFree, which waits too, is not said to wait for host functions.
+    EXPECT_EQ(cuda_sim_calls("cudaDeviceSynchronize"), 1u);
 }
 
 TEST_F(Errors, a_failed_add_moves_nothing) {

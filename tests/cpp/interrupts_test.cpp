@@ -304,6 +304,24 @@ TEST_F(Interrupts, end_the_wait_of_a_change) {
     }
 }
 
+TEST_F(Interrupts, end_the_wait_of_a_change_on_a_gpu_that_is_not_current) {
+    const auto all = resources().getResources();
+    CallRunner runner(all, 1, TunedConfig());
+    const auto stream = all->getDefaultStream(1);
+    auto block = onGpu<float>(1, 1);
+    cuda_sim_hold_stream(stream);
+    {
+        const faiss_ext::gpu::DeviceGuard current(1);
+        check(cudaMemsetAsync(block.data(), 0, sizeof(float), stream));
+    }
+    {
+        const Interrupting interrupt([](int) { return true; });
+        EXPECT_THROW(CallRunner::Change change(runner), Interrupted);
+    }
+    cuda_sim_release_stream(stream);
+    synchronize(1);
+}
+
 TEST_F(Interrupts, end_the_wait_for_another_threads_call) {
     const auto index = makeIndex(0);
     const auto lock = lockOf(resources().getResources().get());

@@ -387,45 +387,49 @@ TEST_F(InterruptedBatching, a_thread_taken_along_leaves_the_others) {
 }
 
 TEST_F(InterruptedBatching, a_thread_that_has_its_turn_by_then_passes_it_on) {
-    Caller first(100), goes(1), next(2, 1, 5);
-    std::promise<void> mayEnd, begun;
-    std::atomic<bool> looking{false};
-    std::future<void> results[2];
-    during = [&](const SmallSearch& made) {
-        if (made.x == first.x.data()) {
-            results[0] = queue(goes, true);
-            results[1] = queue(next);
-            mayEnd.get_future().wait();
-        }
-    };
-    std::future<void> result;
-    // The thread gets its turn between the question and the answer.
-    const Interrupting interrupt([&](int) {
-        if (isToEnd) {
-            mayEnd.set_value();
-            begun.get_future().wait();
-            result.wait();
-            while (!looking.load(std::memory_order_relaxed)) {
-                std::this_thread::yield();
+    // Again and again: what no lock orders must meet to be seen.
+    for (int round = 0; round < 20; ++round) {
+        made_.clear();
+        Caller first(100), goes(1), next(2, 1, 5);
+        std::promise<void> mayEnd, begun;
+        std::atomic<bool> looking{false};
+        std::future<void> results[2];
+        during = [&](const SmallSearch& made) {
+            if (made.x == first.x.data()) {
+                results[0] = queue(goes, true);
+                results[1] = queue(next);
+                mayEnd.get_future().wait();
             }
+        };
+        std::future<void> result;
+        // The thread gets its turn between the question and the answer.
+        const Interrupting interrupt([&](int) {
+            if (isToEnd) {
+                mayEnd.set_value();
+                begun.get_future().wait();
+                result.wait();
+                while (!looking.load(std::memory_order_relaxed)) {
+                    std::this_thread::yield();
+                }
+            }
+            return isToEnd;
+        });
+        result = begin(first);
+        begun.set_value();
+        result.wait();
+        // Another thread looks at the queue all the while, and no lock but the
+        // batcher's orders the two.
+        while (results[0].wait_for(std::chrono::seconds(0)) !=
+               std::future_status::ready) {
+            batcher_.waiting();
+            looking.store(true, std::memory_order_relaxed);
         }
-        return isToEnd;
-    });
-    result = begin(first);
-    begun.set_value();
-    result.wait();
-    // Another thread looks at the queue all the while, and no lock but the
-    // batcher's orders the two.
-    while (results[0].wait_for(std::chrono::seconds(0)) !=
-           std::future_status::ready) {
-        batcher_.waiting();
-        looking.store(true, std::memory_order_relaxed);
+        EXPECT_THROW(results[0].get(), Interrupted);
+        results[1].get();
+        EXPECT_TRUE(first.isAnswered() && next.isAnswered());
+        expectUntouched(goes);
+        EXPECT_EQ(made_, (std::vector<idx_t>{1, 1}));
     }
-    EXPECT_THROW(results[0].get(), Interrupted);
-    results[1].get();
-    EXPECT_TRUE(first.isAnswered() && next.isAnswered());
-    expectUntouched(goes);
-    EXPECT_EQ(made_, (std::vector<idx_t>{1, 1}));
 }
 
 TEST_F(InterruptedBatching, a_thread_that_is_answered_by_then_is_interrupted) {

@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """What the import says where the Faiss beside a wheel is not the one it is for.
 
-    tests/wheel/beside_others.py PYTHON WHEEL FAISS_VERSION HEADERS BUILD_DIR CUDA_HOME
+    tests/wheel/beside_others.py PYTHON WHEEL FAISS_VERSION HEADERS BUILD_DIR CUDA_HOME [CASE]...
 
-Each case is a fresh virtual environment with published wheels as they are; CUDA
-is the simulated one of BUILD_DIR. Needs pip's package index. Reports every case;
-ends with status 1 if one is not as it should be.
+Each case (default: all) is a fresh virtual environment of PYTHON with published
+wheels as they are; CUDA is the simulated one of BUILD_DIR, which may be of another
+Python. Needs pip's package index. Reports every case; ends with status 1 if one is
+not as it should be.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,6 +74,10 @@ class Machine:
 
     def run(self, code, simulated=True):
         """Run a program; its status, standard output and standard error."""
+        return self.start([self.python, "-c", code], simulated)
+
+    def start(self, command, simulated=True):
+        """The same of a command."""
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -86,7 +92,7 @@ class Machine:
                 LD_PRELOAD=str(simulator / "libcuda_sim_faiss.so"),
             )
         done = subprocess.run(
-            [str(self.python), "-c", code],
+            [str(part) for part in command],
             env=environment, cwd=self.python.parent, capture_output=True, text=True,
         )
         return done.returncode, done.stdout, done.stderr
@@ -143,6 +149,23 @@ class Cases:
         machine.install(f"faiss-gpu=={self.version}", self.wheel)
         status, out, err = machine.run(SEARCH)
         assert status == 0 and out == "found\n" and err == "", (status, out, err)
+
+    def the_readmes_way(self, folder):
+        """As a user installs them: the command that says what is in use, and the
+        first example of the README."""
+        machine = Machine(folder, self)
+        machine.pip("install", f"faiss-gpu=={self.version}", self.wheel)
+        status, out, err = machine.start([folder / "bin" / "faiss-ext", "info"])
+        assert status == 0 and err == "", (status, out, err)
+        assert re.search(r"(?m)^native part +in use$", out), out
+        assert re.search(rf"(?m)^Faiss +{re.escape(self.version)}, ", out), out
+        assert re.search(r"(?m)^GPUs +[1-9]", out), out
+        print(out, end="")
+        (example, *_) = re.findall(
+            r"(?ms)^```python\n(.*?)^```$", (ROOT / "README.md").read_text())
+        status, out, err = machine.run(example)
+        assert status == 0 and err == "", (status, out, err)
+        assert out.startswith("{'") and "'host_waits': 1" in out, out
 
     def another_version(self, folder):
         """Another version of faiss-gpu."""
@@ -213,9 +236,10 @@ class Cases:
 
 
 def main():
-    cases = Cases(*sys.argv[1:])
-    names = [n for n, f in vars(Cases).items() if callable(f) and n != "cuvs_requirement"
-             and not n.startswith("_")]
+    cases = Cases(*sys.argv[1:7])
+    names = sys.argv[7:] or [
+        n for n, f in vars(Cases).items() if callable(f) and n != "cuvs_requirement"
+        and not n.startswith("_")]
     failed = 0
     for name in names:
         with tempfile.TemporaryDirectory() as folder:

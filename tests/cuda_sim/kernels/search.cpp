@@ -20,8 +20,8 @@
 #include "Convert.h"
 #include "EnqueueSearch.h"
 
-// From 1.15 on, a flat index searches among selected vectors.
-#if CUDA_SIM_FAISS_VERSION >= 11500
+// From 1.14.3 on, a flat index searches among selected vectors.
+#if CUDA_SIM_FAISS_VERSION >= 11403
 #define CUDA_SIM_SELECTOR_PARAMETER , const IDSelector* selector
 #define CUDA_SIM_SELECTOR selector
 #else
@@ -199,7 +199,7 @@ void GpuIndexFlat::searchImpl_(
     widen(narrow.data(), labels, size_t(n) * k, stream);
 #else
     Tensor<cuda_sim::idx_t, 2, true> outLabels(labels, {n, k});
-#if CUDA_SIM_FAISS_VERSION < 11500
+#if CUDA_SIM_FAISS_VERSION < 11403
     (void)params;
     query(outLabels);
 #else
