@@ -34,7 +34,7 @@ class DeviceArray:
     """
 
     def __init__(self, buffer: Any, shape: tuple[Any, ...], dtype: Any):
-        buffer.lend()
+        buffer.share()
         self._buffer = buffer
         self.shape: tuple[int, ...] = tuple(shape)
         self.dtype: np.dtype[Any] = np.dtype(dtype)

@@ -161,13 +161,13 @@ void dropUntaken(PyObject* capsule, const char* name) {
     }
 }
 
-PyObject* exportArray(gpu::LentArray array, bool versioned) {
+PyObject* exportArray(gpu::ExportedArray array, bool versioned) {
     namespace dlpack = gpu::dlpack;
     void* managed;
     void (*deleter)(void*);
     PyObject* capsule;
     if (versioned) {
-        auto* tensor = gpu::lendVersioned(std::move(array));
+        auto* tensor = gpu::exportVersioned(std::move(array));
         managed = tensor;
         deleter = [](void* p) {
             auto* lent = static_cast<dlpack::VersionedTensor*>(p);
@@ -177,7 +177,7 @@ PyObject* exportArray(gpu::LentArray array, bool versioned) {
             dropUntaken<dlpack::VersionedTensor>(c, "dltensor_versioned");
         });
     } else {
-        auto* tensor = gpu::lendPlain(std::move(array));
+        auto* tensor = gpu::exportPlain(std::move(array));
         managed = tensor;
         deleter = [](void* p) {
             auto* lent = static_cast<dlpack::PlainTensor*>(p);
@@ -278,7 +278,7 @@ PyObject* exportBuffer(
     return guarded([&] {
         void* data = buffer->data();
         const int device = buffer->device();
-        buffer->lend();
+        buffer->share();
         return exportArray(
                 {keep(std::move(buffer)),
                  data,
@@ -297,7 +297,7 @@ PyObject* exportHostCopy(
         PyObject* shape,
         bool versioned) {
     return guarded([&] {
-        gpu::LentArray array{
+        gpu::ExportedArray array{
                 nullptr,
                 nullptr,
                 typeOf("array", dtypeKind, dtypeBits),

@@ -29,14 +29,14 @@ uint8_t codeOf(DataType::Kind kind) {
 
 /// What the borrower gets, and what it stands on, in one piece.
 template <class Managed>
-struct Loan {
+struct Export {
     Managed managed{};
-    LentArray array;
+    ExportedArray array;
     /// In elements.
     std::vector<int64_t> strides;
 
-    explicit Loan(LentArray lent) : array(std::move(lent)) {
-        strides = compactStrides("lent array", array.shape, array.dtype);
+    explicit Export(ExportedArray exported) : array(std::move(exported)) {
+        strides = compactStrides("exported array", array.shape, array.dtype);
         for (int64_t& stride : strides) {
             stride /= static_cast<int64_t>(array.dtype.bytes());
         }
@@ -52,22 +52,22 @@ struct Loan {
                 0};
         managed.context = this;
         managed.deleter = [](Managed* self) {
-            delete static_cast<Loan*>(self->context);
+            delete static_cast<Export*>(self->context);
         };
     }
 };
 
 } // namespace
 
-dlpack::PlainTensor* lendPlain(LentArray array) {
-    return &(new Loan<dlpack::PlainTensor>(std::move(array)))->managed;
+dlpack::PlainTensor* exportPlain(ExportedArray array) {
+    return &(new Export<dlpack::PlainTensor>(std::move(array)))->managed;
 }
 
-dlpack::VersionedTensor* lendVersioned(LentArray array) {
-    auto* loan = new Loan<dlpack::VersionedTensor>(std::move(array));
-    loan->managed.version = {dlpack::kMajor, dlpack::kMinor};
-    loan->managed.flags = loan->array.copied ? dlpack::kCopied : 0;
-    return &loan->managed;
+dlpack::VersionedTensor* exportVersioned(ExportedArray array) {
+    auto* exported = new Export<dlpack::VersionedTensor>(std::move(array));
+    exported->managed.version = {dlpack::kMajor, dlpack::kMinor};
+    exported->managed.flags = exported->array.copied ? dlpack::kCopied : 0;
+    return &exported->managed;
 }
 
 } // namespace gpu

@@ -11,8 +11,8 @@
 namespace faiss_ext {
 namespace gpu {
 
-/// A row-major array of ours that is to be lent through DLPack.
-struct LentArray {
+/// A row-major array of ours to be exported through DLPack.
+struct ExportedArray {
     /// What keeps the memory; held until the borrower calls the deleter.
     std::shared_ptr<void> owner;
     void* data;
@@ -27,10 +27,10 @@ struct LentArray {
 /// Describes `array` to a borrower, who calls the deleter once. The deleter
 /// needs no interpreter, takes any thread and may come after its end. Throws
 /// InvalidArray if the shape does not fit into memory.
-FAISS_EXT_API dlpack::PlainTensor* lendPlain(LentArray array);
+FAISS_EXT_API dlpack::PlainTensor* exportPlain(ExportedArray array);
 
 /// The same as version 1.0 of DLPack has it.
-FAISS_EXT_API dlpack::VersionedTensor* lendVersioned(LentArray array);
+FAISS_EXT_API dlpack::VersionedTensor* exportVersioned(ExportedArray array);
 
 } // namespace gpu
 } // namespace faiss_ext

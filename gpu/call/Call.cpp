@@ -235,8 +235,8 @@ void Call::prepareSlots() {
     }
     for (int s = 0; s < plan_.tiles.depth; ++s) {
         if (plan_.waits && in.packedBytes > 0) {
-            lent_.push_back(kept_.pinned.acquire(in.packedBytes));
-            pinnedIn_.push_back(lent_.back().data());
+            pinnedBuffers_.push_back(kept_.pinned.acquire(in.packedBytes));
+            pinnedIn_.push_back(pinnedBuffers_.back().data());
         }
         if (out.packedBytes > 0) {
             pinnedOut_.push_back(pinnedForResults(out.packedBytes, s));
@@ -283,8 +283,8 @@ char* Call::pinnedForResults(size_t bytes, size_t slot) {
         (slot + 1) * stride <= available) {
         return static_cast<char*>(buffer) + slot * stride;
     }
-    lent_.push_back(kept_.pinned.acquire(bytes));
-    return lent_.back().data();
+    pinnedBuffers_.push_back(kept_.pinned.acquire(bytes));
+    return pinnedBuffers_.back().data();
 }
 
 EndWorkOnFailure Call::endOnFailure(std::vector<cudaStream_t> streams) {

@@ -127,8 +127,9 @@ class Call {
     std::optional<Pace> pace_;
     std::optional<InterruptClock> interrupts_;
 
-    // Lent for the call; they go back after EndWorkOnFailure has done its part.
-    std::vector<PinnedBuffer> lent_;
+    // Taken for the call; they go back after EndWorkOnFailure has done its
+    // part.
+    std::vector<PinnedBuffer> pinnedBuffers_;
     // For each slot, where pageable inputs and results pass through.
     std::vector<char*> pinnedIn_;
     std::vector<char*> pinnedOut_;

@@ -14,7 +14,7 @@ namespace gpu {
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
-/// buffers are lent again. The one place where a search synchronises streams,
+/// buffers are used again. The one place where a search synchronises streams,
 /// but for ~ComputeStreams.
 class EndWorkOnFailure {
    public:

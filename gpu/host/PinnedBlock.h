@@ -23,7 +23,7 @@ class FAISS_EXT_API PinnedBlockPool {
         return buffers_.capacity();
     }
 
-    /// Bytes pinned now, lent or idle.
+    /// Bytes pinned now, in use or idle.
     size_t pinnedBytes() const {
         return buffers_.pinnedBytes();
     }

@@ -131,7 +131,7 @@ void PinnedBufferPool::trim() {
 }
 
 /// All that a request decides by is looked at under one lock: whoever gives up
-/// did so while every buffer was lent.
+/// did so while every buffer was in use.
 PinnedBufferPool::Step PinnedBufferPool::nextStep(const Request& request) {
     const size_t size = request.size;
     std::lock_guard<std::mutex> guard(mutex_);
@@ -224,7 +224,7 @@ void PinnedBufferPool::releaseAfter(
     pending_.push_back({data, size, std::move(event)});
 }
 
-/// The GPU is done with the buffer released first: it may be lent again.
+/// The GPU is done with the buffer released first: it may be used again.
 void PinnedBufferPool::settle(const std::shared_ptr<const Event>& reached) {
     std::lock_guard<std::mutex> guard(mutex_);
     // Unless another thread that looked at it, too, has said so already.

@@ -35,7 +35,7 @@ class FAISS_EXT_API PinnedBuffer {
         return size_;
     }
 
-    /// Gives the buffer back now, to be lent again once the work enqueued so
+    /// Gives the buffer back now, to be used again once the work enqueued so
     /// far on `stream` is done. Does not wait. Throws CudaError; then the
     /// buffer stays with the caller.
     void releaseAfter(cudaStream_t stream);
@@ -51,7 +51,7 @@ class FAISS_EXT_API PinnedBuffer {
 
 /// A bounded pool of pinned host memory. Pinning costs a fraction of a
 /// millisecond a MiB, so buffers, in sizes that are powers of two, are kept and
-/// lent again; a buffer still in use by the GPU waits for its event first.
+/// used again; a buffer still in use by the GPU waits for its event first.
 ///
 /// Safe for any number of threads. No CUDA call is made while the pool's lock
 /// is held: what to do is decided under it, and done without it. Buffers must
@@ -75,12 +75,13 @@ class FAISS_EXT_API PinnedBufferPool {
     PinnedBufferPool(const PinnedBufferPool&) = delete;
     PinnedBufferPool& operator=(const PinnedBufferPool&) = delete;
 
-    /// Lends a buffer of at least `bytes`; bytes >= 1. Takes, in this order: a
-    /// free buffer; one whose event is reached; newly pinned memory within the
-    /// capacity, for which idle buffers of other sizes are unpinned if need be;
-    /// the buffer released first, after waiting for its event. Throws
-    /// OutOfMemory when the capacity cannot hold the request, which names both,
-    /// CudaError when pinning fails, and Interrupted while it waits.
+    /// Hands out a buffer of at least `bytes`; bytes >= 1. Takes, in this
+    /// order: a free buffer; one whose event is reached; newly pinned memory
+    /// within the capacity, for which idle buffers of other sizes are unpinned
+    /// if need be; the buffer released first, after waiting for its event.
+    /// Throws OutOfMemory when the capacity cannot hold the request, which
+    /// names both, CudaError when pinning fails, and Interrupted while it
+    /// waits.
     PinnedBuffer acquire(size_t bytes);
 
     /// The same, but an empty buffer where the capacity cannot hold the
@@ -94,7 +95,7 @@ class FAISS_EXT_API PinnedBufferPool {
         return capacity_;
     }
 
-    /// Bytes pinned now, lent or idle.
+    /// Bytes pinned now, in use or idle.
     size_t pinnedBytes() const;
 
     /// The size that a request for `bytes` is rounded up to.

@@ -24,7 +24,7 @@ class FAISS_EXT_API DeviceAllocator {
 
     /// Gives back memory, with the arguments it was allocated with; `device` is
     /// current. Other streams that used it have been ordered before what
-    /// `stream` is given from now on, so it may be lent again at once to work
+    /// `stream` is given from now on, so it may be given at once to work
     /// of that stream, and to others after it.
     virtual void deallocate(
             void* memory,

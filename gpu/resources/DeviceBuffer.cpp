@@ -39,7 +39,7 @@ DeviceBuffer::~DeviceBuffer() {
     const RelaxedCapture relaxed;
     // As in ~CallRunner.
     if (lock.held() && !contextLost(resources_->getAsyncCopyStream(device_))) {
-        if (lent_) {
+        if (shared_) {
             // As cudaFree does by itself, and a pool does not.
             waitForDevice(device_);
         }

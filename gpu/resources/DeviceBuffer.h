@@ -16,7 +16,7 @@ class ResourcesLock;
 /// Device memory from Faiss' resources that may outlive the index it was made
 /// for: the home of results that a caller asked for on the GPU without giving
 /// arrays. Not movable; freed at the end of its life, in the order of the
-/// resources' default stream, and of all streams once it was lent.
+/// resources' default stream, and of all streams once it was shared.
 class FAISS_EXT_API DeviceBuffer {
    public:
     /// `bytes` of memory on `device`, usable in the order of the default stream
@@ -51,8 +51,8 @@ class FAISS_EXT_API DeviceBuffer {
     /// Told before code of others gets the address. On which streams it uses
     /// the memory is not known, so the end of this buffer then waits for the
     /// GPU.
-    void lend() noexcept {
-        lent_ = true;
+    void share() noexcept {
+        shared_ = true;
     }
 
     /// A copy with a life of its own, made in the order of stream(); does not
@@ -72,7 +72,7 @@ class FAISS_EXT_API DeviceBuffer {
     // Set once the lock is taken.
     cudaStream_t stream_ = nullptr;
     void* data_ = nullptr;
-    bool lent_ = false;
+    bool shared_ = false;
 };
 
 } // namespace gpu

@@ -355,7 +355,6 @@ TEST_F(ScarceGpuMemory, nothing_is_computed_side_by_side_at_another_attempt) {
             throw OutOfMemory("no memory");
         }
         usedAfterwards.insert(on.lane);
-        EXPECT_LE(rows, 2048);
     };
     const auto run = [&] {
         usedAfterwards.clear();

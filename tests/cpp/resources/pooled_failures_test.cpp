@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <stdexcept>
 
 #include "support/Calls.h"
@@ -228,6 +229,49 @@ TEST_F(PooledFailures, slices_are_left_where_they_leave_too_little) {
         }
         EXPECT_TRUE(answered);
         EXPECT_GE(cuda_sim_calls("kernel:blockSelectPair"), 1u);
+    }
+}
+
+TEST_F(PooledFailures, a_pool_without_scratch_for_streams_costs_no_wait) {
+    // The call begins anew on one stream; its results are on the GPU.
+    const auto pool = std::make_shared<SmallPool>();
+    PooledGpuResources pooled(pool);
+    TunedConfig config;
+    config.computeLanes = 3;
+    CallRunner runner(pooled.getResources(), 0, config);
+    ComputeNeeds needs;
+    needs.laneBytes = size_t(1) << 20;
+    needs.lanes = 3;
+    constexpr int64_t kRows = 4096;
+    Array<int> out(Memory::Device, kRows);
+    std::set<int> lanes;
+    const auto work = [&](auto& on, auto, auto rows, auto*, auto* outputs) {
+        lanes.insert(on.lane);
+        check(cudaMemsetAsync(outputs[0], 1, rows * sizeof(int), on.stream));
+    };
+    const auto run = [&] {
+        lanes.clear();
+        runRows(runner,
+                kRows,
+                {},
+                {{"out", out.data(), sizeof(int)}},
+                work,
+                needs);
+    };
+    run();
+    EXPECT_EQ(lanes, (std::set<int>{0, 1, 2}));
+    check(cudaDeviceSynchronize());
+    pool->most = size_t(1) << 20;
+    cuda_sim_reset_counters();
+    run();
+    EXPECT_EQ(lanes, std::set<int>{-1});
+    EXPECT_EQ(runner.counters().hostWaits, 0);
+    for (const char* wait :
+         {"cudaStreamSynchronize",
+          "cudaEventSynchronize",
+          "cudaDeviceSynchronize",
+          "cudaFree"}) {
+        EXPECT_EQ(cuda_sim_calls(wait), 0u) << wait;
     }
 }
 

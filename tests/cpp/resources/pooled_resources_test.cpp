@@ -161,7 +161,7 @@ TEST_F(PooledResources, lent_buffers_wait_for_streams_that_nobody_knows) {
     Array<char> copy(Memory::Device, 4096);
     auto buffer =
             std::make_unique<DeviceBuffer>(pooled_->getResources(), 0, 4096);
-    buffer->lend();
+    buffer->share();
     check(cudaMemsetAsync(buffer->data(), 1, 4096, buffer->stream()));
     faiss_ext::gpu::Event written;
     written.record(buffer->stream());

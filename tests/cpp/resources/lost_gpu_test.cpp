@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "support/CachingPool.h"
+#include "support/Calls.h"
 #include "support/FlatIndexTest.h"
 
 namespace {
@@ -146,6 +147,26 @@ TEST_F(LostGpu, keeps_no_other_one_from_its_calls) {
     // In this order: Faiss frees with cudaFree, which waits for every GPU.
     end(std::move(lost), 1);
     other.reset();
+}
+
+TEST_F(LostGpu, while_blocks_are_exchanged_for_larger_ones_keeps_them) {
+    // Faiss' resources would abort the process when they could not free them.
+    resources_->noTempMemory();
+    TunedConfig config;
+    config.tileRows = 10;
+    const auto search = [&](Index& index, int64_t k) {
+        std::vector<float> distances(kQueries * k);
+        std::vector<int64_t> labels(kQueries * k);
+        index.search(
+                kQueries, queries_.data(), k, distances.data(), labels.data());
+    };
+    auto index = std::make_unique<Index>(
+            resources_.get(), kDims, faiss::gpu::GpuIndexFlatConfig(), config);
+    index->add(kVectors, base_.data());
+    search(*index, 1);
+    loseAt("libfaiss_ext/cudaEventQuery", 1);
+    EXPECT_THROW(search(*index, kVectors), CudaError);
+    end(std::move(index));
 }
 
 TEST_F(LostGpu, at_the_last_call_of_pooled_resources_keeps_them) {

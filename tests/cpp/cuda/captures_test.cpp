@@ -265,7 +265,7 @@ TEST_F(Captures, of_another_thread_and_the_parts_by_themselves) {
     expectHarmless("a buffer", [&] {
         buffer = std::make_shared<DeviceBuffer>(
                 resources_->getResources(), 0, 1 << 20);
-        buffer->lend();
+        buffer->share();
         std::vector<char> bytes(1 << 20);
         buffer->copy()->copyToHost(bytes.data());
     });

@@ -383,9 +383,7 @@ TEST_F(Errors, a_call_that_cannot_be_waited_for_gives_the_arrays_back) {
 /// A call that fails half-way, and no wait for what it has enqueued succeeds: a
 /// change of `block` on the stream `alternate` of Faiss' is left in flight.
 void failWithoutAWait(
-        CallRunner& runner,
-        cudaStream_t alternate,
-        Array<float>& block) {
+        CallRunner& runner, cudaStream_t alternate, Array<float>& block) {
     cuda_sim_fail_call("cudaStreamSynchronize", 1, cudaErrorInvalidValue);
     cuda_sim_fail_call("cudaStreamSynchronize", 2, cudaErrorInvalidValue);
     float out = 0;

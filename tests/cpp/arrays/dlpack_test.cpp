@@ -128,7 +128,7 @@ TEST(DLPackArray, a_missing_deleter_is_not_called) {
 
 TEST(DLPackExport, what_is_lent_reads_back_and_frees_its_owner) {
     const auto values = std::make_shared<std::vector<float>>(24);
-    const LentArray lent{
+    const ExportedArray lent{
             values,
             values->data(),
             {DataType::Kind::Float, 32},
@@ -136,12 +136,12 @@ TEST(DLPackExport, what_is_lent_reads_back_and_frees_its_owner) {
             {dlpack::kCpu, 0},
             true};
     {
-        DLPackArray array(lendVersioned(lent));
+        DLPackArray array(exportVersioned(lent));
         const ArrayView view = array.view("x");
         EXPECT_TRUE(view.isContiguous());
         EXPECT_EQ((std::vector<int64_t>{3, 8}), view.shape());
         EXPECT_TRUE(array.isCopy());
-        DLPackArray plain(lendPlain(lent));
+        DLPackArray plain(exportPlain(lent));
         EXPECT_EQ(values->data(), plain.view("x").data());
         EXPECT_EQ(4, values.use_count());
     }
