@@ -123,7 +123,7 @@ class Planner {
         plan.at.lastCount = places.take<uint32_t>(1);
         plan.at.vectorCopies =
                 places.take<exact::Half>(copies ? vectors_ * width : 0);
-        plan.at.scores = places.take<float>(n * vectors_);
+        plan.at.scores = places.take<float>(n * plan.ld());
         plan.bytes = places.bytes();
         return plan;
     }
