@@ -58,7 +58,7 @@ struct VectorRows {
 
 /// Components of a copy: d, filled up with zeros to a multiple of 8, which
 /// cuBLAS wants for tensor cores.
-constexpr int copyWidth(int d) {
+FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
     return (d + 7) / 8 * 8;
 }
 
@@ -81,6 +81,10 @@ enum class QueryPath : uint32_t {
     /// Not by that: it is compared with every vector.
     Last = 2,
 };
+
+/// In `counts`: the list ran over, and is made again; the rest counts anew. (A
+/// chunk has fewer vectors than that.)
+constexpr uint32_t kAgain = 0x80000000;
 
 /// What a search of n queries works on.
 struct QueryState {
@@ -124,9 +128,10 @@ FAISS_EXT_API cublasStatus_t launchScores(
         float* scores,
         idx_t ld);
 
-/// The first cut: the k-th smallest loss that the scores of a sample prove.
-/// scores [n, ld] of `rows`, rows.count >= k. Queries of QueryPath::Last are
-/// left alone, here and below.
+/// The first cut: a loss that k vectors of a sample do not exceed, as its
+/// scores prove, and hardly above the least such. scores [n, ld] of `rows`,
+/// rows.count >= k, k <= 2048. Queries of QueryPath::Last are left alone, here
+/// and below.
 FAISS_EXT_API cudaError_t launchSampleCut(
         const VectorRows& rows,
         const IndexState& state,
@@ -144,7 +149,7 @@ enum class FilterPass {
 
 /// Appends the labels of the vectors that pass to the survivors, in no order,
 /// and counts them; leastCut is the less of itself and the cut. rows.step is 1.
-/// (Again: for queries with counts > capacity, beginning with none.)
+/// (Again: for queries with kAgain in their counts.)
 FAISS_EXT_API cudaError_t launchFilter(
         FilterPass pass,
         const VectorRows& rows,
@@ -155,10 +160,11 @@ FAISS_EXT_API cudaError_t launchFilter(
         cudaStream_t stream);
 
 /// D of the survivors, as many as there is room for, and the k best of them and
-/// of `best`; the cut is the loss of the k-th. First: sets counts to 0, but
-/// leaves that of lists that ran over, whose `best` stays as it was (their
-/// survivors will be found again), while their cut gets better. Again: lists
-/// that ran over once are Widened, those that did it again Last; counts: 0.
+/// of `best`; the cut is the less of itself and the loss of the k-th. First:
+/// sets counts to 0, but to kAgain those of lists that ran over, whose `best`
+/// stays as it was (their survivors will be found again), while their cut gets
+/// better. Again: lists that ran over once are Widened, those that did it again
+/// Last; counts: 0.
 FAISS_EXT_API cudaError_t launchSelect(
         FilterPass pass,
         const VectorsView& vectors,
