@@ -107,14 +107,15 @@ inline cudaError_t multiprocessors(int& count) {
 
 /// Allows a kernel so much dynamic shared memory.
 template <typename Kernel>
-inline cudaError_t allowShared(Kernel kernel, size_t bytes) {
+inline cudaError_t allowShared(Kernel* kernel, size_t bytes) {
     constexpr size_t kAlways = 48 << 10;
-    return bytes <= kAlways
-                   ? cudaSuccess
-                   : cudaFuncSetAttribute(
-                             kernel,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(bytes));
+    if (bytes <= kAlways) {
+        return cudaSuccess;
+    }
+    return cudaFuncSetAttribute(
+            reinterpret_cast<const void*>(kernel),
+            cudaFuncAttributeMaxDynamicSharedMemorySize,
+            static_cast<int>(bytes));
 }
 
 } // namespace exact
