@@ -146,6 +146,9 @@ SearchProfile CallRunner::profile(
     // Not before the call has given its memory back: this may throw.
     SearchProfile profile = recorder_->finish(plan.tiles.tiles());
     profile.plan = plan.text();
+    if (*computation.computedBy()) {
+        profile.plan += std::string("; by ") + computation.computedBy();
+    }
     return profile;
 }
 

@@ -175,6 +175,9 @@ class FAISS_EXT_API CallRunner {
     TransferCounters& counters() noexcept {
         return kept_.counters;
     }
+    const CallConfig& config() const noexcept {
+        return kept_.config;
+    }
 
    private:
     CallPlan runUntilItFits(

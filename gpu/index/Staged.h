@@ -193,6 +193,10 @@ class Staged : private StagedParts, public Base, public StagedIndex {
             return needs;
         }
 
+        const char* searchedBy() const override {
+            return "Faiss' kernels";
+        }
+
         void enqueue(
                 const ComputeContext&,
                 const QueryRows& queries,

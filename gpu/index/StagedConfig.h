@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace faiss_ext {
 namespace gpu {
@@ -37,6 +38,15 @@ struct StagedConfig {
     /// one among them; 1: that one alone. Indexes on the same resources share
     /// the threads. 0: as many as the machine has, 16 at most.
     int copyThreads = 0;
+
+    /// Which kernels find neighbours: "faiss", Faiss' own, or "exact", those of
+    /// the exact engine (docs/exact-search.md), where that knows the GPU (of
+    /// compute capability 9.0 or 8.x), its self-test there succeeds, and the
+    /// metric is L2 or the inner product; elsewhere Faiss' own, which
+    /// TransferStats::searchedBy tells. "": what the environment variable
+    /// FAISS_EXT_SEARCH says when the index is made, "faiss" where it is unset
+    /// or empty. computeLanes is for Faiss' kernels alone.
+    std::string search;
 
     /// For tests and benchmarks of this library: the sizes at which calls go
     /// another way (call/Tuning.h, which is not installed).

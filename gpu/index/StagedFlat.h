@@ -10,7 +10,7 @@
 namespace faiss_ext {
 namespace gpu {
 
-struct FaissLanes;
+struct FlatSearch;
 
 /// What Faiss' three flat classes have in common beyond Staged: stored vectors
 /// that can be read back. The same rules hold for arrays, waits and errors.
@@ -25,7 +25,7 @@ class StagedFlat : public Staged<Base> {
             const Resources& resources,
             Args&&... args)
             : Staged<Base>(config, resources, std::forward<Args>(args)...),
-              lanes_(makeLanes()) {}
+              search_(makeSearch()) {}
 
     ~StagedFlat() override;
 
@@ -65,6 +65,8 @@ class StagedFlat : public Staged<Base> {
    protected:
     std::unique_ptr<Searcher> makeSearcher(
             const faiss::SearchParameters* params) const override;
+    void addSearchCounts(TransferStats& stats) const override;
+    void resetSearchCounts() override;
 
     /// Where memory runs out between the vectors and their norms, Faiss' store
     /// holds vectors that the index does not count, and norms of fewer; between
@@ -77,16 +79,17 @@ class StagedFlat : public Staged<Base> {
     void copyFromGuarded(Cpu* index);
 
    private:
-    struct LanesDeleter {
-        void operator()(FaissLanes* lanes) const;
+    struct SearchDeleter {
+        void operator()(FlatSearch* search) const;
     };
-    using Lanes = std::unique_ptr<FaissLanes, LanesDeleter>;
+    using Search = std::unique_ptr<FlatSearch, SearchDeleter>;
 
-    Lanes makeLanes() const;
+    Search makeSearch() const;
+    const char* chooseKernels() const;
     void checkBounds(idx_t i0, idx_t n) const;
     void checkKeys(idx_t n, const idx_t* keys) const;
 
-    const Lanes lanes_;
+    const Search search_;
 };
 
 extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlat>;

@@ -19,6 +19,7 @@
 namespace faiss_ext {
 namespace gpu {
 
+struct CallConfig;
 class ResourcesLock;
 
 /// Holds what the calls of an index are made with, and the lock of the
@@ -122,6 +123,15 @@ class FAISS_EXT_API StagedIndex {
     virtual std::unique_ptr<Searcher> makeSearcher(
             const faiss::SearchParameters* params) const = 0;
 
+    /// Adds what a search counts by itself, and sets that back to zero; any
+    /// thread.
+    virtual void addSearchCounts(TransferStats& stats) const;
+    virtual void resetSearchCounts();
+
+    /// How often the vectors have been changed, or may have been. Under the
+    /// lock.
+    uint64_t changes() const;
+
     /// Called when an `add` of Base has thrown, with the number of vectors
     /// before: Base may have stored some, or a part of them. Nothing is in
     /// flight on the default stream, and the GPU is not lost.
@@ -159,6 +169,11 @@ class FAISS_EXT_API StagedIndex {
             const std::vector<OutputRows>& outputs,
             Computation& computation) const;
 
+    /// `work`, which may enqueue and wait, as a call of its own with the
+    /// index's GPU current. Under the lock. Throws CudaError, Unsupported, and
+    /// what `work` throws.
+    void runAlone(const std::function<void()>& work) const;
+
     /// Waits, under the lock, for what the default stream holds.
     void waitForArguments() const;
 
@@ -184,8 +199,17 @@ class FAISS_EXT_API StagedIndex {
     cudaStream_t defaultStream() const;
 
     TransferCounters& counters() const;
+    const CallConfig& config() const;
 
    private:
+    /// Runs a search, and notes by what.
+    void runSearch(
+            Searcher& searcher,
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs) const;
+
     void checkSearch(
             idx_t n,
             const InputRows& x,

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <faiss/gpu/GpuResources.h>
+
+#include <cstdint>
+#include <optional>
+
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/compute/PathCounters.h>
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
+#include <faiss_ext/gpu/faiss/FlatVectors.h>
+#include <faiss_ext/gpu/index/TransferStats.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// What the exact searches of one index keep: 8 bytes a vector on the GPU, and
+/// the counts of their queries. Not thread-safe, but for `paths`: the caller
+/// holds the lock of the resources. Freed under it too, when nothing in flight
+/// uses this any more.
+class FAISS_EXT_API ExactVectors {
+   public:
+    /// All outlive this. Allocates nothing.
+    ExactVectors(
+            faiss::gpu::GpuResources& resources,
+            int device,
+            TransferCounters& counters);
+
+    /// Of these vectors, one at least: made on the default stream, in whose
+    /// order it is to be used, if `changes`, the number of changes of the
+    /// index, or the vectors' memory is not what it was. Work that uses an
+    /// earlier one ended before the change. Throws faiss::FaissException,
+    /// CudaError; then there is none.
+    const exact::IndexState& stateOf(
+            const VectorsView& vectors,
+            exact::Metric metric,
+            const exact::TensorArithmetic& arithmetic,
+            uint64_t changes);
+
+    PathCounters& paths() {
+        return paths_;
+    }
+
+    /// The CUDA context is lost: what Faiss would abort on when it cannot free
+    /// it is not freed.
+    void keepForEver() noexcept;
+
+   private:
+    void reserve(size_t bytes);
+
+    faiss::gpu::GpuResources& resources_;
+    const int device_;
+    TransferCounters& counters_;
+    PathCounters paths_;
+
+    std::optional<faiss::gpu::GpuMemoryReservation> memory_;
+    exact::IndexState state_{};
+    /// Of what, where there is one.
+    struct Origin {
+        uint64_t changes;
+        const void* data;
+        idx_t vectors;
+
+        bool operator==(const Origin& other) const {
+            return changes == other.changes && data == other.data &&
+                   vectors == other.vectors;
+        }
+    };
+    std::optional<Origin> origin_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

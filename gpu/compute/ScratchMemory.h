@@ -1,0 +1,63 @@
+#pragma once
+
+#include <faiss/gpu/GpuResources.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+
+#include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Memory for the work that is enqueued on the default stream within a scope:
+/// Faiss' temporary memory, or, where that has less, what Faiss allocates.
+class ScratchMemory {
+   public:
+    /// What cudaMalloc aligns to; Faiss' temporary memory begins 16 bytes
+    /// behind.
+    static constexpr size_t kAlignment = 256;
+
+    /// Throws faiss::FaissException, as Faiss does where memory is short.
+    ScratchMemory(faiss::gpu::GpuResources& resources, int device, size_t bytes)
+            : stream_(resources.getDefaultStream(device)),
+              memory_(resources.allocMemoryHandle(faiss::gpu::AllocRequest(
+                      faiss::gpu::AllocType::Other,
+                      device,
+                      faiss::gpu::MemorySpace::Temporary,
+                      stream_,
+                      bytesOf(bytes)))) {}
+
+    /// Where a call has failed because the context is lost, Faiss would abort
+    /// the process when it cannot free.
+    ~ScratchMemory() {
+        if (std::uncaught_exceptions() > exceptions_ && contextLost(stream_)) {
+            memory_.data = nullptr;
+        }
+    }
+
+    ScratchMemory(const ScratchMemory&) = delete;
+    ScratchMemory& operator=(const ScratchMemory&) = delete;
+
+    /// What is asked of Faiss for so many bytes.
+    static size_t bytesOf(size_t bytes) {
+        return bytes + kAlignment;
+    }
+
+    /// Aligned.
+    char* data() const {
+        const auto address = reinterpret_cast<uintptr_t>(memory_.data);
+        return static_cast<char*>(memory_.data) +
+               (roundUp<uintptr_t>(address, kAlignment) - address);
+    }
+
+   private:
+    const int exceptions_ = std::uncaught_exceptions();
+    const cudaStream_t stream_;
+    faiss::gpu::GpuMemoryReservation memory_;
+};
+
+} // namespace gpu
+} // namespace faiss_ext

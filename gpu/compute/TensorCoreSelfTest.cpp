@@ -1,0 +1,315 @@
+#include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include <faiss_ext/gpu/compute/BlasStream.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/host/PinnedBufferPool.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+using exact::Half;
+
+/// One product: queries [n, width] times vectors [count, width].
+struct Case {
+    idx_t n;
+    idx_t count;
+    int width;
+};
+
+// One and few queries, whole tiles of a product, and long rows of few, whose
+// products cuBLAS divides among blocks.
+constexpr Case kCases[] = {
+        {1, 128, 64},
+        {16, 512, 128},
+        {128, 256, 128},
+        {64, 256, 96},
+        {8, 64, 1024},
+        {4, 16, 8192},
+        {32, 128, 24},
+};
+
+/// Small numbers without a pattern.
+class Noise {
+   public:
+    uint32_t next() {
+        // A linear congruential generator modulo 2^32; its high bits.
+        state_ = state_ * 1664525u + 1013904223u;
+        return state_ >> 8;
+    }
+
+    /// From -1 to 1.
+    float unit() {
+        return static_cast<float>(next() % 4001) / 2000.0f - 1.0f;
+    }
+
+   private:
+    uint32_t state_ = 17;
+};
+
+constexpr int kKinds = 6;
+
+/// A row whose products with others are hard to add. The kinds of a query and
+/// of a vector meet in all pairs.
+void fillRow(int kind, Noise& noise, Half* row, int width) {
+    for (int i = 0; i < width; ++i) {
+        float value = noise.unit();
+        switch (kind) {
+            case 0: // plain
+                break;
+            case 1: // one large number, and all else far below it
+                value = i == 0 ? 2048.0f : 0.001f * std::fabs(value);
+                break;
+            case 2: // large numbers that cancel, in each group
+                value = (i % 2 ? -512.0f : 512.0f) + value;
+                break;
+            case 3: // the same, a group and more apart
+                value = i == 3 ? 4096.0f : i == width - 2 ? -4096.0f : value;
+                break;
+            case 4: // nothing but the least bits of each, all of one sign
+                value = 1.0f + 0x1p-10f;
+                break;
+            case 5: // growing by and by
+                value = std::ldexp(1.0f, i * 24 / width - 12) *
+                        (1.0f + 0.5f * value);
+                break;
+        }
+        row[i] = exact::toHalf(value);
+    }
+}
+
+/// The rows of all cases, one behind the other, and the scores likewise.
+class Rows {
+   public:
+    Rows() {
+        for (const Case& each : kCases) {
+            halves_ += (each.n + each.count) * each.width;
+            scores_ += each.n * each.count;
+        }
+    }
+
+    size_t halfBytes() const {
+        return roundUp(halves_ * sizeof(Half), ScratchMemory::kAlignment);
+    }
+    size_t scoreBytes() const {
+        return scores_ * sizeof(float);
+    }
+
+    void fill(Half* rows) const {
+        Noise noise;
+        for (const Case& each : kCases) {
+            for (idx_t i = 0; i < each.n + each.count; ++i) {
+                // Queries and vectors of all kinds, in different rhythms.
+                const idx_t kind = i < each.n ? i : (i - each.n) / 3;
+                fillRow(static_cast<int>((kind + each.width / 8) % kKinds),
+                        noise,
+                        rows,
+                        each.width);
+                rows += each.width;
+            }
+        }
+    }
+
+    template <typename Enqueue>
+    void forEach(const Half* rows, float* scores, const Enqueue& use) const {
+        for (const Case& each : kCases) {
+            const Half* const vectors = rows + each.n * each.width;
+            use(each, rows, vectors, scores);
+            rows = vectors + each.count * each.width;
+            scores += each.n * each.count;
+        }
+    }
+
+   private:
+    size_t halves_ = 0;
+    size_t scores_ = 0;
+};
+
+/// Rows [rows, width] as numbers, and their norms.
+struct Numbers {
+    std::vector<float> values;
+    std::vector<double> norms;
+
+    Numbers(const Half* halves, idx_t rows, int width)
+            : values(rows * width), norms(rows) {
+        std::transform(
+                halves, halves + values.size(), values.begin(), [](Half half) {
+                    return exact::toFloat(half);
+                });
+        for (idx_t i = 0; i < rows; ++i) {
+            const float* const row = values.data() + i * width;
+            norms[i] = std::sqrt(product(row, row, width));
+        }
+    }
+
+    /// Without an error worth mentioning: products are exact in double.
+    static double product(const float* x, const float* y, int width) {
+        double sum = 0;
+        for (int i = 0; i < width; ++i) {
+            sum += double(x[i]) * double(y[i]);
+        }
+        return sum;
+    }
+};
+
+bool withinBound(
+        const Case& each,
+        const Half* queries,
+        const Half* vectors,
+        const float* scores,
+        const exact::TensorArithmetic& arithmetic) {
+    const double bound = exact::accumulationError(arithmetic, each.width);
+    const Numbers xs(queries, each.n, each.width);
+    const Numbers ys(vectors, each.count, each.width);
+    for (idx_t i = 0; i < each.n; ++i) {
+        for (idx_t j = 0; j < each.count; ++j) {
+            const double right = Numbers::product(
+                    xs.values.data() + i * each.width,
+                    ys.values.data() + j * each.width,
+                    each.width);
+            const double found = scores[i * each.count + j];
+            // Written so that NaN fails.
+            if (!(std::fabs(found - right) <=
+                  bound * xs.norms[i] * ys.norms[j])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool tryTensorCores(
+        faiss::gpu::GpuResources& resources,
+        int device,
+        exact::TensorArithmetic arithmetic,
+        TransferCounters& counters) {
+    const cudaStream_t stream = resources.getDefaultStream(device);
+    const Rows rows;
+    PinnedBufferPool pool(
+            PinnedBufferPool::bucketSize(rows.halfBytes()) +
+                    PinnedBufferPool::bucketSize(rows.scoreBytes()),
+            counters);
+    const PinnedBuffer given = pool.acquire(rows.halfBytes());
+    const PinnedBuffer found = pool.acquire(rows.scoreBytes());
+    auto* const halves = reinterpret_cast<Half*>(given.data());
+    auto* const scores = reinterpret_cast<float*>(found.data());
+    rows.fill(halves);
+    Event done;
+    const ScratchMemory scratch(
+            resources, device, rows.halfBytes() + rows.scoreBytes());
+    struct EndWork {
+        cudaStream_t stream;
+        bool armed = true;
+        ~EndWork() {
+            if (armed) {
+                FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+            }
+        }
+    };
+    {
+        // Before the pinned memory goes, if something fails.
+        EndWork onFailure{stream};
+        FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
+                scratch.data(),
+                halves,
+                rows.halfBytes(),
+                cudaMemcpyHostToDevice,
+                stream));
+        const cublasHandle_t blas = blasOn(resources, device, stream);
+        auto* const products =
+                reinterpret_cast<float*>(scratch.data() + rows.halfBytes());
+        rows.forEach(
+                reinterpret_cast<const Half*>(scratch.data()),
+                products,
+                [&](const Case& each,
+                    const Half* queries,
+                    const Half* vectors,
+                    float* product) {
+                    checkBlas(
+                            exact::launchScores(
+                                    blas,
+                                    queries,
+                                    each.n,
+                                    vectors,
+                                    each.count,
+                                    each.width,
+                                    product,
+                                    each.count),
+                            "scores",
+                            stream);
+                });
+        FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
+                scores,
+                products,
+                rows.scoreBytes(),
+                cudaMemcpyDeviceToHost,
+                stream));
+        ++counters.hostWaits;
+        done.record(stream);
+        done.wait();
+        onFailure.armed = false;
+    }
+    arithmetic.factor = 1;
+    bool right = true;
+    rows.forEach(
+            halves,
+            scores,
+            [&](const Case& each,
+                const Half* queries,
+                const Half* vectors,
+                const float* product) {
+                right = right &&
+                        withinBound(
+                                each, queries, vectors, product, arithmetic);
+            });
+    return right;
+}
+
+struct Results {
+    std::mutex mutex;
+    std::map<int, bool> ofGpu;
+};
+
+Results& results() {
+    static auto& all = *new Results;
+    return all;
+}
+
+} // namespace
+
+bool tensorCoresPass(
+        faiss::gpu::GpuResources& resources,
+        int device,
+        const exact::TensorArithmetic& arithmetic,
+        TransferCounters& counters) {
+    {
+        const std::lock_guard<std::mutex> lock(results().mutex);
+        const auto known = results().ofGpu.find(device);
+        if (known != results().ofGpu.end()) {
+            return known->second;
+        }
+    }
+    // Without that lock: threads with other resources may try it as well.
+    const bool right = tryTensorCores(resources, device, arithmetic, counters);
+    const std::lock_guard<std::mutex> lock(results().mutex);
+    results().ofGpu[device] = right;
+    return right;
+}
+
+void forgetSelfTests() {
+    const std::lock_guard<std::mutex> lock(results().mutex);
+    results().ofGpu.clear();
+}
+
+} // namespace gpu
+} // namespace faiss_ext
