@@ -72,10 +72,13 @@ struct DistanceError {
 };
 
 FAISS_EXT_HOST_DEVICE inline DistanceError distanceError(Metric metric, int d) {
-    // A product passes the roundings of its chain and four additions; for L2
-    // also, squared, that of its difference.
-    const int chain = (d + kChains - 1) / kChains;
-    const int roundings = chain + 4 + (metric == Metric::L2 ? 2 : 0);
+    // What a product passes: the roundings of its chain, four additions, and
+    // for L2, squared, that of its difference.
+    int roundings = (d + kChains - 1) / kChains;
+    roundings += 4;
+    if (metric == Metric::L2) {
+        roundings += 2;
+    }
     // Each is by a factor of 1 + e, |e| <= 2^-24; of n of them the product is
     // 1 + e with |e| <= n u / (1 - n u) (Higham, Lemma 3.1).
     const double nu = roundings * 0x1p-24;

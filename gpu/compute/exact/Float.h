@@ -107,18 +107,18 @@ FAISS_EXT_HOST_DEVICE inline float nextDown(float value) {
 }
 
 /// Not below the exact a b + c.
-FAISS_EXT_HOST_DEVICE inline float multiplyAddUp(float a, float b, float c) {
+FAISS_EXT_HOST_DEVICE inline float multiplyAddAbove(float a, float b, float c) {
     return nextUp(multiplyAdd(a, b, c));
 }
 
 /// The least float that is not below a double.
-FAISS_EXT_HOST_DEVICE inline float roundUp(double value) {
+FAISS_EXT_HOST_DEVICE inline float floatAbove(double value) {
     const float nearest = static_cast<float>(value);
     return static_cast<double>(nearest) < value ? nextUp(nearest) : nearest;
 }
 
 /// The greatest float that is not above a double.
-FAISS_EXT_HOST_DEVICE inline float roundDown(double value) {
+FAISS_EXT_HOST_DEVICE inline float floatBelow(double value) {
     const float nearest = static_cast<float>(value);
     return static_cast<double>(nearest) > value ? nextDown(nearest) : nearest;
 }

@@ -138,11 +138,11 @@ struct RowSums {
     /// Not below |(y - m) - 2^-scale copy|. Where there is no centre, y - m is
     /// exact, and so is what a row loses; else it was rounded.
     FAISS_EXT_HOST_DEVICE double mostError(int d, bool centred) const {
-        double most = sqrt(error * (1 + sumError(d)));
+        double bound = sqrt(error * (1 + sumError(d)));
         if (centred) {
-            most += 0x1p-53 * sqrt(mostSquare(d));
+            bound += 0x1p-53 * sqrt(mostSquare(d));
         }
-        return most * (1 + 0x1p-50);
+        return bound * (1 + 0x1p-50);
     }
 };
 
@@ -159,8 +159,8 @@ FAISS_EXT_HOST_DEVICE inline VectorTerms vectorTerms(
         const RowSums& sums, int d, bool centred) {
     VectorTerms terms;
     if (sums.inRange()) {
-        terms.square = roundDown(sums.leastSquare(d));
-        terms.error = roundUp(sums.mostError(d, centred));
+        terms.square = floatBelow(sums.leastSquare(d));
+        terms.error = floatAbove(sums.mostError(d, centred));
     } else {
         terms.square = -infinity();
         terms.error = 0;
@@ -200,7 +200,7 @@ struct VectorBounds {
         // before it by less than 2^-31; the root is rounded once more.
         const double square = double(nextUp(terms.square)) * (1 + 0x1p-31);
         const double norm = sqrt(square) + double(terms.error);
-        bounds.norm = roundUp(norm * (1 + 0x1p-50));
+        bounds.norm = floatAbove(norm * (1 + 0x1p-50));
         return bounds;
     }
 };

@@ -29,10 +29,11 @@ struct FullMargin {
     static constexpr double queryRounding = 1;  // |dx| |y'|
     static constexpr double vectorRounding = 1; // |a| |dy|
     static constexpr double accumulation = 1;   // of tensor cores
-    static constexpr double distance = 1;       // of D, relative
-    static constexpr double underflow = 1;      // of D, absolute
-    static constexpr double centre = 1;         // of x . m
     static constexpr double twice = 1;          // L2: of 2 a . b, not of a . b
+    static constexpr double distance = 1;       // of D, relative
+    static constexpr double centreDistance = 1; // of D, by |x| |m|
+    static constexpr double underflow = 1;      // of D, absolute
+    static constexpr double centreDot = 1;      // of x . m
 };
 
 /// What is the same for all queries of an index.
@@ -141,22 +142,20 @@ FAISS_EXT_HOST_DEVICE inline QueryTerms queryTerms(
         query.low = sums.row.leastSquare(index.d);
         query.high = sums.row.mostSquare(index.d);
     } else {
-        // D is off by a part of |x| |y|, |y| <= |y'| + |dy| + |m|.
-        const double ofDistance =
-                Margin::distance * index.distance.relative * norm;
-        perNorm += ofDistance;
-        perError += ofDistance;
+        // D is off by a part of |x| |y|, and |y| <= |b| + |m|.
+        perNorm += Margin::distance * index.distance.relative * norm;
+        const double product = norm * index.centre;
         double apart = 0;
-        apart += ofDistance * index.centre;
-        apart += Margin::centre * RowSums::sumError(index.d) * norm *
-                 index.centre;
+        apart += Margin::centreDistance * index.distance.relative * product;
+        // What is added for the sum in double is a little more than that can
+        // be off by, and covers the operations here, too.
+        apart += Margin::centreDot * RowSums::sumError(index.d) * product;
         apart += Margin::underflow * index.distance.absolute;
-        apart *= 1 + 0x1p-50;
         query.low = -sums.dot - apart;
         query.high = -sums.dot + apart;
     }
-    query.perNorm = roundUp(perNorm * (1 + 0x1p-48));
-    query.perError = roundUp(perError * (1 + 0x1p-48));
+    query.perNorm = floatAbove(perNorm * (1 + 0x1p-48));
+    query.perError = floatAbove(perError * (1 + 0x1p-48));
     query.factor = -powerOfTwo((l2 ? 1 : 0) - index.scale - queryScale);
     return query;
 }
@@ -192,14 +191,14 @@ FAISS_EXT_HOST_DEVICE inline float thresholdBase(
     }
     double base = reach - query.low;
     base += 0x1p-50 * (fabs(reach) + fabs(query.low));
-    return roundUp(base);
+    return floatAbove(base);
 }
 
 /// The threshold for any of a set of vectors.
 FAISS_EXT_HOST_DEVICE inline float thresholdOver(
         const QueryTerms& query, float base, const VectorBounds& vectors) {
-    const float part = multiplyAddUp(query.perNorm, vectors.norm, base);
-    return multiplyAddUp(query.perError, vectors.error, part);
+    const float part = multiplyAddAbove(query.perNorm, vectors.norm, base);
+    return multiplyAddAbove(query.perError, vectors.error, part);
 }
 
 /// Whether a vector may be among those whose loss is at most the cut. If not,
@@ -220,24 +219,22 @@ FAISS_EXT_HOST_DEVICE inline float mostLoss(
         return infinity();
     }
     // The value was rounded, and so was the square that it began with.
-    double most = nextUp(value);
-    double size = fabs(most) + fabs(query.high);
-    most += query.high;
+    double bound = nextUp(value);
     double spread = double(query.perNorm) * vectors.norm +
                     double(query.perError) * vectors.error;
     if (index.metric == Metric::L2) {
         spread += 0x1p-22 * double(vectors.norm) * vectors.norm + 0x1p-148;
     }
-    most += spread;
-    size += spread;
+    const double summed = fabs(bound) + fabs(query.high) + spread;
+    bound += query.high;
+    bound += spread;
     if (index.metric == Metric::L2) {
-        most = most > 0 ? most : 0;
-        most *= 1 + Margin::distance * index.distance.relative;
-        most += Margin::underflow * index.distance.absolute;
-        size += Margin::underflow * index.distance.absolute;
+        bound = bound > 0 ? bound : 0;
+        bound *= 1 + Margin::distance * index.distance.relative;
+        bound += Margin::underflow * index.distance.absolute;
     }
-    most += 0x1p-48 * size;
-    return roundUp(most);
+    bound += 0x1p-48 * summed;
+    return floatAbove(bound);
 }
 
 /// Whether it is proven that no vector that a filter did not let pass can be

@@ -31,12 +31,12 @@ FAISS_EXT_HOST_DEVICE inline double accumulationError(
         const TensorArithmetic& arithmetic, int d) {
     const int steps = (d + arithmetic.group - 1) / arithmetic.group;
     // A step cuts off each of group + 1 numbers, and its sum. A matrix product
-    // may be made of parts, each of one step or more, whose sums are added as
-    // float32 in any order: at most one further addition for each step.
+    // may be made of parts, whose sums are added as float32 in any order: that
+    // makes no more error, since each further part takes a step or more from
+    // the others, and its addition (2^-23 at most) costs less than a step.
     double step =
             ldexp(double(arithmetic.group + 1), -arithmetic.fractionalBits);
-    step += 0x1p-23; // the sum
-    step += 0x1p-23; // the further addition
+    step += 0x1p-23;
     // Each step is relative to sums that the steps before it have made larger:
     // (1 + step)^steps - 1 <= steps step / (1 - steps step).
     const double all = arithmetic.factor * step * steps;

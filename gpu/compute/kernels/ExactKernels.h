@@ -58,7 +58,7 @@ struct VectorRows {
 
 /// Components of a copy: d, filled up with zeros to a multiple of 8, which
 /// cuBLAS wants for tensor cores.
-constexpr int copyWidth(int d) {
+FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
     return (d + 7) / 8 * 8;
 }
 

@@ -1,0 +1,252 @@
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
+#include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
+
+namespace faiss_ext {
+namespace gpu {
+namespace exact {
+
+namespace {
+
+// A warp compares the scores of 32 queries with one tile of vectors after the
+// other. Each lane keeps what is known of one of the queries, and of four
+// vectors of the tile; each row of 128 scores is one load of the whole warp.
+// Memory decides how long it takes, so kAtOnce of these loads are under way.
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kQueries = 32;
+constexpr int kAtOnce = 8;
+/// Tiles of a warp, if there are enough for all multiprocessors.
+constexpr int kMostTiles = 8;
+static_assert(kBoundsTile == 4 * 32, "four vectors a lane");
+
+/// What a lane knows of four vectors of a tile, and of one of the queries.
+struct Lane {
+    float start[4];
+    float threshold;
+    float factor;
+};
+
+/// Which vectors of a tile pass, for the query of each lane: bit i of word c is
+/// vector 4 i + c. `scores` are those of the first query and this lane's four
+/// vectors, of which the first `columns` exist, from `skipped` on. A whole tile
+/// is read by loads of 16 bytes.
+template <bool whole>
+__device__ inline void comparePasses(
+        const float* scores,
+        idx_t ld,
+        int skipped,
+        int columns,
+        unsigned activeLanes,
+        const Lane& lane,
+        unsigned (&passing)[4]) {
+    constexpr int kLoads = whole ? kAtOnce : 1;
+    constexpr unsigned kThese = (1u << kLoads) - 1;
+#pragma unroll 1
+    for (int first = 0; first < kQueries; first += kLoads) {
+        const unsigned these = activeLanes >> first & kThese;
+        if (these != 0) {
+            float4 loaded[kLoads];
+            const float* row = scores;
+#pragma unroll
+            for (int j = 0; j < kLoads; ++j, row += ld) {
+                loaded[j] = make_float4(0, 0, 0, 0);
+                if (!(these >> j & 1)) {
+                    continue;
+                }
+                // Read once.
+                if constexpr (whole) {
+                    loaded[j] = __ldcs(reinterpret_cast<const float4*>(row));
+                } else {
+                    const auto at = [&](int c) {
+                        return c >= skipped && c < columns ? __ldcs(row + c)
+                                                           : 0.0f;
+                    };
+                    loaded[j] = make_float4(at(0), at(1), at(2), at(3));
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < kLoads; ++j) {
+                const float limit =
+                        __shfl_sync(kWholeWarp, lane.threshold, first + j);
+                const float factor =
+                        __shfl_sync(kWholeWarp, lane.factor, first + j);
+                const float score[4] = {
+                        loaded[j].x, loaded[j].y, loaded[j].z, loaded[j].w};
+                const bool own = int(threadIdx.x % 32) == first + j;
+#pragma unroll
+                for (int c = 0; c < 4; ++c) {
+                    const unsigned all = __ballot_sync(
+                            kWholeWarp,
+                            passes(valueOf(score[c], factor, lane.start[c]),
+                                   limit));
+                    passing[c] = own ? all : passing[c];
+                }
+            }
+        }
+        scores += kLoads * ld;
+    }
+}
+
+/// Block i takes queries 32 (i / tileBlocks) on, and the tiles of part i %
+/// tileBlocks. `aligned`: rows of scores begin at multiples of 16 bytes, as the
+/// tiles do in them.
+template <FilterPass pass, bool aligned>
+__global__ void __launch_bounds__(kThreads, 4) filterKernel(
+        VectorRows rows,
+        IndexState state,
+        QueryState queries,
+        const float* __restrict__ scores,
+        idx_t ld,
+        unsigned tileBlocks,
+        int tilesOfWarp) {
+    const int lane = threadIdx.x % 32;
+    const int warp = threadIdx.x / 32;
+    const unsigned part = blockIdx.x % tileBlocks;
+    const idx_t firstQuery = idx_t(blockIdx.x / tileBlocks) * kQueries;
+    const idx_t query = firstQuery + lane;
+
+    bool active = query < queries.n;
+    if (active) {
+        active = queries.paths[query] != QueryPath::Last;
+    }
+    if (pass == FilterPass::Again && active) {
+        // Others count on, but kAgain stays.
+        const volatile uint32_t* count = queries.counts + query;
+        active = (*count & kAgain) != 0;
+    }
+    const unsigned activeLanes = __ballot_sync(kWholeWarp, active);
+    if (activeLanes == 0) {
+        return;
+    }
+    const Metric metric = state.terms->metric;
+    Lane own = {{0, 0, 0, 0}, 0, 0};
+    float base = 0;
+    QueryTerms terms = {0, 0, 0, 0, 0, false};
+    if (active) {
+        terms = queries.terms[query];
+        own.factor = terms.factor;
+        const float cut = queries.cut[query];
+        base = thresholdBase(*state.terms, terms, cut);
+        if (part == 0 && warp == 0) {
+            // No other block touches it.
+            const float least = queries.leastCut[query];
+            queries.leastCut[query] = cut < least ? cut : least;
+        }
+    }
+
+    const idx_t end = rows.first + rows.count;
+    const idx_t endTile = (end + kBoundsTile - 1) / kBoundsTile;
+    idx_t tile = rows.first / kBoundsTile + idx_t(part) * kWarps * tilesOfWarp +
+                 warp;
+#pragma unroll 1
+    for (int i = 0; i < tilesOfWarp && tile < endTile; ++i, tile += kWarps) {
+        own.threshold = thresholdOver(terms, base, state.tiles[tile]);
+        const idx_t vector = tile * kBoundsTile + 4 * lane;
+        const float* column = scores + firstQuery * ld + (vector - rows.first);
+        // Lane i: which vectors of the tile pass for query i.
+        unsigned passing[4] = {0, 0, 0, 0};
+        if (aligned && tile * kBoundsTile >= rows.first &&
+            (tile + 1) * kBoundsTile <= end) {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                own.start[c] = startOf(metric, state.vectors[vector + c]);
+            }
+            comparePasses<true>(column, ld, 0, 4, activeLanes, own, passing);
+        } else {
+            const idx_t before = rows.first - vector;
+            const idx_t left = end - vector;
+            const int skipped = before < 0 ? 0 : before < 4 ? int(before) : 4;
+            const int columns = left < 0 ? 0 : left < 4 ? int(left) : 4;
+            unsigned inside[4];
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                const bool in = c >= skipped && c < columns;
+                inside[c] = __ballot_sync(kWholeWarp, in);
+                own.start[c] =
+                        in ? startOf(metric, state.vectors[vector + c]) : 0;
+            }
+            comparePasses<false>(
+                    column, ld, skipped, columns, activeLanes, own, passing);
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                passing[c] &= inside[c];
+            }
+        }
+        uint32_t found = 0;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+            passing[c] = active ? passing[c] : 0;
+            found += __popc(passing[c]);
+        }
+        if (found == 0) {
+            continue;
+        }
+        uint32_t place = atomicAdd(queries.counts + query, found) & ~kAgain;
+        const uint32_t room = static_cast<uint32_t>(queries.capacity);
+        uint32_t* survivors = queries.survivors + query * queries.capacity;
+        for (int c = 0; c < 4 && place < room; ++c) {
+            for (unsigned left = passing[c]; left != 0 && place < room;
+                 left &= left - 1) {
+                survivors[place++] = static_cast<uint32_t>(
+                        tile * kBoundsTile + 4 * (__ffs(left) - 1) + c);
+            }
+        }
+    }
+}
+
+template <FilterPass pass>
+cudaError_t launch(
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream) {
+    const idx_t tiles =
+            (rows.first + rows.count + kBoundsTile - 1) / kBoundsTile -
+            rows.first / kBoundsTile;
+    int processors = 0;
+    const cudaError_t error = multiprocessors(processors);
+    if (error != cudaSuccess) {
+        return error;
+    }
+    const idx_t groups = (queries.n + kQueries - 1) / kQueries;
+    // So many blocks keep all multiprocessors busy, to the end.
+    const idx_t wanted = idx_t(processors) * 16;
+    int tilesOfWarp = kMostTiles;
+    while (tilesOfWarp > 1 &&
+           groups * blocksFor(tiles, kWarps * tilesOfWarp) < wanted) {
+        tilesOfWarp /= 2;
+    }
+    const unsigned tileBlocks = blocksFor(tiles, kWarps * tilesOfWarp);
+    const auto filter = rowsAligned(scores, ld) && rows.first % 4 == 0
+                                ? filterKernel<pass, true>
+                                : filterKernel<pass, false>;
+    filter<<<static_cast<unsigned>(groups * tileBlocks), kThreads, 0, stream>>>(
+            rows, state, queries, scores, ld, tileBlocks, tilesOfWarp);
+    return cudaGetLastError();
+}
+
+} // namespace
+
+cudaError_t launchFilter(
+        FilterPass pass,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream) {
+    if (queries.n == 0 || rows.count == 0) {
+        return cudaSuccess;
+    }
+    return pass == FilterPass::First
+                   ? launch<FilterPass::First>(
+                             rows, state, queries, scores, ld, stream)
+                   : launch<FilterPass::Again>(
+                             rows, state, queries, scores, ld, stream);
+}
+
+} // namespace exact
+} // namespace gpu
+} // namespace faiss_ext
