@@ -208,8 +208,13 @@ void ExactSearcher::enqueue(
         return;
     }
     faiss::gpu::GpuResources& resources = search_.resources;
-    const exact::IndexState& index = search_.kept.stateOf(
-            vectors, search_.metric, search_.arithmetic, search_.changes);
+    std::optional<ScratchMemory> stateInstead;
+    const exact::IndexState index = search_.kept.stateOf(
+            vectors,
+            search_.metric,
+            search_.arithmetic,
+            search_.changes,
+            stateInstead);
     // Before the scratch memory, which is a stack's.
     search_.kept.paths().forKernels();
     const ExactShape shape{
