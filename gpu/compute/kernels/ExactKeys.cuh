@@ -22,38 +22,46 @@ inline __host__ __device__ int powerOfTwoFrom(int number) {
     return power;
 }
 
-/// Sorts `count` keys, ascending; those up to powerOfTwoFrom(count) are
-/// overwritten by kMissing. Ends with all threads at one place.
+/// Sorts `count` keys, ascending. Ends with all threads at one place.
 __device__ inline void sortKeys(uint64_t* keys, int count) {
-    const int threads = blockDim.x;
-    const int size = powerOfTwoFrom(count > 1 ? count : 1);
-    for (int i = count + threadIdx.x; i < size; i += threads) {
-        keys[i] = kMissing;
-    }
+    // A bitonic sort whose runs all ascend, for which each begins with pairs
+    // that mirror each other: keys beyond `count` would never move, and need
+    // not be there. What a warp compares within 64 keys of its own needs to
+    // wait for nobody else.
+    constexpr int kNear = 64;
+    const int size = powerOfTwoFrom(count);
+    const auto compare = [&](int low, int high) {
+        if (high < count) {
+            const uint64_t a = keys[low];
+            const uint64_t b = keys[high];
+            if (a > b) {
+                keys[low] = b;
+                keys[high] = a;
+            }
+        }
+    };
+    // `span`: of what the step that ends and the next one compare.
+    const auto wait = [](int span) {
+        if (span > kNear) {
+            __syncthreads();
+        } else {
+            __syncwarp();
+        }
+    };
     __syncthreads();
-    // A bitonic sort. Where neighbours of up to 32 places are compared, a warp
-    // stays within 64 keys of its own, and waits for nobody else.
-    constexpr int kNear = 32;
     for (int run = 2; run <= size; run *= 2) {
-        for (int apart = run / 2; apart > 0; apart /= 2) {
-            for (int pair = threadIdx.x; pair < size / 2; pair += threads) {
+        for (int pair = threadIdx.x; pair < size / 2; pair += blockDim.x) {
+            const int place = pair & (run / 2 - 1);
+            const int first = 2 * (pair - place);
+            compare(first + place, first + run - 1 - place);
+        }
+        wait(run);
+        for (int apart = run / 4; apart > 0; apart /= 2) {
+            for (int pair = threadIdx.x; pair < size / 2; pair += blockDim.x) {
                 const int low = 2 * pair - (pair & (apart - 1));
-                const int high = low + apart;
-                const uint64_t a = keys[low];
-                const uint64_t b = keys[high];
-                const bool ascending = (low & run) == 0;
-                if ((a > b) == ascending) {
-                    keys[low] = b;
-                    keys[high] = a;
-                }
+                compare(low, low + apart);
             }
-            // Before what the next step compares.
-            const int next = apart > 1 ? apart / 2 : run;
-            if (apart > kNear || next > kNear) {
-                __syncthreads();
-            } else {
-                __syncwarp();
-            }
+            wait(apart > 1 ? 2 * apart : 2 * run);
         }
     }
     __syncthreads();

@@ -142,7 +142,7 @@ cudaError_t launchSelect(
         return cudaSuccess;
     }
     const int d = vectors.d;
-    const int room = powerOfTwoFrom(queries.capacity);
+    const int room = queries.capacity;
     const size_t bytes = (size_t(room) + queries.k) * sizeof(uint64_t);
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;

@@ -114,15 +114,16 @@ __device__ inline void countKey(uint32_t* bins, uint32_t bin, bool has) {
     }
 }
 
-/// A digit, and the keys before it and of it.
+/// A digit, and the keys before it and of it; all keys in the bins.
 struct Digit {
     uint32_t value;
     uint32_t before;
     uint32_t of;
+    uint32_t all;
 };
 
-/// The bin with the wanted key, counted from 1: at least so many are in the
-/// bins.
+/// The bin with the wanted key, counted from 1. If fewer are in the bins, `all`
+/// alone means something.
 __device__ inline Digit digitOf(const uint32_t* bins, uint32_t wanted) {
     constexpr int kOwn = kBins / kThreads;
     __shared__ uint32_t ofWarp[kWarps];
@@ -152,7 +153,12 @@ __device__ inline Digit digitOf(const uint32_t* bins, uint32_t wanted) {
         while (before + bins[value] < wanted) {
             before += bins[value++];
         }
-        result = {value, before, bins[value]};
+        result.value = value;
+        result.before = before;
+        result.of = bins[value];
+    }
+    if (threadIdx.x == kThreads - 1) {
+        result.all = upTo;
     }
     __syncthreads();
     return result;
@@ -189,6 +195,9 @@ __device__ inline uint64_t limitOfBest(
         });
         __syncthreads();
         const Digit digit = digitOf(bins, wanted);
+        if (left == 64 && digit.all <= room) {
+            return limit;
+        }
         before += digit.before;
         wanted -= digit.before;
         prefix = prefix << bits | digit.value;
