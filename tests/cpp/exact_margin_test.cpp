@@ -195,6 +195,22 @@ TEST(ExactMargin, rules_out_most_vectors_that_are_far_away) {
     }
 }
 
+TEST(ExactMargin, a_set_has_the_bounds_of_its_largest_square_and_error) {
+    for (const ExactCase& data : test::exactCases(16, 30, 1, 5)) {
+        const FilterIndex index(
+                data.store(Metric::L2, false), exact::hopperArithmetic());
+        const VectorBounds all = boundsOf(index, 0, index.store.size());
+        test::VectorTerms largest{0, 0};
+        for (const test::VectorTerms& vector : index.vectors) {
+            largest.square = std::max(largest.square, vector.square);
+            largest.error = std::max(largest.error, vector.error);
+        }
+        const VectorBounds bounds = VectorBounds::boundsOf(largest);
+        EXPECT_GE(bounds.norm, all.norm) << data.name;
+        EXPECT_GE(bounds.error, all.error) << data.name;
+    }
+}
+
 TEST(ExactMargin, what_cannot_be_judged_passes) {
     const float inf = exact::infinity();
     const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -213,6 +229,15 @@ TEST(ExactMargin, what_cannot_be_judged_passes) {
     }
     EXPECT_EQ(exact::startOf(Metric::L2, {3, 0}), 3);
     EXPECT_EQ(exact::startOf(Metric::InnerProduct, {3, 0}), 0);
+}
+
+TEST(ExactMargin, no_vector_in_range_has_an_infinite_inner_product) {
+    const ExactCase data = test::exactCases(8, 4, 2, 7)[0];
+    const FilterIndex index(
+            data.store(Metric::InnerProduct, false), exact::hopperArithmetic());
+    const FilterQuery<> query(index, data.query(0));
+    EXPECT_FALSE(query.passes(
+            index, 0, 1e30f, -exact::infinity(), boundsOf(index, 0, 1)));
 }
 
 TEST(ExactMargin, without_a_cut_everything_passes) {
@@ -277,9 +302,9 @@ void PrintTo(const Weakening& weakening, std::ostream* out) {
     *out << weakening.term;
 }
 
-class WeakenedMargin : public testing::TestWithParam<Weakening> {
+class WeakenedTerm : public testing::TestWithParam<Weakening> {
    protected:
-    ~WeakenedMargin() override {
+    ~WeakenedTerm() override {
         *GetParam().factor = 1;
     }
 
@@ -316,24 +341,44 @@ class WeakenedMargin : public testing::TestWithParam<Weakening> {
     }
 };
 
-TEST_P(WeakenedMargin, without_the_term_vectors_are_lost) {
+TEST_P(WeakenedTerm, without_the_term_vectors_are_lost) {
     EXPECT_EQ(wrongWith(1).all(), 0);
     const Wrong wrong = wrongWith(0);
     EXPECT_GT(wrong.lostByD + wrong.lostByBound, 0);
     EXPECT_GT(wrong.belowD + wrong.belowBound, 0);
 }
 
-TEST_P(WeakenedMargin, with_half_of_the_term_vectors_are_lost) {
+TEST_P(WeakenedTerm, with_half_of_the_term_vectors_are_lost) {
     const Wrong wrong = wrongWith(0.5);
     EXPECT_GT(wrong.lostByD + wrong.lostByBound, 0);
     EXPECT_GT(wrong.belowD + wrong.belowBound, 0);
+}
+
+/// No adversary: with scores as tensor cores make them, and D as it is.
+TEST(WeakenedMargin, measured_scores_need_the_accumulation) {
+    // Beside 1 the square of every other component is cut off.
+    const ExactCase data =
+            test::makeCase("cut off", 256, 2, 1, [](int64_t, int i) {
+                return i ? 0x1.68p-13f : 1.0f;
+            });
+    for (Metric metric : kMetrics) {
+        const FilterIndex index(
+                data.store(metric, true), exact::hopperArithmetic());
+        for (Scores scores : {Scores::Hopper, Scores::Ampere}) {
+            EXPECT_EQ(check<Weakened>(index, data, scores).all(), 0);
+            Weakened::accumulation = 0;
+            const Wrong wrong = check<Weakened>(index, data, scores);
+            Weakened::accumulation = 1;
+            EXPECT_EQ(wrong.lostByD, 2);
+        }
+    }
 }
 
 constexpr Metric kL2 = Metric::L2, kProduct = Metric::InnerProduct;
 
 INSTANTIATE_TEST_SUITE_P(
         Terms,
-        WeakenedMargin,
+        WeakenedTerm,
         testing::Values(
                 Weakening{
                         "query_rounding_L2",

@@ -182,6 +182,10 @@ FAISS_EXT_HOST_DEVICE inline float thresholdBase(
     if (!(cut < missingLoss()) || !query.inRange) {
         return infinity();
     }
+    if (cut < -FLT_MAX) {
+        // An infinite inner product, which only rows out of range have.
+        return cut;
+    }
     // D <= cut of a vector allows an exact loss of up to `reach`.
     double reach = cut;
     if (index.metric == Metric::L2) {
