@@ -53,12 +53,14 @@ struct Wrong {
     /// Ruled out, though the cut is its own D, or one that D's error allows.
     int64_t lostByD = 0;
     int64_t lostByBound = 0;
+    /// Ruled out by the finer filter.
+    int64_t lostFinely = 0;
     /// mostLoss() is below its own D, or below one that D's error allows.
     int64_t belowD = 0;
     int64_t belowBound = 0;
 
     int64_t all() const {
-        return lostByD + lostByBound + belowD + belowBound;
+        return lostByD + lostByBound + lostFinely + belowD + belowBound;
     }
 };
 
@@ -82,11 +84,17 @@ Wrong check(const FilterIndex& index, const ExactCase& data, Scores scores) {
                 // Never ruled out, by any cut.
                 wrong.lostByD += !query.passes(
                         index, row, s, -exact::infinity(), bounds);
+                wrong.lostFinely +=
+                        !query.passesFine(index, row, s, -exact::infinity(), 0);
                 continue;
             }
+            const float rest = exact::errorRest(bounds);
+            wrong.lostFinely +=
+                    found && !query.passesFine(index, row, s, loss, rest);
             const Truth truth(index.store, query.x.data(), row);
             const float least = test::roundedUp(truth.least);
             wrong.lostByBound += !query.passes(index, row, s, least, bounds);
+            wrong.lostFinely += !query.passesFine(index, row, s, least, rest);
             const float most = exact::mostLoss<Margin>(
                     index.terms,
                     query.terms,
@@ -119,7 +127,8 @@ TEST_P(MarginOfDimension, loses_no_vector_whatever_the_scores_are) {
                             << (metric == Metric::L2 ? ", L2" : ", product")
                             << ", scores " << int(scores) << ": "
                             << wrong.lostByD << " " << wrong.lostByBound << " "
-                            << wrong.belowD << " " << wrong.belowBound;
+                            << wrong.lostFinely << " " << wrong.belowD << " "
+                            << wrong.belowBound;
                 }
             }
         }
@@ -193,6 +202,37 @@ TEST(ExactMargin, rules_out_most_vectors_that_are_far_away) {
             EXPECT_LE(passed, 12 * data.n()) << data.name;
         }
     }
+}
+
+TEST(ExactMargin, where_norms_differ_the_finer_filter_lets_fewer_pass) {
+    std::mt19937 random(6);
+    std::normal_distribution<float> normal;
+    const ExactCase data =
+            test::makeCase("norms", 32, 500, 5, [&](int64_t row, int) {
+                return std::ldexp(normal(random), int(row % 11));
+            });
+    const FilterIndex index(
+            data.store(Metric::L2, false), exact::hopperArithmetic());
+    const VectorBounds all = boundsOf(index, 0, index.store.size());
+    float rest = 0;
+    for (int64_t row = 0; row < index.store.size(); ++row) {
+        rest = std::max(rest, exact::errorRest(boundsOf(index, row, row + 1)));
+    }
+    int64_t passed = 0, finely = 0;
+    for (int64_t i = 0; i < data.n(); ++i) {
+        const FilterQuery<> query(index, data.query(i));
+        // That of a vector of small norm.
+        const float cut = index.store.distance(query.x.data(), 0);
+        for (int64_t row = 0; row < index.store.size(); ++row) {
+            if (index.store.distance(query.x.data(), row) > cut) {
+                const float s = score(index, query, row, Scores::Hopper);
+                passed += query.passes(index, row, s, cut, all);
+                finely += query.passesFine(index, row, s, cut, rest);
+            }
+        }
+    }
+    EXPECT_GT(finely, 0);
+    EXPECT_LT(3 * finely, passed);
 }
 
 TEST(ExactMargin, a_set_has_the_bounds_of_its_largest_square_and_error) {
@@ -323,6 +363,7 @@ class WeakenedTerm : public testing::TestWithParam<Weakening> {
                     const Wrong one = check<Weakened>(index, data, scores);
                     wrong.lostByD += one.lostByD;
                     wrong.lostByBound += one.lostByBound;
+                    wrong.lostFinely += one.lostFinely;
                     wrong.belowD += one.belowD;
                     wrong.belowBound += one.belowBound;
                 }
