@@ -27,6 +27,14 @@ bool ownCopies(const VectorsView& vectors) {
     return vectors.float16 && exact::copyWidth(vectors.d) == vectors.d;
 }
 
+/// Whether docs/exact-search.md has a bound for the scores of so many
+/// dimensions.
+bool bounded(const exact::TensorArithmetic& arithmetic, int d) {
+    constexpr int kMostDimensions = 65536;
+    return d <= kMostDimensions &&
+           std::isfinite(exact::accumulationError(arithmetic, d));
+}
+
 float distanceOfNone(Metric metric) {
     return exact::distanceOf(metric, exact::missingLoss());
 }
@@ -223,8 +231,7 @@ void ExactSearcher::enqueue(
             vectors.d,
             queries.k,
             ownCopies(vectors),
-            std::isfinite(
-                    exact::accumulationError(search_.arithmetic, vectors.d))};
+            bounded(search_.arithmetic, vectors.d)};
     const size_t free = resources.getTempMemoryAvailable(search_.device);
     const auto planWithin = [&](size_t bytes) {
         return planExact(
