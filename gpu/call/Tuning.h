@@ -203,7 +203,7 @@ constexpr int kSurvivorsOfNeighbour = 4;
 constexpr int64_t kExactGoodVectors = 8192;
 constexpr int64_t kExactGoodQueries = 128;
 /// Scratch memory that is allocated where Faiss' temporary memory has less.
-constexpr size_t kExactLeastBytes = size_t(32) << 20;
+constexpr size_t kExactLeastBytes = size_t(8) << 20;
 /// Where more than one vector in so many is wanted, all are compared by D.
 constexpr int64_t kScanShare = 16;
 /// Operations for each component of a vector, and for each vector, that take as
