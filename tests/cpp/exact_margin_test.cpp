@@ -53,12 +53,14 @@ struct Wrong {
     /// Ruled out, though the cut is its own D, or one that D's error allows.
     int64_t lostByD = 0;
     int64_t lostByBound = 0;
+    /// Ruled out by the finer filter.
+    int64_t lostFinely = 0;
     /// mostLoss() is below its own D, or below one that D's error allows.
     int64_t belowD = 0;
     int64_t belowBound = 0;
 
     int64_t all() const {
-        return lostByD + lostByBound + belowD + belowBound;
+        return lostByD + lostByBound + lostFinely + belowD + belowBound;
     }
 };
 
@@ -82,11 +84,17 @@ Wrong check(const FilterIndex& index, const ExactCase& data, Scores scores) {
                 // Never ruled out, by any cut.
                 wrong.lostByD += !query.passes(
                         index, row, s, -exact::infinity(), bounds);
+                wrong.lostFinely +=
+                        !query.passesFine(index, row, s, -exact::infinity(), 0);
                 continue;
             }
+            const float rest = exact::errorRest(bounds);
+            wrong.lostFinely +=
+                    found && !query.passesFine(index, row, s, loss, rest);
             const Truth truth(index.store, query.x.data(), row);
             const float least = test::roundedUp(truth.least);
             wrong.lostByBound += !query.passes(index, row, s, least, bounds);
+            wrong.lostFinely += !query.passesFine(index, row, s, least, rest);
             const float most = exact::mostLoss<Margin>(
                     index.terms,
                     query.terms,
@@ -119,7 +127,8 @@ TEST_P(MarginOfDimension, loses_no_vector_whatever_the_scores_are) {
                             << (metric == Metric::L2 ? ", L2" : ", product")
                             << ", scores " << int(scores) << ": "
                             << wrong.lostByD << " " << wrong.lostByBound << " "
-                            << wrong.belowD << " " << wrong.belowBound;
+                            << wrong.lostFinely << " " << wrong.belowD << " "
+                            << wrong.belowBound;
                 }
             }
         }
@@ -195,6 +204,53 @@ TEST(ExactMargin, rules_out_most_vectors_that_are_far_away) {
     }
 }
 
+TEST(ExactMargin, where_norms_differ_the_finer_filter_lets_fewer_pass) {
+    std::mt19937 random(6);
+    std::normal_distribution<float> normal;
+    const ExactCase data =
+            test::makeCase("norms", 32, 500, 5, [&](int64_t row, int) {
+                return std::ldexp(normal(random), int(row % 11));
+            });
+    const FilterIndex index(
+            data.store(Metric::L2, false), exact::hopperArithmetic());
+    const VectorBounds all = boundsOf(index, 0, index.store.size());
+    float rest = 0;
+    for (int64_t row = 0; row < index.store.size(); ++row) {
+        rest = std::max(rest, exact::errorRest(boundsOf(index, row, row + 1)));
+    }
+    int64_t passed = 0, finely = 0;
+    for (int64_t i = 0; i < data.n(); ++i) {
+        const FilterQuery<> query(index, data.query(i));
+        // That of a vector of small norm.
+        const float cut = index.store.distance(query.x.data(), 0);
+        for (int64_t row = 0; row < index.store.size(); ++row) {
+            if (index.store.distance(query.x.data(), row) > cut) {
+                const float s = score(index, query, row, Scores::Hopper);
+                passed += query.passes(index, row, s, cut, all);
+                finely += query.passesFine(index, row, s, cut, rest);
+            }
+        }
+    }
+    EXPECT_GT(finely, 0);
+    EXPECT_LT(3 * finely, passed);
+}
+
+TEST(ExactMargin, a_set_has_the_bounds_of_its_largest_square_and_error) {
+    for (const ExactCase& data : test::exactCases(16, 30, 1, 5)) {
+        const FilterIndex index(
+                data.store(Metric::L2, false), exact::hopperArithmetic());
+        const VectorBounds all = boundsOf(index, 0, index.store.size());
+        test::VectorTerms largest{0, 0};
+        for (const test::VectorTerms& vector : index.vectors) {
+            largest.square = std::max(largest.square, vector.square);
+            largest.error = std::max(largest.error, vector.error);
+        }
+        const VectorBounds bounds = VectorBounds::boundsOf(largest);
+        EXPECT_GE(bounds.norm, all.norm) << data.name;
+        EXPECT_GE(bounds.error, all.error) << data.name;
+    }
+}
+
 TEST(ExactMargin, what_cannot_be_judged_passes) {
     const float inf = exact::infinity();
     const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -213,6 +269,15 @@ TEST(ExactMargin, what_cannot_be_judged_passes) {
     }
     EXPECT_EQ(exact::startOf(Metric::L2, {3, 0}), 3);
     EXPECT_EQ(exact::startOf(Metric::InnerProduct, {3, 0}), 0);
+}
+
+TEST(ExactMargin, no_vector_in_range_has_an_infinite_inner_product) {
+    const ExactCase data = test::exactCases(8, 4, 2, 7)[0];
+    const FilterIndex index(
+            data.store(Metric::InnerProduct, false), exact::hopperArithmetic());
+    const FilterQuery<> query(index, data.query(0));
+    EXPECT_FALSE(query.passes(
+            index, 0, 1e30f, -exact::infinity(), boundsOf(index, 0, 1)));
 }
 
 TEST(ExactMargin, without_a_cut_everything_passes) {
@@ -277,9 +342,9 @@ void PrintTo(const Weakening& weakening, std::ostream* out) {
     *out << weakening.term;
 }
 
-class WeakenedMargin : public testing::TestWithParam<Weakening> {
+class WeakenedTerm : public testing::TestWithParam<Weakening> {
    protected:
-    ~WeakenedMargin() override {
+    ~WeakenedTerm() override {
         *GetParam().factor = 1;
     }
 
@@ -298,6 +363,7 @@ class WeakenedMargin : public testing::TestWithParam<Weakening> {
                     const Wrong one = check<Weakened>(index, data, scores);
                     wrong.lostByD += one.lostByD;
                     wrong.lostByBound += one.lostByBound;
+                    wrong.lostFinely += one.lostFinely;
                     wrong.belowD += one.belowD;
                     wrong.belowBound += one.belowBound;
                 }
@@ -316,24 +382,44 @@ class WeakenedMargin : public testing::TestWithParam<Weakening> {
     }
 };
 
-TEST_P(WeakenedMargin, without_the_term_vectors_are_lost) {
+TEST_P(WeakenedTerm, without_the_term_vectors_are_lost) {
     EXPECT_EQ(wrongWith(1).all(), 0);
     const Wrong wrong = wrongWith(0);
     EXPECT_GT(wrong.lostByD + wrong.lostByBound, 0);
     EXPECT_GT(wrong.belowD + wrong.belowBound, 0);
 }
 
-TEST_P(WeakenedMargin, with_half_of_the_term_vectors_are_lost) {
+TEST_P(WeakenedTerm, with_half_of_the_term_vectors_are_lost) {
     const Wrong wrong = wrongWith(0.5);
     EXPECT_GT(wrong.lostByD + wrong.lostByBound, 0);
     EXPECT_GT(wrong.belowD + wrong.belowBound, 0);
+}
+
+/// No adversary: with scores as tensor cores make them, and D as it is.
+TEST(WeakenedMargin, measured_scores_need_the_accumulation) {
+    // Beside 1 the square of every other component is cut off.
+    const ExactCase data =
+            test::makeCase("cut off", 256, 2, 1, [](int64_t, int i) {
+                return i ? 0x1.68p-13f : 1.0f;
+            });
+    for (Metric metric : kMetrics) {
+        const FilterIndex index(
+                data.store(metric, true), exact::hopperArithmetic());
+        for (Scores scores : {Scores::Hopper, Scores::Ampere}) {
+            EXPECT_EQ(check<Weakened>(index, data, scores).all(), 0);
+            Weakened::accumulation = 0;
+            const Wrong wrong = check<Weakened>(index, data, scores);
+            Weakened::accumulation = 1;
+            EXPECT_EQ(wrong.lostByD, 2);
+        }
+    }
 }
 
 constexpr Metric kL2 = Metric::L2, kProduct = Metric::InnerProduct;
 
 INSTANTIATE_TEST_SUITE_P(
         Terms,
-        WeakenedMargin,
+        WeakenedTerm,
         testing::Values(
                 Weakening{
                         "query_rounding_L2",

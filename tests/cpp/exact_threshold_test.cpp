@@ -256,6 +256,70 @@ TEST(ExactThreshold, over_a_set_is_not_below_the_base_and_its_spread) {
     }
 }
 
+/// A vector of the finer filter whose exact value is the base, or just below.
+TEST(ExactThreshold, the_finer_filter_rules_out_nothing_by_its_roundings) {
+    std::mt19937 random(14);
+    for (int round = 0; round < 100000; ++round) {
+        const int size = round % 10 ? 0 : -130;
+        const auto any = [&](int least, int most) {
+            return std::ldexp(
+                    1 + float(random()) * 0x1p-32f,
+                    size + least + int(random() % unsigned(most - least)));
+        };
+        QueryTerms query;
+        query.perNorm = any(-12, 0);
+        query.perError = round % 3 ? any(-2, 4) : 0;
+        VectorBounds vector;
+        vector.norm = std::ldexp(any(-2, 4), -size);
+        vector.error = vector.norm * 0x1p-12f * float(random() % 100) / 20;
+        const float rest = exact::errorRest(vector);
+        EXPECT_GE(
+                Quad(rest) + Quad(0x1p-12) * Quad(vector.norm),
+                Quad(vector.error));
+        const float start = round % 4 ? any(-4, 8) : 0;
+        const Quad spread = Quad(query.perNorm) * Quad(vector.norm) +
+                            Quad(query.perError) * Quad(vector.error);
+        // Nothing is left but the spread, or hardly anything, or much.
+        const float score = round % 3 == 0   ? start
+                            : round % 3 == 1 ? float(start - double(spread))
+                                             : any(-4, 8);
+        const Quad value = Quad(start) - Quad(score) - spread;
+        const float base = test::roundedUp(value);
+        EXPECT_TRUE(exact::passes(
+                exact::fineValue(
+                        score,
+                        -1,
+                        exact::finePerVector(query),
+                        vector.norm,
+                        exact::fineStart(start)),
+                exact::fineThreshold(query, base, rest)))
+                << round;
+    }
+    EXPECT_EQ(exact::fineStart(-exact::infinity()), -exact::infinity());
+    EXPECT_EQ(exact::fineStart(0), 0);
+}
+
+TEST(ExactThreshold, the_finer_filter_loses_nothing_among_denormal_numbers) {
+    // In units of the least float: a spread of 1.49 by the norm, which is
+    // rounded to 1, and of 0.49 by the rest of the error.
+    QueryTerms query;
+    query.perNorm = 1.49f * 0x1p-75f;
+    query.perError = 0.49f * 0x1p-89f;
+    VectorBounds vector;
+    vector.norm = 0x1p-74f;
+    vector.error = 0x1p-60f;
+    const float base = 10 * 0x1p-149f;
+    const float score = -(10 + 1.97f) * 0x1p-49f;
+    EXPECT_TRUE(exact::passes(
+            exact::fineValue(
+                    score,
+                    -0x1p-100f,
+                    exact::finePerVector(query),
+                    vector.norm,
+                    0),
+            exact::fineThreshold(query, base, exact::errorRest(vector))));
+}
+
 TEST(ExactThreshold, the_most_a_loss_may_be_is_not_below_it) {
     for (Metric metric : kMetrics) {
         std::mt19937 random(13);

@@ -46,7 +46,7 @@ KINDS = (
     # What the exact search adds to its bounds.
     (
         "margin term",
-        r"\b(perNorm|perError|apart|reach|base|spread|bound|step|roundings)"
+        r"\b(perNorm|perError|perVector|apart|reach|base|spread|bound|step|roundings)"
         r"\s*[-+*/]=",
     ),
 )

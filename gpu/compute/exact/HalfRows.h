@@ -191,7 +191,8 @@ struct VectorBounds {
         error = other.error > error ? other.error : error;
     }
 
-    /// Those of one vector in range.
+    /// Those of one vector in range; or of many, of the largest square and the
+    /// largest error among them.
     FAISS_EXT_HOST_DEVICE static VectorBounds boundsOf(
             const VectorTerms& terms) {
         VectorBounds bounds;

@@ -182,6 +182,10 @@ FAISS_EXT_HOST_DEVICE inline float thresholdBase(
     if (!(cut < missingLoss()) || !query.inRange) {
         return infinity();
     }
+    if (cut < -FLT_MAX) {
+        // An infinite inner product, which only rows out of range have.
+        return cut;
+    }
     // D <= cut of a vector allows an exact loss of up to `reach`.
     double reach = cut;
     if (index.metric == Metric::L2) {
@@ -205,6 +209,49 @@ FAISS_EXT_HOST_DEVICE inline float thresholdOver(
 /// its loss is above it. (Written so that NaN passes.)
 FAISS_EXT_HOST_DEVICE inline bool passes(float value, float threshold) {
     return !(value > threshold);
+}
+
+// A finer filter, for tiles of vectors whose norms differ much: every vector
+// has the spread of its own norm, for one more multiply-add a score. Here
+//
+//     value = start - factor * score - perVector * norm
+//
+// is compared with fineThreshold(), norm being that of the vector's own
+// VectorBounds, and start fineStart(startOf()).
+
+/// What of |dy| goes with the norm: about what rows of ordinary components
+/// lose.
+constexpr float kErrorOfNorm = 0x1p-12f;
+
+/// The rest of it, of one vector; fineThreshold() takes the largest of a set.
+FAISS_EXT_HOST_DEVICE inline float errorRest(const VectorBounds& vector) {
+    const double rest =
+            double(vector.error) - double(kErrorOfNorm) * vector.norm;
+    return rest > 0 ? floatAbove(rest * (1 + 0x1p-50)) : 0.0f;
+}
+
+/// A little less than the start, as finePerVector() is a little more than the
+/// spread: by more than the rounding of their difference.
+FAISS_EXT_HOST_DEVICE inline float fineStart(float start) {
+    return multiply(start, 1 - 0x1p-22f);
+}
+
+FAISS_EXT_HOST_DEVICE inline float finePerVector(const QueryTerms& query) {
+    double perVector = query.perNorm;
+    perVector += double(query.perError) * kErrorOfNorm;
+    perVector += 0x1p-22 * perVector;
+    return floatAbove(perVector);
+}
+
+FAISS_EXT_HOST_DEVICE inline float fineValue(
+        float score, float factor, float perVector, float norm, float start) {
+    return multiplyAdd(score, factor, multiplyAdd(-perVector, norm, start));
+}
+
+/// `base` is thresholdBase().
+FAISS_EXT_HOST_DEVICE inline float fineThreshold(
+        const QueryTerms& query, float base, float errorRest) {
+    return multiplyAddAbove(query.perError, errorRest, base);
 }
 
 /// Not below the loss of a vector, in range and within `vectors`, of this

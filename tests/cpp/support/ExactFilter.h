@@ -202,6 +202,32 @@ struct FilterQuery {
                         bounds));
     }
 
+    /// The same by the finer filter, as one of vectors with at most this rest
+    /// of the error.
+    bool passesFine(
+            const FilterIndex& index,
+            int64_t row,
+            float score,
+            float cut,
+            float errorRest) const {
+        const VectorTerms& vector = index.vectors[row];
+        const float norm = exact::inRange(vector)
+                                   ? VectorBounds::boundsOf(vector).norm
+                                   : 0;
+        return exact::passes(
+                exact::fineValue(
+                        score,
+                        terms.factor,
+                        exact::finePerVector(terms),
+                        norm,
+                        exact::fineStart(
+                                exact::startOf(index.terms.metric, vector))),
+                exact::fineThreshold(
+                        terms,
+                        exact::thresholdBase<Margin>(index.terms, terms, cut),
+                        errorRest));
+    }
+
     std::vector<float> x;
     std::vector<Half> copy;
     int scale;
