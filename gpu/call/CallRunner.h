@@ -10,6 +10,7 @@
 #include <faiss_ext/gpu/call/CallArrays.h>
 #include <faiss_ext/gpu/call/CallPlan.h>
 #include <faiss_ext/gpu/call/DeviceBlocks.h>
+#include <faiss_ext/gpu/call/KeptMemory.h>
 #include <faiss_ext/gpu/call/Tuning.h>
 #include <faiss_ext/gpu/compute/Computation.h>
 #include <faiss_ext/gpu/compute/ComputeStreams.h>
@@ -179,6 +180,11 @@ class FAISS_EXT_API CallRunner {
         return kept_.config;
     }
 
+    /// `memory` is freed at the end of this object, and outlives it.
+    void keep(KeptMemory& memory) noexcept {
+        beside_ = &memory;
+    }
+
    private:
     CallPlan runUntilItFits(
             idx_t n,
@@ -189,6 +195,7 @@ class FAISS_EXT_API CallRunner {
     CallLimits limits() const;
 
     CallResources kept_;
+    KeptMemory* beside_ = nullptr;
     std::optional<StageRecorder> recorder_;
 };
 

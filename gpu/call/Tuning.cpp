@@ -95,8 +95,7 @@ CallConfig complete(const StagedConfig& config) {
                    tuning::kExactVectors),
             chosen(checked("Tuning::exactScores", tuned.exactScores),
                    tuning::kExactScores),
-            chosen(checked("Tuning::exactSurvivors", tuned.exactSurvivors),
-                   tuning::kExactSurvivors)};
+            checked("Tuning::exactSurvivors", tuned.exactSurvivors)};
     complete.whole =
             sizes(tuning::kOneTileBytes,
                   tuning::kTileBytes,

@@ -67,8 +67,7 @@ struct ExactSizes {
     int64_t vectors;
     /// The one times the other.
     int64_t scores;
-    /// Vectors of a chunk that a query has room for, beyond four for each
-    /// neighbour; the sum is raised to k.
+    /// Vectors of a chunk that a query has room for, raised to k; 0: by k.
     int survivors;
 };
 
@@ -194,7 +193,11 @@ constexpr double kLongCall = 2;
 constexpr int64_t kExactQueries = 4096;
 constexpr int64_t kExactVectors = 65536;
 constexpr int64_t kExactScores = int64_t(64) << 20;
+/// ExactSizes::survivors: a sample as large as a chunk lets k of its vectors
+/// pass, and more where the margin is wide; the next power of two, which a sort
+/// takes in any case.
 constexpr int kExactSurvivors = 1024;
+constexpr int kSurvivorsOfNeighbour = 4;
 /// Where memory is short, chunks shrink to so many vectors before tiles of
 /// queries do, and these to so many before chunks shrink further.
 constexpr int64_t kExactGoodVectors = 8192;

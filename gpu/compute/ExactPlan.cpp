@@ -36,7 +36,9 @@ class Planner {
                       shape.k > shape.vectors / tuning::kScanShare),
               // The sample has k vectors.
               leastVectors_(wholeTiles(scanAll_ ? 1 : shape.k)),
-              mostSurvivors_(most.survivors) {
+              survivors_(
+                      most.survivors > 0 ? most.survivors
+                                         : survivorsOf(shape.k)) {
         queries_ = std::min(shape.n, most.queries);
         vectors_ = cut(std::min(most.vectors, most.scores / queries_));
     }
@@ -50,6 +52,14 @@ class Planner {
     }
 
    private:
+    static int survivorsOf(int k) {
+        int survivors = tuning::kExactSurvivors;
+        while (survivors < tuning::kSurvivorsOfNeighbour * k) {
+            survivors *= 2;
+        }
+        return survivors;
+    }
+
     static idx_t wholeTiles(idx_t vectors) {
         return roundUp(std::max<idx_t>(vectors, 1), exact::kBoundsTile);
     }
@@ -93,11 +103,8 @@ class Planner {
         plan.queries = queries_;
         plan.vectors = vectors_;
         plan.total = asked_.vectors;
-        // A cut from a sample as large as a chunk lets k of one pass, about.
         plan.survivors = static_cast<int>(std::max<idx_t>(
-                asked_.k,
-                std::min<idx_t>(
-                        vectors_, 4 * idx_t(asked_.k) + mostSurvivors_)));
+                asked_.k, std::min<idx_t>(vectors_, survivors_)));
         const size_t n = queries_;
         const size_t width = exact::copyWidth(asked_.d);
         const bool copies =
@@ -116,7 +123,7 @@ class Planner {
         plan.at.lastCount = places.take<uint32_t>(1);
         plan.at.vectorCopies =
                 places.take<exact::Half>(copies ? vectors_ * width : 0);
-        plan.at.scores = places.take<float>(n * vectors_);
+        plan.at.scores = places.take<float>(n * plan.ld());
         plan.bytes = places.bytes();
         return plan;
     }
@@ -124,7 +131,7 @@ class Planner {
     const ExactShape& asked_;
     const bool scanAll_;
     const idx_t leastVectors_;
-    const int mostSurvivors_;
+    const int survivors_;
     idx_t queries_;
     idx_t vectors_;
 };

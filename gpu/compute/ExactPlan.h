@@ -60,6 +60,12 @@ struct ExactPlan {
     /// All that are stored.
     idx_t total;
 
+    /// Of the scores: rows begin at whole loads, and where a product begins
+    /// best.
+    idx_t ld() const {
+        return (vectors + 7) / 8 * 8;
+    }
+
     /// A single chunk is its own sample: its scores are made once.
     bool sampleIsChunk() const {
         return vectors == total;

@@ -108,7 +108,7 @@ class TileSearch {
                         index_,
                         queries_,
                         scores_,
-                        rows.count,
+                        plan_.ld(),
                         stream_));
                 FAISS_EXT_CUDA_TRY(exact::launchSelect(
                         pass, search_.vectors, index_, queries_, stream_));
@@ -119,7 +119,7 @@ class TileSearch {
     void cutBy(const VectorRows& rows) {
         score(rows);
         FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
-                rows, index_, queries_, scores_, rows.count, stream_));
+                rows, index_, queries_, scores_, plan_.ld(), stream_));
     }
 
     void score(const VectorRows& rows) {
@@ -132,7 +132,7 @@ class TileSearch {
                         rows.count,
                         width_,
                         scores_,
-                        rows.count),
+                        plan_.ld()),
                 "scores",
                 stream_);
     }
@@ -159,10 +159,10 @@ class TileSearch {
                     index_,
                     queries_,
                     scores_,
-                    rows.count,
+                    plan_.ld(),
                     stream_));
             FAISS_EXT_CUDA_TRY(exact::launchSelectLosses(
-                    rows, index_, queries_, scores_, rows.count, stream_));
+                    rows, index_, queries_, scores_, plan_.ld(), stream_));
         }
     }
 
@@ -208,8 +208,13 @@ void ExactSearcher::enqueue(
         return;
     }
     faiss::gpu::GpuResources& resources = search_.resources;
-    const exact::IndexState& index = search_.kept.stateOf(
-            vectors, search_.metric, search_.arithmetic, search_.changes);
+    std::optional<ScratchMemory> stateInstead;
+    const exact::IndexState index = search_.kept.stateOf(
+            vectors,
+            search_.metric,
+            search_.arithmetic,
+            search_.changes,
+            stateInstead);
     // Before the scratch memory, which is a stack's.
     search_.kept.paths().forKernels();
     const ExactShape shape{

@@ -1,7 +1,6 @@
 #include <faiss_ext/gpu/compute/ExactVectors.h>
 
 #include <faiss_ext/gpu/Rounding.h>
-#include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 namespace faiss_ext {
@@ -47,32 +46,39 @@ ExactVectors::ExactVectors(
           counters_(counters),
           paths_(counters) {}
 
-const exact::IndexState& ExactVectors::stateOf(
+exact::IndexState ExactVectors::stateOf(
         const VectorsView& vectors,
         exact::Metric metric,
         const exact::TensorArithmetic& arithmetic,
-        uint64_t changes) {
+        uint64_t changes,
+        std::optional<ScratchMemory>& instead) {
     const Origin origin{changes, vectors.data, vectors.n};
     if (origin_ == origin) {
         return state_;
     }
     origin_.reset();
+    const cudaStream_t stream = resources_.getDefaultStream(device_);
     Places needed{nullptr};
     needed.state(vectors);
-    reserve(needed.bytes);
-    Places places{static_cast<char*>(memory_->get())};
-    state_ = places.state(vectors);
+    char* memory = nullptr;
+    try {
+        reserve(needed.bytes);
+        memory = static_cast<char*>(memory_->get());
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, stream);
+        instead.emplace(resources_, device_, needed.bytes);
+        memory = instead->data();
+    }
+    const exact::IndexState state = Places{memory}.state(vectors);
     const ScratchMemory scratch(
             resources_, device_, exact::prepareBytes(vectors.d));
     FAISS_EXT_CUDA_TRY(exact::launchPrepareVectors(
-            metric,
-            arithmetic,
-            vectors,
-            state_,
-            scratch.data(),
-            resources_.getDefaultStream(device_)));
-    origin_ = origin;
-    return state_;
+            metric, arithmetic, vectors, state, scratch.data(), stream));
+    if (!instead) {
+        state_ = state;
+        origin_ = origin;
+    }
+    return state;
 }
 
 /// Memory that is large enough stays, but not twice as much: after a reset an
@@ -81,14 +87,26 @@ void ExactVectors::reserve(size_t bytes) {
     if (memory_ && memory_->size >= bytes && memory_->size / 2 <= bytes) {
         return;
     }
-    memory_.reset();
+    const cudaStream_t stream = resources_.getDefaultStream(device_);
+    if (memory_) {
+        // To free waits for the GPU, and a loss must be known before.
+        ++counters_.hostWaits;
+        FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+        memory_.reset();
+    }
     memory_.emplace(resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,
             device_,
             faiss::gpu::MemorySpace::Device,
-            resources_.getDefaultStream(device_),
+            stream,
             bytes)));
     ++counters_.deviceAllocations;
+}
+
+void ExactVectors::freeNow() noexcept {
+    origin_.reset();
+    memory_.reset();
+    paths_.freeNow();
 }
 
 void ExactVectors::keepForEver() noexcept {

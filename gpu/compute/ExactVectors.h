@@ -6,7 +6,9 @@
 #include <optional>
 
 #include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/call/KeptMemory.h>
 #include <faiss_ext/gpu/compute/PathCounters.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/faiss/FlatVectors.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
@@ -16,9 +18,8 @@ namespace gpu {
 
 /// What the exact searches of one index keep: 8 bytes a vector on the GPU, and
 /// the counts of their queries. Not thread-safe, but for `paths`: the caller
-/// holds the lock of the resources. Freed under it too, when nothing in flight
-/// uses this any more.
-class FAISS_EXT_API ExactVectors {
+/// holds the lock of the resources.
+class FAISS_EXT_API ExactVectors : public KeptMemory {
    public:
     /// All outlive this. Allocates nothing.
     ExactVectors(
@@ -29,21 +30,22 @@ class FAISS_EXT_API ExactVectors {
     /// Of these vectors, one at least: made on the default stream, in whose
     /// order it is to be used, if `changes`, the number of changes of the
     /// index, or the vectors' memory is not what it was. Work that uses an
-    /// earlier one ended before the change. Throws faiss::FaissException,
-    /// CudaError; then there is none.
-    const exact::IndexState& stateOf(
+    /// earlier one ended before the change. Where there is no memory to keep
+    /// it, it is made in `instead`, for as long as that lives. Throws
+    /// faiss::FaissException, CudaError; then there is none.
+    exact::IndexState stateOf(
             const VectorsView& vectors,
             exact::Metric metric,
             const exact::TensorArithmetic& arithmetic,
-            uint64_t changes);
+            uint64_t changes,
+            std::optional<ScratchMemory>& instead);
 
     PathCounters& paths() {
         return paths_;
     }
 
-    /// The CUDA context is lost: what Faiss would abort on when it cannot free
-    /// it is not freed.
-    void keepForEver() noexcept;
+    void freeNow() noexcept override;
+    void keepForEver() noexcept override;
 
    private:
     void reserve(size_t bytes);

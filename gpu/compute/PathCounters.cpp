@@ -17,6 +17,12 @@ exact::PathCounts* PathCounters::forKernels() {
     return counts_;
 }
 
+void PathCounters::freeNow() noexcept {
+    counts_ = nullptr;
+    memory_ = PinnedBuffer();
+    pool_.trim();
+}
+
 PathCounters::Counts PathCounters::read() const {
     // The GPU writes them.
     const volatile exact::PathCounts* const counts = counts_.load();

@@ -17,13 +17,16 @@ namespace gpu {
 /// the index's stream has passed what is asked about.
 class FAISS_EXT_API PathCounters {
    public:
-    /// Pins nothing yet. `counters` is told of what is pinned, and outlives
-    /// this, which outlives the kernels that count.
+    /// Pins nothing yet. `counters` is told of what is pinned, and lives until
+    /// freeNow.
     explicit PathCounters(TransferCounters& counters);
 
     /// Where kernels count, pinned by the first call. Under the lock of the
     /// resources. Throws CudaError.
     exact::PathCounts* forKernels();
+
+    /// Unpins it, once no kernel counts any more; for the end of all.
+    void freeNow() noexcept;
 
     void addTo(TransferStats& stats) const;
 

@@ -7,6 +7,7 @@
 #include <exception>
 
 #include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
 
 namespace faiss_ext {
@@ -23,6 +24,9 @@ class ScratchMemory {
     /// Throws faiss::FaissException, as Faiss does where memory is short.
     ScratchMemory(faiss::gpu::GpuResources& resources, int device, size_t bytes)
             : stream_(resources.getDefaultStream(device)),
+              allocated_(
+                      bytesOf(bytes) >
+                      resources.getTempMemoryAvailable(device)),
               memory_(resources.allocMemoryHandle(faiss::gpu::AllocRequest(
                       faiss::gpu::AllocType::Other,
                       device,
@@ -30,10 +34,15 @@ class ScratchMemory {
                       stream_,
                       bytesOf(bytes)))) {}
 
-    /// Where a call has failed because the context is lost, Faiss would abort
-    /// the process when it cannot free.
+    /// Where the context is lost, Faiss would abort the process when it cannot
+    /// free. What it has allocated it frees at once, which waits for the GPU,
+    /// so it is known before.
     ~ScratchMemory() {
-        if (std::uncaught_exceptions() > exceptions_ && contextLost(stream_)) {
+        const bool failing = std::uncaught_exceptions() > exceptions_;
+        if (allocated_) {
+            FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream_));
+        }
+        if ((allocated_ || failing) && contextLost(stream_)) {
             memory_.data = nullptr;
         }
     }
@@ -43,7 +52,7 @@ class ScratchMemory {
 
     /// What is asked of Faiss for so many bytes.
     static size_t bytesOf(size_t bytes) {
-        return bytes + kAlignment;
+        return roundUp(bytes, kAlignment) + kAlignment;
     }
 
     /// Aligned.
@@ -56,6 +65,8 @@ class ScratchMemory {
    private:
     const int exceptions_ = std::uncaught_exceptions();
     const cudaStream_t stream_;
+    /// Faiss' temporary memory has less.
+    const bool allocated_;
     faiss::gpu::GpuMemoryReservation memory_;
 };
 

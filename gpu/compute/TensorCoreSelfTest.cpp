@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include <faiss_ext/gpu/compute/BlasStream.h>
@@ -277,7 +278,7 @@ bool tryTensorCores(
 
 struct Results {
     std::mutex mutex;
-    std::map<int, bool> ofGpu;
+    std::map<int, std::optional<bool>> ofGpu;
 };
 
 Results& results() {
@@ -294,9 +295,8 @@ bool tensorCoresPass(
         TransferCounters& counters) {
     {
         const std::lock_guard<std::mutex> lock(results().mutex);
-        const auto known = results().ofGpu.find(device);
-        if (known != results().ofGpu.end()) {
-            return known->second;
+        if (const auto known = results().ofGpu[device]) {
+            return *known;
         }
     }
     // Without that lock: threads with other resources may try it as well.
@@ -306,9 +306,9 @@ bool tensorCoresPass(
     return right;
 }
 
-void forgetSelfTests() {
+void rememberSelfTest(int device, std::optional<bool> passed) {
     const std::lock_guard<std::mutex> lock(results().mutex);
-    results().ofGpu.clear();
+    results().ofGpu[device] = passed;
 }
 
 } // namespace gpu

@@ -2,6 +2,8 @@
 
 #include <faiss/gpu/GpuResources.h>
 
+#include <optional>
+
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/compute/exact/TensorArithmetic.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
@@ -25,8 +27,8 @@ FAISS_EXT_API bool tensorCoresPass(
         const exact::TensorArithmetic& arithmetic,
         TransferCounters& counters);
 
-/// For tests: the next call tries it again, whatever the GPU.
-FAISS_EXT_API void forgetSelfTests();
+/// For tests: what is known of a GPU; nothing: the next call tries it.
+FAISS_EXT_API void rememberSelfTest(int device, std::optional<bool> passed);
 
 } // namespace gpu
 } // namespace faiss_ext

@@ -70,14 +70,12 @@ struct FlatSearch {
 
 template <class Base>
 StagedFlat<Base>::~StagedFlat() {
-    const bool usable = this->endCalls();
-    // What is kept for searches is freed under the lock.
-    this->beginDestruction();
-    if (!usable) {
+    if (!this->endCalls()) {
         // Faiss would abort the process on the failing cudaFree; the memory
         // went with the context.
-        search_->exact.keepForEver();
         keepForEver({this->data_.release(), [](const void*) {}});
+        // Kernels in flight, which nobody waits for, may count there.
+        keepForEver({search_.release(), [](const void*) {}});
     }
 }
 
@@ -90,6 +88,11 @@ template <class Base>
 typename StagedFlat<Base>::Search StagedFlat<Base>::makeSearch() const {
     return Search(new FlatSearch(
             *this->resources_, this->config_.device, this->counters()));
+}
+
+template <class Base>
+KeptMemory& StagedFlat<Base>::keptMemory() const {
+    return search_->exact;
 }
 
 /// By what the next search is made, in the words of searched_by.

@@ -25,7 +25,9 @@ class StagedFlat : public Staged<Base> {
             const Resources& resources,
             Args&&... args)
             : Staged<Base>(config, resources, std::forward<Args>(args)...),
-              search_(makeSearch()) {}
+              search_(makeSearch()) {
+        this->keepUntilEnd(keptMemory());
+    }
 
     ~StagedFlat() override;
 
@@ -85,11 +87,12 @@ class StagedFlat : public Staged<Base> {
     using Search = std::unique_ptr<FlatSearch, SearchDeleter>;
 
     Search makeSearch() const;
+    KeptMemory& keptMemory() const;
     const char* chooseKernels() const;
     void checkBounds(idx_t i0, idx_t n) const;
     void checkKeys(idx_t n, const idx_t* keys) const;
 
-    const Search search_;
+    Search search_;
 };
 
 extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlat>;

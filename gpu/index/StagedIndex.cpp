@@ -167,6 +167,10 @@ void StagedIndex::addSearchCounts(TransferStats&) const {}
 
 void StagedIndex::resetSearchCounts() {}
 
+void StagedIndex::keepUntilEnd(KeptMemory& memory) {
+    parts_->runner->keep(memory);
+}
+
 uint64_t StagedIndex::changes() const {
     return parts_->changes;
 }

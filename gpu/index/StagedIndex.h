@@ -20,6 +20,7 @@ namespace faiss_ext {
 namespace gpu {
 
 struct CallConfig;
+class KeptMemory;
 class ResourcesLock;
 
 /// Holds what the calls of an index are made with, and the lock of the
@@ -127,6 +128,10 @@ class FAISS_EXT_API StagedIndex {
     /// thread.
     virtual void addSearchCounts(TransferStats& stats) const;
     virtual void resetSearchCounts();
+
+    /// `memory` is freed by endCalls, under the lock, or left alone where the
+    /// memory of the index is.
+    void keepUntilEnd(KeptMemory& memory);
 
     /// How often the vectors have been changed, or may have been. Under the
     /// lock.
