@@ -711,6 +711,10 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
             DeviceQueries queries(data.queries, d, k, shape.capacity);
             check(exact::launchPrepareQueries(
                     device.state, queries.state, false, nullptr));
+            // A cut that was guessed does not grow.
+            std::vector<float> guesses(n, exact::missingLoss());
+            guesses[3] = -3e38f;
+            queries.cut.write(guesses);
             std::vector<std::vector<uint32_t>> seen(n);
             std::vector<uint32_t> labels(nb);
             std::iota(labels.begin(), labels.end(), 0);
@@ -756,8 +760,11 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
                     }
                     ASSERT_EQ(
                             cuts[query],
-                            k <= int(keys.size()) ? exact::lossOf(keys[k - 1])
-                                                  : exact::missingLoss());
+                            k <= int(keys.size())
+                                    ? std::min(
+                                              guesses[query],
+                                              exact::lossOf(keys[k - 1]))
+                                    : guesses[query]);
                     ASSERT_EQ(queries.counts.at(query), 0u);
                 }
             }
