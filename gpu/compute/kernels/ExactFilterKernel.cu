@@ -19,12 +19,33 @@ constexpr int kAtOnce = 8;
 constexpr int kMostTiles = 8;
 static_assert(kBoundsTile == 4 * 32, "four vectors a lane");
 
-/// What a lane knows of four vectors of a tile, and of one of the queries.
+/// What a lane knows of four vectors of a tile, and of one of the queries, for
+/// the finer filter.
 struct Lane {
     float start[4];
+    float norm[4];
     float threshold;
     float factor;
+    float perVector;
 };
+
+/// What a vector adds to a tile: its start and norm, and to the rest of the
+/// errors.
+__device__ inline void addVector(
+        Metric metric,
+        const VectorTerms& vector,
+        float& start,
+        float& norm,
+        float& rest) {
+    start = fineStart(startOf(metric, vector));
+    norm = 0;
+    if (inRange(vector)) {
+        const VectorBounds bounds = VectorBounds::boundsOf(vector);
+        norm = bounds.norm;
+        const float own = errorRest(bounds);
+        rest = own > rest ? own : rest;
+    }
+}
 
 /// Which vectors of a tile pass, for the query of each lane: bit i of word c is
 /// vector 4 i + c. `scores` are those of the first query and this lane's four
@@ -70,6 +91,8 @@ __device__ inline void comparePasses(
                         __shfl_sync(kWholeWarp, lane.threshold, first + j);
                 const float factor =
                         __shfl_sync(kWholeWarp, lane.factor, first + j);
+                const float perVector =
+                        __shfl_sync(kWholeWarp, lane.perVector, first + j);
                 const float score[4] = {
                         loaded[j].x, loaded[j].y, loaded[j].z, loaded[j].w};
                 const bool own = int(threadIdx.x % 32) == first + j;
@@ -77,7 +100,12 @@ __device__ inline void comparePasses(
                 for (int c = 0; c < 4; ++c) {
                     const unsigned all = __ballot_sync(
                             kWholeWarp,
-                            passes(valueOf(score[c], factor, lane.start[c]),
+                            passes(fineValue(
+                                           score[c],
+                                           factor,
+                                           perVector,
+                                           lane.norm[c],
+                                           lane.start[c]),
                                    limit));
                     passing[c] = own ? all : passing[c];
                 }
@@ -91,7 +119,7 @@ __device__ inline void comparePasses(
 /// tileBlocks. `aligned`: rows of scores begin at multiples of 16 bytes, as the
 /// tiles do in them.
 template <FilterPass pass, bool aligned>
-__global__ void __launch_bounds__(kThreads, 4) filterKernel(
+__global__ void __launch_bounds__(kThreads, 3) filterKernel(
         VectorRows rows,
         IndexState state,
         QueryState queries,
@@ -119,12 +147,13 @@ __global__ void __launch_bounds__(kThreads, 4) filterKernel(
         return;
     }
     const Metric metric = state.terms->metric;
-    Lane own = {{0, 0, 0, 0}, 0, 0};
+    Lane own = {{0, 0, 0, 0}, {0, 0, 0, 0}, 0, 0, 0};
     float base = 0;
     QueryTerms terms = {0, 0, 0, 0, 0, false};
     if (active) {
         terms = queries.terms[query];
         own.factor = terms.factor;
+        own.perVector = finePerVector(terms);
         const float cut = queries.cut[query];
         base = thresholdBase(*state.terms, terms, cut);
         if (part == 0 && warp == 0) {
@@ -140,36 +169,43 @@ __global__ void __launch_bounds__(kThreads, 4) filterKernel(
                  warp;
 #pragma unroll 1
     for (int i = 0; i < tilesOfWarp && tile < endTile; ++i, tile += kWarps) {
-        own.threshold = thresholdOver(terms, base, state.tiles[tile]);
         const idx_t vector = tile * kBoundsTile + 4 * lane;
         const float* column = scores + firstQuery * ld + (vector - rows.first);
+        const bool whole = tile * kBoundsTile >= rows.first &&
+                           (tile + 1) * kBoundsTile <= end;
+        const idx_t before = rows.first - vector;
+        const idx_t left = end - vector;
+        const int skipped = before < 0 ? 0 : before < 4 ? int(before) : 4;
+        const int columns = left < 0 ? 0 : left < 4 ? int(left) : 4;
+        float rest = 0;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+            own.start[c] = own.norm[c] = 0;
+            if (whole || (c >= skipped && c < columns)) {
+                addVector(
+                        metric,
+                        state.vectors[vector + c],
+                        own.start[c],
+                        own.norm[c],
+                        rest);
+            }
+        }
+        for (int step = 16; step > 0; step /= 2) {
+            const float other = __shfl_xor_sync(kWholeWarp, rest, step);
+            rest = other > rest ? other : rest;
+        }
+        own.threshold = fineThreshold(terms, base, rest);
         // Lane i: which vectors of the tile pass for query i.
         unsigned passing[4] = {0, 0, 0, 0};
-        if (aligned && tile * kBoundsTile >= rows.first &&
-            (tile + 1) * kBoundsTile <= end) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                own.start[c] = startOf(metric, state.vectors[vector + c]);
-            }
+        if (aligned && whole) {
             comparePasses<true>(column, ld, 0, 4, activeLanes, own, passing);
         } else {
-            const idx_t before = rows.first - vector;
-            const idx_t left = end - vector;
-            const int skipped = before < 0 ? 0 : before < 4 ? int(before) : 4;
-            const int columns = left < 0 ? 0 : left < 4 ? int(left) : 4;
-            unsigned inside[4];
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const bool in = c >= skipped && c < columns;
-                inside[c] = __ballot_sync(kWholeWarp, in);
-                own.start[c] =
-                        in ? startOf(metric, state.vectors[vector + c]) : 0;
-            }
             comparePasses<false>(
                     column, ld, skipped, columns, activeLanes, own, passing);
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                passing[c] &= inside[c];
+                passing[c] &=
+                        __ballot_sync(kWholeWarp, c >= skipped && c < columns);
             }
         }
         uint32_t found = 0;

@@ -7,28 +7,30 @@ namespace exact {
 
 namespace {
 
-// A block compares 64 queries with 32 vectors, in segments of 32 components
+// A block compares 32 queries with 32 vectors, in segments of 32 components
 // that it copies to shared memory: the next one while it computes with this.
+// Two blocks share a multiprocessor, so that one computes while the other
+// waits.
 //
 // Four lanes have four queries and four vectors, 16 pairs, in common, and a
 // quarter of each pair's chains each. So D's order of operations costs no
 // register more than a plain sum would, and every load serves four operations.
-constexpr int kThreads = 512;
-constexpr int kTileQueries = 64;
+constexpr int kThreads = 256;
+constexpr int kBlocks = 2;
+constexpr int kTileQueries = 32;
 constexpr int kTileVectors = 32;
 constexpr int kSegment = 32;
 constexpr int kOfLane = 4;
 /// Neighbouring fours of rows, read at once, lie in different banks.
 constexpr int kStride = kSegment + 4;
-/// A thread copies four components of a query, every second one of a vector.
+/// A thread copies four components of a query and of a vector.
 constexpr int kFours = kSegment / 4;
 static_assert(
-        kTileQueries * kFours == kThreads &&
-                kTileVectors * kFours == kThreads / 2,
+        kTileQueries * kFours == kThreads && kTileVectors * kFours == kThreads,
         "each four of a segment has a thread");
-/// In a warp: 2 x 4 of these lanes; in a block: 8 x 2 warps.
+/// In a warp: 2 x 4 of these lanes; in a block: 4 x 2 warps.
 static_assert(
-        8 * 2 * kOfLane == kTileQueries && 2 * 4 * kOfLane == kTileVectors,
+        4 * 2 * kOfLane == kTileQueries && 2 * 4 * kOfLane == kTileVectors,
         "all pairs of a tile");
 
 struct Segment {
@@ -99,9 +101,7 @@ __device__ inline void lossesOfTile(
     };
     const auto storeBoth = [&](Segment& segment, const Four& a, const Four& b) {
         store(segment.queries + row * kStride, four, a);
-        if (row < kTileVectors) {
-            store(segment.vectors + row * kStride, four, b);
-        }
+        store(segment.vectors + row * kStride, four, b);
     };
     storeBoth(segments[0], loadX(0), loadY(0));
     __syncthreads();
@@ -183,7 +183,7 @@ __device__ inline void lossesOfTile(
 }
 
 template <bool aligned, typename Stored>
-__global__ void __launch_bounds__(kThreads, 1) lossesKernel(
+__global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
         const Stored* data,
         VectorRows rows,
         IndexState state,
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kThreads, 1) lossesKernel(
             x = queries.x + idx_t(queries.last[firstQuery + row]) * d;
         }
         const Stored* y = nullptr;
-        if (row < kTileVectors && firstVector + row < rows.count) {
+        if (firstVector + row < rows.count) {
             y = data + (rows.first + (firstVector + row) * rows.step) * d;
         }
         // The same for a warp.
@@ -273,7 +273,11 @@ cudaError_t launchLosses(
         const bool aligned = rowsAligned(data, d) && rowsAligned(queries.x, d);
         const auto kernel = aligned ? lossesKernel<true, Stored>
                                     : lossesKernel<false, Stored>;
-        kernel<<<blocksFor(tiles, 1, processors), kThreads, 0, stream>>>(
+        kernel<<<
+                blocksFor(tiles, 1, kBlocks * int64_t(processors)),
+                kThreads,
+                0,
+                stream>>>(
                 data,
                 rows,
                 state,

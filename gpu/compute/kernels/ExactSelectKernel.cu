@@ -8,10 +8,13 @@ namespace exact {
 
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 /// Four lanes compare the query with one row: each holds four neighbouring
 /// chains of D.
 constexpr int kLanes = 4;
+/// Survivors that are sorted at once. Most lists are shorter, and much shared
+/// memory would leave room for few blocks.
+constexpr int kAtOnce = 512;
 
 /// D of a query and a row, in all of the four lanes.
 template <Metric metric, bool aligned, typename Stored>
@@ -60,10 +63,10 @@ __device__ inline void findKeys(
     }
 }
 
-/// A block a query. Shared memory: keys [room], and best [k].
+/// A block a query. Shared memory: kAtOnce keys, and two lists of the k best.
 template <FilterPass pass, bool aligned, typename Stored>
-__global__ void __launch_bounds__(kThreads) selectKernel(
-        const Stored* data, IndexState state, QueryState queries, int room) {
+__global__ void __launch_bounds__(kThreads)
+        selectKernel(const Stored* data, IndexState state, QueryState queries) {
     const idx_t query = blockIdx.x;
     const uint32_t counted = queries.counts[query];
     if (counted == 0) {
@@ -76,7 +79,8 @@ __global__ void __launch_bounds__(kThreads) selectKernel(
     const bool ranOver = survivors > static_cast<uint32_t>(queries.capacity);
     const int count = ranOver ? queries.capacity : static_cast<int>(survivors);
     extern __shared__ uint64_t keys[];
-    uint64_t* const former = keys + room;
+    uint64_t* kept = keys + kAtOnce;
+    uint64_t* merged = kept + k;
     __shared__ int found;
     // Everybody has read the count before it is written.
     __syncthreads();
@@ -93,41 +97,74 @@ __global__ void __launch_bounds__(kThreads) selectKernel(
         return;
     }
     uint64_t* const best = queries.best + query * k;
-    const uint64_t limit = best[k - 1];
-    const int formerCount = copyBest(best, k, former);
+    // (This waits for all threads.)
+    int keptCount = copyBest(best, k, kept);
     const float* x = queries.x + query * queries.d;
     const uint32_t* list = queries.survivors + query * queries.capacity;
-    // copyBest waited for all threads.
-    if (state.terms->metric == Metric::L2) {
-        findKeys<Metric::L2, aligned>(
-                data, x, queries.d, list, count, limit, keys, found);
-    } else {
-        findKeys<Metric::InnerProduct, aligned>(
-                data, x, queries.d, list, count, limit, keys, found);
+    const bool l2 = state.terms->metric == Metric::L2;
+    bool changed = false;
+    for (int first = 0; first < count; first += kAtOnce) {
+        const int these = count - first < kAtOnce ? count - first : kAtOnce;
+        const uint64_t limit = keptCount == k ? kept[k - 1] : kMissing;
+        if (l2) {
+            findKeys<Metric::L2, aligned>(
+                    data,
+                    x,
+                    queries.d,
+                    list + first,
+                    these,
+                    limit,
+                    keys,
+                    found);
+        } else {
+            findKeys<Metric::InnerProduct, aligned>(
+                    data,
+                    x,
+                    queries.d,
+                    list + first,
+                    these,
+                    limit,
+                    keys,
+                    found);
+        }
+        __syncthreads();
+        const int foundCount = found;
+        __syncthreads();
+        if (foundCount == 0) {
+            continue;
+        }
+        changed = true;
+        if (threadIdx.x == 0) {
+            found = 0;
+        }
+        sortKeys(keys, foundCount);
+        mergeKeys(
+                keys,
+                foundCount,
+                kept,
+                keptCount,
+                k,
+                [&](int place, uint64_t key) { merged[place] = key; });
+        uint64_t* const former = kept;
+        kept = merged;
+        merged = former;
+        keptCount = keptCount + foundCount < k ? keptCount + foundCount : k;
+        __syncthreads();
     }
-    __syncthreads();
-    const int foundCount = found;
-    if (foundCount == 0) {
+    if (!changed) {
         return;
     }
-    sortKeys(keys, foundCount);
-    mergeKeys(
-            keys,
-            foundCount,
-            former,
-            formerCount,
-            k,
-            [&](int place, uint64_t key) {
-                if (!ranOver) {
-                    best[place] = key;
-                }
-                if (place == k - 1) {
-                    const float cut = lossOf(key);
-                    if (cut < queries.cut[query]) {
-                        queries.cut[query] = cut;
-                    }
-                }
-            });
+    if (!ranOver) {
+        for (int i = threadIdx.x; i < keptCount; i += kThreads) {
+            best[i] = kept[i];
+        }
+    }
+    if (threadIdx.x == 0 && keptCount == k) {
+        const float cut = lossOf(kept[k - 1]);
+        if (cut < queries.cut[query]) {
+            queries.cut[query] = cut;
+        }
+    }
 }
 
 } // namespace
@@ -142,8 +179,7 @@ cudaError_t launchSelect(
         return cudaSuccess;
     }
     const int d = vectors.d;
-    const int room = queries.capacity;
-    const size_t bytes = (size_t(room) + queries.k) * sizeof(uint64_t);
+    const size_t bytes = (kAtOnce + 2 * size_t(queries.k)) * sizeof(uint64_t);
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
         const bool aligned = rowsAligned(data, d) && rowsAligned(queries.x, d);
@@ -164,7 +200,7 @@ cudaError_t launchSelect(
             return error;
         }
         select<<<static_cast<unsigned>(queries.n), kThreads, bytes, stream>>>(
-                data, state, queries, room);
+                data, state, queries);
         return cudaGetLastError();
     });
 }
