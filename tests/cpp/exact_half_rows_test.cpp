@@ -158,7 +158,8 @@ TEST(HalfRows, ordinary_rows_are_all_in_range) {
     for (int d : {1, 128}) {
         for (const auto& data : test::exactCases(d, 20, 1, 3)) {
             if (data.name == "too large" || data.name == "not finite" ||
-                data.name == "one 1e30 among ones") {
+                data.name == "at the limit of the range" ||
+                data.name.find(" among ones") != std::string::npos) {
                 continue;
             }
             const FilterIndex index(

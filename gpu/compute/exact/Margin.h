@@ -110,8 +110,8 @@ struct QueryTerms {
     float perError;
     /// value = factor * score + start; negative.
     float factor;
-    /// False: a query out of range, whose values mean nothing. It passes
-    /// everything, and is for the last path.
+    /// False: a query out of range, whose values mean nothing. Its spread is
+    /// infinite, so that everything passes, and it is for the last path.
     bool inRange;
 };
 
@@ -179,7 +179,7 @@ FAISS_EXT_HOST_DEVICE inline float valueOf(
 template <typename Margin = FullMargin>
 FAISS_EXT_HOST_DEVICE inline float thresholdBase(
         const IndexTerms& index, const QueryTerms& query, float cut) {
-    if (!(cut < missingLoss()) || !query.inRange) {
+    if (!(cut < missingLoss())) {
         return infinity();
     }
     if (cut < -FLT_MAX) {
