@@ -12,8 +12,8 @@
 //     value = start + factor * score,    score = x' . y' of the tensor cores,
 //
 // where start is |b|^2, rounded down, for L2, and 0 for the inner product, and
-// factor minus twice, or once, 2^-(scales). The loss of a vector without any rounding
-// is value + |a|^2, or value - x . m, and lies within
+// factor minus twice, or once, 2^-(scales). The loss of a vector without any
+// rounding is value + |a|^2, or value - x . m, and lies within
 //
 //     spread = perNorm * |y'| + perError * |dy|
 //
