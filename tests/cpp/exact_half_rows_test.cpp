@@ -188,6 +188,19 @@ TEST(HalfRows, one_1e30_among_ones_is_the_only_one_out_of_range) {
     }
 }
 
+TEST(HalfRows, a_large_row_does_not_move_the_centre) {
+    for (float large : {100.0f, 1e6f, 1e30f}) {
+        const auto data =
+                test::makeCase("large", 3, 21, 0, [&](int64_t row, int i) {
+                    return row == 4 ? large : 1 + 0.1f * float(row % 3 + i);
+                });
+        const FilterIndex index(
+                data.store(Metric::L2, false), exact::hopperArithmetic());
+        EXPECT_TRUE(index.terms.centred);
+        EXPECT_NEAR(index.centre[0], 1.1, 0.05) << large;
+    }
+}
+
 TEST(HalfRows, integers_and_float16_vectors_lose_nothing) {
     int seen = 0;
     forAllIndexes([&](const FilterIndex& index) {

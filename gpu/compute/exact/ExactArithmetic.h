@@ -22,7 +22,7 @@
 //      already (toFloat(toHalf(y)) == y). If so, and always for float16
 //      stores: no centre, scale 0, the copy of a float16 store is the store.
 //   2. Else the centre: the mean, float32, of the rows with inMean(bin,
-//      lastScaledBin(histogram)); if centreNorm() of it is above 2^62 or it is
+//      lastMeanBin(histogram)); if centreNorm() of it is above 2^62 or it is
 //      not finite, none.
 //   3. The histogram again, of subtract(y, m); scaleOfRows() is the scale.
 //   4. halfOf() of each component into RowSums (parts of a row: addPart),
