@@ -97,11 +97,13 @@ def embedding_like(rng, nb):
     return unit(x)
 
 
-def near_duplicates(rng, nb):
-    """A thousand of each, the same but for the last bits of half precision."""
-    centres = normal(np.random.default_rng(4), 1000, 128)
-    return centres[rng.integers(0, 1000, nb)] * (
-        1 + np.float32(1e-5) * normal(rng, nb, 128))
+def near_duplicates(count):
+    """So many vectors that are the same but for what half precision cannot tell."""
+    def make(rng, nb):
+        centres = normal(np.random.default_rng(4), count, 128)
+        return centres[rng.integers(0, count, nb)] * (
+            1 + np.float32(1e-5) * normal(rng, nb, 128))
+    return make
 
 
 def ten_of_each(rng, nb):
@@ -127,12 +129,14 @@ DATA = {
     "embedding-like, d 768, float16 store": (
         embedding_like, 300_000, "strided", True, True),
     "ten of each": (ten_of_each, 1_000_000, "strided", False, True),
-    "near duplicates": (near_duplicates, 1_000_000, "strided", False, True),
+    "near duplicates, a thousand of each": (
+        near_duplicates(1000), 1_000_000, "strided", False, True),
+    "near duplicates, ten thousand of each": (
+        near_duplicates(100), 1_000_000, "strided", False, True),
 }
 #: What a user may be expected to have; of the others falling back is the design.
-ORDINARY = [name for name in DATA if name not in
-            ("near duplicates", "clusters in order, contiguous chunks",
-             "norms of every size, a threshold for 128")]
+ORDINARY = [name for name in DATA if not name.startswith("near duplicates")
+            and not name.endswith(("contiguous chunks", "a threshold for 128"))]
 
 
 def order_of(kind, nb):

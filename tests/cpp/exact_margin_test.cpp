@@ -293,7 +293,7 @@ TEST(ExactMargin, without_a_cut_everything_passes) {
             EXPECT_TRUE(
                     query.passes(index, 0, -1e30f, cut, boundsOf(index, 0, 1)));
             EXPECT_TRUE(query.passes(
-                    index, 0, exact::infinity(), cut, boundsOf(index, 0, 1)));
+                    index, 0, -exact::infinity(), cut, boundsOf(index, 0, 1)));
         }
     }
 }

@@ -162,6 +162,17 @@ TEST(ExactThreshold, the_rounding_of_the_query_by_the_centre_is_counted) {
     EXPECT_GT(off, 10);
 }
 
+TEST(ExactThreshold, what_a_centred_query_is_rounded_by_is_counted) {
+    // In double, 2^60 - 1 is 2^60, and the copy of it loses nothing.
+    const float x = 0x1p60f, m = 1;
+    exact::QuerySums sums;
+    sums.addComponent(Metric::L2, x, m, exact::halfOf(x, m, 0x1p-46f), 0x1p46f);
+    IndexTerms index = exact::indexTerms(
+            Metric::L2, 1, -46, true, 1, exact::hopperArithmetic());
+    index.accumulation = 0;
+    EXPECT_GE(exact::queryTerms(index, sums, -46).perNorm, 2);
+}
+
 /// Terms of any size, and cuts that the threshold lies close to a float for.
 template <typename Check>
 void forAllThresholds(Metric metric, const Check& check) {

@@ -49,11 +49,17 @@ FAISS_EXT_HOST_DEVICE inline int scaleOfBin(int bin) {
 /// where float16 is as exact as anywhere for what matters of a row.
 constexpr int kScaleSpan = 25;
 
-/// The last bin of the rows that a scale is chosen for, of the counts of rows
-/// by the bin of their largest component: rows far above the median (one 1e30
-/// among ones) are left out. 0 where no row counts.
-FAISS_EXT_HOST_DEVICE inline int lastScaledBin(const uint32_t* rowsOfBin) {
-    // Components from 2^62 on are in rows that no scale is for.
+/// How many binades a row may lie above the median one and still take part in
+/// the mean: so little that a few of them move it by no more than the others'
+/// own size.
+constexpr int kMeanSpan = 4;
+
+/// The last bin in use, but at most `span` above that of the median row, of the
+/// counts of rows by the bin of their largest component; rows of zeros and of
+/// components that no scale is for do not count. 0 where none does.
+FAISS_EXT_HOST_DEVICE inline int lastBinWithin(
+        const uint32_t* rowsOfBin, int span) {
+    // Components from 2^62 on.
     const int end = 127 + 62;
     uint64_t rows = 0;
     for (int bin = 1; bin < end; ++bin) {
@@ -71,17 +77,22 @@ FAISS_EXT_HOST_DEVICE inline int lastScaledBin(const uint32_t* rowsOfBin) {
             }
         }
     }
-    return last - median > kScaleSpan ? median + kScaleSpan : last;
+    return last - median > span ? median + span : last;
 }
 
-/// The scale of an index.
+/// The scale of an index: of its rows but those far above the median (one 1e30
+/// among ones).
 FAISS_EXT_HOST_DEVICE inline int scaleOfRows(const uint32_t* rowsOfBin) {
-    return scaleOfBin(lastScaledBin(rowsOfBin));
+    return scaleOfBin(lastBinWithin(rowsOfBin, kScaleSpan));
 }
 
-/// Whether a row takes part in the mean that an index is centred by: not those
-/// that would pull it away from all the others. `last` is lastScaledBin of the
-/// rows as stored.
+/// The last bin of the rows, as stored, that an index is centred by; the others
+/// would pull its centre away from all the rest.
+FAISS_EXT_HOST_DEVICE inline int lastMeanBin(const uint32_t* rowsOfBin) {
+    return lastBinWithin(rowsOfBin, kMeanSpan);
+}
+
+/// Whether a row takes part in the mean; `last` is lastMeanBin().
 FAISS_EXT_HOST_DEVICE inline bool inMean(int bin, int last) {
     return bin <= last;
 }

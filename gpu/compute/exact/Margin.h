@@ -9,11 +9,11 @@
 // With a the query (for L2 less the centre), b the vector less the centre, and
 // x', y' their copies, all in the units of the vectors, the filter knows
 //
-//     value = start - factor * score,    score = x' . y' of the tensor cores,
+//     value = start + factor * score,    score = x' . y' of the tensor cores,
 //
 // where start is |b|^2, rounded down, for L2, and 0 for the inner product, and
-// factor twice or once 2^-(scales). The loss of a vector without any rounding
-// is value + |a|^2, or value - x . m, and lies within
+// factor minus twice, or once, 2^-(scales). The loss of a vector without any
+// rounding is value + |a|^2, or value - x . m, and lies within
 //
 //     spread = perNorm * |y'| + perError * |dy|
 //
@@ -110,8 +110,8 @@ struct QueryTerms {
     float perError;
     /// value = factor * score + start; negative.
     float factor;
-    /// False: a query out of range, whose values mean nothing. It passes
-    /// everything, and is for the last path.
+    /// False: a query out of range, whose values mean nothing. Its spread is
+    /// infinite, so that everything passes, and it is for the last path.
     bool inRange;
 };
 
@@ -179,7 +179,7 @@ FAISS_EXT_HOST_DEVICE inline float valueOf(
 template <typename Margin = FullMargin>
 FAISS_EXT_HOST_DEVICE inline float thresholdBase(
         const IndexTerms& index, const QueryTerms& query, float cut) {
-    if (!(cut < missingLoss()) || !query.inRange) {
+    if (!(cut < missingLoss())) {
         return infinity();
     }
     if (cut < -FLT_MAX) {
@@ -214,7 +214,7 @@ FAISS_EXT_HOST_DEVICE inline bool passes(float value, float threshold) {
 // A finer filter, for tiles of vectors whose norms differ much: every vector
 // has the spread of its own norm, for one more multiply-add a score. Here
 //
-//     value = start - factor * score - perVector * norm
+//     value = start + factor * score - perVector * norm
 //
 // is compared with fineThreshold(), norm being that of the vector's own
 // VectorBounds, and start fineStart(startOf()).

@@ -97,11 +97,17 @@ inline std::vector<ExactCase> exactCases(int d, int nb, int n, unsigned seed) {
     add("tiny", [&](int64_t, int) { return normal(random) * 1e-15f; });
     add("huge", [&](int64_t, int) { return normal(random) * 1e15f; });
     add("too large", [&](int64_t, int) { return normal(random) * 1e30f; });
+    add("at the limit of the range", [&](int64_t row, int) {
+        return std::ldexp(normal(random), 58 + int(row % 5));
+    });
     add("tiny vectors, huge queries", [&](int64_t row, int) {
         return normal(random) * (row < nb ? 1e-12f : 1e12f);
     });
     add("one 1e30 among ones", [&](int64_t row, int i) {
         return row == nb / 2 && i == 0 ? 1e30f : 1 + 0.1f * normal(random);
+    });
+    add("one 2^40 among ones", [&](int64_t row, int i) {
+        return row == nb / 2 && i == 0 ? 0x1p40f : 1 + 0.1f * normal(random);
     });
     add("norms of every size", [&](int64_t row, int) {
         return std::ldexp(normal(random), int(row * 37 % 41) - 20);

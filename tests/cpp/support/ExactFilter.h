@@ -58,7 +58,7 @@ struct FilterIndex {
         std::vector<uint32_t> bins(exact::kExponentBins);
         const bool halves = countRows(bins) || !store.halves.empty();
         const bool centred =
-                !halves && findCentre(exact::lastScaledBin(bins.data()));
+                !halves && findCentre(exact::lastMeanBin(bins.data()));
         if (centred) {
             bins.assign(exact::kExponentBins, 0);
             countRows(bins);
