@@ -37,13 +37,13 @@ StagedFlat<Base>::~StagedFlat() {
 }
 
 template <class Base>
-void StagedFlat<Base>::LanesDeleter::operator()(FaissLanes* lanes) const {
+void StagedFlat<Base>::LanesDeleter::operator()(ComputeLanes* lanes) const {
     delete lanes;
 }
 
 template <class Base>
 typename StagedFlat<Base>::Lanes StagedFlat<Base>::makeLanes() const {
-    return Lanes(new FaissLanes(*this->resources_, this->counters()));
+    return Lanes(new ComputeLanes(*this->resources_, this->counters()));
 }
 
 template <class Base>

@@ -10,7 +10,7 @@
 namespace faiss_ext {
 namespace gpu {
 
-struct FaissLanes;
+class ComputeLanes;
 
 /// What Faiss' three flat classes have in common beyond Staged: stored vectors
 /// that can be read back. The same rules hold for arrays, waits and errors.
@@ -78,9 +78,9 @@ class StagedFlat : public Staged<Base> {
 
    private:
     struct LanesDeleter {
-        void operator()(FaissLanes* lanes) const;
+        void operator()(ComputeLanes* lanes) const;
     };
-    using Lanes = std::unique_ptr<FaissLanes, LanesDeleter>;
+    using Lanes = std::unique_ptr<ComputeLanes, LanesDeleter>;
 
     Lanes makeLanes() const;
     void checkBounds(idx_t i0, idx_t n) const;
