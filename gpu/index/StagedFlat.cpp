@@ -48,7 +48,7 @@ typename StagedFlat<Base>::Lanes StagedFlat<Base>::makeLanes() const {
 
 template <class Base>
 std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
-        const faiss::SearchParameters*) const {
+        idx_t, int, const faiss::SearchParameters*) const {
     return std::make_unique<FaissSearcher>(
             *lanes_, *this->data_, this->metric_type, this->metric_arg);
 }

@@ -64,6 +64,8 @@ class StagedFlat : public Staged<Base> {
 
    protected:
     std::unique_ptr<Searcher> makeSearcher(
+            idx_t n,
+            int k,
             const faiss::SearchParameters* params) const override;
 
     /// Where memory runs out between the vectors and their norms, Faiss' store

@@ -211,8 +211,9 @@ void StagedIndex::searchRows(
         return;
     }
     const auto run = [&](const SmallSearch& search) {
-        const auto searcher = makeSearcher(params);
-        SearchComputation computation(*searcher, static_cast<int>(search.k));
+        const int neighbours = static_cast<int>(search.k);
+        const auto searcher = makeSearcher(search.n, neighbours, params);
+        SearchComputation computation(*searcher, neighbours);
         runRows(search.n,
                 {{"x", search.x, rowBytes}},
                 resultsAt(search.labels, search.distances, search.k),
@@ -253,8 +254,9 @@ void StagedIndex::assignRows(
     checkSearch(n, queries, k, outputs, nullptr);
     if (n > 0) {
         const Locked lock(*this);
-        const auto searcher = makeSearcher(nullptr);
-        SearchComputation computation(*searcher, static_cast<int>(k));
+        const int neighbours = static_cast<int>(k);
+        const auto searcher = makeSearcher(n, neighbours, nullptr);
+        SearchComputation computation(*searcher, neighbours);
         runRows(n, {queries}, outputs, computation);
     }
 }
@@ -292,8 +294,9 @@ SearchProfile StagedIndex::profile_search(
         return {};
     }
     const Locked lock(*this);
-    const auto searcher = makeSearcher(params);
-    SearchComputation computation(*searcher, static_cast<int>(k));
+    const int neighbours = static_cast<int>(k);
+    const auto searcher = makeSearcher(n, neighbours, params);
+    SearchComputation computation(*searcher, neighbours);
     const OnGpu onGpu(*parts_->resources, parts_->device);
     return parts_->runner->profile(n, {queries}, outputs, computation);
 }

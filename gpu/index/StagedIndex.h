@@ -118,9 +118,10 @@ class FAISS_EXT_API StagedIndex {
         ResourcesLock& lock_;
     };
 
-    /// How neighbours are found, for one search. Under the lock.
+    /// How neighbours are found, for one search of n queries; `needs` may be
+    /// asked for fewer. Under the lock.
     virtual std::unique_ptr<Searcher> makeSearcher(
-            const faiss::SearchParameters* params) const = 0;
+            idx_t n, int k, const faiss::SearchParameters* params) const = 0;
 
     /// Called when an `add` of Base has thrown, with the number of vectors
     /// before: Base may have stored some, or a part of them. Nothing is in
