@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from common_search import DIMS, K, N
+from common_search import DIMS, K
 from dlpack_capsules import CUDA, FLOAT32, INT64, Loan
 
 
@@ -206,35 +206,6 @@ def test_ours_stay_ours(faiss_ext, index, gpu_array, queries):
     x = index.search(gpu_array(queries), DIMS)[0]
     D, I = index.search(x, K)
     assert type(D) is type(I) is faiss_ext.DeviceArray
-
-
-def test_every_output_may_be_of_another_family(
-    index, queries, expected, gpu_array, library
-):
-    D = Tensor(gpu_array, np.zeros((N, K), "float32"))
-    I = np.zeros((N, K), "int64")
-    got = index.search(of(library, gpu_array(queries)), K, D=D, I=I)
-    assert got[0] is D and got[1] is I
-    np.testing.assert_array_equal(D.get(), expected[0])
-    np.testing.assert_array_equal(I, expected[1])
-
-
-def test_results_of_queries_on_another_gpu_lie_there(
-    faiss_ext, vectors, queries, expected, gpu_array, library, simulator
-):
-    simulator.library.cuda_sim_set_device_count(2)
-    index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
-    index.add(vectors(200, DIMS, 1))
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
-        x = of(library, gpu_array(queries, stream=1))
-        library.empty = lambda shape, dtype: gpu_array(np.empty(shape, dtype), stream=1)
-        D, I = index.search(x, K)
-        assert type(I).__name__ == "GpuArray"
-        np.testing.assert_array_equal(I.get(), expected[1])
-        del x, D, I
-    finally:
-        simulator.library.cudaSetDevice(0)
 
 
 def test_results_on_another_gpu_than_the_queries_are_not_taken(

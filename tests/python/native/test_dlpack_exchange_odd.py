@@ -5,13 +5,12 @@ words."""
 from __future__ import annotations
 
 import gc
-import types
 import weakref
 
 import numpy as np
 import pytest
 from common_search import DIMS, K, N
-from dlpack_capsules import COPIED, CPU, CUDA, READ_ONLY
+from dlpack_capsules import COPIED, CUDA, READ_ONLY
 from exchange_tables import (
     METHODS,
     RAISES_AND_SUCCEEDS,
@@ -194,21 +193,6 @@ def test_strided_queries_are_taken_by_dlpack(
     x = library.make(wide, strides=(2 * DIMS, 2))
     x.shape = (N, DIMS)
     assert by_methods(index, x, expected, library, simulator)
-
-
-def test_host_memory_is_none_of_the_gpus(
-    index, queries, expected, library, simulator
-):
-    host = np.ascontiguousarray(queries)
-    x = library.Array(
-        types.SimpleNamespace(_pointer=host.ctypes.data), host.shape,
-        {"device": (CPU, 0)})
-    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
-    index.search(x, K, D=D, I=I)
-    np.testing.assert_array_equal(I, expected[1])
-    assert library.asked[:1] == ["lend"] and "stream" not in library.asked
-    gc.collect()
-    assert set(library.deleted) == {1}
 
 
 @pytest.mark.parametrize("device, text", [

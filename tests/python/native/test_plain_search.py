@@ -195,6 +195,7 @@ def test_dlpack_is_plain(index, queries, expected, gpu_array, simulator, version
     simulator.reset_counters()
     search(index, x, K, D, I)
     assert simulator.waits() == 0 and simulator.pending()
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
     np.testing.assert_array_equal(D.memory.get(), expected[0])
     np.testing.assert_array_equal(I.memory.get(), expected[1])
     stream = index.default_stream_c()
