@@ -7,19 +7,12 @@ import gc
 
 import numpy as np
 import pytest
-from common_search import DIMS, K, N
+from common_search import DIMS, K, N, values_of
 
 
 @pytest.fixture
 def base(vectors):
     return vectors(200, DIMS, 1)
-
-
-def values_of(x):
-    for read in ("get", "copy_to_host"):
-        if hasattr(x, read):
-            return getattr(x, read)()
-    return x
 
 
 HOST = {

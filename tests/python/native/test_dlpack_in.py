@@ -21,52 +21,19 @@ from dlpack_capsules import (
     FLOAT32,
     INT64,
     READ_ONLY,
+    Exporter,
     Loan,
     capsule_name,
 )
-
-DEFAULT = 4  # cudaMemcpyDefault
-
-
-class Exporter:
-    """An array of some library that offers DLPack and nothing else."""
-
-    def __init__(self, memory, shape, *, device=None, error=None, **loan):
-        self.memory = memory
-        self.loans = []
-        self.calls = []
-        self._make = lambda: Loan(
-            getattr(memory, "_pointer", memory), shape,
-            **({"device": device} if device else {}), **loan)
-        self.device = device or (CUDA, 0)
-        self.said = self.device
-        self.error = error
-
-    def __dlpack_device__(self):
-        return self.said
-
-    def __dlpack__(self, **options):
-        self.calls.append(options)
-        if self.error:
-            raise self.error
-        self.loans.append(self._make())
-        return self.loans[-1].capsule()
-
-    @property
-    def deleted(self):
-        return [loan.deleted for loan in self.loans]
 
 
 @pytest.fixture
 def search(index, faiss_ext, simulator):
     """Search, and let the arrays go; returns the labels."""
-    from faiss_ext._call import in_flight
-
     def search(x):
         D, I = np.empty((N, K), "float32"), np.empty((N, K), "int64")
         index.search(x, K, D=D, I=I)
-        simulator.synchronize()
-        in_flight.release_finished()
+        simulator.finish()
         return I
 
     return search
@@ -284,16 +251,10 @@ def test_an_exporter_finds_its_gpu_current(
     faiss_ext, vectors, exporter, queries, expected, simulator
 ):
     """PyTorch refuses to lend a tensor of another GPU than the current one."""
-    runtime = simulator.library
-    runtime.cuda_sim_set_device_count(2)
-
-    def current_device():
-        device = ctypes.c_int()
-        assert runtime.cudaGetDevice(ctypes.byref(device)) == 0
-        return device.value
+    simulator.library.cuda_sim_set_device_count(2)
 
     def lend(self, **options):
-        if current_device() != 1:
+        if simulator.current_gpu() != 1:
             raise BufferError("on another device")
         return Exporter.__dlpack__(self, **options)
 
@@ -301,23 +262,19 @@ def test_an_exporter_finds_its_gpu_current(
     config.device = 1
     index = faiss_ext.GpuIndexFlatL2(
         faiss_ext.StandardGpuResources(), DIMS, config)
-    assert runtime.cudaSetDevice(1) == 0
-    try:
+    with simulator.on_gpu(1):
         stored, x = (exporter(values, device=(CUDA, 1))
                      for values in (vectors(200, DIMS, 1), queries))
         D = exporter(np.zeros((N, K), "float32"), device=(CUDA, 1))
         I = exporter(np.zeros((N, K), "int64"), device=(CUDA, 1), dtype=INT64)
         for array in (stored, x, D, I):
             array.__class__ = type("Careful", (Exporter,), {"__dlpack__": lend})
-        assert runtime.cudaSetDevice(0) == 0
-        index.add(stored)
-        index.search(x, K, D=D, I=I)
-        assert current_device() == 0 and len(x.calls) == 1
-        assert runtime.cudaSetDevice(1) == 0
+        with simulator.on_gpu(0):
+            index.add(stored)
+            index.search(x, K, D=D, I=I)
+            assert simulator.current_gpu() == 0 and len(x.calls) == 1
         np.testing.assert_array_equal(I.memory.get(), expected[1])
         del stored, x, D, I, array, index
-    finally:
-        runtime.cudaSetDevice(0)
 
 
 @pytest.mark.parametrize("error", [
@@ -421,8 +378,7 @@ def test_the_library_goes_on_after_the_results(
             its_class = type("Derived", (its_class,), {})
         D.__class__ = I.__class__ = its_class
     index.search(queries, K, D=D, I=I)
-    assert simulator.library.cudaMemcpyAsync(
-        copy._pointer, I.memory._pointer, N * K * 8, DEFAULT, stream) == 0
+    simulator.copy(copy._pointer, I.memory._pointer, N * K * 8, stream)
     np.testing.assert_array_equal(copy.get(), expected[1])
 
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from common_search import DIMS, K, N
 
-DEFAULT = 4  # cudaMemcpyDefault
-
 
 @pytest.mark.parametrize(
     "where", list(itertools.product(["host", "gpu"], repeat=3)), ids="-".join
@@ -55,12 +53,8 @@ def test_results_for_gpu_queries_lie_on_the_gpu(
         assert interface["stream"] == index.default_stream_c()
         assert interface["typestr"] == values.dtype.str
         assert array.shape == values.shape
-        found = np.empty_like(values)
-        simulator.synchronize()
-        assert simulator.library.cudaMemcpy(
-            found.ctypes.data, interface["data"][0], found.nbytes, DEFAULT
-        ) == 0
-        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(
+            simulator.download(interface["data"][0], values), values)
 
 
 def test_a_device_array_is_taken_as_queries_and_outlives_its_index(
@@ -108,18 +102,11 @@ def test_the_producers_stream_comes_first_and_goes_on_after(
     I = gpu_array(np.zeros((N, K), "int64"), stream=stream)
     copy = gpu_array(np.zeros((N, K), "int64"))
 
-    def enqueue(to, source, size):
-        assert simulator.library.cudaMemcpyAsync(
-            to.__cuda_array_interface__["data"][0],
-            source.__cuda_array_interface__["data"][0],
-            size, DEFAULT, stream,
-        ) == 0
-
     simulator.hold(stream)
     simulator.reset_counters()
-    enqueue(x, source, queries.nbytes)
+    simulator.copy(x._pointer, source._pointer, queries.nbytes, stream)
     index.search(x, K, D=D, I=I)
-    enqueue(copy, I, N * K * 8)
+    simulator.copy(copy._pointer, I._pointer, N * K * 8, stream)
     assert simulator.waits() == 0
     simulator.release(stream)
     np.testing.assert_array_equal(copy.get(), expected[1])
@@ -130,11 +117,7 @@ def test_version_2_arrays_are_read_after_the_legacy_default_stream(
 ):
     source = gpu_array(queries)
     x = gpu_array(np.zeros_like(queries), version=2)
-    simulator.library.cudaMemcpyAsync(
-        x.__cuda_array_interface__["data"][0],
-        source.__cuda_array_interface__["data"][0],
-        queries.nbytes, DEFAULT, None,
-    )
+    simulator.copy(x._pointer, source._pointer, queries.nbytes, None)
     D = np.empty((N, K), "float32")
     I = np.empty((N, K), "int64")
     index.search(x, K, D=D, I=I)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
 import types
@@ -12,7 +11,7 @@ import pytest
 from common_search import DIMS, K, N
 from dlpack_capsules import CUDA, INT64, Loan
 
-LEGACY, DEFAULT = 1, 4
+LEGACY = 1
 
 
 class Gpus:
@@ -20,32 +19,19 @@ class Gpus:
 
     def __init__(self, simulator, own):
         self.simulator, self.library = simulator, simulator.library
+        self.current, self.on = simulator.current_gpu, simulator.on_gpu
         self.library.cuda_sim_set_device_count(2)
         self.streams = {}
         for gpu in (0, 1):
             with self.on(gpu):
                 self.streams[gpu] = simulator.new_stream() if own else LEGACY
 
-    def current(self):
-        device = ctypes.c_int()
-        assert self.library.cudaGetDevice(ctypes.byref(device)) == 0
-        return device.value
-
-    @contextlib.contextmanager
-    def on(self, gpu):
-        before = self.current()
-        assert self.library.cudaSetDevice(gpu) == 0
-        try:
-            yield
-        finally:
-            assert self.library.cudaSetDevice(before) == 0
-
     def copy(self, to, source, gpu):
         """In the order of the current stream of that GPU."""
         with self.on(gpu):
-            assert self.library.cudaMemcpyAsync(
+            self.simulator.copy(
                 to.memory._pointer, source.memory._pointer,
-                source.values.nbytes, DEFAULT, self.streams[gpu]) == 0
+                source.values.nbytes, self.streams[gpu])
 
     def finish(self):
         for gpu in (0, 1):
