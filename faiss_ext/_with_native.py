@@ -4,7 +4,7 @@ use: all that this module shows. (`_without_native` has the same names.)"""
 from typing import Any as _Any
 
 from ._gpus import get_num_gpus
-from ._index import classes as _classes
+from ._index import classes as _classes, staged as _staged
 from ._index.cloning import (
     downcast_index,
     index_binary_cpu_to_gpu,
@@ -30,8 +30,9 @@ from .memory.pooled import PooledGpuResources
 from .profiling import methods as _profiling
 from .profiling.search_profile import SearchProfile, StageSpan
 
-for _class in (GpuIndexFlat, GpuIndexFlatL2, GpuIndexFlatIP):
+for _class in _staged.CLASSES:
     _classes.add_methods(_class)
+    globals()[_class.__name__] = _class
     for _method in _profiling.METHODS:
         setattr(_class, _method.__name__, _method)
 

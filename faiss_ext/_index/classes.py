@@ -23,6 +23,7 @@ from .host import takes_any_host_array
 from .keep_alive import add_keep_alive, keep_owner
 from .nested import GPU_INDEXES, holds_others
 from .saving import explains_gpu_index
+from .staged import FLAT
 
 if native:
     from . import faiss_calls, forks, search, shards, vectors
@@ -101,13 +102,18 @@ def returns_ours(function: Callable[..., Any]) -> Callable[..., Any]:
 def add_methods(the_class: type) -> None:
     """Give one of our native classes all the methods that take arrays."""
     stock = the_class.__bases__[0]
+    flat = the_class in FLAT
+    # What is left of Faiss' own methods, flat ones refuse.
+    around = None if flat else _around(stock)
     for base in reversed(stock.__mro__):
-        _set_host_methods(the_class, base)
+        _set_host_methods(the_class, base, around)
     _set_gpu_methods(the_class, stock, search.METHODS)
-    _set_gpu_methods(the_class, stock, vectors.METHODS)
     _set_constructor(the_class, vars(the_class)["__init__"])
-    for name in ("__init__", "add", "copyFrom"):
-        setattr(the_class, name, warns_of_overflow(getattr(the_class, name)))
+    if flat:
+        _set_gpu_methods(the_class, stock, vectors.METHODS)
+        for name in ("__init__", "add", "copyFrom"):
+            warns = warns_of_overflow(getattr(the_class, name))
+            setattr(the_class, name, warns)
     _set_getstate(the_class, stock)
 
 

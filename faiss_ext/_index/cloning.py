@@ -15,7 +15,7 @@ from .classes import ours
 from .float16 import warn_of_overflow
 from .gpu_arguments import check_resources
 from .keep_alive import keep_owner
-from .nested import as_our_flat
+from .staged import as_ours
 
 # Taken now: `faiss-ext run` may put ours in their place.
 _stock_downcast_index = faiss.downcast_index
@@ -37,7 +37,7 @@ def downcast_index(index: Any) -> Any:
     >>> isinstance(faiss.downcast_index(index.index), faiss.IndexFlat)
     True
     """
-    found = as_our_flat(index)
+    found = as_ours(index)
     if found is None:
         found = ours(_stock_downcast_index(index))
     return keep_owner(found, index)

@@ -14,7 +14,8 @@ import numpy as np
 from .._call.call import faiss_alone
 from .._interop import placement
 from . import forks
-from .nested import GPU_INDEXES, as_our_flat, leaves
+from .nested import GPU_INDEXES, leaves
+from .staged import as_ours
 
 
 def on_gpu(
@@ -34,7 +35,7 @@ def over_others(
     go by way of ordinary memory. Where there is none CUDA is not asked at all."""
     of_faiss = [
         leaf for leaf in leaves(args[0])
-        if isinstance(leaf, GPU_INDEXES) and as_our_flat(leaf) is None
+        if isinstance(leaf, GPU_INDEXES) and as_ours(leaf) is None
     ]
     if not of_faiss:
         return function(*args, **options)

@@ -14,7 +14,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .nested import as_our_flat, leaves
+from .nested import leaves
+from .staged import as_our_flat
 
 _PACKAGE = f"{__package__.partition('.')[0]}."
 

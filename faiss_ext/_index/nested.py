@@ -13,8 +13,6 @@ from typing import Any
 
 import faiss
 
-from .._loader.native_part import native
-
 # Taken now: `faiss-ext run` may put ours in their place.
 _stock_downcast_index = faiss.downcast_index
 _stock_downcast_binary = faiss.downcast_IndexBinary
@@ -50,19 +48,6 @@ def leaves(index: Any) -> Iterator[Any]:
             )
     if not found:
         yield index
-
-
-def as_our_flat(index: Any) -> Any:
-    """A flat GPU index whose C++ is ours, under our class; None for another."""
-    for downcast in (
-        native.as_GpuIndexFlat,
-        native.as_GpuIndexFlatL2,
-        native.as_GpuIndexFlatIP,
-    ):
-        found = downcast(index)
-        if found is not None:
-            return found
-    return None
 
 
 def _parts(index: Any) -> Iterator[Any]:

@@ -24,6 +24,7 @@ from .._interop.make import results_like
 from .._native import swigfaiss_ext as native
 from ..errors import InvalidArray, whole_number
 from ..memory.pinned import empty_results
+from .staged import FLAT, is_ours
 
 # Past SWIG's wrapper of it, which is Python code.
 search_plain_c = native._swigfaiss_ext.search_plain_c
@@ -34,8 +35,6 @@ _TOO_MANY = 1 << 20
 
 #: The numeric type that Faiss takes by default, where it knows others.
 _FLOAT32 = getattr(faiss, "Float32", 0)
-
-_OURS = (native.GpuIndexFlat, native.GpuIndexFlatL2, native.GpuIndexFlatIP)
 
 
 def call_on(index: Any, borrowed: dict[str, Any] | None = None) -> Call:
@@ -363,15 +362,10 @@ def count(k: Any) -> int:
     return whole_number("k", k, 1, _TOO_MANY - 1)
 
 
-def is_ours(index: Any) -> bool:
-    """Whether the C++ of an index is ours."""
-    return isinstance(index, _OURS)
-
-
 def labels_fit_int32(index: Any) -> bool:
     """Whether all labels of an index do: those of flat ones are positions, and
     others hold ids of the caller's."""
-    return is_ours(index) and index.ntotal < 2**31
+    return isinstance(index, FLAT) and index.ntotal < 2**31
 
 
 def _beside(given: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -89,5 +89,17 @@ cudaStream_t ComputeLane::getAsyncCopyStream(int device) {
     return whole_.getAsyncCopyStream(device);
 }
 
+faiss::gpu::GpuResources& ComputeLanes::on(const ComputeContext& context) {
+    if (context.lane < 0) {
+        return whole_;
+    }
+    const auto number = static_cast<size_t>(context.lane);
+    while (lanes_.size() <= number) {
+        lanes_.emplace_back(whole_, counters_);
+    }
+    lanes_[number].use(context);
+    return lanes_[number];
+}
+
 } // namespace gpu
 } // namespace faiss_ext

@@ -3,6 +3,7 @@
 #include <faiss/gpu/StandardGpuResources.h>
 
 #include <cstddef>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,26 @@ class FAISS_EXT_API ComputeLane : public faiss::gpu::StandardGpuResourcesImpl {
     size_t used_ = 0;
     /// Allocations in use; their memory is free again when all are given back.
     size_t inUse_ = 0;
+};
+
+/// What the searches of one index share, whatever they are made with: the
+/// resources that a part of a call computes with, on the default stream and on
+/// others. A Searcher takes its stream, scratch memory and cuBLAS handle there.
+class FAISS_EXT_API ComputeLanes {
+   public:
+    /// Both outlive this.
+    ComputeLanes(
+            faiss::gpu::GpuResources& resources, TransferCounters& counters)
+            : whole_(resources), counters_(counters) {}
+
+    /// Those of `context`, until they are asked for again for the same stream.
+    faiss::gpu::GpuResources& on(const ComputeContext& context);
+
+   private:
+    faiss::gpu::GpuResources& whole_;
+    TransferCounters& counters_;
+    // Addresses stay as it grows.
+    std::deque<ComputeLane> lanes_;
 };
 
 } // namespace gpu

@@ -29,20 +29,8 @@ bool sliceable(faiss::MetricType metric) {
 
 } // namespace
 
-faiss::gpu::GpuResources& FaissLanes::on(const ComputeContext& context) {
-    if (context.lane < 0) {
-        return whole;
-    }
-    const auto number = static_cast<size_t>(context.lane);
-    while (lanes.size() <= number) {
-        lanes.emplace_back(whole, counters);
-    }
-    lanes[number].use(context);
-    return lanes[number];
-}
-
 FaissSearcher::FaissSearcher(
-        FaissLanes& lanes,
+        ComputeLanes& lanes,
         faiss::gpu::FlatIndex& store,
         faiss::MetricType metric,
         float metricArg,

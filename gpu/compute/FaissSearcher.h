@@ -2,8 +2,6 @@
 
 #include <faiss/gpu/GpuResources.h>
 
-#include <deque>
-
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/compute/ComputeLane.h>
 #include <faiss_ext/gpu/compute/Searcher.h>
@@ -11,20 +9,6 @@
 
 namespace faiss_ext {
 namespace gpu {
-
-/// What the searches of one index with Faiss' kernels share: the resources that
-/// Faiss' code computes with, on the default stream and on others.
-struct FaissLanes {
-    FaissLanes(faiss::gpu::GpuResources& resources, TransferCounters& counters)
-            : whole(resources), counters(counters) {}
-
-    faiss::gpu::GpuResources& on(const ComputeContext& context);
-
-    faiss::gpu::GpuResources& whole;
-    TransferCounters& counters;
-    // Addresses stay as it grows.
-    std::deque<ComputeLane> lanes;
-};
 
 /// Searches the store of a flat index with Faiss' kernels. Faiss computes 512
 /// queries at a time, on two streams, and selects the nearest of one query with
@@ -35,7 +19,7 @@ class FAISS_EXT_API FaissSearcher : public Searcher {
    public:
     /// All outlive this. `searchedBy`: what it says of itself.
     FaissSearcher(
-            FaissLanes& lanes,
+            ComputeLanes& lanes,
             faiss::gpu::FlatIndex& store,
             faiss::MetricType metric,
             float metricArg,
@@ -67,7 +51,7 @@ class FAISS_EXT_API FaissSearcher : public Searcher {
     StoreQueries asked(
             const QueryRows& queries, const SearchResults& results) const;
 
-    FaissLanes& lanes_;
+    ComputeLanes& lanes_;
     faiss::gpu::FlatIndex& store_;
     const faiss::MetricType metric_;
     const float metricArg_;

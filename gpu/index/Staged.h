@@ -173,7 +173,9 @@ class Staged : private StagedParts, public Base, public StagedIndex {
     }
 
    protected:
-    /// Finds neighbours by the searchImpl_ of Base.
+    /// Finds neighbours by the searchImpl_ of Base. Its needs are those of a
+    /// flat index: a class that looks at some of the vectors only, or writes
+    /// results by other means than kernels, overrides them.
     class BaseSearcher : public Searcher {
        public:
         BaseSearcher(const Staged& index, const faiss::SearchParameters* params)
@@ -230,7 +232,7 @@ class Staged : private StagedParts, public Base, public StagedIndex {
     };
 
     std::unique_ptr<Searcher> makeSearcher(
-            const faiss::SearchParameters* params) const override {
+            idx_t, int, const faiss::SearchParameters* params) const override {
         return std::make_unique<BaseSearcher>(*this, params);
     }
 };

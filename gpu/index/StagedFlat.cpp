@@ -59,7 +59,7 @@ struct FlatSearch {
             TransferCounters& counters)
             : lanes(resources, counters), exact(resources, device, counters) {}
 
-    FaissLanes lanes;
+    ComputeLanes lanes;
     ExactVectors exact;
     /// Whether it is known if the exact engine knows the GPU, and then how its
     /// tensor cores add, or why it does not search there.
@@ -138,7 +138,7 @@ const char* StagedFlat<Base>::chooseKernels() const {
 
 template <class Base>
 std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
-        const faiss::SearchParameters*) const {
+        idx_t, int, const faiss::SearchParameters*) const {
     const char* const searchedBy = chooseKernels();
     if (searchedBy != searched_by::kExact) {
         return std::make_unique<FaissSearcher>(

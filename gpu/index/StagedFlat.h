@@ -66,6 +66,8 @@ class StagedFlat : public Staged<Base> {
 
    protected:
     std::unique_ptr<Searcher> makeSearcher(
+            idx_t n,
+            int k,
             const faiss::SearchParameters* params) const override;
     void addSearchCounts(TransferStats& stats) const override;
     void resetSearchCounts() override;

@@ -232,8 +232,9 @@ void StagedIndex::searchRows(
         return;
     }
     const auto run = [&](const SmallSearch& search) {
+        const int neighbours = static_cast<int>(search.k);
         runSearch(
-                *makeSearcher(params),
+                *makeSearcher(search.n, neighbours, params),
                 search.n,
                 {"x", search.x, rowBytes},
                 search.k,
@@ -274,7 +275,8 @@ void StagedIndex::assignRows(
     checkSearch(n, queries, k, outputs, nullptr);
     if (n > 0) {
         const Locked lock(*this);
-        runSearch(*makeSearcher(nullptr), n, queries, k, outputs);
+        const auto searcher = makeSearcher(n, static_cast<int>(k), nullptr);
+        runSearch(*searcher, n, queries, k, outputs);
     }
 }
 
@@ -321,9 +323,10 @@ SearchProfile StagedIndex::profile_search(
         return {};
     }
     const Locked lock(*this);
-    const auto searcher = makeSearcher(params);
+    const int neighbours = static_cast<int>(k);
+    const auto searcher = makeSearcher(n, neighbours, params);
     counters().searchedBy = searcher->searchedBy();
-    SearchComputation computation(*searcher, static_cast<int>(k));
+    SearchComputation computation(*searcher, neighbours);
     const OnGpu onGpu(*parts_->resources, parts_->device);
     return parts_->runner->profile(n, {queries}, outputs, computation);
 }

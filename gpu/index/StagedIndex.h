@@ -120,9 +120,10 @@ class FAISS_EXT_API StagedIndex {
         ResourcesLock& lock_;
     };
 
-    /// How neighbours are found, for one search. Under the lock.
+    /// How neighbours are found, for one search of n queries; `needs` may be
+    /// asked for fewer. Under the lock.
     virtual std::unique_ptr<Searcher> makeSearcher(
-            const faiss::SearchParameters* params) const = 0;
+            idx_t n, int k, const faiss::SearchParameters* params) const = 0;
 
     /// Adds what a search counts by itself, and sets that back to zero; any
     /// thread.

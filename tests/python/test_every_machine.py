@@ -22,7 +22,7 @@ import pytest
 from docstrings import check_examples, public_methods
 
 import faiss_ext
-from faiss_ext._index import decisions
+from faiss_ext._index import decisions, staged
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: What the stubs name.
@@ -154,8 +154,7 @@ def test_errors_are_of_the_kinds_that_programs_catch():
 
 
 def test_every_class_of_ours_is_made_as_faiss_own():
-    with_cpp_of_ours = {
-        "IndexShards", "GpuIndexFlat", "GpuIndexFlatL2", "GpuIndexFlatIP"}
+    with_cpp_of_ours = {"IndexShards", *(c.__name__ for c in staged.CLASSES)}
     for name in vars(faiss).keys() - with_cpp_of_ours:
         stock, ours = getattr(faiss, name), getattr(faiss_ext, name)
         if inspect.isclass(stock) and ours is not stock:
@@ -251,7 +250,7 @@ def test_a_star_takes_the_names_and_no_modules_of_the_package():
     stock: dict[str, object] = {}
     exec("from faiss import *", stock)
     stock.pop("contrib", None)
-    assert {*stock} | {*CLASSES, *FUNCTIONS} <= {*taken}
+    assert {*stock} | {*CLASSES, *FUNCTIONS} <= {*taken} & {*dir(faiss_ext)}
     assert all(taken[name] is getattr(faiss_ext, name) for name in faiss_ext.__all__)
     assert len(faiss_ext.__all__) == len({*faiss_ext.__all__})
 
@@ -314,9 +313,11 @@ def base(rng):
     return np.round(rng.standard_normal((50, DIMS)) * 9).astype("float32")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("factory", ["Flat", "IDMap,Flat", "IVF2,Flat"])
-def test_every_kind_of_host_array_is_taken(base, kind, factory):
+@pytest.mark.parametrize("factory, kind", [
+    *(("Flat", kind) for kind in KINDS), ("IDMap,Flat", "dlpack"),
+    ("IVF2,Flat", "list"),
+])
+def test_every_kind_of_host_array_is_taken(base, factory, kind):
     make = KINDS[kind]
     found, wanted = (m.index_factory(DIMS, factory) for m in (faiss_ext, faiss))
     found.train(make(base))
@@ -339,8 +340,15 @@ def test_outputs_are_filled_in_place(base, kind):
     D, I = map(KINDS[kind], values)
     found = index.search(base[:N], K, D=D, I=I)
     assert found[0] is D and found[1] is I
-    for a, b in zip(values, index.search(base[:N], K)):
+    expected = index.search(base[:N], K)
+    for a, b in zip(values, expected):
         np.testing.assert_array_equal(a, b)
+    values = np.zeros((N, K), "int64"), np.zeros(DIMS, "float32")
+    labels, row = map(KINDS[kind], values)
+    assert index.assign(base[:N], K, labels) is labels
+    assert index.reconstruct(5, row) is row
+    np.testing.assert_array_equal(values[0], expected[1])
+    np.testing.assert_array_equal(values[1], base[5])
 
 
 def read_only(values):
@@ -392,6 +400,7 @@ def test_what_cannot_be_searched_for_is_refused_in_the_same_words(base, make, sa
     (lambda: np.zeros((K, N), "int64").T, "^I: .*C-contiguous"),
     (lambda: np.zeros((N, K), "int64").tolist(), "^I: list"),
     (lambda: read_only(np.zeros((N, K), "int64")), "^I: read-only"),
+    (lambda: np.broadcast_to(np.int64(0), (N, K)), "^I: read-only"),
     (lambda: np.zeros((N, K + 1), "int64"), r"^I: shape \(20, 4\); .*\(20, 3\)"),
 ])
 def test_what_cannot_take_results_is_refused_in_the_same_words(base, make, said):
@@ -544,9 +553,13 @@ def test_examples_of_the_readme_run_here(number):
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), where]))
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        # The simulated runtime, where it is, then has nothing to report.
+        env={**os.environ, "PYTHONPATH": path, "CUDA_SIM_STRICT": "1"},
+        capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stderr
+    if "transfer_stats" in program and faiss_ext.has_native and faiss_ext.get_num_gpus():
+        assert "bytes_to_host" in done.stdout
 
 
 GPU_FAISS = """

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from made_up_faiss import install
 
 from conftest import ROOT
 from faiss_ext._loader import faiss_build
@@ -28,11 +29,7 @@ def readelf(option: str) -> str:
 def wheel(site: pathlib.Path, *distributions: tuple[str, str]) -> pathlib.Path:
     """A made-up folder `faiss`, of these distributions."""
     for name, version in distributions:
-        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "RECORD").write_text("faiss/__init__.py,,\n")
+        install(site, name, version)
     folder = site / "faiss"
     folder.mkdir()
     return folder

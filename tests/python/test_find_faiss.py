@@ -6,23 +6,17 @@ Each case is a folder of made-up packages, and a process that finds it first.
 from __future__ import annotations
 
 import _ctypes
-import importlib.util
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+from made_up_faiss import FAISS, install
 
 from conftest import ROOT, package_environment
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-FAISS_FOR_THE_CPU = f"""
-__path__ = {list(importlib.util.find_spec("faiss").submodule_search_locations)!r}
-with open(__path__[0] + "/__init__.py") as text:
-    exec(compile(text.read(), text.name, "exec"))
-"""
 NEEDS_CUDA = """
 import pathlib
 if "libcublas.so.{0}" not in pathlib.Path("/proc/self/maps").read_text():
@@ -39,7 +33,7 @@ def found(tmp_path):
     def run(faiss: str, code: str = "") -> tuple[str, str]:
         folder = tmp_path / "site" / "faiss"
         folder.mkdir(parents=True)
-        (folder / "__init__.py").write_text(faiss + FAISS_FOR_THE_CPU)
+        (folder / "__init__.py").write_text(faiss + FAISS)
         environment = package_environment()
         environment["PYTHONPATH"] = f"{folder.parent}:{environment['PYTHONPATH']}"
         # Not the one that this machine may have.
@@ -53,14 +47,6 @@ def found(tmp_path):
         return done.stdout, done.stderr
 
     return run
-
-
-def distribution(site: pathlib.Path, name: str) -> None:
-    """Let a distribution own the module `faiss` of the folder."""
-    info = site / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "RECORD").write_text("faiss/__init__.py,,\n")
 
 
 def last_line(text: str) -> str:
@@ -98,8 +84,8 @@ def test_a_wheel_without_the_library_that_is_missing_is_no_help(found, tmp_path)
     "broken", ["raise AttributeError('StandardGpuResources_new')", "import nosuch"]
 )
 def test_a_mixture_of_two_distributions_is_named(found, tmp_path, broken):
-    distribution(tmp_path / "site", "faiss-gpu")
-    distribution(tmp_path / "site", "faiss-cpu")
+    install(tmp_path / "site", "faiss-gpu", "1.0")
+    install(tmp_path / "site", "faiss-cpu", "1.0")
     line = last_line(found(broken)[1])
     folder = tmp_path / "site" / "faiss"
     assert line == (
@@ -111,8 +97,8 @@ def test_a_mixture_of_two_distributions_is_named(found, tmp_path, broken):
 
 
 def test_a_faiss_for_the_cpu_over_one_for_the_gpu_is_a_warning(found, tmp_path):
-    distribution(tmp_path / "site", "faiss-gpu")
-    distribution(tmp_path / "site", "faiss-cpu")
+    install(tmp_path / "site", "faiss-gpu", "1.0")
+    install(tmp_path / "site", "faiss-cpu", "1.0")
     # What it leaves of the other one.
     mark = "import pathlib\npathlib.Path(__file__).with_name('_gpu_build.py').touch()\n"
     out, err = found(mark, "print(faiss_ext.has_native)")

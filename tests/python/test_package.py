@@ -10,13 +10,6 @@ import faiss
 import faiss_ext
 
 
-def test_it_has_what_faiss_has():
-    public = {name for name in vars(faiss) if not name.startswith("_")}
-    assert public <= set(dir(faiss_ext))
-    for name in public:
-        assert hasattr(faiss_ext, name)
-
-
 def test_no_module_hides_something_of_faiss():
     modules = {m.name for m in pkgutil.iter_modules(faiss_ext.__path__)}
     assert "errors" in modules

@@ -399,14 +399,6 @@ def test_a_second_file_that_cannot_be_created_takes_the_first_along():
     assert os.listdir() == []
 
 
-def test_a_signal_while_writing_leaves_nothing():
-    with pytest.raises(KeyboardInterrupt):
-        with open_results("r.npz", 5, 2, 10) as out:
-            out.write(*results(3, 2))
-            signal.raise_signal(signal.SIGINT)
-    assert os.listdir() == []
-
-
 def test_whole_arrays_are_written_by_suffix():
     write_vecs("x.fvecs", np.array([[1.5, 2.5]]))
     write_vecs("x.ivecs", np.array([[3], [4]]))

@@ -3,7 +3,6 @@ once. Each case is a folder of made-up ones, and a process that finds it first."
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -11,14 +10,7 @@ import sys
 
 import faiss_ext
 import pytest
-
-REAL = list(importlib.util.find_spec("faiss").submodule_search_locations)
-#: The Faiss of this machine, in another folder.
-FAISS = f"""
-__path__ = {REAL!r}
-with open(__path__[0] + "/__init__.py") as text:
-    exec(compile(text.read(), text.name, "exec"))
-"""
+from made_up_faiss import FAISS, install
 
 
 @pytest.fixture
@@ -27,15 +19,6 @@ def site(tmp_path):
     (folder / "faiss").mkdir(parents=True)
     (folder / "faiss" / "__init__.py").write_text(FAISS)
     return folder
-
-
-def install(site: pathlib.Path, name: str, version: str, file="faiss/__init__.py"):
-    """Let a distribution say that it has brought a file."""
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "RECORD").write_text(f"{file},,\n")
 
 
 def warnings_of_import(site: pathlib.Path, *options: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -85,6 +86,41 @@ class Simulator:
 
     def synchronize(self):
         assert self.library.cudaDeviceSynchronize() == 0
+
+    def current_gpu(self):
+        device = ctypes.c_int()
+        assert self.library.cudaGetDevice(ctypes.byref(device)) == 0
+        return device.value
+
+    @contextlib.contextmanager
+    def on_gpu(self, number):
+        """Another GPU is the current one."""
+        before = self.current_gpu()
+        assert self.library.cudaSetDevice(number) == 0
+        try:
+            yield
+        finally:
+            assert self.library.cudaSetDevice(before) == 0
+
+    def copy(self, to, source, nbytes, stream):
+        """Enqueue a copy between two addresses."""
+        assert self.library.cudaMemcpyAsync(
+            to, source, nbytes, DEFAULT, stream) == 0
+
+    def download(self, address, like):
+        """What lies at an address, once all work is done."""
+        found = np.empty_like(like)
+        self.synchronize()
+        assert self.library.cudaMemcpy(
+            found.ctypes.data, address, found.nbytes, DEFAULT) == 0
+        return found
+
+    def finish(self):
+        """The work is done, and the arrays of the calls let go."""
+        from faiss_ext._call import in_flight
+
+        self.synchronize()
+        in_flight.release_finished()
 
     def new_stream(self):
         stream = ctypes.c_void_p()

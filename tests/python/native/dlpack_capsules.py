@@ -141,6 +141,35 @@ class Loan:
             ctypes.addressof(self.managed), _NAMES[self.name], None)
 
 
+class Exporter:
+    """An array of some library that offers DLPack and nothing else: `memory`, a
+    `GpuArray` or an address, whose shape is to be told."""
+
+    def __init__(self, memory, shape=None, *, device=(CUDA, 0), error=None, **loan):
+        self.memory = memory
+        self.loans = []
+        self.calls = []
+        shape = memory.shape if shape is None else shape
+        self._make = lambda: Loan(
+            getattr(memory, "_pointer", memory), shape, device=device, **loan)
+        self.said = device
+        self.error = error
+
+    def __dlpack_device__(self):
+        return self.said
+
+    def __dlpack__(self, **options):
+        self.calls.append(options)
+        if self.error:
+            raise self.error
+        self.loans.append(self._make())
+        return self.loans[-1].capsule()
+
+    @property
+    def deleted(self):
+        return [loan.deleted for loan in self.loans]
+
+
 def take(capsule):
     """What a consumer does: rename, read; returns the managed tensor."""
     name = capsule_name(capsule).encode()

@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from common_search import DIMS, K, N
+from common_search import DIMS, K
 from dlpack_capsules import CUDA, FLOAT32, INT64, Loan
 
 
@@ -139,33 +139,27 @@ def two_gpus(simulator):
 def test_results_are_made_on_the_gpu_of_the_queries_whichever_is_current(
     two_gpus, index, queries, expected, gpu_array, library, simulator, managed
 ):
-    def current():
-        device = ctypes.c_int()
-        assert simulator.library.cudaGetDevice(ctypes.byref(device)) == 0
-        return device.value
-
     made_on = []
 
     def device_array(shape, dtype):
-        made_on.append(current())
+        made_on.append(simulator.current_gpu())
         return of(library, gpu_array(np.empty(shape, dtype)), "DeviceNDArray")
 
     library.cuda = types.SimpleNamespace(device_array=device_array)
-    assert simulator.library.cudaSetDevice(1) == 0
-    x = of(library, gpu_array(queries))
-    if managed:
-        # Any GPU may use it.
-        simulator.synchronize()
-        assert simulator.library.cudaFree(x._pointer) == 0
-        assert simulator.library.cudaMallocManaged(
-            ctypes.byref(x._pointer), ctypes.c_size_t(queries.nbytes), 1) == 0
-        x._interface["data"] = x._pointer.value, False
-        x.set(queries)
-    assert simulator.library.cudaSetDevice(0) == 0
+    with simulator.on_gpu(1):
+        x = of(library, gpu_array(queries))
+        if managed:
+            # Any GPU may use it.
+            simulator.synchronize()
+            assert simulator.library.cudaFree(x._pointer) == 0
+            assert simulator.library.cudaMallocManaged(
+                ctypes.byref(x._pointer), ctypes.c_size_t(queries.nbytes), 1) == 0
+            x._interface["data"] = x._pointer.value, False
+            x.set(queries)
     # The second time, the library's way is known.
     for _ in range(2):
         D, I = index.search(x, K)
-        assert current() == 0
+        assert simulator.current_gpu() == 0
         assert type(D).__name__ == type(I).__name__ == "DeviceNDArray"
         np.testing.assert_array_equal(I.get(), expected[1])
     assert set(made_on) == {0 if managed else 1}
@@ -208,35 +202,6 @@ def test_ours_stay_ours(faiss_ext, index, gpu_array, queries):
     assert type(D) is type(I) is faiss_ext.DeviceArray
 
 
-def test_every_output_may_be_of_another_family(
-    index, queries, expected, gpu_array, library
-):
-    D = Tensor(gpu_array, np.zeros((N, K), "float32"))
-    I = np.zeros((N, K), "int64")
-    got = index.search(of(library, gpu_array(queries)), K, D=D, I=I)
-    assert got[0] is D and got[1] is I
-    np.testing.assert_array_equal(D.get(), expected[0])
-    np.testing.assert_array_equal(I, expected[1])
-
-
-def test_results_of_queries_on_another_gpu_lie_there(
-    faiss_ext, vectors, queries, expected, gpu_array, library, simulator
-):
-    simulator.library.cuda_sim_set_device_count(2)
-    index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), DIMS)
-    index.add(vectors(200, DIMS, 1))
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
-        x = of(library, gpu_array(queries, stream=1))
-        library.empty = lambda shape, dtype: gpu_array(np.empty(shape, dtype), stream=1)
-        D, I = index.search(x, K)
-        assert type(I).__name__ == "GpuArray"
-        np.testing.assert_array_equal(I.get(), expected[1])
-        del x, D, I
-    finally:
-        simulator.library.cudaSetDevice(0)
-
-
 def test_results_on_another_gpu_than_the_queries_are_not_taken(
     faiss_ext, vectors, queries, expected, gpu_array, library, simulator
 ):
@@ -245,11 +210,8 @@ def test_results_on_another_gpu_than_the_queries_are_not_taken(
     index.add(vectors(200, DIMS, 1))
 
     def empty(shape, dtype):
-        assert simulator.library.cudaSetDevice(1) == 0
-        try:
+        with simulator.on_gpu(1):
             return gpu_array(np.empty(shape, dtype))
-        finally:
-            simulator.library.cudaSetDevice(0)
 
     library.empty = empty
     I = index.search(of(library, gpu_array(queries)), K)[1]

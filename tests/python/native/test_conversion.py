@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from common_search import DIMS, K, N
+from common_search import DIMS, K, N, values_of
 from dlpack_capsules import Loan
 
 from faiss_ext._call import in_flight, scratch
@@ -90,8 +90,7 @@ def test_it_happens_after_the_producers_work(
     source = gpu_array(queries.astype("float16"))
     x = gpu_array(np.zeros_like(queries, "float16"), stream=stream)
     simulator.hold(stream)
-    assert simulator.library.cudaMemcpyAsync(
-        x._pointer, source._pointer, queries.nbytes // 2, 4, stream) == 0
+    simulator.copy(x._pointer, source._pointer, queries.nbytes // 2, stream)
     I = index.search(x, K)[1]
     simulator.release(stream)
     np.testing.assert_array_equal(I.copy_to_host(), expected[1])
@@ -168,7 +167,7 @@ def test_labels_may_be_int32(index, gpu_array, place, queries):
         "host": lambda: keys,
     }[place]()
     found = index.reconstruct_batch(given)
-    np.testing.assert_array_equal(getattr(found, "copy_to_host", lambda: found)(), wanted)
+    np.testing.assert_array_equal(values_of(found), wanted)
     residuals = index.compute_residual_n(4, gpu_array(queries[:4]), None, given)
     np.testing.assert_array_equal(
         residuals.copy_to_host()[[0, 1, 3]], (queries[:4] - wanted)[[0, 1, 3]])
@@ -185,17 +184,15 @@ def test_results_may_be_asked_for_in_narrower_types(
     if side == "gpu":
         assert simulator.bytes_down() == 0
     assert got[0] is D and got[1] is I
-    np.testing.assert_array_equal(
-        getattr(D, "get", lambda: D)(), expected[0].astype("float16"))
-    np.testing.assert_array_equal(getattr(I, "get", lambda: I)(), expected[1])
+    np.testing.assert_array_equal(values_of(D), expected[0].astype("float16"))
+    np.testing.assert_array_equal(values_of(I), expected[1])
     labels = place(np.zeros((N, K), "int32"))
     assert index.assign(queries, K, labels) is labels
-    np.testing.assert_array_equal(
-        getattr(labels, "get", lambda: labels)(), expected[1])
+    np.testing.assert_array_equal(values_of(labels), expected[1])
     R = place(np.zeros((N, K, DIMS), "float32"))
     D2, I2, R2 = index.search_and_reconstruct(queries, K, D=D, I=I, R=R)
     assert D2 is D and I2 is I and R2 is R
-    np.testing.assert_array_equal(getattr(I, "get", lambda: I)(), expected[1])
+    np.testing.assert_array_equal(values_of(I), expected[1])
 
 
 def test_half_distances_beyond_their_range_are_infinite(
@@ -206,7 +203,7 @@ def test_half_distances_beyond_their_range_are_infinite(
     for place in (gpu_array, lambda x: x):
         D = place(np.zeros((1, 1), "float16"))
         index.search(np.zeros((1, DIMS), "float32"), 1, D=D)
-        assert np.isposinf(getattr(D, "get", lambda: D)()).all()
+        assert np.isposinf(values_of(D)).all()
 
 
 def test_outputs_of_other_layouts_are_not_converted(
@@ -227,15 +224,12 @@ def test_outputs_of_other_layouts_are_not_converted(
 def second_gpu(simulator):
     """Makes arrays on GPU 1, while GPU 0 stays current."""
     simulator.library.cuda_sim_set_device_count(2)
-    yield lambda make, *a, **o: on_gpu_1(simulator, make, *a, **o)
 
+    def on_gpu_1(make, *arguments, **options):
+        with simulator.on_gpu(1):
+            return make(*arguments, **options)
 
-def on_gpu_1(simulator, make, *arguments, **options):
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
-        return make(*arguments, **options)
-    finally:
-        simulator.library.cudaSetDevice(0)
+    return on_gpu_1
 
 
 @pytest.mark.parametrize("layout", ["half", "double", *LAYOUTS])
@@ -258,9 +252,8 @@ def test_arrays_on_another_gpu_are_copied_over_and_converted(
     x.set(np.zeros_like(content))
     source = second_gpu(gpu_array, content)
     # The producer's work is on its way when the search is called.
-    assert on_gpu_1(
-        simulator, simulator.library.cudaMemcpyAsync,
-        x._pointer, source._pointer, content.nbytes, 4, stream) == 0
+    second_gpu(
+        simulator.copy, x._pointer, source._pointer, content.nbytes, stream)
     simulator.reset_counters()
     D = np.zeros((N, K), "float32")
     I = np.zeros((N, K), "int64")

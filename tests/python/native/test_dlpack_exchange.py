@@ -14,8 +14,6 @@ from common_search import DIMS, K, N
 from dlpack_capsules import COPIED, CPU, CUDA, CUDA_HOST, READ_ONLY
 from exchange_tables import TABLE, Library
 
-DEFAULT = 4  # cudaMemcpyDefault
-
 
 @pytest.fixture
 def library(simulator, gpu_array):
@@ -25,19 +23,8 @@ def library(simulator, gpu_array):
 @pytest.fixture
 def copy_later(simulator):
     """Copies on a stream that joins no other by itself."""
-    def copy_later(to, source, nbytes, stream):
-        assert simulator.library.cudaMemcpyAsync(
-            to._pointer, source._pointer, nbytes, DEFAULT, stream) == 0
-
-    return copy_later
-
-
-def finish(simulator):
-    """The work is done, and the arrays let go."""
-    from faiss_ext._call import in_flight
-
-    simulator.synchronize()
-    in_flight.release_finished()
+    return lambda to, source, nbytes, stream: simulator.copy(
+        to._pointer, source._pointer, nbytes, stream)
 
 
 def test_only_the_table_is_asked(
@@ -158,22 +145,18 @@ def test_the_stream_is_asked_of_the_gpu_of_the_index(
             numbers.append(number)
             return self.stream
 
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
+    with simulator.on_gpu(1):
         library = TwoGpus(simulator, gpu_array, simulator.new_stream())
         source = gpu_array(queries)
         x = library.make(np.zeros_like(queries), device=(CUDA, 1))
         D, I = gpu_array(np.zeros((N, K), "float32")), library.make(
             np.zeros((N, K), "int64"), device=(CUDA, 1))
         copy_later(x.memory, source, queries.nbytes, library.stream)
-        assert simulator.library.cudaSetDevice(0) == 0
-        index.search(x, K, D=D, I=I)
+        with simulator.on_gpu(0):
+            index.search(x, K, D=D, I=I)
         assert numbers == [1, 1]
-        assert simulator.library.cudaSetDevice(1) == 0
         np.testing.assert_array_equal(I.memory.get(), expected[1])
         del x, source, D, I, index
-    finally:
-        simulator.library.cudaSetDevice(0)
 
 
 def test_arrays_are_kept_until_the_work_is_done_and_given_back_once(
@@ -193,7 +176,7 @@ def test_arrays_are_kept_until_the_work_is_done_and_given_back_once(
     in_flight.release_finished()
     assert library.deleted == [0, 0, 0] and all(array() for array in gone)
     simulator.release(stream)
-    finish(simulator)
+    simulator.finish()
     assert library.deleted == [1, 1, 1] and not any(array() for array in gone)
     del memory
 
@@ -205,7 +188,7 @@ def test_a_search_that_fails_gives_back(index, queries, library, simulator):
     references = sys.getrefcount(x)
     with pytest.raises(RuntimeError):
         index.search(x, 3000, D=D, I=I)
-    finish(simulator)
+    simulator.finish()
     assert library.deleted == [1, 1, 1]
     assert sys.getrefcount(x) == references
 
@@ -222,7 +205,7 @@ def test_host_outputs_are_filled(index, queries, expected, library, simulator):
     assert library.asked == TABLE
     np.testing.assert_array_equal(D, expected[0])
     np.testing.assert_array_equal(I, expected[1])
-    finish(simulator)
+    simulator.finish()
     assert library.deleted == [1]
 
 
@@ -276,7 +259,7 @@ def test_host_arrays_are_taken_by_the_table_too(
     np.testing.assert_array_equal(D.memory.get(), expected[0])
     np.testing.assert_array_equal(I.memory.get(), expected[1])
     del found
-    finish(simulator)
+    simulator.finish()
     assert library.deleted == [1, 1, 1]
 
 

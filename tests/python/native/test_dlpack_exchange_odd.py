@@ -5,13 +5,12 @@ words."""
 from __future__ import annotations
 
 import gc
-import types
 import weakref
 
 import numpy as np
 import pytest
 from common_search import DIMS, K, N
-from dlpack_capsules import COPIED, CPU, CUDA, READ_ONLY
+from dlpack_capsules import COPIED, CUDA, READ_ONLY
 from exchange_tables import (
     METHODS,
     RAISES_AND_SUCCEEDS,
@@ -27,14 +26,6 @@ def library(simulator, gpu_array):
     return Library(simulator, gpu_array)
 
 
-def finish(simulator):
-    """The work is done, and the arrays let go."""
-    from faiss_ext._call import in_flight
-
-    simulator.synchronize()
-    in_flight.release_finished()
-
-
 @pytest.mark.parametrize("flags, text", [
     (READ_ONLY, "^I: read-only, but results"),
     (COPIED, "^I: its __dlpack__ gives a copy"),
@@ -46,7 +37,7 @@ def test_outputs_must_be_neither(
     I.loan["flags"] = flags
     with pytest.raises(faiss_ext.InvalidArray, match=text):
         index.search(library.make(queries), K, D=D, I=I)
-    finish(simulator)
+    simulator.finish()
     assert set(library.deleted) == {1}
 
 
@@ -62,7 +53,7 @@ def test_an_output_that_another_offer_may_forbid_is_not_lent(
 
 def methods_were_asked(library, simulator):
     """Whether the table was no use, and the methods were."""
-    finish(simulator)
+    simulator.finish()
     asked = [name for name in library.asked if name in METHODS]
     return asked[:2] == METHODS and asked.count("__dlpack__") == 1
 
@@ -196,21 +187,6 @@ def test_strided_queries_are_taken_by_dlpack(
     assert by_methods(index, x, expected, library, simulator)
 
 
-def test_host_memory_is_none_of_the_gpus(
-    index, queries, expected, library, simulator
-):
-    host = np.ascontiguousarray(queries)
-    x = library.Array(
-        types.SimpleNamespace(_pointer=host.ctypes.data), host.shape,
-        {"device": (CPU, 0)})
-    D, I = np.zeros((N, K), "float32"), np.zeros((N, K), "int64")
-    index.search(x, K, D=D, I=I)
-    np.testing.assert_array_equal(I, expected[1])
-    assert library.asked[:1] == ["lend"] and "stream" not in library.asked
-    gc.collect()
-    assert set(library.deleted) == {1}
-
-
 @pytest.mark.parametrize("device, text", [
     (1, "but its memory is on GPU 0"), (3, "GPU 3"),
 ])
@@ -221,7 +197,7 @@ def test_another_gpu_than_the_memory_is_on_is_refused(
     x = library.make(queries, device=(CUDA, device))
     with pytest.raises(faiss_ext.InvalidArray, match=f"^x: .*{text}"):
         index.search(x, K)
-    finish(simulator)
+    simulator.finish()
     assert set(library.deleted) == {1}
 
 
@@ -325,7 +301,7 @@ def test_a_table_that_comes_and_goes_is_seen(
 def test_no_type_is_kept(index, queries, library, simulator):
     array_type = library.new_type()
     index.search(library.make(queries, array_type), K)
-    finish(simulator)
+    simulator.finish()
     gone = weakref.ref(array_type)
     del array_type
     gc.collect()

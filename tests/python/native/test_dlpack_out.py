@@ -13,8 +13,6 @@ import pytest
 from common_search import DIMS, K, N
 from dlpack_capsules import COPIED, CPU, CUDA, capsule_name, take
 
-DEFAULT = 4  # cudaMemcpyDefault
-
 
 @pytest.fixture
 def results(faiss_ext, index, vectors, gpu_array):
@@ -80,15 +78,11 @@ def test_the_loan_outlives_the_array_and_its_index(
     expected = index.search(queries, K)[1]
     I = index.search(gpu_array(queries), K)[1]
     managed = take(I.__dlpack__())
-    simulator.synchronize()
-    from faiss_ext._call import in_flight
-    in_flight.release_finished()
+    simulator.finish()
     del I, index
     gc.collect()
-    found = np.empty_like(expected)
-    assert simulator.library.cudaMemcpy(
-        found.ctypes.data, managed.tensor.data, found.nbytes, DEFAULT) == 0
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        simulator.download(managed.tensor.data, expected), expected)
     before = simulator.counter("live_device")
     give_back(managed)
     assert simulator.counter("live_device") < before
@@ -108,9 +102,7 @@ def test_the_borrowers_stream_comes_after_the_pending_work(
     simulator.reset_counters()
     managed = take(I.__dlpack__(stream=stream))
     assert simulator.waits() == 0
-    assert simulator.library.cudaMemcpyAsync(
-        copy._pointer, managed.tensor.data, expected.nbytes, DEFAULT, handle
-    ) == 0
+    simulator.copy(copy._pointer, managed.tensor.data, expected.nbytes, handle)
     np.testing.assert_array_equal(copy.get(), expected)
     give_back(managed)
 
@@ -173,11 +165,8 @@ def test_a_copy_that_is_asked_for_is_one(results, simulator):
     managed = take(I.__dlpack__(copy=True, max_version=(1, 0)))
     assert managed.flags == COPIED
     assert managed.tensor.data != I.__cuda_array_interface__["data"][0]
-    simulator.synchronize()
-    found = np.empty_like(expected)
-    simulator.library.cudaMemcpy(
-        found.ctypes.data, managed.tensor.data, found.nbytes, DEFAULT)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        simulator.download(managed.tensor.data, expected), expected)
     give_back(managed)
 
 

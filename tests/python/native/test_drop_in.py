@@ -10,12 +10,6 @@ import pytest
 from faiss_ext._index import decisions
 
 
-def test_exports_everything_that_faiss_exports(faiss_ext):
-    for name in dir(stock):
-        if not name.startswith("_"):
-            assert hasattr(faiss_ext, name), name
-
-
 def test_replaces_what_takes_arrays_or_returns_indexes_and_nothing_else(faiss_ext):
     different = {
         name: getattr(stock, name)
@@ -87,30 +81,6 @@ def test_search_equals_the_cpu_index(
     labels = gpu.assign(queries, 1)
     assert labels.shape == (70, 1)
     np.testing.assert_array_equal(labels, gpu.search(queries, 1)[1])
-
-
-def test_given_outputs_are_filled_in_place(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, 8)
-    index.add(vectors(50, 8, 1))
-    queries = vectors(9, 8, 2)
-    D = np.full((9, 4), -1, "float32")
-    I = np.full((9, 4), -1, "int64")
-    got = index.search(queries, 4, D=D, I=I)
-    assert got[0] is D and got[1] is I
-    expected = index.search(queries, 4)
-    np.testing.assert_array_equal(D, expected[0])
-    np.testing.assert_array_equal(I, expected[1])
-
-
-def test_staged_config_cuts_into_tiles(faiss_ext, resources, vectors, simulator):
-    config = faiss_ext.StagedConfig()
-    config.tune("tileRows", 10)
-    index = faiss_ext.GpuIndexFlatL2(
-        resources, 8, faiss_ext.GpuIndexFlatConfig(), config
-    )
-    index.add(vectors(50, 8, 1))
-    index.search(vectors(95, 8, 2), 4)
-    assert index.transfer_stats()["copies_to_device"] == 10
 
 
 def test_transfer_stats_tell_what_the_simulator_saw(
@@ -268,23 +238,6 @@ def test_other_indexes_are_cloned_by_faiss_with_our_flat_ones_inside(
     )
 
 
-@pytest.mark.parametrize("shard", [False, True])
-def test_several_gpus_hold_our_classes(faiss_ext, vectors, shard):
-    base = vectors(60, 8, 1)
-    cpu = faiss_ext.IndexFlatL2(8)
-    cpu.add(base)
-    options = faiss_ext.GpuMultipleClonerOptions()
-    options.shard = shard
-    gpu = faiss_ext.index_cpu_to_gpus_list(cpu, co=options, gpus=[0, 0])
-    assert type(faiss_ext.downcast_index(gpu.at(0))) is faiss_ext.GpuIndexFlat
-    queries = vectors(9, 8, 2)
-    np.testing.assert_array_equal(
-        gpu.search(queries, 4)[0], cpu.search(queries, 4)[0]
-    )
-    one = faiss_ext.index_cpu_to_all_gpus(cpu)
-    assert type(one) is faiss_ext.GpuIndexFlat
-
-
 def test_clones_leave_swigs_type_table_alone(faiss_ext, resources, vectors):
     # SWIG's modules share one table of types and count who needs it; a proxy
     # that gives back a reference it never took pulls the table from under all.
@@ -332,25 +285,6 @@ def test_copy_from_and_copy_to(faiss_ext, resources, vectors):
         back = faiss_ext.IndexFlatL2(8)
         gpu.copyTo(back)
         np.testing.assert_array_equal(back.reconstruct_n(0, 60), base)
-
-
-def test_an_index_outlives_its_resources_object(faiss_ext, vectors):
-    index = faiss_ext.GpuIndexFlatL2(faiss_ext.StandardGpuResources(), 8)
-    index.add(vectors(50, 8, 1))
-    assert index.search(vectors(3, 8, 2), 4)[1].shape == (3, 4)
-
-
-def test_no_queries_give_empty_results(faiss_ext, resources, vectors):
-    index = faiss_ext.GpuIndexFlatL2(resources, 8)
-    index.add(vectors(50, 8, 1))
-    D, I = index.search(np.empty((0, 8), "float32"), 4)
-    assert D.shape == I.shape == (0, 4)
-
-
-def test_methods_have_help(faiss_ext):
-    for name in ("add", "search", "assign", "reconstruct", "reconstruct_n",
-                 "transfer_stats", "reset_transfer_stats"):
-        assert getattr(faiss_ext.GpuIndexFlatL2, name).__doc__
 
 
 class BinaryCloner:

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from common_search import DIMS, K, N
 
-DEFAULT = 4  # cudaMemcpyDefault
-
 
 @pytest.mark.parametrize(
     "where", list(itertools.product(["host", "gpu"], repeat=3)), ids="-".join
@@ -55,12 +53,8 @@ def test_results_for_gpu_queries_lie_on_the_gpu(
         assert interface["stream"] == index.default_stream_c()
         assert interface["typestr"] == values.dtype.str
         assert array.shape == values.shape
-        found = np.empty_like(values)
-        simulator.synchronize()
-        assert simulator.library.cudaMemcpy(
-            found.ctypes.data, interface["data"][0], found.nbytes, DEFAULT
-        ) == 0
-        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(
+            simulator.download(interface["data"][0], values), values)
 
 
 def test_a_device_array_is_taken_as_queries_and_outlives_its_index(
@@ -74,24 +68,6 @@ def test_a_device_array_is_taken_as_queries_and_outlives_its_index(
     D, I = own.search(gpu_array(queries), DIMS)
     del own, I
     assert index.search(D, 1)[1].shape == (N, 1)
-
-
-def test_an_array_of_the_callers_library_comes_back_where_it_can_be_made(
-    index, queries, expected, gpu_array, monkeypatch
-):
-    import sys
-    import types
-
-    library = types.ModuleType("some_array_library")
-    library.empty = lambda shape, dtype: gpu_array(np.empty(shape, dtype))
-    monkeypatch.setitem(sys.modules, "some_array_library", library)
-
-    x = gpu_array(queries)
-    its_class = type("ndarray", (type(x),), {"__module__": "some_array_library"})
-    x.__class__ = its_class
-    D, I = index.search(x, K)
-    assert type(D) is type(I) is type(gpu_array(queries))
-    np.testing.assert_array_equal(I.get(), expected[1])
 
 
 def test_add_takes_gpu_arrays(faiss_ext, resources, vectors, queries, expected,
@@ -126,18 +102,11 @@ def test_the_producers_stream_comes_first_and_goes_on_after(
     I = gpu_array(np.zeros((N, K), "int64"), stream=stream)
     copy = gpu_array(np.zeros((N, K), "int64"))
 
-    def enqueue(to, source, size):
-        assert simulator.library.cudaMemcpyAsync(
-            to.__cuda_array_interface__["data"][0],
-            source.__cuda_array_interface__["data"][0],
-            size, DEFAULT, stream,
-        ) == 0
-
     simulator.hold(stream)
     simulator.reset_counters()
-    enqueue(x, source, queries.nbytes)
+    simulator.copy(x._pointer, source._pointer, queries.nbytes, stream)
     index.search(x, K, D=D, I=I)
-    enqueue(copy, I, N * K * 8)
+    simulator.copy(copy._pointer, I._pointer, N * K * 8, stream)
     assert simulator.waits() == 0
     simulator.release(stream)
     np.testing.assert_array_equal(copy.get(), expected[1])
@@ -148,38 +117,25 @@ def test_version_2_arrays_are_read_after_the_legacy_default_stream(
 ):
     source = gpu_array(queries)
     x = gpu_array(np.zeros_like(queries), version=2)
-    simulator.library.cudaMemcpyAsync(
-        x.__cuda_array_interface__["data"][0],
-        source.__cuda_array_interface__["data"][0],
-        queries.nbytes, DEFAULT, None,
-    )
+    simulator.copy(x._pointer, source._pointer, queries.nbytes, None)
     D = np.empty((N, K), "float32")
     I = np.empty((N, K), "int64")
     index.search(x, K, D=D, I=I)
     np.testing.assert_array_equal(I, expected[1])
 
 
-def test_empty_gpu_arrays_need_no_pointer(index, gpu_array):
-    nothing = gpu_array(np.empty((0, DIMS), "float32"), data=(0, False))
-    D, I = index.search(nothing, K)
-    assert tuple(D.shape) == (0, K)
-
-
 @pytest.mark.parametrize(
     "falsified, error, text",
     [
         ({"version": 1}, ValueError, "version 1; version 2 or 3 is needed"),
-        ({"version": None}, ValueError, "version None"),
         ({"mask": object()}, ValueError, "masked"),
         ({"stream": 0}, ValueError, "stream 0, which the interface forbids"),
-        ({"typestr": "<f8"}, TypeError, "float64; float32 is needed"),
         ({"typestr": ">f4"}, TypeError, "needed"),
         ({"shape": (N, DIMS + 1)}, ValueError, r"needed \(n, 8\)"),
         ({"shape": (DIMS,)}, ValueError, r"x\[None, :\]"),
         ({"shape": (N, -DIMS)}, ValueError, "not one of an array"),
         ({"strides": (DIMS * 8, 4)}, ValueError, "shorter|no memory"),
         ({"strides": (-DIMS * 4, 4)}, ValueError, "shorter|no memory"),
-        ({"strides": (DIMS * 4 + 1, 4)}, ValueError, "multiples"),
         ({"data": (0, False)}, ValueError, "null pointer"),
         ({"shape": (2 * N, DIMS)}, ValueError, "x is shorter"),
     ],
@@ -223,39 +179,3 @@ def test_outputs_that_cannot_take_results_are_refused(
     over_x = gpu_array(np.zeros((N, K), "float32"), data=x.__cuda_array_interface__["data"])
     with pytest.raises(ValueError, match="D and x overlap"):
         index.search(x, K, D=over_x, I=I)
-
-
-def test_a_stream_belongs_to_the_gpu_of_its_array(
-    index, queries, expected, gpu_array, simulator
-):
-    library = simulator.library
-    library.cuda_sim_set_device_count(2)
-    try:
-        assert library.cudaSetDevice(1) == 0
-        # 1 is the legacy default stream, which each GPU has one of.
-        source = gpu_array(queries)
-        x = gpu_array(np.zeros_like(queries), stream=1)
-        D = gpu_array(np.zeros((N, K), "float32"), stream=1)
-        I = gpu_array(np.zeros((N, K), "int64"), stream=simulator.new_stream())
-        assert library.cudaMemcpyAsync(
-            x.__cuda_array_interface__["data"][0],
-            source.__cuda_array_interface__["data"][0],
-            queries.nbytes, DEFAULT, None,
-        ) == 0
-        assert library.cudaSetDevice(0) == 0
-        index.search(x, K, D=D, I=I)
-        assert library.cudaSetDevice(1) == 0
-        np.testing.assert_array_equal(I.get(), expected[1])
-        np.testing.assert_array_equal(D.get(), expected[0])
-    finally:
-        assert library.cudaSetDevice(0) == 0
-        library.cuda_sim_set_device_count(1)
-
-
-@pytest.mark.parametrize("number", [2.5, "2", None])
-def test_counts_and_keys_are_not_rounded(index, queries, gpu_array, number):
-    with pytest.raises(TypeError):
-        index.search(gpu_array(queries), number)
-    with pytest.raises(TypeError):
-        index.reconstruct(number)
-    assert index.reconstruct(np.int64(2)).shape == (DIMS,)

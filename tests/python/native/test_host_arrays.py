@@ -154,6 +154,8 @@ REFUSED = {
     "sparse": (Sparse(), r"sparse.*toarray", lambda x: x.toarray()),
     "None": (None, "None is nothing", None),
     "an object": (object(), "object is nothing", None),
+    "a word": ("text", "text .*numbers are needed", None),
+    "a dictionary": ({"a": 1}, "dict is nothing", None),
     "rows of different lengths": ([[1.0] * DIMS, [2.0]], "list is no array", None),
     "one number": (3.0, r"shape \(\)", None),
     "one vector": (VECTORS[0], r"x?q?\[None, :\]", lambda x: x[None, :]),

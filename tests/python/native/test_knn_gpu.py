@@ -8,6 +8,7 @@ import itertools
 import faiss as stock
 import numpy as np
 import pytest
+from common_search import values_of
 
 from faiss_ext._call import call as calls
 from faiss_ext._index import classes as index_classes
@@ -24,13 +25,6 @@ def xb(vectors):
 @pytest.fixture
 def xq(vectors):
     return vectors(NQ, DIMS, 2)
-
-
-def values_of(x):
-    for read in ("get", "copy_to_host"):
-        if hasattr(x, read):
-            return getattr(x, read)()
-    return x
 
 
 def test_numpy_arrays_have_the_results_of_faiss(faiss_ext, resources, xq, xb):
@@ -66,10 +60,7 @@ def test_gpu_in_and_out_waits_for_nothing(
 ):
     xq, xb = gpu_array(xq), gpu_array(xb)
     faiss_ext.knn_gpu(resources, xq, xb, K)
-    from faiss_ext._call import in_flight
-
-    simulator.synchronize()
-    in_flight.release_finished()
+    simulator.finish()
     simulator.reset_counters()
     D, I = faiss_ext.knn_gpu(resources, xq, xb, K)
     assert simulator.waits() == 0
@@ -128,10 +119,9 @@ def test_producers_come_first_and_go_on_after(
     I = gpu_array(np.zeros((NQ, K), "int64"), stream=stream)
     copy = gpu_array(np.zeros((NQ, K), "int64"))
     base = gpu_array(xb)
-    copy_async = simulator.library.cudaMemcpyAsync
-    copy_async(x._pointer, source._pointer, xq.nbytes, 4, stream)
+    simulator.copy(x._pointer, source._pointer, xq.nbytes, stream)
     faiss_ext.knn_gpu(resources, x, base, K, I=I)
-    copy_async(copy._pointer, I._pointer, NQ * K * 8, 4, stream)
+    simulator.copy(copy._pointer, I._pointer, NQ * K * 8, stream)
     np.testing.assert_array_equal(copy.get(), expected)
 
 
@@ -151,9 +141,8 @@ def test_the_gpu_of_the_queries_does_the_work(
     expected = stock.knn_gpu(faiss_ext.StandardGpuResources(), xq, xb, K)[1]
     simulator.library.cuda_sim_set_device_count(2)
     resources = faiss_ext.StandardGpuResources()
-    assert simulator.library.cudaSetDevice(1) == 0
-    xq, xb = gpu_array(xq), gpu_array(xb)
-    assert simulator.library.cudaSetDevice(0) == 0
+    with simulator.on_gpu(1):
+        xq, xb = gpu_array(xq), gpu_array(xb)
     I = faiss_ext.knn_gpu(resources, xq, xb, K)[1]
     assert I.__dlpack_device__() == (2, 1)
     np.testing.assert_array_equal(values_of(I), expected)
@@ -168,9 +157,8 @@ def test_the_gpu_that_is_asked_for_does_the_work(
     resources = faiss_ext.StandardGpuResources()
     x = xq
     if where != "host":
-        assert simulator.library.cudaSetDevice(int(where[-1])) == 0
-        x = gpu_array(xq, stream=1)
-        assert simulator.library.cudaSetDevice(0) == 0
+        with simulator.on_gpu(int(where[-1])):
+            x = gpu_array(xq, stream=1)
     I = np.zeros((NQ, K), "int64")
     simulator.reset_counters()
     faiss_ext.knn_gpu(resources, x, xb, K, I=I, device=1)
@@ -189,16 +177,14 @@ def test_gpus_do_not_share_the_memory_of_conversions(
     resources = faiss_ext.StandardGpuResources()
     arrays = {}
     for device in (0, 1):
-        assert simulator.library.cudaSetDevice(device) == 0
-        arrays[device] = [gpu_array(a.astype("int8"), stream=1) for a in (
-            xq if device == 0 else xq[::-1], xb)]
-    assert simulator.library.cudaSetDevice(0) == 0
+        with simulator.on_gpu(device):
+            arrays[device] = [gpu_array(a.astype("int8"), stream=1) for a in (
+                xq if device == 0 else xq[::-1], xb)]
     stream = native.resources_stream_c(resources.getResources(), 0)
     simulator.hold(stream)
     first = faiss_ext.knn_gpu(resources, *arrays[0], K)[1]
-    assert simulator.library.cudaSetDevice(1) == 0
-    second = faiss_ext.knn_gpu(resources, *arrays[1], K)[1].copy_to_host()
-    assert simulator.library.cudaSetDevice(0) == 0
+    with simulator.on_gpu(1):
+        second = faiss_ext.knn_gpu(resources, *arrays[1], K)[1].copy_to_host()
     simulator.release(stream)
     np.testing.assert_array_equal(second, expected[::-1])
     np.testing.assert_array_equal(first.copy_to_host(), expected)

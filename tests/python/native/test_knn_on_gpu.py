@@ -83,15 +83,6 @@ def test_a_k_beyond_the_limit_goes_to_the_cpu_or_is_an_error(run):
     assert outcome.err.startswith("error: GPU 0 cannot return 5000 results")
 
 
-def test_euclidean_distances_are_roots(run):
-    _, (squares, labels) = run("--pad", k=N + 2)
-    outcome, (roots, same) = run("--pad", "--euclidean", k=N + 2)
-    assert "device     GPU 0" in outcome.out
-    np.testing.assert_array_equal(same, labels)
-    np.testing.assert_array_equal(roots[:, :N], np.sqrt(squares[:, :N]))
-    np.testing.assert_array_equal(roots[:, N:], squares[:, N:])
-
-
 def test_a_gpu_that_is_not_there_is_an_error(run):
     outcome, _ = run("--device", 99)
     assert outcome.status == 2

@@ -196,7 +196,8 @@ def test_first_gpus_and_all(faiss_ext, cpu):
     for ngpu, count in ((-1, 2), (2, 2)):
         index = faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=ngpu)
         assert index.count() == count and index.ntotal == DIMS
-    assert faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=1).getDevice() == 0
+    one = faiss_ext.index_cpu_to_all_gpus(cpu, ngpu=1)
+    assert type(one) is faiss_ext.GpuIndexFlat and one.getDevice() == 0
     assert faiss_ext.get_num_gpus() == 2
 
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from programs import run_program
 
-from faiss_ext._index import nested as held_indexes, classes as index_classes, faiss_calls as stock_calls
+from faiss_ext._index import (
+    classes as index_classes,
+    faiss_calls as stock_calls,
+    nested as held_indexes,
+    staged as staged_indexes,
+)
 
 DIMS, K = 4, 3
 
@@ -102,7 +107,7 @@ def test_leaves(faiss_ext, resources, kind, inner):
     assert [int(leaf.this) for leaf in found] == [int(index.this)]
     assert isinstance(found[0], (stock.IndexFlat, stock.GpuIndexFlat))
     if isinstance(index, stock.GpuIndex):
-        ours = held_indexes.as_our_flat(found[0])
+        ours = staged_indexes.as_our_flat(found[0])
         assert (ours is None) == (inner == "Faiss'")
 
 

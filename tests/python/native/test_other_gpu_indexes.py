@@ -9,6 +9,7 @@ import threading
 import faiss as stock
 import numpy as np
 import pytest
+from common_search import values_of
 from programs import run_program
 
 from faiss_ext._index import classes as index_classes
@@ -43,13 +44,6 @@ def index(make, base):
 @pytest.fixture
 def expected(index, queries):
     return index.search(queries, K)
-
-
-def values_of(x):
-    for read in ("get", "copy_to_host"):
-        if hasattr(x, read):
-            return getattr(x, read)()
-    return x
 
 
 def test_it_is_faiss_own_index(index, faiss_ext):
@@ -135,10 +129,9 @@ def test_producers_come_first_and_go_on_after(
     D = gpu_array(np.zeros((N, K), "float32"), stream=stream)
     I = gpu_array(np.zeros((N, K), "int64"), stream=stream)
     copy = gpu_array(np.zeros((N, K), "int64"))
-    copy_async = simulator.library.cudaMemcpyAsync
-    copy_async(x._pointer, source._pointer, queries.nbytes, 4, stream)
+    simulator.copy(x._pointer, source._pointer, queries.nbytes, stream)
     index.search(x, K, D=D, I=I)
-    copy_async(copy._pointer, I._pointer, N * K * 8, 4, stream)
+    simulator.copy(copy._pointer, I._pointer, N * K * 8, stream)
     np.testing.assert_array_equal(copy.get(), expected[1])
 
 
@@ -161,16 +154,13 @@ def test_arrays_on_another_gpu(
     index = index_classes.class_of(stock.GpuIndexFlatL2)(
         faiss_ext.StandardGpuResources(), DIMS)
     index.add(base)
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
+    with simulator.on_gpu(1):
         for kind in ("float32", "float16"):
             x = gpu_array(queries.astype(kind), stream=1)
             I = gpu_array(np.zeros((N, K), "int64"), stream=1)
             index.search(x, K, I=I)
             np.testing.assert_array_equal(I.get(), expected[1])
             del x, I
-    finally:
-        simulator.library.cudaSetDevice(0)
 
 
 def test_threads_share_the_resources(make, base, queries, expected, gpu_array):

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 from common_search import DIMS, K, N
-from dlpack_capsules import COPIED, CUDA, FLOAT32, INT64, READ_ONLY, Loan
+from dlpack_capsules import COPIED, CUDA, FLOAT32, INT64, READ_ONLY, Exporter
 
 
 def search_plain_c(*arguments):
@@ -113,17 +113,13 @@ def test_a_stream_that_is_named_while_another_gpu_is_current_is_looked_at_twice(
     index = faiss_ext.GpuIndexFlatL2(
         faiss_ext.StandardGpuResources(), DIMS, config)
     index.add(vectors(200, DIMS, 1))
-    assert simulator.library.cudaSetDevice(1) == 0
-    try:
+    with simulator.on_gpu(1):
         x = gpu_array(queries, stream=simulator.new_stream())
         D, I = outputs(gpu_array)
         search(index, x, K, D, I)
-        assert simulator.library.cudaSetDevice(0) == 0
-        assert search_plain_c(index, x, K, D, I, None) is None
-        assert simulator.library.cudaSetDevice(1) == 0
+        with simulator.on_gpu(0):
+            assert search_plain_c(index, x, K, D, I, None) is None
         del x, D, I, index
-    finally:
-        simulator.library.cudaSetDevice(0)
 
 
 def test_a_search_that_fails_hands_the_streams_on(
@@ -171,21 +167,6 @@ def test_dlpack_comes_before_an_interface_without_a_stream(
     search(index, both, K, D, I)
 
 
-class Exporter:
-    """DLPack and nothing else, of memory that is written through it."""
-
-    def __init__(self, memory, **loan):
-        self.memory, self.loan, self.calls = memory, loan, []
-
-    def __dlpack_device__(self):
-        return (CUDA, 0)
-
-    def __dlpack__(self, **options):
-        self.calls.append(options)
-        self.lent = Loan(self.memory._pointer, self.memory.shape, **self.loan)
-        return self.lent.capsule()
-
-
 @pytest.mark.parametrize("version", [None, (1, 0)])
 def test_dlpack_is_plain(index, queries, expected, gpu_array, simulator, version):
     x = Exporter(gpu_array(queries), version=version)
@@ -195,6 +176,7 @@ def test_dlpack_is_plain(index, queries, expected, gpu_array, simulator, version
     simulator.reset_counters()
     search(index, x, K, D, I)
     assert simulator.waits() == 0 and simulator.pending()
+    assert simulator.bytes_up() == simulator.bytes_down() == 0
     np.testing.assert_array_equal(D.memory.get(), expected[0])
     np.testing.assert_array_equal(I.memory.get(), expected[1])
     stream = index.default_stream_c()
@@ -202,10 +184,10 @@ def test_dlpack_is_plain(index, queries, expected, gpu_array, simulator, version
         assert array.calls == [{
             "stream": stream, "max_version": (1, 0), "dl_device": (CUDA, 0),
             "copy": copy}]
-        assert array.lent.deleted == 0
+        assert array.deleted == [0]
     simulator.synchronize()
     search(index, gpu_array(queries), K, *outputs(gpu_array))
-    assert x.lent.deleted == D.lent.deleted == I.lent.deleted == 1
+    assert x.deleted == D.deleted == I.deleted == [1]
 
 
 @pytest.mark.parametrize("loan", [
@@ -218,12 +200,13 @@ def test_a_loan_that_is_not_plain_is_handed_over(
     x = Exporter(gpu_array(queries), version=(1, 0))
     D, I = outputs(gpu_array)
     I = Exporter(I, **{"version": (1, 0), "dtype": INT64, **loan})
+    I.said = (CUDA, 0)
     handed = search_plain_c(index, x, K, D, I, None)
     assert sorted(handed) == ["I", "x"]
     assert handed["I"][0] is I and handed["x"][0] is x
-    assert I.lent.deleted == x.lent.deleted == 0
+    assert I.deleted == x.deleted == [0]
     del handed
-    assert I.lent.deleted == x.lent.deleted == 1
+    assert I.deleted == x.deleted == [1]
 
 
 def test_an_output_with_offers_that_may_forbid_it_is_not_asked_for(

@@ -174,8 +174,7 @@ def test_results_that_others_read_are_not_lent_again_before_that(
         address = array["data"][0]
         native = faiss_ext._native.swigfaiss_ext
         native.order_streams_c(array["stream"], 0, reader, 0)
-    assert simulator.library.cudaMemcpyAsync(
-        taken._pointer, address, I.copy_to_host().nbytes, 4, reader) == 0
+    simulator.copy(taken._pointer, address, I.copy_to_host().nbytes, reader)
     labels = I.copy_to_host()
     # Given back, and written anew.
     if copy:

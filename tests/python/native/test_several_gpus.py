@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
 import types
@@ -12,7 +11,7 @@ import pytest
 from common_search import DIMS, K, N
 from dlpack_capsules import CUDA, INT64, Loan
 
-LEGACY, DEFAULT = 1, 4
+LEGACY = 1
 
 
 class Gpus:
@@ -20,32 +19,19 @@ class Gpus:
 
     def __init__(self, simulator, own):
         self.simulator, self.library = simulator, simulator.library
+        self.current, self.on = simulator.current_gpu, simulator.on_gpu
         self.library.cuda_sim_set_device_count(2)
         self.streams = {}
         for gpu in (0, 1):
             with self.on(gpu):
                 self.streams[gpu] = simulator.new_stream() if own else LEGACY
 
-    def current(self):
-        device = ctypes.c_int()
-        assert self.library.cudaGetDevice(ctypes.byref(device)) == 0
-        return device.value
-
-    @contextlib.contextmanager
-    def on(self, gpu):
-        before = self.current()
-        assert self.library.cudaSetDevice(gpu) == 0
-        try:
-            yield
-        finally:
-            assert self.library.cudaSetDevice(before) == 0
-
     def copy(self, to, source, gpu):
         """In the order of the current stream of that GPU."""
         with self.on(gpu):
-            assert self.library.cudaMemcpyAsync(
+            self.simulator.copy(
                 to.memory._pointer, source.memory._pointer,
-                source.values.nbytes, DEFAULT, self.streams[gpu]) == 0
+                source.values.nbytes, self.streams[gpu])
 
     def finish(self):
         for gpu in (0, 1):
@@ -164,9 +150,13 @@ def check_order(index, gpus, gpu_array, queries, expected, kind, current, worker
     gpus.finish()
     gpus.simulator.reset_counters()
     gpus.copy(x, right, worker)
+    copied = gpus.simulator.counter("bytes_d2d")
     with gpus.on(current):
         index.search(x, K, D=D, I=I)
         assert gpus.current() == current
+    if index.getDevice() == 1:
+        assert gpus.simulator.counter("bytes_d2d") == copied
+    assert gpus.simulator.bytes_up() == gpus.simulator.bytes_down() == 0
     gpus.copy(later, I, worker)
     gpus.copy(x, wrong, worker)
     assert gpus.simulator.waits() == 0
@@ -179,12 +169,22 @@ def test_a_stream_of_its_own_belongs_to_the_gpu_of_the_array(
 ):
     # The same stream whichever GPU is current, as a DeviceArray has it.
     x = Memory(gpus, gpu_array, np.zeros_like(queries))
+    D = Memory(gpus, gpu_array, np.zeros((N, K), "float32"))
+    I = Memory(gpus, gpu_array, np.zeros((N, K), "int64"))
+    later = Memory(gpus, gpu_array, np.zeros((N, K), "int64"))
     right = Memory(gpus, gpu_array, queries)
     gpus.finish()
     gpus.copy(x, right, 1)
-    x.memory._interface["stream"] = gpus.streams[1]
-    I = make_index(0).search(x.memory, K)[1]
-    np.testing.assert_array_equal(I.copy_to_host(), expected[1])
+    for array in (x, D, I):
+        array.memory._interface["stream"] = gpus.streams[1]
+    index = make_index(0)
+    index.search(x.memory, K, D=D.memory, I=I.memory)
+    gpus.copy(later, I, 1)
+    np.testing.assert_array_equal(later.get(), expected[1])
+    np.testing.assert_array_equal(D.get(), expected[0])
+    # With results that are made.
+    labels = index.search(x.memory, K)[1]
+    np.testing.assert_array_equal(labels.copy_to_host(), expected[1])
 
 
 def test_managed_memory_is_on_the_stream_of_the_current_gpu(
