@@ -60,6 +60,12 @@ def test_the_reports_in_the_tree_are_of_the_records_in_the_tree(
     assert (made_up.BENCHS / out).read_text("utf-8") == expected
 
 
+def test_exactness_is_told_with_its_price(results):
+    text = tables.exactness(results(*made_up.rest()))
+    assert re.search(r"around 100 \| 10 \| stock \| 75\.0000% \| 2\.0e-02 \|", text)
+    assert re.search(r"ours, exact \| 100\.0000% \| 1\.0e-07 \|.*\| 10\.00% \|", text)
+
+
 def test_versions_of_faiss_are_not_mixed(results):
     results()
     other = made_up.environment(versions={"faiss": "9.8.7"})
