@@ -66,6 +66,7 @@ def sections(results, pictures):
     yield "The script of Faiss' issue #4118", tables.cupy_script(results)
     yield "Many results for little computation", tables.large_results(results)
     yield "Results larger than the GPU's free memory", tables.beyond_memory(results)
+    yield "How exact the results are", tables.exactness(results)
     yield "Constants", tables.constants(results)
     rates = filter_rates.section(results.folder / "filter")
     if rates:

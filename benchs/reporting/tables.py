@@ -233,6 +233,28 @@ def beyond_memory(results):
     )
 
 
+def exactness(results):
+    """By data set: right labels, the largest error of a distance, times."""
+    rows = []
+    for case in results.cases("exactness"):
+        for name in results.contenders("exactness", case):
+            found = results.get("exactness", case, name)
+            counts = found.entry["counts"]
+            queries = sum(counts.get(f"{path}_queries", 0)
+                          for path in ("certified", "widened", "last_path"))
+            rows.append((
+                case["data"], f"{case['k']:,}", name,
+                f"{counts['label_agreement']:.4%}",
+                f"{counts['largest_distance_error']:.1e}", seconds(found.median),
+                f"{counts['last_path_queries'] / queries:.2%}" if queries else "",
+            ))
+    return table(
+        ("data", "k", "", "labels that are right", "largest error of a distance",
+         "time", "queries compared with every vector"),
+        rows or [(NOT_YET,) * 7],
+    )
+
+
 def constants(results):
     """Each sweep: the fastest setting, and all of them over the default."""
     rows = []

@@ -79,6 +79,12 @@ def test_the_counts_of_the_filter_are_shown_as_they_were_recorded(tmp_path):
     assert "3 queries" in text and "2000-01-02" in text and "9.9" not in text
 
 
+def test_exactness_is_told_with_its_price(results):
+    text = tables.exactness(results(*made_up.rest()))
+    assert re.search(r"around 100 \| 10 \| stock \| 75\.0000% \| 2\.0e-02 \|", text)
+    assert re.search(r"ours, exact \| 100\.0000% \| 1\.0e-07 \|.*\| 10\.00% \|", text)
+
+
 def test_versions_of_faiss_are_not_mixed(results):
     results()
     other = made_up.environment(versions={"faiss": "9.8.7"})
