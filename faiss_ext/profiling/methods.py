@@ -3,7 +3,7 @@ and where its time went."""
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from .._index.search import call_on, count, labels_fit_int32
 from ..memory.pinned import empty_results
@@ -181,10 +181,10 @@ def transfer_stats(self: Any) -> TransferStats:
     'the exact engine'
     """
     stats = self.getTransferStats()
-    counts: Any = {
+    counts = {
         snake: int(getattr(stats, camel)) for snake, camel in _NAMES.items()
     }
-    return {**counts, "searched_by": stats.searchedBy}
+    return cast(TransferStats, {**counts, "searched_by": stats.searchedBy})
 
 
 def reset_transfer_stats(self: Any) -> None:

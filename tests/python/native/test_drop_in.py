@@ -87,6 +87,7 @@ def test_transfer_stats_tell_what_the_simulator_saw(
     faiss_ext, resources, vectors, simulator
 ):
     config = faiss_ext.StagedConfig()
+    config.search = "faiss"
     config.tune("mappedBytes", 1)  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         resources, 8, faiss_ext.GpuIndexFlatConfig(), config
