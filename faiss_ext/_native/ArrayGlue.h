@@ -42,13 +42,13 @@ struct Borrowed {
 /// std::bad_alloc; then it has been given back.
 Borrowed takeBorrowed(gpu::dlpack::VersionedTensor* tensor);
 
-/// Takes the array of a DLPack capsule, as takeDLPack. Throws InvalidArray, then
-/// nothing was taken; PythonError or std::bad_alloc.
+/// Takes the array of a DLPack capsule, as takeDLPack. Throws InvalidArray,
+/// then nothing was taken; PythonError or std::bad_alloc.
 Borrowed takeBorrowed(const char* name, PyObject* capsule);
 
-/// Takes the array of a DLPack capsule: renames the capsule, so that no one takes
-/// it twice, and answers for the deleter from then on, which is called when the
-/// owner dies. Returns the owner.
+/// Takes the array of a DLPack capsule: renames the capsule, so that no one
+/// takes it twice, and answers for the deleter from then on, which is called
+/// when the owner dies. Returns the owner.
 PyObject* takeDLPack(const char* name, PyObject* capsule);
 
 /// Describes what an owner holds. Returns (description as of describeArray,

@@ -32,8 +32,8 @@ PyObject* ownAttribute(PyTypeObject* type, PyObject* name) {
     return found;
 }
 
-/// Whether changes of the array are recorded, or nobody can tell. PyTorch exports
-/// such a tensor here, and refuses to in `__dlpack__`.
+/// Whether changes of the array are recorded, or nobody can tell. PyTorch
+/// exports such a tensor here, and refuses to in `__dlpack__`.
 bool recordsGradient(PyObject* array) {
     const MaybeReference found(PyObject_GetAttr(array, gradientName));
     return found.get() && found.get() != Py_False;

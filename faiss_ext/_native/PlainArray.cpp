@@ -140,7 +140,8 @@ std::optional<PlainArray> PlainArray::of(
     }
     const bool isPlain =
             !hasStream && PyObject_HasAttr(array, names.dlpack)
-                    ? made.takeBorrowed(array, interface.get(), wanted, borrower)
+                    ? made.takeBorrowed(
+                              array, interface.get(), wanted, borrower)
                     : made.takeInterface(interface.get(), wanted);
     return isPlain ? std::optional(std::move(made)) : std::nullopt;
 }
@@ -270,7 +271,8 @@ bool PlainArray::useBorrowed(const Wanted& wanted, int device) {
         if (view.kind() == gpu::DeviceKind::CudaManaged ||
             (onGpu_ && view.device() != device) || view.shape().size() != 2 ||
             view.dtype().name() != wanted.dtype || !view.isContiguous() ||
-            (wanted.writable && (view.readOnly() || borrowed_->array->isCopy()))) {
+            (wanted.writable &&
+             (view.readOnly() || borrowed_->array->isCopy()))) {
             return false;
         }
         data_ = view.data();

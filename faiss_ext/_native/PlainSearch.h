@@ -23,10 +23,11 @@ bool preparePlainSearch();
 /// for GPU queries `makeResults(x, n, k)` is called, which gives (D, I) or
 /// None. `currentStream` is Borrower's.
 /// Returns (D, I); where something is not plain, with nothing done, None or
-/// what was borrowed before that showed (a dict, Borrower::borrowed); or nullptr
-/// with an exception set, of the search itself. Streams are joined and arrays
-/// kept as docs/architecture.md has it, and the host waits as gpu::Staged has
-/// it. The interpreter's lock is held at both ends and released once.
+/// what was borrowed before that showed (a dict, Borrower::borrowed); or
+/// nullptr with an exception set, of the search itself. Streams are joined and
+/// arrays kept as docs/architecture.md has it, and the host waits as
+/// gpu::Staged has it. The interpreter's lock is held at both ends and released
+/// once.
 PyObject* plainSearch(
         faiss::gpu::GpuIndex* index,
         PyObject* x,

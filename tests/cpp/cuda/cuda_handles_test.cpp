@@ -57,6 +57,14 @@ TEST_F(Handles, a_failing_question_alone_is_no_loss) {
     EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
+TEST_F(Handles, a_question_that_keeps_failing_is_a_loss) {
+    for (int nth : {1, 2}) {
+        cuda_sim_fail_call("cudaStreamQuery", nth, cudaErrorIllegalAddress);
+    }
+    EXPECT_TRUE(contextLost(defaultStream()));
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
 TEST_F(Handles, waiting_for_a_gpu_waits_for_that_one) {
     for (int device : {0, 1}) {
         leaveInFlight(0);

@@ -33,7 +33,7 @@ EXPECTED = (
     r"_with_native\.GpuIndexFlat\w*\.search_and_reconstruct is inconsistent, "
     r"runtime parameter \"[DIR]\" is not keyword-only",
     # Tuples of classes of Faiss, of which its stubs do not know the metaclass.
-    r"\w+\._[A-Z]+ variable differs from runtime type tuple\[type, type\]",
+    r"[\w.]+\._[A-Z]+ variable differs from runtime type tuple\[type, type\]",
     # Faiss 1.7.3 has none.
     r"_with_native\.GpuIndex\w*\.reconstruct_n is inconsistent, stub parameter \"n[0i]\" "
     "has a default value but runtime parameter does not",
