@@ -238,6 +238,16 @@ TEST(ExactThreshold, is_not_below_what_the_cut_allows) {
     }
 }
 
+TEST(ExactThreshold, a_cut_that_no_loss_is_below_is_none) {
+    const IndexTerms index = exact::indexTerms(
+            Metric::InnerProduct, 4, 0, false, 0, exact::hopperArithmetic());
+    QueryTerms query{};
+    query.low = 1e38;
+    for (float cut : {exact::missingLoss(), exact::infinity()}) {
+        EXPECT_EQ(exact::thresholdBase(index, query, cut), exact::infinity());
+    }
+}
+
 TEST(ExactThreshold, over_a_set_is_not_below_the_base_and_its_spread) {
     std::mt19937 random(12);
     const auto any = [&] {
