@@ -192,12 +192,17 @@ constexpr double kLongCall = 2;
 /// copies of the vectors.
 constexpr int64_t kExactQueries = 4096;
 constexpr int64_t kExactVectors = 65536;
-constexpr int64_t kExactScores = int64_t(64) << 20;
-/// ExactSizes::survivors: a sample as large as a chunk lets k of its vectors
-/// pass, and more where the margin is wide; the next power of two, which a sort
-/// takes in any case.
+constexpr int64_t kExactScores = int64_t(256) << 20;
+/// ExactSizes::survivors: the next power of two. Where all neighbours lie in
+/// one chunk, it is a list as long as this that makes the cut better.
 constexpr int kExactSurvivors = 1024;
-constexpr int kSurvivorsOfNeighbour = 4;
+constexpr int kSurvivorsOfNeighbour = 8;
+/// A sample of its own has so many vectors at least, and so many for each
+/// neighbour; and so many that lists have this many times the room for what its
+/// cut lets pass of a chunk.
+constexpr int64_t kSampleVectors = 16384;
+constexpr int64_t kSampleOfNeighbour = 16;
+constexpr int64_t kRoomForSurvivors = 4;
 /// Where memory is short, chunks shrink to so many vectors before tiles of
 /// queries do, and these to so many before chunks shrink further.
 constexpr int64_t kExactGoodVectors = 8192;

@@ -105,6 +105,13 @@ class Planner {
         plan.total = asked_.vectors;
         plan.survivors = static_cast<int>(std::max<idx_t>(
                 asked_.k, std::min<idx_t>(vectors_, survivors_)));
+        plan.samples = std::min(
+                vectors_,
+                std::max(
+                        {tuning::kSampleVectors,
+                         tuning::kSampleOfNeighbour * asked_.k,
+                         tuning::kRoomForSurvivors * asked_.k * vectors_ /
+                                 plan.survivors}));
         const size_t n = queries_;
         const size_t width = exact::copyWidth(asked_.d);
         const bool copies =

@@ -66,12 +66,15 @@ struct ExactPlan {
         return (vectors + 7) / 8 * 8;
     }
 
+    /// Vectors of the sample, no more than a chunk's.
+    idx_t samples;
+
     /// A single chunk is its own sample: its scores are made once.
     bool sampleIsChunk() const {
         return vectors == total;
     }
     exact::VectorRows sample() const {
-        return {0, vectors, total / vectors};
+        return {0, samples, total / samples};
     }
     idx_t chunks() const {
         return (total + vectors - 1) / vectors;

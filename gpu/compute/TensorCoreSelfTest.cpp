@@ -10,6 +10,7 @@
 
 #include <faiss_ext/gpu/compute/BlasStream.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
+#include <faiss_ext/gpu/compute/exact/SelfTest.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/host/PinnedBufferPool.h>
@@ -26,6 +27,8 @@ struct Case {
     idx_t n;
     idx_t count;
     int width;
+    /// Of selfTestComponent.
+    bool crafted = false;
 };
 
 // One and few queries, whole tiles of a product, and long rows of few, whose
@@ -38,6 +41,10 @@ constexpr Case kCases[] = {
         {8, 64, 1024},
         {4, 16, 8192},
         {32, 128, 24},
+        {exact::kSelfTestRows,
+         exact::kSelfTestRows,
+         exact::kSelfTestDimensions,
+         true},
 };
 
 /// Small numbers without a pattern.
@@ -110,6 +117,15 @@ class Rows {
         Noise noise;
         for (const Case& each : kCases) {
             for (idx_t i = 0; i < each.n + each.count; ++i) {
+                if (each.crafted) {
+                    const int side = i < each.n ? 0 : 1;
+                    for (int j = 0; j < each.width; ++j) {
+                        rows[j] = exact::selfTestComponent(
+                                side, static_cast<int>(i % each.n), j);
+                    }
+                    rows += each.width;
+                    continue;
+                }
                 // Queries and vectors of all kinds, in different rhythms.
                 const idx_t kind = i < each.n ? i : (i - each.n) / 3;
                 fillRow(static_cast<int>((kind + each.width / 8) % kKinds),

@@ -109,7 +109,7 @@ __global__ void chooseRowsKernel(Preparation* preparation) {
     bins[threadIdx.x] = preparation->stored[threadIdx.x];
     __syncthreads();
     if (threadIdx.x == 0) {
-        const int last = lastScaledBin(bins);
+        const int last = lastMeanBin(bins);
         uint32_t rows = 0;
         for (int bin = 0; bin < kExponentBins; ++bin) {
             rows += inMean(bin, last) ? bins[bin] : 0;

@@ -71,6 +71,7 @@ void expectSound(const ExactShape& shape, const ExactPlan& plan) {
     if (!plan.scanAll) {
         const auto sample = plan.sample();
         EXPECT_GE(sample.count, shape.k);
+        EXPECT_LE(sample.count, plan.vectors);
         EXPECT_LT(
                 sample.first + (sample.count - 1) * sample.step, shape.vectors);
         EXPECT_EQ(plan.sampleIsChunk(), plan.chunks() == 1);
@@ -138,18 +139,24 @@ TEST(ExactPlan, many_queries_among_many_vectors_take_the_usual_sizes) {
             planExact(shapeOf(10000, 1000000, 128, 100), kUsual, kPlenty);
     EXPECT_FALSE(plan.scanAll);
     EXPECT_EQ(plan.queries, 4096);
-    // 61 chunks of 16384 or fewer, as large as each other.
-    EXPECT_EQ(plan.chunks(), 62);
-    EXPECT_EQ(plan.vectors, 16256);
+    // 16 chunks of 65536 or fewer, as large as each other.
+    EXPECT_EQ(plan.chunks(), 16);
+    EXPECT_EQ(plan.vectors, 62592);
     EXPECT_EQ(plan.survivors, 1024);
-    EXPECT_LT(plan.bytes, size_t(400) << 20);
+    // 4 * 100 * 62592 / 1024
+    EXPECT_EQ(plan.samples, 24450);
+    // Of the 1.5 GiB that Faiss sets aside on a large GPU.
+    EXPECT_LT(plan.bytes, size_t(1200) << 20);
 }
 
-TEST(ExactPlan, few_queries_take_larger_chunks) {
-    const auto plan = planExact(shapeOf(1, 1000000, 128, 10), kUsual, kPlenty);
-    EXPECT_EQ(plan.queries, 1);
-    EXPECT_EQ(plan.chunks(), 16);
-    EXPECT_GT(plan.vectors, 60000);
+TEST(ExactPlan, samples_are_as_large_as_neighbours_and_chunks_want) {
+    const auto samplesOf = [](int k) {
+        return planExact(shapeOf(1, 1000000, 8, k), kUsual, kPlenty).samples;
+    };
+    EXPECT_EQ(samplesOf(1), 16384);
+    EXPECT_EQ(samplesOf(1000), 4 * 1000 * idx_t(62592) / 8192);
+    EXPECT_EQ(samplesOf(2048), 16 * 2048);
+    EXPECT_EQ(planExact(shapeOf(1, 1000000, 8, 2048), kUsual, 0).samples, 2048);
 }
 
 TEST(ExactPlan, few_vectors_are_one_chunk_and_their_own_sample) {
@@ -159,9 +166,9 @@ TEST(ExactPlan, few_vectors_are_one_chunk_and_their_own_sample) {
     EXPECT_EQ(plan.survivors, 1000);
 }
 
-TEST(ExactPlan, lists_have_room_for_four_times_as_many_as_are_wanted) {
+TEST(ExactPlan, lists_have_room_for_eight_times_as_many_as_are_wanted) {
     for (const auto& [k, survivors] : std::vector<std::pair<int, int>>{
-                 {1, 1024}, {256, 1024}, {257, 2048}, {2048, 8192}}) {
+                 {1, 1024}, {128, 1024}, {129, 2048}, {2048, 16384}}) {
         EXPECT_EQ(
                 planExact(shapeOf(10, 1000000, 8, k), kUsual, kPlenty)
                         .survivors,

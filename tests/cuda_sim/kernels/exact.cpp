@@ -126,7 +126,7 @@ std::vector<float> meanOf(
     for (int bin : bins) {
         ++rowsOfBin[bin];
     }
-    const int last = lastScaledBin(rowsOfBin.data());
+    const int last = lastMeanBin(rowsOfBin.data());
     std::vector<double> sums(d);
     double rows = 0;
     for (size_t i = 0; i < bins.size(); ++i) {
