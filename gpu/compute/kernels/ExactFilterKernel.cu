@@ -17,7 +17,7 @@ constexpr int kQueries = 32;
 constexpr int kAtOnce = 8;
 /// Tiles of a warp, if there are enough for all multiprocessors.
 constexpr int kMostTiles = 8;
-static_assert(kBoundsTile == 4 * 32, "four vectors a lane");
+constexpr int kTile = 4 * 32;
 
 /// What a lane knows of four vectors of a tile, and of one of the queries, for
 /// the finer filter.
@@ -49,13 +49,12 @@ __device__ inline void addVector(
 
 /// Which vectors of a tile pass, for the query of each lane: bit i of word c is
 /// vector 4 i + c. `scores` are those of the first query and this lane's four
-/// vectors, of which the first `columns` exist, from `skipped` on. A whole tile
-/// is read by loads of 16 bytes.
+/// vectors, of which the first `columns` exist. A whole tile is read by loads
+/// of 16 bytes.
 template <bool whole>
 __device__ inline void comparePasses(
         const float* scores,
         idx_t ld,
-        int skipped,
         int columns,
         unsigned activeLanes,
         const Lane& lane,
@@ -79,8 +78,7 @@ __device__ inline void comparePasses(
                     loaded[j] = __ldcs(reinterpret_cast<const float4*>(row));
                 } else {
                     const auto at = [&](int c) {
-                        return c >= skipped && c < columns ? __ldcs(row + c)
-                                                           : 0.0f;
+                        return c < columns ? __ldcs(row + c) : 0.0f;
                     };
                     loaded[j] = make_float4(at(0), at(1), at(2), at(3));
                 }
@@ -116,8 +114,7 @@ __device__ inline void comparePasses(
 }
 
 /// Block i takes queries 32 (i / tileBlocks) on, and the tiles of part i %
-/// tileBlocks. `aligned`: rows of scores begin at multiples of 16 bytes, as the
-/// tiles do in them.
+/// tileBlocks. `aligned`: rows of scores begin at multiples of 16 bytes.
 template <FilterPass pass, bool aligned>
 __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         VectorRows rows,
@@ -163,28 +160,21 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         }
     }
 
-    const idx_t end = rows.first + rows.count;
-    const idx_t endTile = (end + kBoundsTile - 1) / kBoundsTile;
-    idx_t tile = rows.first / kBoundsTile + idx_t(part) * kWarps * tilesOfWarp +
-                 warp;
+    const idx_t tiles = (rows.count + kTile - 1) / kTile;
+    idx_t tile = idx_t(part) * kWarps * tilesOfWarp + warp;
 #pragma unroll 1
-    for (int i = 0; i < tilesOfWarp && tile < endTile; ++i, tile += kWarps) {
-        const idx_t vector = tile * kBoundsTile + 4 * lane;
-        const float* column = scores + firstQuery * ld + (vector - rows.first);
-        const bool whole = tile * kBoundsTile >= rows.first &&
-                           (tile + 1) * kBoundsTile <= end;
-        const idx_t before = rows.first - vector;
-        const idx_t left = end - vector;
-        const int skipped = before < 0 ? 0 : before < 4 ? int(before) : 4;
+    for (int i = 0; i < tilesOfWarp && tile < tiles; ++i, tile += kWarps) {
+        const idx_t column = tile * kTile + 4 * lane;
+        const idx_t left = rows.count - column;
         const int columns = left < 0 ? 0 : left < 4 ? int(left) : 4;
         float rest = 0;
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             own.start[c] = own.norm[c] = 0;
-            if (whole || (c >= skipped && c < columns)) {
+            if (c < columns) {
                 addVector(
                         metric,
-                        state.vectors[vector + c],
+                        state.vectors[rows.first + (column + c) * rows.step],
                         own.start[c],
                         own.norm[c],
                         rest);
@@ -197,15 +187,14 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         own.threshold = fineThreshold(terms, base, rest);
         // Lane i: which vectors of the tile pass for query i.
         unsigned passing[4] = {0, 0, 0, 0};
-        if (aligned && whole) {
-            comparePasses<true>(column, ld, 0, 4, activeLanes, own, passing);
+        const float* first = scores + firstQuery * ld + column;
+        if (aligned && (tile + 1) * kTile <= rows.count) {
+            comparePasses<true>(first, ld, 4, activeLanes, own, passing);
         } else {
-            comparePasses<false>(
-                    column, ld, skipped, columns, activeLanes, own, passing);
+            comparePasses<false>(first, ld, columns, activeLanes, own, passing);
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                passing[c] &=
-                        __ballot_sync(kWholeWarp, c >= skipped && c < columns);
+                passing[c] &= __ballot_sync(kWholeWarp, c < columns);
             }
         }
         uint32_t found = 0;
@@ -223,8 +212,9 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         for (int c = 0; c < 4 && place < room; ++c) {
             for (unsigned left = passing[c]; left != 0 && place < room;
                  left &= left - 1) {
-                survivors[place++] = static_cast<uint32_t>(
-                        tile * kBoundsTile + 4 * (__ffs(left) - 1) + c);
+                const idx_t at = tile * kTile + 4 * (__ffs(left) - 1) + c;
+                survivors[place++] =
+                        static_cast<uint32_t>(rows.first + at * rows.step);
             }
         }
     }
@@ -238,9 +228,7 @@ cudaError_t launch(
         const float* scores,
         idx_t ld,
         cudaStream_t stream) {
-    const idx_t tiles =
-            (rows.first + rows.count + kBoundsTile - 1) / kBoundsTile -
-            rows.first / kBoundsTile;
+    const idx_t tiles = (rows.count + kTile - 1) / kTile;
     int processors = 0;
     const cudaError_t error = multiprocessors(processors);
     if (error != cudaSuccess) {
@@ -255,9 +243,8 @@ cudaError_t launch(
         tilesOfWarp /= 2;
     }
     const unsigned tileBlocks = blocksFor(tiles, kWarps * tilesOfWarp);
-    const auto filter = rowsAligned(scores, ld) && rows.first % 4 == 0
-                                ? filterKernel<pass, true>
-                                : filterKernel<pass, false>;
+    const auto filter = rowsAligned(scores, ld) ? filterKernel<pass, true>
+                                                : filterKernel<pass, false>;
     filter<<<static_cast<unsigned>(groups * tileBlocks), kThreads, 0, stream>>>(
             rows, state, queries, scores, ld, tileBlocks, tilesOfWarp);
     return cudaGetLastError();

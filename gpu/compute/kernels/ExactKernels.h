@@ -148,8 +148,8 @@ enum class FilterPass {
 };
 
 /// Appends the labels of the vectors that pass to the survivors, in no order,
-/// and counts them; leastCut is the less of itself and the cut. rows.step is 1.
-/// (Again: for queries with kAgain in their counts.)
+/// and counts them; leastCut is the less of itself and the cut. (Again: for
+/// queries with kAgain in their counts.)
 FAISS_EXT_API cudaError_t launchFilter(
         FilterPass pass,
         const VectorRows& rows,

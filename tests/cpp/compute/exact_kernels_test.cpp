@@ -376,17 +376,12 @@ struct HostScores {
                                       : VectorBounds();
     }
 
-    /// The finer filter, whose sets are the rows of a tile.
+    /// The finer filter, whose sets are 128 columns each.
     bool passes(int64_t query, int64_t column, float cut) const {
         float rest = 0;
-        const int64_t tile = label(column) / exact::kBoundsTile;
-        for (int64_t row = tile * exact::kBoundsTile;
-             row < (tile + 1) * exact::kBoundsTile;
-             ++row) {
-            if (row >= rows.first && row < rows.first + rows.count) {
-                rest = std::max(
-                        rest, exact::errorRest(boundsOf(row - rows.first)));
-            }
+        const int64_t first = column / 128 * 128;
+        for (int64_t i = first; i < std::min(first + 128, rows.count); ++i) {
+            rest = std::max(rest, exact::errorRest(boundsOf(i)));
         }
         return exact::passes(
                 exact::fineValue(
@@ -530,7 +525,8 @@ TEST_F(ExactKernels, TheFilterLetsExactlyThoseThroughThatPass) {
             {33, 1024, {0, 1024, 1}, 0},
             {40, 2000, {128, 1290, 1}, 2},
             {70, 600, {4, 500, 1}, 0},
-            {31, 700, {3, 601, 1}, 3}};
+            {31, 700, {3, 601, 1}, 3},
+            {34, 900, {2, 290, 3}, 2}};
     for (const Shape& shape : shapes) {
         const int d = 12, capacity = static_cast<int>(shape.rows.count);
         forEachStore(
