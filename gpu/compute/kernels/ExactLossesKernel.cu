@@ -38,7 +38,7 @@ struct Segment {
     float vectors[kTileVectors * kStride];
 };
 
-__device__ inline void storeFour(float* row, int four, const Four& components) {
+__device__ inline void store(float* row, int four, const Four& components) {
     *reinterpret_cast<float4*>(row + 4 * four) = make_float4(
             components.at[0],
             components.at[1],
@@ -69,51 +69,18 @@ struct Place {
     }
 };
 
-/// The four components of a segment that a thread copies: of a query and of a
-/// vector, or of neither.
-template <bool aligned, typename Stored>
-struct Source {
-    const float* x;
-    const Stored* y;
-
-    __device__ void copy(int first, int d, Segment& segment) const {
-        Pair loaded = load(first, d);
-        loaded.store(segment);
-    }
-
-    struct Pair {
-        Four x;
-        Four y;
-
-        __device__ void store(Segment& segment) const {
-            const int row = threadIdx.x / kFours;
-            const int four = threadIdx.x % kFours;
-            storeFour(segment.queries + row * kStride, four, x);
-            storeFour(segment.vectors + row * kStride, four, y);
-        }
-    };
-
-    __device__ Pair load(int first, int d) const {
-        const int i = first + 4 * int(threadIdx.x % kFours);
-        const Four none = {{0, 0, 0, 0}};
-        return {x ? loadFour<aligned>(x, i, d) : none,
-                y ? loadFour<aligned>(y, i, d) : none};
-    }
-};
-
-/// The losses of query `place.query + place.group` and four vectors. The first
-/// segment of the tile is there, in segments[current]; when this returns, that
-/// of the next tile is.
+/// The losses of query `place.query + place.group` and four vectors.
 template <Metric metric, bool aligned, typename Stored>
 __device__ inline void lossesOfTile(
-        const Source<aligned, Stored>& source,
-        const Source<aligned, Stored>& nextTile,
+        const float* x, // of this thread's four, or nullptr
+        const Stored* y,
         int d,
         const Place& place,
         bool computes,
         Segment* segments,
-        int& current,
         float (&losses)[kOfLane]) {
+    const int four = threadIdx.x % kFours;
+    const int row = threadIdx.x / kFours;
     float chain[kOfLane][kOfLane][4];
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
@@ -125,10 +92,28 @@ __device__ inline void lossesOfTile(
             }
         }
     }
+    const Four none = {{0, 0, 0, 0}};
+    const auto loadX = [&](int first) {
+        return x ? loadFour<aligned>(x, first + 4 * four, d) : none;
+    };
+    const auto loadY = [&](int first) {
+        return y ? loadFour<aligned>(y, first + 4 * four, d) : none;
+    };
+    const auto storeBoth = [&](Segment& segment, const Four& a, const Four& b) {
+        store(segment.queries + row * kStride, four, a);
+        store(segment.vectors + row * kStride, four, b);
+    };
+    storeBoth(segments[0], loadX(0), loadY(0));
+    __syncthreads();
+    int current = 0;
     for (int first = 0; first < d; first += kSegment) {
         const bool more = first + kSegment < d;
-        const auto next =
-                more ? source.load(first + kSegment, d) : nextTile.load(0, d);
+        Four nextX = none;
+        Four nextY = none;
+        if (more) {
+            nextX = loadX(first + kSegment);
+            nextY = loadY(first + kSegment);
+        }
         if (computes) {
             const float* xs = segments[current].queries +
                               place.query * kStride + 4 * place.group;
@@ -160,8 +145,10 @@ __device__ inline void lossesOfTile(
             }
         }
         current ^= 1;
-        // Nobody has read it since the last time that all waited.
-        next.store(segments[current]);
+        if (more) {
+            // Nobody has read it since the last time that all waited.
+            storeBoth(segments[current], nextX, nextY);
+        }
         __syncthreads();
     }
     if (!computes) {
@@ -212,39 +199,22 @@ __global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
     const int d = queries.d;
     const bool l2 = state.terms->metric == Metric::L2;
     const Place place;
+    const int row = threadIdx.x / kFours;
     const idx_t queryTiles = (count + kTileQueries - 1) / kTileQueries;
     const idx_t vectorTiles = (rows.count + kTileVectors - 1) / kTileVectors;
-    const auto sourceOf = [&](idx_t firstQuery, idx_t firstVector) {
-        const int row = threadIdx.x / kFours;
-        Source<aligned, Stored> source = {nullptr, nullptr};
+    // Blocks that are at work together share vectors.
+    for (idx_t tile = blockIdx.x; tile < queryTiles * vectorTiles;
+         tile += gridDim.x) {
+        const idx_t firstVector = tile / queryTiles * kTileVectors;
+        const idx_t firstQuery = tile % queryTiles * kTileQueries;
+        const float* x = nullptr;
         if (firstQuery + row < count) {
-            source.x = queries.x + idx_t(queries.last[firstQuery + row]) * d;
+            x = queries.x + idx_t(queries.last[firstQuery + row]) * d;
         }
+        const Stored* y = nullptr;
         if (firstVector + row < rows.count) {
-            source.y =
-                    data + (rows.first + (firstVector + row) * rows.step) * d;
+            y = data + (rows.first + (firstVector + row) * rows.step) * d;
         }
-        return source;
-    };
-    // Blocks that are at work together share vectors. (Divisions of 64 bits
-    // take long, so there are none in the loop.)
-    const idx_t stepVector = gridDim.x / queryTiles * kTileVectors;
-    const idx_t stepQuery = gridDim.x % queryTiles * kTileQueries;
-    const idx_t endQuery = queryTiles * kTileQueries;
-    idx_t firstVector = blockIdx.x / queryTiles * kTileVectors;
-    idx_t firstQuery = blockIdx.x % queryTiles * kTileQueries;
-    Source<aligned, Stored> source = sourceOf(firstQuery, firstVector);
-    source.copy(0, d, segments[0]);
-    __syncthreads();
-    int current = 0;
-    while (firstVector < vectorTiles * kTileVectors) {
-        idx_t nextVector = firstVector + stepVector;
-        idx_t nextQuery = firstQuery + stepQuery;
-        if (nextQuery >= endQuery) {
-            nextQuery -= endQuery;
-            nextVector += kTileVectors;
-        }
-        const Source<aligned, Stored> next = sourceOf(nextQuery, nextVector);
         // The same for a warp.
         const bool computes =
                 firstQuery + place.query / (2 * kOfLane) * (2 * kOfLane) <
@@ -252,30 +222,28 @@ __global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
         float found[kOfLane];
         if (l2) {
             lossesOfTile<Metric::L2, aligned>(
-                    source, next, d, place, computes, segments, current, found);
+                    x, y, d, place, computes, segments, found);
         } else {
             lossesOfTile<Metric::InnerProduct, aligned>(
-                    source, next, d, place, computes, segments, current, found);
+                    x, y, d, place, computes, segments, found);
         }
         const idx_t query = firstQuery + place.query + place.group;
         const idx_t vector = firstVector + place.vector;
-        if (computes && query < count) {
-            float* to = losses + query * ld + vector;
-            if (alignedLosses && vector + kOfLane <= rows.count) {
-                *reinterpret_cast<float4*>(to) =
-                        make_float4(found[0], found[1], found[2], found[3]);
-            } else {
+        if (!computes || query >= count) {
+            continue;
+        }
+        float* to = losses + query * ld + vector;
+        if (alignedLosses && vector + kOfLane <= rows.count) {
+            *reinterpret_cast<float4*>(to) =
+                    make_float4(found[0], found[1], found[2], found[3]);
+        } else {
 #pragma unroll
-                for (int j = 0; j < kOfLane; ++j) {
-                    if (vector + j < rows.count) {
-                        to[j] = found[j];
-                    }
+            for (int j = 0; j < kOfLane; ++j) {
+                if (vector + j < rows.count) {
+                    to[j] = found[j];
                 }
             }
         }
-        source = next;
-        firstVector = nextVector;
-        firstQuery = nextQuery;
     }
 }
 
