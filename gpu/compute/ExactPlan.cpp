@@ -114,8 +114,7 @@ class Planner {
                                  plan.survivors}));
         const size_t n = queries_;
         const size_t width = exact::copyWidth(asked_.d);
-        const bool copies =
-                !scanAll_ && !(asked_.ownCopies && plan.sampleIsChunk());
+        const bool copies = !scanAll_ && !asked_.ownCopies;
         Places places;
         plan.at.copies = places.take<exact::Half>(n * width);
         plan.at.terms = places.take<exact::QueryTerms>(n);

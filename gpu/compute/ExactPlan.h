@@ -30,7 +30,7 @@ struct ExactPlan {
     bool scanAll;
     /// Of a tile, at most.
     idx_t queries;
-    /// Of a chunk, at most; a multiple of exact::kBoundsTile, or all.
+    /// Of a chunk, at most.
     idx_t vectors;
     /// QueryState::capacity.
     int survivors;
@@ -79,9 +79,12 @@ struct ExactPlan {
     idx_t chunks() const {
         return (total + vectors - 1) / vectors;
     }
+    /// Every chunk has vectors from all over the store, so that in whatever
+    /// order they were added no chunk has far more neighbours of a query than
+    /// another one, and its list seldom runs over.
     exact::VectorRows chunk(idx_t number) const {
-        const idx_t first = number * vectors;
-        return {first, first + vectors < total ? vectors : total - first, 1};
+        const idx_t step = chunks();
+        return {number, (total - number + step - 1) / step, step};
     }
 };
 

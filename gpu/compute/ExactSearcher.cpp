@@ -131,12 +131,14 @@ class TileSearch {
     }
 
     void score(const VectorRows& rows) {
+        const Copies copies = copiesOf(rows);
         checkBlas(
                 exact::launchScores(
                         blas_,
                         queries_.copies,
                         queries_.n,
-                        copiesOf(rows),
+                        copies.first,
+                        copies.step * width_,
                         rows.count,
                         width_,
                         scores_,
@@ -145,14 +147,21 @@ class TileSearch {
                 stream_);
     }
 
-    const Half* copiesOf(const VectorRows& rows) {
-        if (rows.step == 1 && ownCopies(search_.vectors)) {
-            return static_cast<const Half*>(search_.vectors.data) +
-                   rows.first * width_;
+    /// Every step-th row from the first one on.
+    struct Copies {
+        const Half* first;
+        idx_t step;
+    };
+
+    Copies copiesOf(const VectorRows& rows) {
+        if (ownCopies(search_.vectors)) {
+            return {static_cast<const Half*>(search_.vectors.data) +
+                            rows.first * width_,
+                    rows.step};
         }
         FAISS_EXT_CUDA_TRY(exact::launchCopyVectors(
                 search_.vectors, rows, index_, copies_, stream_));
-        return copies_;
+        return {copies_, 1};
     }
 
     /// Queries without a certificate; these kernels do nothing where there are

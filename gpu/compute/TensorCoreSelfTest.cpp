@@ -258,6 +258,7 @@ bool tryTensorCores(
                                     queries,
                                     each.n,
                                     vectors,
+                                    each.width,
                                     each.count,
                                     each.width,
                                     product,

@@ -63,8 +63,8 @@ FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
 }
 
 /// Writes the copies of `rows` to copies [rows.count, copyWidth(d)]. (A float16
-/// store whose width is that already is its own copy where step is 1: whose
-/// caller need not call this.)
+/// store whose width is that already is its own copy: whose caller need not
+/// call this.)
 FAISS_EXT_API cudaError_t launchCopyVectors(
         const VectorsView& vectors,
         const VectorRows& rows,
@@ -116,13 +116,15 @@ FAISS_EXT_API cudaError_t launchPrepareQueries(
         cudaStream_t stream);
 
 /// scores [n, ld] = copies of the queries times those of `count` vectors,
-/// float32, by cuBLAS on the tensor cores. The handle's stream must be
-/// `stream`'s; its pointer mode is the host's.
+/// float32, by cuBLAS on the tensor cores, in the order of the handle's stream.
+/// Vectors' rows begin every `stride` halves, a multiple of 8. Its pointer mode
+/// is the host's.
 FAISS_EXT_API cublasStatus_t launchScores(
         cublasHandle_t blas,
         const Half* queries,
         idx_t n,
         const Half* vectors,
+        idx_t stride,
         idx_t count,
         int width,
         float* scores,

@@ -222,6 +222,7 @@ class DeviceScores {
                 queries.copies.get(),
                 queries.n,
                 copies.get(),
+                width_,
                 rows.count,
                 width_,
                 scores.get(),
