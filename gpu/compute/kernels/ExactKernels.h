@@ -21,9 +21,6 @@ namespace faiss_ext {
 namespace gpu {
 namespace exact {
 
-/// So many neighbouring vectors have bounds of their own.
-constexpr idx_t kBoundsTile = 128;
-
 /// What an index keeps beside its store: 8 bytes a vector, and little more.
 struct IndexState {
     /// Of one element. Made on the GPU, so that no search waits for it.
@@ -32,9 +29,6 @@ struct IndexState {
     float* centre;
     /// [n]
     VectorTerms* vectors;
-    /// [ceil(n / kBoundsTile)], and one of all vectors.
-    VectorBounds* tiles;
-    VectorBounds* all;
 };
 
 /// What it is made with: scratch, of prepareBytes(d) bytes, aligned to 256.
@@ -179,8 +173,8 @@ FAISS_EXT_API cudaError_t launchSelect(
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 
-/// The last path, for vectors first .. first + count - 1: losses [n, ld], of
-/// the query last[i] in row i, of D.
+/// The last path: losses [n, ld], of D, of the query last[i] and `rows` in row
+/// i.
 FAISS_EXT_API cudaError_t launchLosses(
         const VectorsView& vectors,
         const VectorRows& rows,
@@ -193,7 +187,6 @@ FAISS_EXT_API cudaError_t launchLosses(
 /// The k best of these losses and of `best`, whatever they are.
 FAISS_EXT_API cudaError_t launchSelectLosses(
         const VectorRows& rows,
-        const IndexState& state,
         const QueryState& queries,
         const float* losses,
         idx_t ld,

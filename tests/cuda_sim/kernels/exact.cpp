@@ -184,9 +184,7 @@ void prepareVectors(
     std::copy(centre.begin(), centre.end(), view(state.centre));
     *view(state.terms) = indexTerms(
             metric, d, scale, centred, centreNorm(squares, d), arithmetic);
-    VectorBounds all;
     VectorTerms* const kept = view(state.vectors);
-    VectorBounds* const tiles = view(state.tiles);
     for (idx_t i = 0; i < n; ++i) {
         RowSums sums;
         for (int j = 0; j < d; ++j) {
@@ -197,16 +195,8 @@ void prepareVectors(
                     halfOf(component, centre[j], powerOfTwo(scale)),
                     powerOfTwo(-scale));
         }
-        const VectorTerms terms = vectorTerms(sums, d, centred);
-        kept[i] = terms;
-        VectorBounds& tile = tiles[i / kBoundsTile];
-        if (i % kBoundsTile == 0) {
-            tile = VectorBounds();
-        }
-        tile.addVector(terms);
-        all.addVector(terms);
+        kept[i] = vectorTerms(sums, d, centred);
     }
-    *view(state.all) = all;
 }
 
 /// Only inside an operation.
@@ -504,8 +494,6 @@ cudaError_t launchPrepareVectors(
              writes(state.terms, 1),
              writes(state.centre, vectors.d),
              writes(state.vectors, vectors.n),
-             writes(state.tiles, (vectors.n + kBoundsTile - 1) / kBoundsTile),
-             writes(state.all, 1),
              writes(sums, bytes)},
             [=] {
                 std::memset(view(sums), 0x5a, bytes);
@@ -808,7 +796,6 @@ cudaError_t launchLosses(
 
 cudaError_t launchSelectLosses(
         const VectorRows& rows,
-        const IndexState& state,
         const QueryState& queries,
         const float* losses,
         idx_t ld,
@@ -818,19 +805,17 @@ cudaError_t launchSelectLosses(
             "exactSelectLosses",
             stream,
             {readsScores(losses, n, rows, ld),
-             reads(state.terms, 1),
              reads(queries.last, n),
              reads(queries.lastCount, 1),
              writes(queries.best, n * queries.k)},
             [=] {
-                const Metric metric = view(state.terms)->metric;
                 for (uint32_t i = 0; i < *view(queries.lastCount); ++i) {
                     const float* const from = row(losses, i, ld);
                     std::vector<uint64_t> keys(rows.count);
                     for (idx_t j = 0; j < rows.count; ++j) {
                         keys[j] = resultKey(
-                                metric,
-                                distanceOf(metric, from[j]),
+                                Metric::L2,
+                                from[j],
                                 static_cast<uint32_t>(
                                         rows.first + j * rows.step));
                     }
