@@ -1,4 +1,4 @@
-// The exact engine over a store of more than 2^31 components: each vector is
+// The exact engine over a store of more than 2^32 components: each vector is
 // there many times, so that a few distances on the CPU say what is right, ties
 // by label included.
 
@@ -19,8 +19,8 @@ using namespace test;
 
 constexpr int kDims = 128;
 constexpr int64_t kBlock = 1 << 19;
-constexpr int64_t kBlocks = 33;
-static_assert(kBlock * kBlocks * kDims > int64_t(1) << 31, "large enough");
+constexpr int64_t kBlocks = 66;
+static_assert(kBlock * kBlocks * kDims > int64_t(1) << 32, "large enough");
 
 using ExactLarge = GpuTest;
 
@@ -77,11 +77,11 @@ void expectRight(
             k);
 }
 
-TEST_F(ExactLarge, float32_beyond_two_to_the_31_components) {
+TEST_F(ExactLarge, float32_beyond_two_to_the_32_components) {
     expectRight(resources(), false, faiss::METRIC_L2);
 }
 
-TEST_F(ExactLarge, float16_beyond_two_to_the_31_components) {
+TEST_F(ExactLarge, float16_beyond_two_to_the_32_components) {
     expectRight(resources(), true, faiss::METRIC_INNER_PRODUCT);
 }
 

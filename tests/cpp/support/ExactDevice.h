@@ -206,12 +206,16 @@ class DeviceScores {
               scores(queries.n * ld) {
         check(exact::launchCopyVectors(
                 index.view, rows, index.state, copies.get(), nullptr));
+        // As in searches, some stores are their own copies.
+        const bool own = index.view.float16 && width_ == index.store.d;
         check(exact::launchScores(
                 testedBlas(),
                 queries.copies.get(),
                 queries.n,
-                copies.get(),
-                width_,
+                own ? static_cast<const Half*>(index.view.data) +
+                                rows.first * width_
+                    : copies.get(),
+                own ? rows.step * width_ : width_,
                 rows.count,
                 width_,
                 scores.get(),
