@@ -22,17 +22,23 @@ namespace {
 
 using exact::Half;
 
-/// One product: queries [n, width] times vectors [count, width].
+/// One product: queries [n, width] times every step-th of vectors
+/// [count * step, width].
 struct Product {
     idx_t n;
     idx_t count;
     int width;
+    idx_t step = 1;
     /// Of selfTestComponent.
     bool crafted = false;
+
+    idx_t rows() const {
+        return n + count * step;
+    }
 };
 
-// One and few queries, whole tiles of a product, and long rows of few, whose
-// products cuBLAS divides among blocks.
+// One and few queries, whole tiles of a product, long rows of few, whose
+// products cuBLAS divides among blocks, and vectors with others in between.
 constexpr Product kProducts[] = {
         {1, 128, 64},
         {16, 512, 128},
@@ -41,9 +47,11 @@ constexpr Product kProducts[] = {
         {8, 64, 1024},
         {4, 16, 8192},
         {32, 128, 24},
+        {64, 256, 64, 3},
         {exact::kSelfTestRows,
          exact::kSelfTestRows,
          exact::kSelfTestDimensions,
+         1,
          true},
 };
 
@@ -101,7 +109,7 @@ class Rows {
    public:
     Rows() {
         for (const Product& product : kProducts) {
-            halves_ += (product.n + product.count) * product.width;
+            halves_ += product.rows() * product.width;
             scores_ += product.n * product.count;
         }
     }
@@ -116,7 +124,7 @@ class Rows {
     void fill(Half* rows) const {
         Noise noise;
         for (const Product& product : kProducts) {
-            for (idx_t i = 0; i < product.n + product.count; ++i) {
+            for (idx_t i = 0; i < product.rows(); ++i) {
                 if (product.crafted) {
                     const int side = i < product.n ? 0 : 1;
                     for (int j = 0; j < product.width; ++j) {
@@ -142,7 +150,7 @@ class Rows {
         for (const Product& product : kProducts) {
             const Half* const vectors = rows + product.n * product.width;
             use(product, rows, vectors, scores);
-            rows = vectors + product.count * product.width;
+            rows += product.rows() * product.width;
             scores += product.n * product.count;
         }
     }
@@ -187,17 +195,17 @@ bool withinBound(
         const exact::TensorArithmetic& arithmetic) {
     const double bound = exact::accumulationError(arithmetic, product.width);
     const Numbers xs(queries, product.n, product.width);
-    const Numbers ys(vectors, product.count, product.width);
+    const Numbers ys(vectors, product.count * product.step, product.width);
     for (idx_t i = 0; i < product.n; ++i) {
         for (idx_t j = 0; j < product.count; ++j) {
             const double right = Numbers::product(
                     xs.values.data() + i * product.width,
-                    ys.values.data() + j * product.width,
+                    ys.values.data() + j * product.step * product.width,
                     product.width);
             const double found = scores[i * product.count + j];
             // Written so that NaN fails.
             if (!(std::fabs(found - right) <=
-                  bound * xs.norms[i] * ys.norms[j])) {
+                  bound * xs.norms[i] * ys.norms[j * product.step])) {
                 return false;
             }
         }
@@ -258,7 +266,7 @@ bool tryTensorCores(
                             queries,
                             product.n,
                             vectors,
-                            product.width,
+                            product.step * product.width,
                             product.count,
                             product.width,
                             scoresOfIt,
