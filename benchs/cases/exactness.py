@@ -9,6 +9,7 @@ of the exact engine, by which path its queries were answered.
 from __future__ import annotations
 
 import functools
+from concurrent import futures
 
 import numpy as np
 
@@ -42,34 +43,35 @@ def run(session):
         if obstacle:
             session.skip(NAME, case, obstacle)
             continue
-        _measure(session, case, *_data(name, nb, n))
+        _measure(session, case, *_data(name, nb, n, max(session.shapes.exactness_k)))
 
 
 @functools.lru_cache(maxsize=1)
-def _data(name, nb, n):
+def _data(name, nb, n, most):
     base, queries = made(name, nb, n)
-    return base, queries, _Truth(base, queries)
+    return base, queries, _Truth(base, queries, most)
 
 
 class _Truth:
     """Squared distances in float64, of differences: nothing cancels."""
 
-    def __init__(self, base, queries):
+    def __init__(self, base, queries, most):
         self.base, self.queries = base, queries.astype("float64")
-        self._nearest = {}
+        #: [n, most]: of each query the least distances, ascending.
+        with futures.ThreadPoolExecutor() as threads:
+            self._nearest = np.array(list(
+                threads.map(lambda query: self._least(query, most), self.queries)))
 
     def kth(self, k):
         """[n]: of each query the k-th least distance."""
-        if k not in self._nearest:
-            self._nearest[k] = np.array([self._kth(q, k) for q in self.queries])
-        return self._nearest[k]
+        return self._nearest[:, k - 1]
 
-    def _kth(self, query, k):
+    def _least(self, query, most):
         parts = [
             np.square(self.base[i : i + _ROWS] - query).sum(1)
             for i in range(0, len(self.base), _ROWS)
         ]
-        return np.partition(np.concatenate(parts), k - 1)[k - 1]
+        return np.sort(np.partition(np.concatenate(parts), most - 1)[:most])
 
     def of(self, labels):
         """[n, k]: the distances of these labels."""

@@ -48,12 +48,13 @@ void expectRight(
     const int64_t n = 10;
     const auto block = asStored(randomVectors(kBlock, kDims, 1), float16);
     auto queries = randomVectors(n, kDims, 2);
-    // The last query is out of range, and for the last path: by L2 it has no
-    // neighbours, by the inner product those whose last component is largest.
-    std::fill(queries.end() - kDims, queries.end(), 0.0f);
-    queries.back() = metric == faiss::METRIC_L2
-                             ? std::numeric_limits<float>::quiet_NaN()
-                             : 1e19f;
+    // The last query is out of range, and for the last path; by L2 it has no
+    // neighbours.
+    for (auto x = queries.end() - kDims; x != queries.end(); ++x) {
+        *x = metric == faiss::METRIC_L2
+                     ? std::numeric_limits<float>::quiet_NaN()
+                     : *x * 1e20f;
+    }
     TunedConfig config;
     config.search = "exact";
     faiss::gpu::GpuIndexFlatConfig storage;
