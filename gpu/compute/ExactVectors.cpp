@@ -2,6 +2,8 @@
 
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -83,7 +85,9 @@ void ExactVectors::reserve(size_t bytes) {
     if (memory_) {
         // To free waits for the GPU, and a loss must be known before.
         ++counters_.hostWaits;
-        FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+        Event done;
+        done.record(stream);
+        waitUnlessInterrupted(done);
         memory_.reset();
         // It grows: so that not every search after a small add allocates.
         bytes += bytes / 8;

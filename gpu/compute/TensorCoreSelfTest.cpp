@@ -14,6 +14,7 @@
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/host/PinnedBufferPool.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -285,7 +286,8 @@ bool tryTensorCores(
                 stream));
         ++counters.hostWaits;
         done.record(stream);
-        done.wait();
+        // What the stream held before may take long.
+        waitUnlessInterrupted(done);
         onFailure.armed = false;
     }
     arithmetic.factor = 1;

@@ -438,8 +438,8 @@ TEST_F(ExactEngine, tests_the_tensor_cores_once_with_one_wait) {
         searchAndExpectRight();
         const uint64_t ofSearch = 6;
         EXPECT_EQ(launches("exactScores") > ofSearch, tests == 1);
-        // But for what is unpinned.
-        EXPECT_EQ(hostWaits() - counts().waits_free, 1 + tests);
+        // But for what is unpinned; the self-test asks, and does not block.
+        EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
         EXPECT_EQ(stats().hostWaits, 1 + tests);
         EXPECT_EQ(stats().searchedBy, "the exact engine");
     }
@@ -562,6 +562,30 @@ TEST_F(ExactEngine, can_be_interrupted_between_tiles) {
                 faiss_ext::gpu::Interrupted);
     }
     EXPECT_LT(launches("exactWriteResults"), many);
+    searchAndExpectRight();
+}
+
+TEST_F(ExactEngine, can_be_interrupted_in_its_self_test_and_where_it_grows) {
+    const auto expectInterrupted = [&] {
+        const cudaStream_t stream = resources_.getDefaultStream(0);
+        check(cudaDeviceSynchronize());
+        cuda_sim_hold_stream(stream);
+        Interrupting interrupting([&](int) {
+            // What is under way is waited for before the call ends.
+            cuda_sim_release_stream(stream);
+            return true;
+        });
+        EXPECT_THROW(search(), faiss_ext::gpu::Interrupted);
+        EXPECT_TRUE(interrupting.fired());
+    };
+    make();
+    rememberSelfTest(0, std::nullopt);
+    expectInterrupted();
+    searchAndExpectRight();
+    const auto more = uniform(kVectors, kDims, 3);
+    index_->add(kVectors, more.data());
+    base_.insert(base_.end(), more.begin(), more.end());
+    expectInterrupted();
     searchAndExpectRight();
 }
 

@@ -48,8 +48,9 @@ class SliceCounts : public SimTest {
 
     std::unique_ptr<GpuIndexFlat> makeIndex(
             size_t vectors,
-            const TunedConfig& config = {},
+            TunedConfig config = {},
             faiss::MetricType metric = faiss::METRIC_L2) {
+        config.search = "faiss";
         auto index = std::make_unique<GpuIndexFlat>(
                 &resources_,
                 kDims,
