@@ -86,6 +86,7 @@ class SliceCounts : public SimTest {
 
 TunedConfig with(int lanes, int64_t sliceVectors = 0) {
     TunedConfig config;
+    config.search = "faiss";
     config.computeLanes = lanes;
     config.sliceVectors = sliceVectors;
     return config;
