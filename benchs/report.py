@@ -17,7 +17,7 @@ import sys
 
 from measure.record import InvalidRecord
 from measure.shapes import WHOLE
-from reporting import plots, tables, words
+from reporting import filter_rates, plots, tables, words
 from reporting.data import Refused, Results
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -66,7 +66,11 @@ def sections(results, pictures):
     yield "The script of Faiss' issue #4118", tables.cupy_script(results)
     yield "Many results for little computation", tables.large_results(results)
     yield "Results larger than the GPU's free memory", tables.beyond_memory(results)
+    yield "How exact the results are", tables.exactness(results)
     yield "Constants", tables.constants(results)
+    rates = filter_rates.section(results.folder / "filter")
+    if rates:
+        yield "How many vectors the exact search's filter lets pass", rates
     yield "What is missing", words.missing(results)
 
 

@@ -28,7 +28,7 @@ from measure.session import Session
 #: Seconds of each in a run of WHOLE_S; in this order, so that a run that is ended
 #: has what says most. One that needs less leaves it to those that follow.
 CASES = {"copy_back": 45, "small_batches": 45, "threads": 12, "cupy_script": 14,
-         "large_results": 30, "beyond_memory": 12, "grid": 265, "constants": 105}
+         "large_results": 30, "beyond_memory": 12, "exactness": 30, "grid": 265, "constants": 105}
 WHOLE_S = 540
 
 #: A run of all benchmarks with less than this leaves the sweeps out, which

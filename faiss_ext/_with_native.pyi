@@ -35,6 +35,7 @@ from .memory.pinned import (
     trim as trim,
 )
 from .memory.pooled import PooledGpuResources as PooledGpuResources
+from .profiling.methods import TransferStats
 from .profiling.search_profile import (
     SearchProfile as SearchProfile,
     StageSpan as StageSpan,
@@ -451,7 +452,7 @@ class GpuIndexFlat(GpuIndex, faiss.GpuIndexFlat):
         I: _Array | None = None,
         cast: bool = False,
     ) -> tuple[Any, Any, SearchProfile]: ...
-    def transfer_stats(self) -> dict[str, int]: ...
+    def transfer_stats(self) -> TransferStats: ...
     def reset_transfer_stats(self) -> None: ...
 
 class GpuIndexFlatL2(GpuIndexFlat, faiss.GpuIndexFlatL2):

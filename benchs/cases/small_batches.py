@@ -49,7 +49,8 @@ def _weight(n):
 
 def _of_one(counts):
     return lambda: {
-        name: count / _IN_A_ROW for name, count in counts().items()}
+        name: count if isinstance(count, str) else count / _IN_A_ROW
+        for name, count in counts().items()}
 
 
 def _latency(session, searches, x, k):

@@ -18,14 +18,13 @@ _GPU_FIELDS = (
 )
 
 
-def environment(native) -> dict:
-    """Versions, devices, date and commit. No names of hosts or people."""
+def machine() -> dict:
+    """Date, commit and host. No names of hosts or people."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime(
             "%Y-%m-%d %H:%M UTC"
         ),
         "commit": _commit(),
-        "simulated": native.simulated,
         "host": {
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),
@@ -34,6 +33,14 @@ def environment(native) -> dict:
             ),
             "system": platform.platform(),
         },
+    }
+
+
+def environment(native) -> dict:
+    """The machine, versions, and devices."""
+    return {
+        **machine(),
+        "simulated": native.simulated,
         "gpu": _gpu(),
         "cuda": native.cuda_versions(),
         "versions": {

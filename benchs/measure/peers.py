@@ -7,9 +7,13 @@ there is left out.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 NAMES = ("torch", "CuPy", "cuVS")
+
+#: Of which some trade exactness for time: where it is what is measured.
+WITH_LOW_PRECISION = (*NAMES, "torch TF32", "FlashLib", "FlashLib fp16")
 
 #: Bytes of the distance matrix that is made at once, as a user would tile it.
 _MATRIX_BYTES = 4 << 30
@@ -23,7 +27,7 @@ def installed():
     ]
 
 
-def available(session, base, x, k, wanted):
+def available(session, base, x, k, wanted=NAMES.__contains__):
     """(name, run, results) of each peer that is wanted, installed and starts."""
     for name, make in _PEERS:
         if not wanted(name):
@@ -53,13 +57,12 @@ def _rows(x, base):
     return max(1, min(len(x), _MATRIX_BYTES // (4 * len(base))))
 
 
-def _torch(base, x, k):
-    """|b|^2 - 2 q.b by addmm, then topk; TF32 off, as in Faiss."""
+def _torch(base, x, k, tf32=False):
+    """|b|^2 - 2 q.b by addmm, then topk; TF32 off, as in Faiss, unless asked for."""
     import torch
 
     if not torch.cuda.is_available():
         raise ImportError("torch has no GPU")
-    torch.backends.cuda.matmul.allow_tf32 = False
     stored = _stored("torch", base, lambda: torch.from_numpy(base).cuda())
     queries = torch.from_numpy(x).cuda()
     norms = stored.square().sum(1)[None, :]
@@ -67,11 +70,13 @@ def _torch(base, x, k):
 
     def run():
         out.clear()
+        torch.backends.cuda.matmul.allow_tf32 = tf32
         for i in range(0, len(queries), rows):
             part = queries[i : i + rows]
             scores = torch.addmm(norms, part, stored.T, alpha=-2)
             values, labels = scores.topk(k, dim=1, largest=False)
             out.append((values + part.square().sum(1)[:, None], labels))
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.synchronize()
 
     def results():
@@ -136,4 +141,30 @@ def _cuvs(base, x, k):
     return run, results
 
 
-_PEERS = (("torch", _torch), ("CuPy", _cupy), ("cuVS", _cuvs))
+def _flashlib(base, x, k, half=False):
+    """Its fused search, of float32 or of float16 copies."""
+    import torch
+    from flashlib.primitives.knn import flash_knn
+
+    if not torch.cuda.is_available():
+        raise ImportError("torch has no GPU")
+    kind = torch.float16 if half else torch.float32
+    stored = _stored(
+        f"FlashLib {kind}", base, lambda: torch.from_numpy(base).cuda().to(kind))
+    queries, out = torch.from_numpy(x).cuda(), []
+
+    def run():
+        out[:] = flash_knn(queries.to(kind), stored, k)
+        torch.cuda.synchronize()
+
+    def results():
+        return tuple(array.cpu().numpy() for array in out)
+
+    return run, results
+
+
+_PEERS = (
+    ("torch", _torch), ("torch TF32", functools.partial(_torch, tf32=True)),
+    ("CuPy", _cupy), ("cuVS", _cuvs),
+    ("FlashLib", _flashlib), ("FlashLib fp16", functools.partial(_flashlib, half=True)),
+)

@@ -49,6 +49,10 @@ class Shapes:
     beyond_memory: tuple = (10_000, 64, 1000)
     beyond_left: int | None = _GIB
 
+    #: Exactness: vectors and queries of each data set, and k.
+    exactness: tuple = (100_000, 1000)
+    exactness_k: tuple = (1, 10, 100)
+
     #: nb, d, k; then sweeps: setting, values (0 is what the library chooses),
     #: destinations, bytes of results.
     constants: tuple = (10_000, 128, 1000)
@@ -114,6 +118,8 @@ SMOKE = Shapes(
     cupy_script=(400, 32, 20, 1),
     beyond_memory=(60, 8, 50),
     beyond_left=None,
+    exactness=(2000, 10),
+    exactness_k=(1, 10),
     constants=(60, 8, 10),
     sweeps=(
         ("tileBytes", (0, 4 * _KIB), ("touched", "pinned"), 60 * _KIB),

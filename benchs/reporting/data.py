@@ -51,6 +51,8 @@ class Results:
 
     def __init__(self, folder: pathlib.Path, made_up=False):
         """`made_up`: take records that a test wrote, and only those."""
+        #: Where they lie.
+        self.folder = folder
         self.records = []
         self._found = {}
         #: What was timed, by record.

@@ -56,7 +56,11 @@ _CEILINGS = {
 
 def ceilings(results):
     """Of the newest record."""
-    found = results.records[-1]["ceilings"] if results.records else {}
+    found = {}
+    for record in results.records:
+        # One that was not measured leaves the one before.
+        found.update((name, value) for name, value in record["ceilings"].items()
+                     if value is not None)
     return table(("what the machine can do", ""), [
         (label, f"{found[name] / unit:.3g} {sign}" if found.get(name) else NOT_YET)
         for name, (label, unit, sign) in _CEILINGS.items()
@@ -230,6 +234,37 @@ def beyond_memory(results):
          for case in cases],
         ("ours touched", "ours pinned", "ours GPU", COMPUTE),
         lambda found: seconds(found.median) + _over_the_least(found),
+    )
+
+
+_EXACTNESS = """{n:,} queries among {nb:,} vectors of each kind (benchs/measure/datasets.py), all
+arrays on the GPU. A label is right if its distance in float64, of differences, is not above the k-th one; an error of a distance is a part of
+that k-th one, the largest of all. The exact engine finds the least D, a formula in float32 (docs/exact-search.md): where vectors differ by less than its
+rounding, the near duplicates at k 100, D may have another order than float64.
+
+"""
+
+
+def exactness(results):
+    """By data set: right labels, the largest error of a distance, times."""
+    rows = []
+    cases = results.cases("exactness")
+    for case in cases:
+        for name in results.contenders("exactness", case):
+            found = results.get("exactness", case, name)
+            counts = found.entry["counts"]
+            queries = sum(counts.get(f"{path}_queries", 0)
+                          for path in ("certified", "widened", "last_path"))
+            rows.append((
+                case["data"], f"{case['k']:,}", name,
+                f"{counts['label_agreement']:.4%}",
+                f"{counts['largest_distance_error']:.1e}", seconds(found.median),
+                f"{counts['last_path_queries'] / queries:.2%}" if queries else "",
+            ))
+    return (_EXACTNESS.format(**cases[0]) if cases else "") + table(
+        ("data", "k", "", "labels that are right", "largest error of a distance",
+         "time", "queries compared with every vector"),
+        rows or [(NOT_YET,) * 7],
     )
 
 

@@ -33,7 +33,7 @@ sed -i -E -e '/^Provides-Extra: cpu$/d' -e '/^Requires-Dist: .*extra == .cpu.$/d
 quietly "$logs/pack.log" "$python" -m wheel pack -d "$work/named" "$work"/unpacked/*
 
 quietly "$logs/auditwheel.log" "$(dirname "$python")/auditwheel" repair --strip --wheel-dir "$work/whole" \
-    --exclude libfaiss.so --exclude 'libcudart.so.*' "$work"/named/*.whl
+    --exclude libfaiss.so --exclude 'libcudart.so.*' --exclude 'libcublas.so.*' "$work"/named/*.whl
 wheel=$(echo "$work"/whole/*.whl)
 "$python" tests/wheel/check_wheel.py "$wheel" "$version" "$cuda"
 rm -f "$out"/faiss_ext-*-"$tag-$tag"-*.whl

@@ -13,6 +13,7 @@ class StagedConfig:
     computeLanes: int
     batchedQueries: int
     copyThreads: int
+    search: str
     def __init__(self) -> None: ...
     def tune(self, name: str, value: float) -> None: ...
 

@@ -119,10 +119,16 @@ CallRunner::~CallRunner() {
     // has destroyed it by now.
     if (contextLost(kept_.faiss->getAsyncCopyStream(kept_.device))) {
         kept_.blocks.keepForEver();
+        if (indexMemory_) {
+            indexMemory_->keepForEver();
+        }
         keepForEver(kept_.faiss);
     }
     // Right after the question, before any other CUDA call.
     kept_.blocks.freeNow();
+    if (indexMemory_) {
+        indexMemory_->freeNow();
+    }
 }
 
 void CallRunner::run(
@@ -146,6 +152,9 @@ SearchProfile CallRunner::profile(
     // Not before the call has given its memory back: this may throw.
     SearchProfile profile = recorder_->finish(plan.tiles.tiles());
     profile.plan = plan.text();
+    if (*computation.computedBy()) {
+        profile.plan += std::string("; by ") + computation.computedBy();
+    }
     return profile;
 }
 

@@ -19,6 +19,7 @@
 #include <faiss_ext/gpu/index/TransferStats.h>
 #include <faiss_ext/gpu/profile/SearchProfile.h>
 #include <faiss_ext/gpu/profile/StageRecorder.h>
+#include <faiss_ext/gpu/resources/KeptMemory.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 namespace faiss_ext {
@@ -175,6 +176,14 @@ class FAISS_EXT_API CallRunner {
     TransferCounters& counters() noexcept {
         return kept_.counters;
     }
+    const CallConfig& config() const noexcept {
+        return kept_.config;
+    }
+
+    /// `memory` is freed at the end of this object, and outlives it.
+    void keep(KeptMemory& memory) noexcept {
+        indexMemory_ = &memory;
+    }
 
    private:
     CallPlan runUntilItFits(
@@ -186,6 +195,7 @@ class FAISS_EXT_API CallRunner {
     CallLimits limits() const;
 
     CallResources kept_;
+    KeptMemory* indexMemory_ = nullptr;
     std::optional<StageRecorder> recorder_;
 };
 

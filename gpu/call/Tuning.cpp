@@ -47,7 +47,11 @@ bool set(Tuning& tuning, const std::string& name, double value) {
            to("sliceVectors", tuning.sliceVectors) ||
            to("pipelineDepth", tuning.pipelineDepth) ||
            to("secondsAhead", tuning.secondsAhead) ||
-           to("copyChunkBytes", tuning.copyChunkBytes);
+           to("copyChunkBytes", tuning.copyChunkBytes) ||
+           to("exactQueries", tuning.exactQueries) ||
+           to("exactVectors", tuning.exactVectors) ||
+           to("exactScores", tuning.exactScores) ||
+           to("exactSurvivors", tuning.exactSurvivors);
 }
 
 CallConfig complete(const StagedConfig& config) {
@@ -83,6 +87,15 @@ CallConfig complete(const StagedConfig& config) {
     complete.secondsAhead =
             chosen(checked("Tuning::secondsAhead", tuned.secondsAhead),
                    tuning::kSecondsAhead);
+    complete.search = chosenKernels(config.search);
+    complete.exact = {
+            chosen(checked("Tuning::exactQueries", tuned.exactQueries),
+                   tuning::kExactQueries),
+            chosen(checked("Tuning::exactVectors", tuned.exactVectors),
+                   tuning::kExactVectors),
+            chosen(checked("Tuning::exactScores", tuned.exactScores),
+                   tuning::kExactScores),
+            checked("Tuning::exactSurvivors", tuned.exactSurvivors)};
     complete.whole =
             sizes(tuning::kOneTileBytes,
                   tuning::kTileBytes,

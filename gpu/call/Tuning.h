@@ -6,6 +6,7 @@
 #include <string>
 
 #include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/compute/SearchChoice.h>
 #include <faiss_ext/gpu/index/StagedConfig.h>
 
 /// Every size at which a call goes another way, in one place, with the reason.
@@ -39,6 +40,11 @@ struct Tuning {
     double secondsAhead = 0;
     /// Bytes of a copy between host memories that are worth another thread.
     size_t copyChunkBytes = 0;
+    /// Of the exact engine: ExactSizes.
+    int64_t exactQueries = 0;
+    int64_t exactVectors = 0;
+    int64_t exactScores = 0;
+    int exactSurvivors = 0;
 };
 
 /// Sets one by its name; false if there is none of that name. Throws
@@ -53,6 +59,18 @@ struct TileSizes {
     int depth;
 };
 
+/// Sizes that an exact search does not exceed, where memory would allow more.
+struct ExactSizes {
+    /// Of a tile of queries.
+    int64_t queries;
+    /// Of a chunk of vectors that are scored together; raised to hold k.
+    int64_t vectors;
+    /// The one times the other.
+    int64_t scores;
+    /// Vectors of a chunk that a query has room for, raised to k; 0: by k.
+    int survivors;
+};
+
 /// A StagedConfig with nothing left to choose, but for tileRows, which stays 0
 /// where bytes decide, and computeLanes, where each search does.
 struct CallConfig {
@@ -65,13 +83,15 @@ struct CallConfig {
     size_t mappedBytes;
     int64_t sliceVectors;
     double secondsAhead;
+    SearchKernels search;
+    ExactSizes exact;
     /// Of calls that compute on the default stream, and of those that compute
     /// on lanes into no pageable array.
     TileSizes whole;
     TileSizes onLanes;
 };
 
-/// Throws InvalidArray for a value that means nothing.
+/// Throws InvalidArray for a value that means nothing, of the environment too.
 FAISS_EXT_API CallConfig complete(const StagedConfig& config);
 
 namespace tuning {
@@ -166,6 +186,30 @@ constexpr size_t kPinnedBytes = size_t(256) << 20;
 constexpr double kSecondsAhead = 0.15;
 /// Calls of so many times as much, and shorter ones, are not limited.
 constexpr double kLongCall = 2;
+
+/// The exact engine's sizes: chunks large enough for a matrix product and few
+/// launches, tiles of queries wide, because each makes its own copies of the
+/// vectors.
+constexpr int64_t kExactQueries = 4096;
+constexpr int64_t kExactVectors = 65536;
+constexpr int64_t kExactScores = int64_t(256) << 20;
+/// ExactSizes::survivors, the room of a query's list: so many at least, and a
+/// power of two that is so many times k or more.
+constexpr int kExactSurvivors = 1024;
+constexpr int kSurvivorsOfNeighbour = 8;
+/// Where memory is short, chunks shrink to so many vectors before tiles of
+/// queries do, and these to so many before chunks shrink further, to this many.
+constexpr int64_t kExactGoodVectors = 8192;
+constexpr int64_t kExactGoodQueries = 128;
+constexpr int64_t kExactLeastVectors = 64;
+/// Scratch memory that is allocated where Faiss' temporary memory has less.
+constexpr size_t kExactLeastBytes = size_t(8) << 20;
+/// Where more than one vector in so many is wanted, all are compared by D.
+constexpr int64_t kScanShare = 16;
+/// Operations for each component of a vector, and for each vector, that take as
+/// long as those of Faiss' kernels, by which a call's time is estimated.
+constexpr double kExactOperations = 0.25;
+constexpr double kExactVectorOperations = 48;
 
 /// How long work takes, about: 25e12 operations a second on the 132
 /// multiprocessors of an H200 (an A100 and a T4 take 1.7 and 1.9 times what is

@@ -87,6 +87,11 @@ class Computation {
         return {};
     }
 
+    /// By which kernels, in words that live for ever; "": nothing to tell.
+    virtual const char* computedBy() const {
+        return "";
+    }
+
     virtual void enqueue(
             const ComputeContext& context, const ComputeRows& rows) = 0;
 

@@ -33,12 +33,14 @@ FaissSearcher::FaissSearcher(
         ComputeLanes& lanes,
         faiss::gpu::FlatIndex& store,
         faiss::MetricType metric,
-        float metricArg)
+        float metricArg,
+        const char* searchedBy)
         : lanes_(lanes),
           store_(store),
           metric_(metric),
           metricArg_(metricArg),
-          vectors_(viewOf(store)) {}
+          vectors_(viewOf(store)),
+          searchedBy_(searchedBy) {}
 
 ComputeNeeds FaissSearcher::needs(idx_t n, int k) const {
     ComputeNeeds needs;

@@ -17,14 +17,18 @@ namespace gpu {
 /// Queries are float32.
 class FAISS_EXT_API FaissSearcher : public Searcher {
    public:
-    /// All outlive this.
+    /// All outlive this. `searchedBy`: what it says of itself.
     FaissSearcher(
             ComputeLanes& lanes,
             faiss::gpu::FlatIndex& store,
             faiss::MetricType metric,
-            float metricArg);
+            float metricArg,
+            const char* searchedBy);
 
     ComputeNeeds needs(idx_t n, int k) const override;
+    const char* searchedBy() const override {
+        return searchedBy_;
+    }
     SliceNeeds sliceNeeds(idx_t n, int k, const Slices& slices) const override;
     void enqueue(
             const ComputeContext& context,
@@ -52,6 +56,7 @@ class FAISS_EXT_API FaissSearcher : public Searcher {
     const faiss::MetricType metric_;
     const float metricArg_;
     const VectorsView vectors_;
+    const char* const searchedBy_;
 };
 
 } // namespace gpu

@@ -22,14 +22,21 @@ struct SearchResults {
 };
 
 /// How an index finds neighbours: the seam between a call, which moves arrays
-/// and orders streams, and kernels. One implementation searches with Faiss'
-/// kernels (FaissSearcher). Lives for one call; the caller holds the lock of
-/// the resources. Rules as for Computation, of which this is one for given k.
+/// and orders streams, and kernels: Faiss' (FaissSearcher) or those of the
+/// exact engine (ExactSearcher). Lives for one call; the caller holds the lock
+/// of the resources. Rules as for Computation, of which this is one for given
+/// k.
 class Searcher {
    public:
     virtual ~Searcher() = default;
 
     virtual ComputeNeeds needs(idx_t n, int k) const = 0;
+
+    /// By which kernels, and why not by others, in words that live for ever:
+    /// for profiles and TransferStats.
+    virtual const char* searchedBy() const {
+        return "";
+    }
 
     virtual SliceNeeds sliceNeeds(idx_t n, int k, const Slices& slices) const {
         (void)n;
@@ -80,6 +87,9 @@ class SearchComputation : public Computation {
 
     ComputeNeeds needs(idx_t n) const override {
         return searcher_.needs(n, k_);
+    }
+    const char* computedBy() const override {
+        return searcher_.searchedBy();
     }
     SliceNeeds sliceNeeds(idx_t rows, const Slices& slices) const override {
         return searcher_.sliceNeeds(rows, k_, slices);

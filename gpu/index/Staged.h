@@ -195,6 +195,10 @@ class Staged : private StagedParts, public Base, public StagedIndex {
             return needs;
         }
 
+        const char* searchedBy() const override {
+            return index_.whyFaissSearches();
+        }
+
         void enqueue(
                 const ComputeContext&,
                 const QueryRows& queries,

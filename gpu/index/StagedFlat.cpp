@@ -2,9 +2,17 @@
 
 #include <faiss/IndexFlat.h>
 
+#include <cstdint>
+#include <limits>
+#include <optional>
 #include <type_traits>
 
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/compute/ExactSearcher.h>
+#include <faiss_ext/gpu/compute/ExactVectors.h>
 #include <faiss_ext/gpu/compute/FaissSearcher.h>
+#include <faiss_ext/gpu/compute/SearchChoice.h>
+#include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
 #include <faiss_ext/gpu/compute/kernels/FindLarge.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
@@ -17,6 +25,22 @@ namespace gpu {
 
 namespace {
 
+exact::Metric metricOf(faiss::MetricType metric) {
+    return metric == faiss::METRIC_L2 ? exact::Metric::L2
+                                      : exact::Metric::InnerProduct;
+}
+
+/// Of the current GPU.
+std::optional<exact::TensorArithmetic> arithmeticOfGpu(int device) {
+    int major = 0;
+    int minor = 0;
+    FAISS_EXT_CUDA_TRY(cudaDeviceGetAttribute(
+            &major, cudaDevAttrComputeCapabilityMajor, device));
+    FAISS_EXT_CUDA_TRY(cudaDeviceGetAttribute(
+            &minor, cudaDevAttrComputeCapabilityMinor, device));
+    return tensorArithmeticOf(major, minor);
+}
+
 /// Enqueues what every key of an empty index, -1, gives: Faiss' kernels abort
 /// the process where nothing is stored. out: `floats` float32 numbers.
 void fillWithoutVectors(
@@ -27,30 +51,127 @@ void fillWithoutVectors(
 
 } // namespace
 
+/// What the searches of one index are made with.
+struct FlatSearch {
+    FlatSearch(
+            faiss::gpu::GpuResources& resources,
+            int device,
+            TransferCounters& counters)
+            : lanes(resources, counters), exact(resources, device, counters) {}
+
+    ComputeLanes lanes;
+    ExactVectors exact;
+    /// Whether it is known if the exact engine knows the GPU, and then how its
+    /// tensor cores add, or why it does not search there.
+    bool gpuIsKnown = false;
+    std::optional<exact::TensorArithmetic> arithmetic;
+    const char* whyNotExact = nullptr;
+};
+
 template <class Base>
 StagedFlat<Base>::~StagedFlat() {
     if (!this->endCalls()) {
         // Faiss would abort the process on the failing cudaFree; the memory
         // went with the context.
         keepForEver({this->data_.release(), [](const void*) {}});
+        // Kernels in flight, which nobody waits for, may count there.
+        keepForEver({search_.release(), [](const void*) {}});
     }
 }
 
 template <class Base>
-void StagedFlat<Base>::LanesDeleter::operator()(ComputeLanes* lanes) const {
-    delete lanes;
+void StagedFlat<Base>::SearchDeleter::operator()(FlatSearch* search) const {
+    delete search;
 }
 
 template <class Base>
-typename StagedFlat<Base>::Lanes StagedFlat<Base>::makeLanes() const {
-    return Lanes(new ComputeLanes(*this->resources_, this->counters()));
+typename StagedFlat<Base>::Search StagedFlat<Base>::makeSearch() const {
+    return Search(new FlatSearch(
+            *this->resources_, this->config_.device, this->counters()));
+}
+
+template <class Base>
+KeptMemory& StagedFlat<Base>::keptMemory() const {
+    return search_->exact;
+}
+
+/// Which kernels the next search uses, in the words of searched_by.
+template <class Base>
+const char* StagedFlat<Base>::chooseKernels() const {
+    if (this->config().search == SearchKernels::Faiss) {
+        return searched_by::kFaiss;
+    }
+    if (this->metric_type != faiss::METRIC_L2 &&
+        this->metric_type != faiss::METRIC_INNER_PRODUCT) {
+        return searched_by::kOtherMetric;
+    }
+    if (!searchedByFaiss(*this->data_)) {
+        return searched_by::kOtherStore;
+    }
+    if (viewOf(*this->data_).n > std::numeric_limits<uint32_t>::max()) {
+        return searched_by::kTooManyVectors;
+    }
+    FlatSearch& search = *search_;
+    if (!search.gpuIsKnown) {
+        this->runAlone([&] {
+            const int device = this->config_.device;
+            search.arithmetic = arithmeticOfGpu(device);
+            if (!search.arithmetic) {
+                search.whyNotExact = searched_by::kUnknownGpu;
+                search.gpuIsKnown = true;
+                return;
+            }
+            try {
+                search.whyNotExact = tensorCoresPass(
+                                             *this->resources_,
+                                             device,
+                                             *search.arithmetic,
+                                             this->counters())
+                                             ? nullptr
+                                             : searched_by::kFailedSelfTest;
+                search.gpuIsKnown = true;
+            } catch (const faiss::FaissException& e) {
+                rethrowUnlessOutOfMemory(e, this->defaultStream());
+                // Tried again by the next search.
+                search.whyNotExact = searched_by::kNoMemoryForSelfTest;
+            }
+        });
+    }
+    return search.whyNotExact ? search.whyNotExact : searched_by::kExact;
 }
 
 template <class Base>
 std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
         idx_t, int, const faiss::SearchParameters*) const {
-    return std::make_unique<FaissSearcher>(
-            *lanes_, *this->data_, this->metric_type, this->metric_arg);
+    const char* const searchedBy = chooseKernels();
+    if (searchedBy != searched_by::kExact) {
+        return std::make_unique<FaissSearcher>(
+                search_->lanes,
+                *this->data_,
+                this->metric_type,
+                this->metric_arg,
+                searchedBy);
+    }
+    return std::make_unique<ExactSearcher>(ExactSearch{
+            *this->resources_,
+            this->config_.device,
+            search_->exact,
+            viewOf(*this->data_),
+            metricOf(this->metric_type),
+            *search_->arithmetic,
+            this->changes(),
+            this->config().exact,
+            this->counters()});
+}
+
+template <class Base>
+void StagedFlat<Base>::addSearchCounts(TransferStats& stats) const {
+    search_->exact.paths().addTo(stats);
+}
+
+template <class Base>
+void StagedFlat<Base>::resetSearchCounts() {
+    search_->exact.paths().reset();
 }
 
 template <class Base>

@@ -10,7 +10,7 @@
 namespace faiss_ext {
 namespace gpu {
 
-class ComputeLanes;
+struct FlatSearch;
 
 /// What Faiss' three flat classes have in common beyond Staged: stored vectors
 /// that can be read back. The same rules hold for arrays, waits and errors.
@@ -25,7 +25,9 @@ class StagedFlat : public Staged<Base> {
             const Resources& resources,
             Args&&... args)
             : Staged<Base>(config, resources, std::forward<Args>(args)...),
-              lanes_(makeLanes()) {}
+              search_(makeSearch()) {
+        this->keepUntilEnd(keptMemory());
+    }
 
     ~StagedFlat() override;
 
@@ -67,6 +69,8 @@ class StagedFlat : public Staged<Base> {
             idx_t n,
             int k,
             const faiss::SearchParameters* params) const override;
+    void addSearchCounts(TransferStats& stats) const override;
+    void resetSearchCounts() override;
 
     /// Where memory runs out between the vectors and their norms, Faiss' store
     /// holds vectors that the index does not count, and norms of fewer; between
@@ -79,16 +83,18 @@ class StagedFlat : public Staged<Base> {
     void copyFromGuarded(Cpu* index);
 
    private:
-    struct LanesDeleter {
-        void operator()(ComputeLanes* lanes) const;
+    struct SearchDeleter {
+        void operator()(FlatSearch* search) const;
     };
-    using Lanes = std::unique_ptr<ComputeLanes, LanesDeleter>;
+    using Search = std::unique_ptr<FlatSearch, SearchDeleter>;
 
-    Lanes makeLanes() const;
+    Search makeSearch() const;
+    KeptMemory& keptMemory() const;
+    const char* chooseKernels() const;
     void checkBounds(idx_t i0, idx_t n) const;
     void checkKeys(idx_t n, const idx_t* keys) const;
 
-    const Lanes lanes_;
+    Search search_;
 };
 
 extern template class FAISS_EXT_API StagedFlat<faiss::gpu::GpuIndexFlat>;

@@ -53,6 +53,8 @@ struct StagedParts::Parts {
     using Rows = std::pair<idx_t, const void*>;
     static constexpr Rows kNoRows{-1, nullptr};
     Rows adding = kNoRows;
+    /// Of the vectors. Under the lock.
+    uint64_t changes = 0;
 };
 
 namespace {
@@ -151,11 +153,35 @@ void StagedIndex::makeStreamWait(cudaStream_t stream) const {
 }
 
 TransferStats StagedIndex::getTransferStats() const {
-    return counters().snapshot();
+    TransferStats stats = counters().snapshot();
+    addSearchCounts(stats);
+    return stats;
 }
 
 void StagedIndex::resetTransferStats() {
     counters().reset();
+    resetSearchCounts();
+}
+
+void StagedIndex::addSearchCounts(TransferStats&) const {}
+
+void StagedIndex::resetSearchCounts() {}
+
+void StagedIndex::keepUntilEnd(KeptMemory& memory) {
+    parts_->runner->keep(memory);
+}
+
+uint64_t StagedIndex::changes() const {
+    return parts_->changes;
+}
+
+const CallConfig& StagedIndex::config() const {
+    return parts_->runner->config();
+}
+
+const char* StagedIndex::whyFaissSearches() const {
+    return config().search == SearchKernels::Exact ? searched_by::kOtherIndex
+                                                   : searched_by::kFaiss;
 }
 
 TransferCounters& StagedIndex::counters() const {
@@ -212,12 +238,12 @@ void StagedIndex::searchRows(
     }
     const auto run = [&](const SmallSearch& search) {
         const int neighbours = static_cast<int>(search.k);
-        const auto searcher = makeSearcher(search.n, neighbours, params);
-        SearchComputation computation(*searcher, neighbours);
-        runRows(search.n,
-                {{"x", search.x, rowBytes}},
-                resultsAt(search.labels, search.distances, search.k),
-                computation);
+        runSearch(
+                *makeSearcher(search.n, neighbours, params),
+                search.n,
+                {"x", search.x, rowBytes},
+                search.k,
+                resultsAt(search.labels, search.distances, search.k));
     };
     const SmallSearch mine{n, x, k, distances, labels};
     // Not with others, who may have asked for something else; nor behind one
@@ -254,10 +280,8 @@ void StagedIndex::assignRows(
     checkSearch(n, queries, k, outputs, nullptr);
     if (n > 0) {
         const Locked lock(*this);
-        const int neighbours = static_cast<int>(k);
-        const auto searcher = makeSearcher(n, neighbours, nullptr);
-        SearchComputation computation(*searcher, neighbours);
-        runRows(n, {queries}, outputs, computation);
+        const auto searcher = makeSearcher(n, static_cast<int>(k), nullptr);
+        runSearch(*searcher, n, queries, k, outputs);
     }
 }
 
@@ -274,9 +298,19 @@ void StagedIndex::searchBy(
     checkSearch(n, x, k, outputs, params);
     if (n > 0) {
         const Locked lock(*this);
-        SearchComputation computation(searcher, static_cast<int>(k));
-        runRows(n, {x}, outputs, computation);
+        runSearch(searcher, n, x, k, outputs);
     }
+}
+
+void StagedIndex::runSearch(
+        Searcher& searcher,
+        idx_t n,
+        const InputRows& x,
+        idx_t k,
+        const std::vector<OutputRows>& outputs) const {
+    counters().searchedBy = searcher.searchedBy();
+    SearchComputation computation(searcher, static_cast<int>(k));
+    runRows(n, {x}, outputs, computation);
 }
 
 SearchProfile StagedIndex::profile_search(
@@ -296,6 +330,7 @@ SearchProfile StagedIndex::profile_search(
     const Locked lock(*this);
     const int neighbours = static_cast<int>(k);
     const auto searcher = makeSearcher(n, neighbours, params);
+    counters().searchedBy = searcher->searchedBy();
     SearchComputation computation(*searcher, neighbours);
     const OnGpu onGpu(*parts_->resources, parts_->device);
     return parts_->runner->profile(n, {queries}, outputs, computation);
@@ -317,10 +352,17 @@ void StagedIndex::waitForArguments() const {
     parts_->runner->waitForArguments();
 }
 
+void StagedIndex::runAlone(const std::function<void()>& work) const {
+    const OnGpu onGpu(*parts_->resources, parts_->device);
+    const CallRunner::UnderWay underWay(*parts_->runner);
+    work();
+}
+
 void StagedIndex::changeVectors(const std::function<void()>& change) {
     const Locked lock(*this);
     const OnGpu onGpu(*parts_->resources, parts_->device);
     const CallRunner::Change changing(*parts_->runner);
+    ++parts_->changes;
     change();
 }
 
@@ -342,6 +384,7 @@ void StagedIndex::addVectors(
     const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
                                   : MemoryKind::Pageable;
     const CallRunner::Change changing(*parts_->runner);
+    ++parts_->changes;
     // Not before: a signal's handler may have changed it.
     const idx_t before = parts_->index->ntotal;
     struct Adding {

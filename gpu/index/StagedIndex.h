@@ -19,6 +19,8 @@
 namespace faiss_ext {
 namespace gpu {
 
+struct CallConfig;
+class KeptMemory;
 class ResourcesLock;
 
 /// Holds what the calls of an index are made with, and the lock of the
@@ -123,6 +125,19 @@ class FAISS_EXT_API StagedIndex {
     virtual std::unique_ptr<Searcher> makeSearcher(
             idx_t n, int k, const faiss::SearchParameters* params) const = 0;
 
+    /// Adds what a search counts by itself, and sets that back to zero; any
+    /// thread.
+    virtual void addSearchCounts(TransferStats& stats) const;
+    virtual void resetSearchCounts();
+
+    /// `memory` is freed by endCalls, under the lock, or left alone where the
+    /// memory of the index is.
+    void keepUntilEnd(KeptMemory& memory);
+
+    /// How often the vectors have been changed, or may have been. Under the
+    /// lock.
+    uint64_t changes() const;
+
     /// Called when an `add` of Base has thrown, with the number of vectors
     /// before: Base may have stored some, or a part of them. Nothing is in
     /// flight on the default stream, and the GPU is not lost.
@@ -160,6 +175,11 @@ class FAISS_EXT_API StagedIndex {
             const std::vector<OutputRows>& outputs,
             Computation& computation) const;
 
+    /// `work`, which may enqueue and wait, as a call of its own with the
+    /// index's GPU current. Under the lock. Throws CudaError, Unsupported, and
+    /// what `work` throws.
+    void runAlone(const std::function<void()>& work) const;
+
     /// Waits, under the lock, for what the default stream holds.
     void waitForArguments() const;
 
@@ -185,8 +205,20 @@ class FAISS_EXT_API StagedIndex {
     cudaStream_t defaultStream() const;
 
     TransferCounters& counters() const;
+    const CallConfig& config() const;
+
+    /// Searcher::searchedBy of searches that only Faiss' kernels can make.
+    const char* whyFaissSearches() const;
 
    private:
+    /// Runs a search, and notes by what.
+    void runSearch(
+            Searcher& searcher,
+            idx_t n,
+            const InputRows& x,
+            idx_t k,
+            const std::vector<OutputRows>& outputs) const;
+
     void checkSearch(
             idx_t n,
             const InputRows& x,

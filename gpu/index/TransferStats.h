@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 namespace faiss_ext {
 namespace gpu {
@@ -30,10 +31,24 @@ struct TransferStats {
     /// Allocations of staging memory (zero in steady state).
     uint64_t deviceAllocations = 0;
     uint64_t pinnedAllocations = 0;
+
+    /// Queries that the exact engine has answered, by how their results are
+    /// known to be right: by a certificate; by one after a list of vectors had
+    /// run over; because they were compared with every vector. The GPU counts
+    /// them: they are whole once the index's stream has passed the searches.
+    /// Those of a search that began anew, for want of memory, count again.
+    uint64_t certifiedQueries = 0;
+    uint64_t widenedQueries = 0;
+    uint64_t lastPathQueries = 0;
+
+    /// What the last search was made by: "the exact engine" or "Faiss'
+    /// kernels", with the reason where the exact engine was asked for; ""
+    /// before the first one.
+    std::string searchedBy;
 };
 
-/// The running counts behind TransferStats; any thread may read them while a
-/// search counts.
+/// The running counts behind TransferStats, but for those of queries; any
+/// thread may read them while a search counts.
 class TransferCounters {
    public:
     std::atomic<uint64_t> copiesToDevice{0};
@@ -45,6 +60,8 @@ class TransferCounters {
     std::atomic<uint64_t> hostWaits{0};
     std::atomic<uint64_t> deviceAllocations{0};
     std::atomic<uint64_t> pinnedAllocations{0};
+    /// In words that live for ever.
+    std::atomic<const char*> searchedBy{""};
 
     TransferStats snapshot() const {
         return {copiesToDevice,
@@ -55,7 +72,11 @@ class TransferCounters {
                 bytesAcrossDevices,
                 hostWaits,
                 deviceAllocations,
-                pinnedAllocations};
+                pinnedAllocations,
+                0,
+                0,
+                0,
+                searchedBy.load()};
     }
 
     void reset() {
@@ -71,6 +92,7 @@ class TransferCounters {
               &pinnedAllocations}) {
             *count = 0;
         }
+        searchedBy = "";
     }
 };
 

@@ -36,11 +36,20 @@ inline char* const reached = []() -> char* {
     return bytes == MAP_FAILED ? nullptr : static_cast<char*>(bytes);
 }();
 
-inline bool removed(int number) {
+#ifdef __CUDACC__
+// Of functions for both sides, those of the host alone are made mutants.
+__host__ __device__
+#endif
+        inline bool
+        removed(int number) {
+#ifdef __CUDA_ARCH__
+    return number < 0;
+#else
     if (reached) {
         __atomic_store_n(reached + number, 1, __ATOMIC_RELAXED);
     }
     return number == chosen;
+#endif
 }
 
 /// A guard that is not made.

@@ -43,15 +43,30 @@ KINDS = (
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\brunner\.reset\s*\(|\b(block|slot\.(in|out))\.reset\s*\(|\bfreeNow\s*\(|deallocMemory"),
     ("swallowed error", r"cudaGetLastError\s*\("),
+    # What the exact search adds to its bounds.
+    (
+        "margin term",
+        r"\b(perNorm|perError|perVector|apart|reach|base|spread|bound|step|roundings)"
+        r"\s*[-+*/]=",
+    ),
 )
 
-# Parts of expressions that are replaced, and by what.
+# An argument, with parentheses in it up to two deep.
+ARGUMENT = r"((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)"
+
+# Parts of expressions that are replaced, and by what (with the groups of the
+# pattern).
 EXPRESSIONS = (
     ("query", r"\bcuda(?:Event|Stream)Query\s*\((?:[^()]|\([^()]*\))*\)", "cudaSuccess"),
     ("query", r"\b[\w.>-]+[.>]reached\(\)", "true"),
     ("query", r"(?<!bool )\bcontextLost\((?:[^()]|\([^()]*\))*\)", "false"),
     ("lock", r"(?<!bool )(?:\b[\w.>-]+[.>])?\bheldByThisThread\(\)", "false"),
     ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
+    # To nearest instead.
+    ("margin rounding", r"(?<!float )\b(?:next(?:Up|Down)|float(?:Above|Below))\(" + ARGUMENT + r"\)",
+     r"static_cast<float>(\1)"),
+    ("margin rounding", r"(?<!float )\bmultiplyAddAbove\(" + ARGUMENT + r"\)",
+     r"multiplyAdd(\1)"),
 )
 
 # The mutant's number in what is inserted.
@@ -227,8 +242,9 @@ def find(path, source):
             function = functions.get(
                 max((b for b in functions if b <= match.start()), default=None), ""
             )
-            note(kind, function, f"{match.group()} -> {replacement}", match.start(),
-                 [(*match.span(), f"({REMOVED} ? {replacement} : ", ")")])
+            other = match.expand(replacement)
+            note(kind, function, f"{match.group()} -> {other}", match.start(),
+                 [(*match.span(), f"({REMOVED} ? {other} : ", ")")])
     # An owner that is copied: instead of that, a pointer that owns nothing.
     for match in re.finditer(r"\b\w+_\((std::move\((\w+)\))\)", code):
         if re.search(r"shared_ptr<[^;{}]*>\s+" + match.group(2) + r"\b", code):

@@ -139,6 +139,16 @@ void giveBack(void* memory) {
     cudaFree(memory);  // free
 }
 
+float nextUp(float value) {
+    return value + 1;
+}
+
+float limit(float value) {
+    float bound = 0;
+    bound += value;  // margin term
+    return nextUp(bound);  // margin rounding
+}
+
 void require(bool holds) {
     if (!holds) {
         std::exit(1);
@@ -176,6 +186,7 @@ int main() {
     require(idle_.size() == 1);
     takeTurn();
     require(busy_);
+    require(limit(1) == 2);
     giveBack(nullptr);  // hand back
     require(calls["free"] == 1);
     lent_.clear();

@@ -122,6 +122,14 @@ def rest():
     case = {"n": 268_435, "k": 1000, "nb": 10_000, "d": 64}
     for name in ("ours touched", "ours pinned"):
         yield timed("beyond_memory", case, name, 0.08)
+    case = {"data": "around 100", "n": 1000, "k": 10, "nb": 100_000}
+    for name, right, error, paths in (
+            ("stock", 0.75, 0.02, {}),
+            ("ours, exact", 1.0, 1e-7, {
+                "certified_queries": 900, "widened_queries": 0,
+                "last_path_queries": 100})):
+        yield timed("exactness", case, name, 0.01, None, {
+            "label_agreement": right, "largest_distance_error": error, **paths})
     case = {"setting": "pipelineDepth", "destination": "pinned",
             "n": 200_000, "k": 100, "nb": 10_000, "d": 64}
     for value in (0, 2, 4):

@@ -72,6 +72,14 @@ def test_outputs_are_spoilt_before_the_run_that_is_checked_and_no_other():
     assert order == ["prepare", "spoil", "run", "check"] + 2 * ["prepare", "run"]
 
 
+def test_counts_are_those_that_are_whole_and_known_after_the_check():
+    known = {}
+    (timing_,) = measure([Contender(
+        "a", lambda: None, check=lambda: known.update(right=1) or "ok",
+        counts=lambda: dict(known))], 0, least_runs=1)
+    assert timing_.counts == {"right": 1}
+
+
 def cells():
     for (nb, d), n, k in itertools.product(
         WHOLE.databases, WHOLE.queries, WHOLE.neighbours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import made_up_records as made_up
@@ -58,6 +59,30 @@ def test_the_reports_in_the_tree_are_of_the_records_in_the_tree(
 ):
     expected = written(Results(made_up.BENCHS / records), tmp_path)
     assert (made_up.BENCHS / out).read_text("utf-8") == expected
+
+
+def test_the_counts_of_the_filter_are_shown_as_they_were_recorded(tmp_path):
+    title = "## How many vectors the exact search's filter lets pass"
+    assert title not in written(Results(tmp_path), tmp_path)
+    case = {"data": "made up", "ordinary": True, "nb": 5000, "d": 7, "metric": "L2",
+            "capacity": 1024, "passed_mean": 1234.5, "list_mean": 12.25,
+            "list_most": 2000, "window_mean": 10.5, "beyond_capacity": 0.015}
+    (tmp_path / "filter").mkdir()
+    for date, passed in (("2000-01-02", 1234.5), ("2000-01-01", 9.9)):
+        cases = [case | {"k": k, "passed_mean": passed} for k in (1, 10)]
+        (tmp_path / "filter" / f"{date}.json").write_text(json.dumps({
+            "environment": made_up.environment(date=date), "queries": 3,
+            "sample": 77, "cases": cases}))
+    text = written(Results(tmp_path), tmp_path).partition(title)[2]
+    cell = "1,234; 12.2, 2,000 (10.5); **1.5 %**"
+    assert f"| made up, ordinary | 5,000 | 7 | L2 | {cell} | {cell} |" in text
+    assert "3 queries" in text and "2000-01-02" in text and "9.9" not in text
+
+
+def test_exactness_is_told_with_its_price(results):
+    text = tables.exactness(results(*made_up.rest()))
+    assert re.search(r"around 100 \| 10 \| stock \| 75\.0000% \| 2\.0e-02 \|", text)
+    assert re.search(r"ours, exact \| 100\.0000% \| 1\.0e-07 \|.*\| 10\.00% \|", text)
 
 
 def test_versions_of_faiss_are_not_mixed(results):

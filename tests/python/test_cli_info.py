@@ -10,6 +10,7 @@ import sys
 
 import faiss
 import numpy as np
+import pytest
 
 import faiss_ext
 from conftest import package_environment
@@ -49,6 +50,16 @@ def test_it_tells_how_many_gpus_there_are_and_why(cli, monkeypatch):
         "faiss_ext.cli.commands.info.gpu_count", lambda: (3, "3 GPUs found")
     )
     assert entries(cli("info").out)["GPUs"] == "3 (3 GPUs found)"
+
+
+@pytest.mark.parametrize("chosen, answer", [
+    ("", "by Faiss' kernels"), ("faiss", "by Faiss' kernels"),
+    ("exact", "by the exact engine"),
+    ("fast", "none: FAISS_EXT_SEARCH is 'fast'; give 'exact' or 'faiss'"),
+])
+def test_it_tells_by_what_indexes_search(cli, monkeypatch, chosen, answer):
+    monkeypatch.setenv("FAISS_EXT_SEARCH", chosen)
+    assert entries(cli("info").out)["searches"].startswith(answer)
 
 
 def test_it_fits_on_a_screen(cli):

@@ -76,9 +76,14 @@ def check_library(path):
         check(place.startswith("$ORIGIN"), f"{path.name} looks for libraries in {place}")
     needed = re.findall(r"NEEDED.*\[(.*)\]", tags)
     check("libfaiss.so" in needed, f"{path.name} needs {needed}")
-    allowed = r"lib(faiss|faiss_ext_gpu|cudart|stdc\+\+|gcc_s|c|m|pthread|dl|rt)\.so|ld-linux"
+    allowed = r"lib(faiss|faiss_ext_gpu|cudart|cublas|stdc\+\+|gcc_s|c|m|pthread|dl|rt)\.so|ld-linux"
     strange = [name for name in needed if not re.match(allowed, name)]
     check(not strange, f"{path.name} needs {strange}")
+    # A process may have CUDA's libraries of two versions: Faiss' and PyTorch's.
+    symbols = output("readelf", "-W", "--dyn-syms", path)
+    asked = re.findall(r" UND ((?:cuda|cublas)[A-Z]\w*)(@\S+)?", symbols)
+    any_version = sorted(name for name, version in asked if not version)
+    check(not any_version, f"{path.name} takes {any_version} from any library")
 
 
 def check_kernels(library, cuda):

@@ -15,7 +15,7 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 LIMITS = {
     "host": 15,
     "conformance": 25,
-    "cpp": 90,
+    "cpp": 130,
     "python": 75,
     "memcheck": 40,
     "racecheck": 40,

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         ("Faiss", f"{faiss.__version__}, {_folder(faiss)}"),
         ("compiled with", faiss.get_compile_options().strip() or "unknown"),
         ("GPUs", f"{gpus} ({meaning})"),
+        ("searches", _searches()),
         ("NumPy", numpy.__version__),
         ("Python", f"{platform.python_version()}, {platform.platform()}"),
     ]
@@ -49,6 +50,16 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     return 0
+
+
+def _searches() -> str:
+    """By which kernels indexes search that are not told otherwise."""
+    chosen = os.environ.get("FAISS_EXT_SEARCH", "")
+    if chosen == "exact":
+        return "by the exact engine, where it knows the GPU (FAISS_EXT_SEARCH)"
+    if chosen in ("", "faiss"):
+        return "by Faiss' kernels (FAISS_EXT_SEARCH=exact: by the exact engine)"
+    return f"none: FAISS_EXT_SEARCH is {chosen!r}; give 'exact' or 'faiss'"
 
 
 def _folder(module: ModuleType) -> str:

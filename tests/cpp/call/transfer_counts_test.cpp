@@ -128,6 +128,7 @@ TEST_P(TransferCountsOnLanes, are_one_wait_or_none) {
     const auto [memory, tileRows] = GetParam();
     faiss::gpu::StandardGpuResources resources;
     TunedConfig config;
+    config.search = "faiss";
     config.computeLanes = 3;
     config.tileRows = tileRows;
     GpuIndexFlatL2 index(

@@ -48,8 +48,9 @@ class SliceCounts : public SimTest {
 
     std::unique_ptr<GpuIndexFlat> makeIndex(
             size_t vectors,
-            const TunedConfig& config = {},
+            TunedConfig config = {},
             faiss::MetricType metric = faiss::METRIC_L2) {
+        config.search = "faiss";
         auto index = std::make_unique<GpuIndexFlat>(
                 &resources_,
                 kDims,
@@ -85,6 +86,7 @@ class SliceCounts : public SimTest {
 
 TunedConfig with(int lanes, int64_t sliceVectors = 0) {
     TunedConfig config;
+    config.search = "faiss";
     config.computeLanes = lanes;
     config.sliceVectors = sliceVectors;
     return config;

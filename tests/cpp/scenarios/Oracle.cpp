@@ -2,6 +2,8 @@
 
 #include <faiss/IndexFlat.h>
 
+#include "../support/ExactNeighbours.h"
+
 namespace scenarios {
 
 namespace {
@@ -20,6 +22,31 @@ float distance(
     return sum;
 }
 
+void requireExact(
+        const std::vector<float>& base,
+        const std::vector<float>& queries,
+        int d,
+        int k,
+        bool innerProduct,
+        const float* distances,
+        const idx_t* labels) {
+    const auto right = test::searchExactly(
+            base,
+            queries,
+            d,
+            k,
+            innerProduct ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
+    for (size_t i = 0; i < right.labels.size(); ++i) {
+        const std::string where = "query " + std::to_string(i / k) +
+                                  ", neighbour " + std::to_string(i % k) + ": ";
+        require(labels[i] == right.labels[i],
+                where + "label " + std::to_string(labels[i]) + " instead of " +
+                        std::to_string(right.labels[i]));
+        require(!distances || distances[i] == right.distances[i],
+                where + "another distance than D");
+    }
+}
+
 } // namespace
 
 void requireNeighbours(
@@ -28,8 +55,13 @@ void requireNeighbours(
         int d,
         int k,
         bool innerProduct,
+        bool exact,
         const float* distances,
         const idx_t* labels) {
+    if (exact) {
+        requireExact(base, queries, d, k, innerProduct, distances, labels);
+        return;
+    }
     const idx_t ntotal = base.size() / d;
     faiss::IndexFlat index(
             d, innerProduct ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);

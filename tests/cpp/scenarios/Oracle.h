@@ -11,14 +11,16 @@ namespace scenarios {
 using faiss_ext::gpu::idx_t;
 
 /// The k nearest vectors of `base` [n, d] to each query. Labels are compared
-/// through their distances, because ties may come in any order. distances may
-/// be nullptr: not asked for. Throws Mismatch.
+/// through their distances, because ties may come in any order; not so if the
+/// answer is `exact`, which has ties by label. distances may be nullptr: not
+/// asked for. Throws Mismatch.
 void requireNeighbours(
         const std::vector<float>& base,
         const std::vector<float>& queries,
         int d,
         int k,
         bool innerProduct,
+        bool exact,
         const float* distances,
         const idx_t* labels);
 

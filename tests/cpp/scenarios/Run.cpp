@@ -1,5 +1,7 @@
 #include "Run.h"
 
+#include <cuda_sim_exact.h>
+#include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 #include <sys/mman.h>
 
@@ -125,7 +127,12 @@ Bytes Buffer::streamRead(cudaStream_t stream) const {
 
 Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
     cuda_sim_reset();
+    cuda_sim_set_exact_faults(nullptr);
     cuda_sim_set_device_count(2);
+    for (int device : {0, 1}) {
+        // A run is the same whatever ran before.
+        faiss_ext::gpu::rememberSelfTest(device, true);
+    }
     cuda_sim_set_seed(seed);
     // Half of the runs at random, the other policies in turns.
     constexpr int kPolicies[] = {
@@ -149,6 +156,16 @@ Run::Run(uint64_t seed) : seed_(seed), random_(seed * 2654435761u + 1) {
 
 Run::~Run() {
     tearDown();
+    cuda_sim_set_exact_faults(nullptr);
+}
+
+void Run::makeExactMistakes() {
+    cuda_sim_exact_faults faults{};
+    faults.extra_survivors = oneOf({0, 0, 3});
+    faults.overflow = oneOf({0, 0, 1, 2});
+    faults.small_cuts = oneOf({0, 0, 1});
+    faults.score_error = oneOf({0.0, 3.9});
+    cuda_sim_set_exact_faults(&faults);
 }
 
 int Run::pick(int low, int high) {

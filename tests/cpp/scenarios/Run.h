@@ -183,6 +183,10 @@ class Run {
         pooled_ = false;
     }
 
+    /// The kernels of the exact engine make mistakes that its searches survive,
+    /// some or none, by the seed, until the run ends.
+    void makeExactMistakes();
+
     /// Called when the first resources object is there: what Faiss does when a
     /// device is lost while that is made is not ours.
     void whenReady(std::function<void()> call) {

@@ -47,6 +47,13 @@ class IndexSubject : public Subject {
             // Results of all tiles but the last by host functions, and of few.
             staged.oneTileBytes = run.oneOf({1, 300, 1 << 20});
         }
+        if (staged.search.empty() && !run.faulty()) {
+            staged.search = run.oneOf({"faiss", "exact"});
+        }
+        exact_ = staged.search == "exact";
+        if (exact_) {
+            run.makeExactMistakes();
+        }
         index_ = makeIndex(config, staged);
         run.afterFault([this] { answer(); });
     }
@@ -115,6 +122,7 @@ class IndexSubject : public Subject {
                             d_,
                             k,
                             innerProduct_,
+                            exact_,
                             nullptr,
                             valuesOf<idx_t>(out[0]).data());
                 });
@@ -331,6 +339,7 @@ class IndexSubject : public Subject {
                         d_,
                         k,
                         innerProduct_,
+                        exact_,
                         one.distances.data(),
                         one.labels.data());
             }
@@ -414,6 +423,7 @@ class IndexSubject : public Subject {
                     d_,
                     k,
                     innerProduct_,
+                    exact_,
                     valuesOf<float>(out[0]).data(),
                     valuesOf<idx_t>(out[1]).data());
         };
@@ -445,6 +455,8 @@ class IndexSubject : public Subject {
     const int device_;
     const bool innerProduct_;
     const bool scarce_;
+    /// Searched by the exact engine.
+    bool exact_ = false;
     std::shared_ptr<faiss::gpu::GpuResources> resources_;
     Caller caller_;
     std::unique_ptr<Index> index_;

@@ -5,6 +5,7 @@
 #include <faiss_ext/gpu/index/StagedConfig.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,12 +21,14 @@ struct TunedConfig : faiss_ext::gpu::Tuning {
     int computeLanes = 0;
     int64_t batchedQueries = 0;
     int copyThreads = 0;
+    std::string search;
 
     operator faiss_ext::gpu::StagedConfig() const {
         return {pinnedBytes,
                 computeLanes,
                 batchedQueries,
                 copyThreads,
+                search,
                 std::make_shared<const faiss_ext::gpu::Tuning>(*this)};
     }
 

@@ -37,6 +37,8 @@ constexpr double kNothing = 1e-12;
 
 TunedConfig inTilesOf(int64_t rows) {
     TunedConfig config;
+    // Which ask twice for each tile.
+    config.search = "faiss";
     config.tileRows = rows;
     return config;
 }
@@ -150,7 +152,7 @@ TEST_F(Interrupts, wherever_faiss_asks_end_the_call) {
 TEST_F(Interrupts, where_faiss_asks_on_lanes_end_the_call) {
     // Enough vectors and queries for lanes.
     constexpr int64_t kMany = 2048;
-    TunedConfig config;
+    TunedConfig config = inTilesOf(0);
     config.computeLanes = 4;
     const auto index = makeIndex(config, 0);
     const auto x = randomVectors(kMany, kDims, 5);
@@ -208,7 +210,7 @@ TEST_F(Interrupts, long_tiles_are_computed_piece_by_piece) {
     const auto x = randomVectors(kMany, kDims, 5);
     Neighbours found[2];
     for (double seconds : {0.0, kNothing}) {
-        TunedConfig config;
+        TunedConfig config = inTilesOf(0);
         config.secondsAhead = seconds;
         const auto index = makeIndex(config, 0);
         auto& now = found[seconds > 0];
@@ -267,7 +269,7 @@ TEST_F(Interrupts, long_calls_ask_between_their_tiles_as_time_goes_by) {
 }
 
 TEST_F(Interrupts, short_calls_ask_no_more_often_than_faiss) {
-    const auto index = makeIndex(9);
+    const auto index = makeIndex(inTilesOf(9), 0);
     Arrays arrays(Memory::Pageable, Memory::Pageable, queries_);
     const Interrupting never([](int) { return false; });
     search(*index, arrays);
@@ -276,7 +278,7 @@ TEST_F(Interrupts, short_calls_ask_no_more_often_than_faiss) {
 
 TEST_F(Interrupts, end_the_wait_for_pinned_memory) {
     // Results on the GPU, and queries that need more of it than there is.
-    TunedConfig config;
+    TunedConfig config = inTilesOf(0);
     config.tileRows = 10;
     config.pinnedBytes = 8192;
     const auto index = makeIndex(config, 0);
@@ -286,7 +288,7 @@ TEST_F(Interrupts, end_the_wait_for_pinned_memory) {
 }
 
 TEST_F(Interrupts, end_the_wait_of_a_change) {
-    const auto index = makeIndex(0);
+    const auto index = makeIndex(inTilesOf(0), 0);
     Arrays arrays(Memory::Device, Memory::Device, queries_);
     const std::function<void()> changes[] = {
             [&] { index->add(kVectors, base_.data()); },

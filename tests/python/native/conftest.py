@@ -50,6 +50,12 @@ class Simulator:
         reset."""
         return self.library.cuda_sim_calls(function.encode())
 
+    def searches(self):
+        """How many searches of Faiss' kernels or of the exact engine were
+        enqueued, each tile counted."""
+        return self.calls("kernel:bfKnnOnDevice") + self.calls(
+            "kernel:exactWriteResults")
+
     def waits(self):
         return sum(
             self.counter(f"waits_{kind}")

@@ -44,6 +44,24 @@ def test_cells_of_the_grid_are_measured_alone(tmp_path):
     assert all("n=7 k=3 nb=90 d=8 " in line for line in timed)
 
 
+def test_the_rates_of_the_filter_are_counted_and_kept_by_none(tmp_path):
+    before = sorted((BENCHS / "results").rglob("*"))
+    done = subprocess.run(
+        [sys.executable, BENCHS / "filter_rates.py",
+         os.environ["FAISS_EXT_BUILD_DIR"], "--smoke"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({case["data"] for case in cases}) >= 10
+    for case in cases:
+        # The k nearest pass, and not everything does.
+        assert case["window_mean"] >= case["k"], case
+        assert case["passed_mean"] < case["nb"] / 2, case
+    assert not list(tmp_path.iterdir())
+    assert sorted((BENCHS / "results").rglob("*")) == before
+
+
 @pytest.mark.parametrize("cells", ["7:3:90", "7:3:90:d", "7:3:0:8", ""])
 def test_cells_that_are_none_are_refused(tmp_path, cells):
     done = run(tmp_path, "--smoke", "--only", "grid", "--cells", cells)

@@ -87,6 +87,7 @@ def test_transfer_stats_tell_what_the_simulator_saw(
     faiss_ext, resources, vectors, simulator
 ):
     config = faiss_ext.StagedConfig()
+    config.search = "faiss"
     config.tune("mappedBytes", 1)  # few results, but copied
     index = faiss_ext.GpuIndexFlatL2(
         resources, 8, faiss_ext.GpuIndexFlatConfig(), config
@@ -108,6 +109,10 @@ def test_transfer_stats_tell_what_the_simulator_saw(
         "host_waits": 1,
         "device_allocations": 0,
         "pinned_allocations": 0,
+        "certified_queries": 0,
+        "widened_queries": 0,
+        "last_path_queries": 0,
+        "searched_by": "Faiss' kernels",
     }
     assert simulator.bytes_up() == stats["bytes_to_device"]
     assert simulator.bytes_down() == stats["bytes_to_host"]

@@ -324,7 +324,8 @@ def test_holders_of_our_indexes_do_what_holders_of_faiss_own_do(
         for found, wanted in zip(
             index.search(queries, K), theirs[name].search(queries, K)
         ):
-            np.testing.assert_array_equal(found, wanted, err_msg=name)
+            # The exact engine has other last bits.
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
 
 
 def test_holders_refuse_gpu_memory(

@@ -147,8 +147,9 @@ def test_a_file_is_left_as_it_is_by_an_index_on_the_gpu(
     # The fix works.
     faiss_ext.write_index(faiss_ext.index_gpu_to_cpu(index), str(path))
     back = faiss_ext.read_index(str(path))
-    np.testing.assert_array_equal(
-        back.search(queries, K)[0], index.search(queries, K)[0])
+    # Of transformed vectors the exact engine gives other last bits.
+    np.testing.assert_allclose(
+        back.search(queries, K)[0], index.search(queries, K)[0], rtol=1e-6)
 
 
 def test_a_file_is_left_as_it_is_by_a_binary_index_on_the_gpu(
@@ -240,7 +241,11 @@ def test_factory_indexes_go_to_the_gpu_and_back(
         else:
             results.append(outcome_of_it)
     for ours, theirs in zip(*results):
-        np.testing.assert_array_equal(ours, theirs)
+        if getattr(ours, "dtype", None) == "float32":
+            # Other last bits, where the exact engine searches.
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("shard", [False, True])

@@ -21,6 +21,7 @@ faiss.knn_gpu(resources, x, x, 3, cast="yes")  # error
 faiss.pairwise_distance_gpu(resources, x, 3)  # error
 faiss.StagedConfig().pinnedBytez  # error
 faiss.StagedConfig().pinnedBytes = 0.5  # error
+faiss.StagedConfig().search = 1  # error
 faiss.PooledGpuResources(0, 0)  # error
 faiss.pinned_empty((2, 3)).nothing  # error
 faiss.pinned_pool_stats()["bound"].nothing  # error

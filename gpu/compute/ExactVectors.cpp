@@ -1,0 +1,117 @@
+#include <faiss_ext/gpu/compute/ExactVectors.h>
+
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+/// Where the arrays that are kept lie in their memory.
+struct StatePlaces {
+    explicit StatePlaces(const VectorsView& vectors_)
+            : terms(places.take<exact::IndexTerms>(1)),
+              centre(places.take<float>(vectors_.d)),
+              vectors(places.take<exact::VectorTerms>(vectors_.n)) {}
+
+    exact::IndexState in(char* memory) const {
+        return {reinterpret_cast<exact::IndexTerms*>(memory + terms),
+                reinterpret_cast<float*>(memory + centre),
+                reinterpret_cast<exact::VectorTerms*>(memory + vectors)};
+    }
+
+    ArrayPlaces places;
+    const size_t terms;
+    const size_t centre;
+    const size_t vectors;
+};
+
+} // namespace
+
+ExactVectors::ExactVectors(
+        faiss::gpu::GpuResources& resources,
+        int device,
+        TransferCounters& counters)
+        : resources_(resources),
+          device_(device),
+          counters_(counters),
+          paths_(counters) {}
+
+exact::IndexState ExactVectors::stateOf(
+        const VectorsView& vectors,
+        exact::Metric metric,
+        const exact::TensorArithmetic& arithmetic,
+        uint64_t changes,
+        std::optional<ScratchMemory>& temporary) {
+    const Origin origin{changes, vectors.data, vectors.n, metric};
+    if (origin_ == origin) {
+        return state_;
+    }
+    origin_.reset();
+    const cudaStream_t stream = resources_.getDefaultStream(device_);
+    const StatePlaces places(vectors);
+    const size_t bytes = places.places.bytes();
+    char* memory = nullptr;
+    try {
+        reserve(bytes);
+        memory = static_cast<char*>(memory_->get());
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, stream);
+        temporary.emplace(resources_, device_, bytes, counters_);
+        memory = temporary->data();
+    }
+    const exact::IndexState state = places.in(memory);
+    const ScratchMemory scratch(
+            resources_, device_, exact::prepareBytes(vectors.d), counters_);
+    FAISS_EXT_CUDA_TRY(exact::launchPrepareVectors(
+            metric, arithmetic, vectors, state, scratch.data(), stream));
+    if (!temporary) {
+        state_ = state;
+        origin_ = origin;
+    }
+    return state;
+}
+
+/// Memory that is large enough stays, but not twice as much: after a reset an
+/// index may be small for ever.
+void ExactVectors::reserve(size_t bytes) {
+    if (memory_ && memory_->size >= bytes && memory_->size / 2 <= bytes) {
+        return;
+    }
+    const cudaStream_t stream = resources_.getDefaultStream(device_);
+    if (memory_) {
+        // To free waits for the GPU, and a loss must be known before.
+        ++counters_.hostWaits;
+        Event done;
+        done.record(stream);
+        waitUnlessInterrupted(done);
+        memory_.reset();
+        // It grows: so that not every search after a small add allocates.
+        bytes += bytes / 8;
+    }
+    memory_.emplace(resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
+            faiss::gpu::AllocType::Other,
+            device_,
+            faiss::gpu::MemorySpace::Device,
+            stream,
+            bytes)));
+    ++counters_.deviceAllocations;
+}
+
+void ExactVectors::freeNow() noexcept {
+    origin_.reset();
+    memory_.reset();
+    paths_.freeNow();
+}
+
+void ExactVectors::keepForEver() noexcept {
+    if (memory_) {
+        memory_->data = nullptr;
+    }
+}
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,215 @@
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include <faiss_ext/gpu/Export.h>
+#include <faiss_ext/gpu/compute/exact/ExactArithmetic.h>
+#include <faiss_ext/gpu/faiss/FlatVectors.h>
+
+// The kernels of the exact search, in the order in which a search enqueues
+// them; docs/exact-search.md says why the result is right. All pointers are to
+// memory that the current GPU can read and write; what is enqueued is in the
+// order of `stream`, and nothing waits. The results are CUDA's (cuBLAS's where
+// it says so). Rows and elements are counted in 64 bits. Simulated runtimes put
+// their own functions in place of these.
+
+namespace faiss_ext {
+namespace gpu {
+namespace exact {
+
+/// What an index keeps beside its store: 8 bytes a vector, and little more.
+struct IndexState {
+    /// Of one element. Made on the GPU, so that no search waits for it.
+    IndexTerms* terms;
+    /// [d]; zeros where there is none.
+    float* centre;
+    /// [n]
+    VectorTerms* vectors;
+};
+
+/// What it is made with: scratch, of prepareBytes(d) bytes, aligned to 256.
+FAISS_EXT_API size_t prepareBytes(int d);
+
+/// Makes `state` of the store's vectors. n >= 1, d >= 1. Several kernels.
+FAISS_EXT_API cudaError_t launchPrepareVectors(
+        Metric metric,
+        const TensorArithmetic& arithmetic,
+        const VectorsView& vectors,
+        const IndexState& state,
+        void* scratch,
+        cudaStream_t stream);
+
+/// Rows of the store that are scored together: first, first + step, ...
+struct VectorRows {
+    idx_t first;
+    idx_t count;
+    idx_t step;
+};
+
+/// Components of a copy: d, filled up with zeros to a multiple of 8, which
+/// cuBLAS wants for tensor cores.
+FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
+    return (d + 7) / 8 * 8;
+}
+
+/// Writes the copies of `rows` to copies [rows.count, copyWidth(d)]. (A float16
+/// store whose width is that already is its own copy: whose caller need not
+/// call this.)
+FAISS_EXT_API cudaError_t launchCopyVectors(
+        const VectorsView& vectors,
+        const VectorRows& rows,
+        const IndexState& state,
+        Half* copies,
+        cudaStream_t stream);
+
+/// Why a query's results are known to be right, or not yet.
+enum class QueryPath : uint32_t {
+    /// By its certificate.
+    Certified = 0,
+    /// The same, though a list ran over once and was made anew.
+    Widened = 1,
+    /// Not by that: it is compared with every vector.
+    Last = 2,
+};
+
+/// In `counts`: the list ran over, and is made again; the rest counts anew. (A
+/// chunk has fewer vectors than that.)
+constexpr uint32_t kAgain = 0x80000000;
+
+/// What a search of n queries works on.
+struct QueryState {
+    idx_t n;
+    int d;
+    int k;
+    /// Survivors of a chunk that there is room for; k <= capacity.
+    int capacity;
+    const float* x;      // [n, d]
+    Half* copies;        // [n, copyWidth(d)]
+    QueryTerms* terms;   // [n]
+    float* cut;          // [n]: the k-th loss is not above it
+    float* leastCut;     // [n]: the least cut that a filter has used
+    uint64_t* best;      // [n, k]: result keys so far, ascending
+    uint32_t* survivors; // [n, capacity]: labels
+    uint32_t* counts;    // [n]: survivors, more than `capacity` if it ran over
+    QueryPath* paths;    // [n]
+    uint32_t* last;      // [n]: the queries of QueryPath::Last ...
+    uint32_t* lastCount; // [1]: ... so many, once collected
+};
+
+/// Copies and terms of the queries; best: kMissing; cut and leastCut:
+/// missingLoss(); counts: 0; paths: Last for queries out of range, and for all
+/// if `scanAll`, else Certified.
+FAISS_EXT_API cudaError_t launchPrepareQueries(
+        const IndexState& state,
+        const QueryState& queries,
+        bool scanAll,
+        cudaStream_t stream);
+
+/// scores [n, ld] = copies of the queries times those of `count` vectors,
+/// float32, by cuBLAS on the tensor cores, in the order of the handle's stream.
+/// Vectors' rows begin every `stride` halves, a multiple of 8. Its pointer mode
+/// is the host's.
+FAISS_EXT_API cublasStatus_t launchScores(
+        cublasHandle_t blas,
+        const Half* queries,
+        idx_t n,
+        const Half* vectors,
+        idx_t stride,
+        idx_t count,
+        int width,
+        float* scores,
+        idx_t ld);
+
+/// The first cut: a loss that k vectors of a sample do not exceed, as its
+/// scores prove, and hardly above the least such. scores [n, ld] of `rows`,
+/// rows.count >= k, k <= 2048. Queries of QueryPath::Last are left alone, here
+/// and below.
+FAISS_EXT_API cudaError_t launchSampleCut(
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream);
+
+/// Which queries a filter is for: all, or those alone whose list ran over, and
+/// which have a better cut by now.
+enum class FilterPass {
+    First,
+    Again,
+};
+
+/// Appends the labels of the vectors that pass to the survivors, in no order,
+/// and counts them; leastCut is the less of itself and the cut. (Again: for
+/// queries with kAgain in their counts.)
+FAISS_EXT_API cudaError_t launchFilter(
+        FilterPass pass,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream);
+
+/// D of the survivors, as many as there is room for, and the k best of them and
+/// of `best`; the cut is the less of itself and the loss of the k-th. First:
+/// sets counts to 0, but to kAgain those of lists that ran over, whose `best`
+/// stays as it was (their survivors will be found again), while their cut gets
+/// better. Again: lists that ran over once are Widened, those that did it again
+/// Last; counts: 0.
+FAISS_EXT_API cudaError_t launchSelect(
+        FilterPass pass,
+        const VectorsView& vectors,
+        const IndexState& state,
+        const QueryState& queries,
+        cudaStream_t stream);
+
+/// Asks for the certificate of each query, makes those that have none Last, and
+/// collects these in `last`, in ascending order, with `best` kMissing.
+FAISS_EXT_API cudaError_t
+launchCollectLast(const QueryState& queries, cudaStream_t stream);
+
+/// The last path: losses [n, ld], of D, of the query last[i] and `rows` in row
+/// i.
+FAISS_EXT_API cudaError_t launchLosses(
+        const VectorsView& vectors,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        float* losses,
+        idx_t ld,
+        cudaStream_t stream);
+
+/// The k best of these losses and of `best`, whatever they are.
+FAISS_EXT_API cudaError_t launchSelectLosses(
+        const VectorRows& rows,
+        const QueryState& queries,
+        const float* losses,
+        idx_t ld,
+        cudaStream_t stream);
+
+/// Counts of queries by path, which the host may read at any time: pinned
+/// memory.
+struct PathCounts {
+    uint64_t certified;
+    uint64_t widened;
+    uint64_t last;
+};
+
+/// Distances and labels [n, k] of `best`, and adds to `counts`, if there are
+/// any. These three may be pinned host memory.
+FAISS_EXT_API cudaError_t launchWriteResults(
+        Metric metric,
+        const QueryState& queries,
+        float* distances,
+        idx_t* labels,
+        PathCounts* counts,
+        cudaStream_t stream);
+
+} // namespace exact
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,873 @@
+// Replaces the kernels of the exact search and the product of cuBLAS in it: the
+// same arithmetic, each vector by itself, with the mistakes that a test asks
+// for (cuda_sim_exact.h).
+
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "../cuda_sim_exact.h"
+#include "../cuda_sim_kernel.h"
+
+namespace {
+
+std::mutex faultsMutex;
+cuda_sim_exact_faults allFaults{};
+
+cuda_sim_exact_faults faults() {
+    const std::lock_guard<std::mutex> lock(faultsMutex);
+    return allFaults;
+}
+
+} // namespace
+
+extern "C" void cuda_sim_set_exact_faults(const cuda_sim_exact_faults* faults) {
+    const std::lock_guard<std::mutex> lock(faultsMutex);
+    allFaults = faults ? *faults : cuda_sim_exact_faults{};
+}
+
+namespace faiss_ext {
+namespace gpu {
+namespace exact {
+
+namespace {
+
+using cuda_sim::reads;
+using cuda_sim::view;
+using cuda_sim::writes;
+using Ranges = std::vector<cuda_sim_range>;
+
+float floatOfHalf(Half half) {
+    static const std::vector<float> all = [] {
+        std::vector<float> values(1 << 16);
+        for (size_t bits = 0; bits < values.size(); ++bits) {
+            values[bits] = toFloat(Half{static_cast<uint16_t>(bits)});
+        }
+        return values;
+    }();
+    return all[half.bits];
+}
+
+/// Only inside an operation: `use` of the first row of the store, in its type.
+template <typename Use>
+void withStored(const VectorsView& vectors, const Use& use) {
+    if (vectors.float16) {
+        use(view(static_cast<const Half*>(vectors.data)));
+    } else {
+        use(view(static_cast<const float*>(vectors.data)));
+    }
+}
+
+/// Of a store, rows first .. first + count - 1 of every `step`th.
+cuda_sim_range readsRows(const VectorsView& vectors, const VectorRows& rows) {
+    const size_t element = vectors.float16 ? sizeof(Half) : sizeof(float);
+    const char* const data = static_cast<const char*>(vectors.data);
+    const size_t rowBytes = vectors.d * element;
+    return reads(
+            data + rows.first * rowBytes,
+            ((rows.count - 1) * rows.step + 1) * rowBytes);
+}
+
+cuda_sim_range readsTerms(const IndexState& state, const VectorRows& rows) {
+    return reads(state.vectors + rows.first, (rows.count - 1) * rows.step + 1);
+}
+
+cuda_sim_range readsScores(
+        const float* scores, idx_t n, const VectorRows& rows, idx_t ld) {
+    return reads(scores, (n - 1) * ld + rows.count);
+}
+
+/// Only inside an operation.
+template <typename T>
+T* row(T* rows, idx_t number, idx_t width) {
+    return view(rows) + number * width;
+}
+
+template <typename Stored>
+float componentOf(const Stored& stored) {
+    return toFloat(stored);
+}
+template <>
+float componentOf(const Half& stored) {
+    return floatOfHalf(stored);
+}
+
+template <typename Stored>
+int largestBin(const Stored* y, const float* centre, int d) {
+    int largest = 0;
+    for (int i = 0; i < d; ++i) {
+        const float component = componentOf(y[i]);
+        largest = std::max(
+                largest,
+                exponentBin(
+                        centre ? subtract(component, centre[i]) : component));
+    }
+    return largest;
+}
+
+template <typename Stored>
+bool isHalves(const Stored* y, int d) {
+    return std::all_of(y, y + d, [](Stored component) {
+        const float value = componentOf(component);
+        return toFloat(toHalf(value)) == value;
+    });
+}
+
+/// The mean of the rows that take part, or nothing where it must not be used.
+template <typename Stored>
+std::vector<float> meanOf(
+        const Stored* y, const std::vector<int>& bins, int d) {
+    std::array<uint32_t, kExponentBins> rowsOfBin{};
+    for (int bin : bins) {
+        ++rowsOfBin[bin];
+    }
+    const int last = lastMeanBin(rowsOfBin.data());
+    std::vector<double> sums(d);
+    double rows = 0;
+    for (size_t i = 0; i < bins.size(); ++i) {
+        if (inMean(bins[i], last)) {
+            ++rows;
+            for (int j = 0; j < d; ++j) {
+                sums[j] += componentOf(y[i * d + j]);
+            }
+        }
+    }
+    double squares = 0;
+    std::vector<float> mean(d);
+    for (int j = 0; j < d; ++j) {
+        mean[j] = static_cast<float>(sums[j] / rows);
+        squares += double(mean[j]) * double(mean[j]);
+    }
+    if (!(centreNorm(squares, d) <= 0x1p62)) {
+        mean.clear();
+    }
+    return mean;
+}
+
+template <typename Stored>
+void prepareVectors(
+        Metric metric,
+        const TensorArithmetic& arithmetic,
+        bool float16,
+        const Stored* y,
+        idx_t n,
+        int d,
+        const IndexState& state) {
+    std::vector<int> bins(n);
+    bool halves = true;
+    for (idx_t i = 0; i < n; ++i) {
+        bins[i] = largestBin(y + i * d, nullptr, d);
+        halves = halves && (float16 || isHalves(y + i * d, d));
+    }
+    std::vector<float> centre;
+    int scale = 0;
+    if (!halves) {
+        centre = meanOf(y, bins, d);
+        std::array<uint32_t, kExponentBins> rowsOfBin{};
+        for (idx_t i = 0; i < n; ++i) {
+            ++rowsOfBin[largestBin(
+                    y + i * d, centre.empty() ? nullptr : centre.data(), d)];
+        }
+        scale = scaleOfRows(rowsOfBin.data());
+    }
+    const bool centred = !centre.empty();
+    centre.resize(d);
+    double squares = 0;
+    for (float component : centre) {
+        squares += double(component) * double(component);
+    }
+    std::copy(centre.begin(), centre.end(), view(state.centre));
+    *view(state.terms) = indexTerms(
+            metric, d, scale, centred, centreNorm(squares, d), arithmetic);
+    VectorTerms* const kept = view(state.vectors);
+    for (idx_t i = 0; i < n; ++i) {
+        RowSums sums;
+        for (int j = 0; j < d; ++j) {
+            const float component = componentOf(y[i * d + j]);
+            sums.addComponent(
+                    component,
+                    centre[j],
+                    halfOf(component, centre[j], powerOfTwo(scale)),
+                    powerOfTwo(-scale));
+        }
+        kept[i] = vectorTerms(sums, d, centred);
+    }
+}
+
+/// Only inside an operation.
+void prepareQuery(
+        const IndexTerms& index,
+        const float* centre,
+        const QueryState& queries,
+        idx_t query,
+        bool scanAll) {
+    const int d = queries.d;
+    const float* const x = row(queries.x, query, d);
+    int largest = 0;
+    for (int i = 0; i < d; ++i) {
+        const float centred =
+                subtract(x[i], QuerySums::queryCentre(index.metric, centre[i]));
+        largest = std::max(largest, exponentBin(centred));
+    }
+    const int scale = scaleOfBin(largest);
+    Half* const copy = row(queries.copies, query, copyWidth(d));
+    QuerySums sums;
+    for (int i = 0; i < copyWidth(d); ++i) {
+        copy[i] = Half{0};
+        if (i < d) {
+            copy[i] =
+                    halfOf(x[i],
+                           QuerySums::queryCentre(index.metric, centre[i]),
+                           powerOfTwo(scale));
+            sums.addComponent(
+                    index.metric, x[i], centre[i], copy[i], powerOfTwo(-scale));
+        }
+    }
+    const QueryTerms terms = queryTerms(index, sums, scale);
+    view(queries.terms)[query] = terms;
+    view(queries.cut)[query] = missingLoss();
+    view(queries.leastCut)[query] = missingLoss();
+    view(queries.counts)[query] = 0;
+    view(queries.paths)[query] =
+            scanAll || !terms.inRange ? QueryPath::Last : QueryPath::Certified;
+    std::fill_n(row(queries.best, query, queries.k), queries.k, kMissing);
+}
+
+double normOf(const Half* row, int width) {
+    double squares = 0;
+    for (int i = 0; i < width; ++i) {
+        const double component = floatOfHalf(row[i]);
+        squares += component * component;
+    }
+    return std::sqrt(squares);
+}
+
+/// Products of halves are exact in double, and so are their sums, but for far
+/// less than matters.
+double productOf(const float* x, const float* y, int width) {
+    double sums[4] = {};
+    for (int i = 0; i < width; ++i) {
+        sums[i % 4] += double(x[i]) * double(y[i]);
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+/// Up or down, without a pattern.
+double signOf(idx_t i, idx_t j) {
+    const uint64_t mixed = (uint64_t(i) * 2654435761u + j) * 0x9e3779b97f4a7c15;
+    return mixed >> 63 ? 1.0 : -1.0;
+}
+
+/// Only inside an operation.
+void multiply(
+        const Half* x,
+        idx_t n,
+        const Half* y,
+        idx_t stride,
+        idx_t count,
+        int width,
+        float* scores,
+        idx_t ld,
+        double errorPart) {
+    std::vector<float> xs(n * width);
+    std::vector<float> ys(count * width);
+    std::transform(x, x + xs.size(), xs.begin(), floatOfHalf);
+    for (idx_t j = 0; j < count; ++j) {
+        std::transform(
+                y + j * stride,
+                y + j * stride + width,
+                ys.begin() + j * width,
+                floatOfHalf);
+    }
+    TensorArithmetic known = hopperArithmetic();
+    known.factor = 1;
+    // But for what the rounding below adds.
+    const double error =
+            errorPart == 0
+                    ? 0
+                    : errorPart * (1 - 1e-3) * accumulationError(known, width);
+    std::vector<double> norms(count);
+    for (idx_t j = 0; error != 0 && j < count; ++j) {
+        norms[j] = normOf(y + j * stride, width);
+    }
+    for (idx_t i = 0; i < n; ++i) {
+        const double norm = error != 0 ? normOf(x + i * width, width) : 0;
+        for (idx_t j = 0; j < count; ++j) {
+            double product = productOf(
+                    xs.data() + i * width, ys.data() + j * width, width);
+            if (error != 0) {
+                product += signOf(i, j) * error * norm * norms[j];
+            }
+            scores[i * ld + j] = static_cast<float>(product);
+        }
+    }
+}
+
+/// The first cut of a query: the largest of the k smallest bounds of losses.
+float sampleCut(
+        const IndexTerms& index,
+        const VectorTerms* vectors,
+        const QueryTerms& query,
+        const float* scores,
+        const VectorRows& rows,
+        int k) {
+    std::vector<float> most(rows.count, infinity());
+    for (idx_t i = 0; i < rows.count; ++i) {
+        const VectorTerms& vector = vectors[i * rows.step];
+        if (inRange(vector)) {
+            most[i] = mostLoss(
+                    index,
+                    query,
+                    valueOf(scores[i],
+                            query.factor,
+                            startOf(index.metric, vector)),
+                    VectorBounds::boundsOf(vector));
+        }
+    }
+    std::nth_element(most.begin(), most.begin() + (k - 1), most.end());
+    return most[k - 1];
+}
+
+/// Only inside an operation: what a filter adds to the list of one query.
+class List {
+   public:
+    List(const QueryState& queries, idx_t query)
+            : labels_(row(queries.survivors, query, queries.capacity)),
+              count_(view(queries.counts)[query]),
+              room_(queries.capacity) {}
+
+    void add(uint32_t label) {
+        const uint32_t place = count_++ & ~kAgain;
+        if (place < room_) {
+            labels_[place] = label;
+        }
+    }
+    bool full() const {
+        return (count_ & ~kAgain) >= room_;
+    }
+
+   private:
+    uint32_t* const labels_;
+    uint32_t& count_;
+    const uint32_t room_;
+};
+
+/// Only inside an operation.
+void filterQuery(
+        FilterPass pass,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        idx_t query,
+        const float* scores,
+        const cuda_sim_exact_faults& wrong) {
+    const IndexTerms& index = *view(state.terms);
+    const QueryTerms& terms = view(queries.terms)[query];
+    const float cut = view(queries.cut)[query];
+    float& least = view(queries.leastCut)[query];
+    least = std::min(least, cut);
+    const float base = thresholdBase(index, terms, cut);
+    List list(queries, query);
+    int extra = wrong.extra_survivors;
+    const bool overflow = wrong.overflow > 1 ||
+                          (wrong.overflow == 1 && pass == FilterPass::First);
+    const bool canOverflow = overflow && rows.count >= queries.capacity;
+    // The last ones: those that are no neighbours, from where they are found,
+    // and what fills up a list that is to run over.
+    std::vector<uint32_t> ruledOut;
+    const VectorTerms* const vectors = view(state.vectors);
+    float rest = 0;
+    for (idx_t i = 0; i < rows.count; ++i) {
+        const VectorTerms& vector = vectors[rows.first + i * rows.step];
+        if (inRange(vector)) {
+            rest = std::max(rest, errorRest(VectorBounds::boundsOf(vector)));
+        }
+    }
+    const float threshold = fineThreshold(terms, base, rest);
+    for (idx_t i = 0; i < rows.count; ++i) {
+        const idx_t label = rows.first + i * rows.step;
+        const VectorTerms& vector = vectors[label];
+        const float value = fineValue(
+                scores[i],
+                terms.factor,
+                finePerVector(terms),
+                inRange(vector) ? VectorBounds::boundsOf(vector).norm : 0.0f,
+                fineStart(startOf(index.metric, vector)));
+        if (passes(value, threshold)) {
+            list.add(static_cast<uint32_t>(label));
+        } else if (canOverflow || extra > 0) {
+            ruledOut.push_back(static_cast<uint32_t>(label));
+        }
+    }
+    for (uint32_t label : ruledOut) {
+        if (canOverflow ? list.full() : extra-- <= 0) {
+            break;
+        }
+        list.add(label);
+    }
+    if (canOverflow) {
+        // Counted, though there is no such vector.
+        list.add(static_cast<uint32_t>(rows.first));
+    }
+}
+
+/// The k first of `best` and of `found`, whatever their order.
+std::vector<uint64_t> firstOf(
+        const uint64_t* best, std::vector<uint64_t> found, int k) {
+    found.insert(found.end(), best, best + k);
+    std::sort(found.begin(), found.end());
+    found.resize(k);
+    return found;
+}
+
+template <typename Stored>
+float distanceBy(Metric metric, const float* x, const Stored* y, int d) {
+    return metric == Metric::L2 ? distance<Metric::L2>(x, y, d)
+                                : distance<Metric::InnerProduct>(x, y, d);
+}
+
+/// Only inside an operation.
+template <typename Stored>
+void selectQuery(
+        FilterPass pass,
+        Metric metric,
+        const Stored* y,
+        const QueryState& queries,
+        idx_t query) {
+    uint32_t& counted = view(queries.counts)[query];
+    if (counted == 0) {
+        return;
+    }
+    const uint32_t survivors = counted & ~kAgain;
+    const bool ranOver = survivors > uint32_t(queries.capacity);
+    QueryPath& path = view(queries.paths)[query];
+    counted = pass == FilterPass::First && ranOver ? kAgain : 0;
+    if (pass == FilterPass::Again) {
+        path = ranOver ? QueryPath::Last : QueryPath::Widened;
+        if (ranOver) {
+            return;
+        }
+    }
+    const int d = queries.d;
+    const uint32_t* const labels =
+            row(queries.survivors, query, queries.capacity);
+    std::vector<uint64_t> keys;
+    for (uint32_t i = 0; i < std::min<uint32_t>(survivors, queries.capacity);
+         ++i) {
+        const float* const x = row(queries.x, query, d);
+        const float found = distanceBy(metric, x, y + size_t(labels[i]) * d, d);
+        keys.push_back(resultKey(metric, found, labels[i]));
+    }
+    uint64_t* const best = row(queries.best, query, queries.k);
+    const auto first = firstOf(best, std::move(keys), queries.k);
+    if (!ranOver) {
+        std::copy(first.begin(), first.end(), best);
+    }
+    float& cut = view(queries.cut)[query];
+    cut = std::min(cut, lossOf(first.back()));
+}
+
+} // namespace
+
+size_t prepareBytes(int d) {
+    return 4096 + d * sizeof(double);
+}
+
+cudaError_t launchPrepareVectors(
+        Metric metric,
+        const TensorArithmetic& arithmetic,
+        const VectorsView& vectors,
+        const IndexState& state,
+        void* scratch,
+        cudaStream_t stream) {
+    char* const sums = static_cast<char*>(scratch);
+    const size_t bytes = prepareBytes(vectors.d);
+    return cuda_sim::launch(
+            "exactPrepareVectors",
+            stream,
+            {readsRows(vectors, {0, vectors.n, 1}),
+             writes(state.terms, 1),
+             writes(state.centre, vectors.d),
+             writes(state.vectors, vectors.n),
+             writes(sums, bytes)},
+            [=] {
+                std::memset(view(sums), 0x5a, bytes);
+                withStored(vectors, [&](const auto* y) {
+                    prepareVectors(
+                            metric,
+                            arithmetic,
+                            vectors.float16,
+                            y,
+                            vectors.n,
+                            vectors.d,
+                            state);
+                });
+            });
+}
+
+cudaError_t launchCopyVectors(
+        const VectorsView& vectors,
+        const VectorRows& rows,
+        const IndexState& state,
+        Half* copies,
+        cudaStream_t stream) {
+    const int d = vectors.d;
+    return cuda_sim::launch(
+            "exactCopyVectors",
+            stream,
+            {readsRows(vectors, rows),
+             reads(state.terms, 1),
+             reads(state.centre, d),
+             writes(copies, rows.count * copyWidth(d))},
+            [=] {
+                const float factor = powerOfTwo(view(state.terms)->scale);
+                const float* const centre = view(state.centre);
+                withStored(vectors, [&](const auto* y) {
+                    for (idx_t i = 0; i < rows.count; ++i) {
+                        const auto* const from =
+                                y + (rows.first + i * rows.step) * d;
+                        Half* const to = row(copies, i, copyWidth(d));
+                        std::fill_n(to, copyWidth(d), Half{0});
+                        for (int j = 0; j < d; ++j) {
+                            to[j] = halfOf(
+                                    componentOf(from[j]), centre[j], factor);
+                        }
+                    }
+                });
+            });
+}
+
+cudaError_t launchPrepareQueries(
+        const IndexState& state,
+        const QueryState& queries,
+        bool scanAll,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    const int d = queries.d;
+    return cuda_sim::launch(
+            "exactPrepareQueries",
+            stream,
+            {reads(queries.x, n * d),
+             reads(state.terms, 1),
+             reads(state.centre, d),
+             writes(queries.copies, n * copyWidth(d)),
+             writes(queries.terms, n),
+             writes(queries.cut, n),
+             writes(queries.leastCut, n),
+             writes(queries.best, n * queries.k),
+             writes(queries.counts, n),
+             writes(queries.paths, n)},
+            [=] {
+                for (idx_t query = 0; query < n; ++query) {
+                    prepareQuery(
+                            *view(state.terms),
+                            view(state.centre),
+                            queries,
+                            query,
+                            scanAll);
+                }
+            });
+}
+
+cublasStatus_t launchScores(
+        cublasHandle_t blas,
+        const Half* queries,
+        idx_t n,
+        const Half* vectors,
+        idx_t stride,
+        idx_t count,
+        int width,
+        float* scores,
+        idx_t ld) {
+    cudaStream_t stream = nullptr;
+    cublasGetStream(blas, &stream);
+    if (width % 8 != 0 || stride % 8 != 0 || ld < count) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    Ranges ranges{
+            reads(queries, n * width),
+            reads(vectors, (count - 1) * stride + width),
+            writes(scores, (n - 1) * ld + count)};
+    const double error = faults().score_error;
+    const cudaError_t status =
+            cuda_sim::launch("exactScores", stream, ranges, [=] {
+                multiply(
+                        view(queries),
+                        n,
+                        view(vectors),
+                        stride,
+                        count,
+                        width,
+                        view(scores),
+                        ld,
+                        error);
+            });
+    return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+           : status == cudaErrorMemoryAllocation
+                   ? CUBLAS_STATUS_ALLOC_FAILED
+                   : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
+cudaError_t launchSampleCut(
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    const bool tooSmall = faults().small_cuts != 0;
+    return cuda_sim::launch(
+            "exactSampleCut",
+            stream,
+            {readsScores(scores, n, rows, ld),
+             readsTerms(state, rows),
+             reads(state.terms, 1),
+             reads(queries.terms, n),
+             reads(queries.paths, n),
+             writes(queries.cut, n)},
+            [=] {
+                for (idx_t query = 0; query < n; ++query) {
+                    if (view(queries.paths)[query] == QueryPath::Last) {
+                        continue;
+                    }
+                    float found = sampleCut(
+                            *view(state.terms),
+                            view(state.vectors) + rows.first,
+                            view(queries.terms)[query],
+                            row(scores, query, ld),
+                            rows,
+                            queries.k);
+                    if (tooSmall && found < missingLoss()) {
+                        found = found / 2 - std::abs(found) / 4 - 1;
+                    }
+                    float& cut = view(queries.cut)[query];
+                    cut = std::min(cut, found);
+                }
+            });
+}
+
+cudaError_t launchFilter(
+        FilterPass pass,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        const float* scores,
+        idx_t ld,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    const cuda_sim_exact_faults wrong = faults();
+    return cuda_sim::launch(
+            pass == FilterPass::First ? "exactFilter" : "exactFilterAgain",
+            stream,
+            {readsScores(scores, n, rows, ld),
+             readsTerms(state, rows),
+             reads(state.terms, 1),
+             reads(queries.terms, n),
+             reads(queries.cut, n),
+             reads(queries.paths, n),
+             writes(queries.leastCut, n),
+             writes(queries.survivors, n * queries.capacity),
+             writes(queries.counts, n)},
+            [=] {
+                for (idx_t query = 0; query < n; ++query) {
+                    const bool again = view(queries.counts)[query] & kAgain;
+                    if (view(queries.paths)[query] != QueryPath::Last &&
+                        (pass == FilterPass::First || again)) {
+                        filterQuery(
+                                pass,
+                                rows,
+                                state,
+                                queries,
+                                query,
+                                row(scores, query, ld),
+                                wrong);
+                    }
+                }
+            });
+}
+
+cudaError_t launchSelect(
+        FilterPass pass,
+        const VectorsView& vectors,
+        const IndexState& state,
+        const QueryState& queries,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    return cuda_sim::launch(
+            pass == FilterPass::First ? "exactSelect" : "exactSelectAgain",
+            stream,
+            {readsRows(vectors, {0, vectors.n, 1}),
+             reads(state.terms, 1),
+             reads(queries.x, n * queries.d),
+             reads(queries.survivors, n * queries.capacity),
+             writes(queries.cut, n),
+             writes(queries.best, n * queries.k),
+             writes(queries.counts, n),
+             writes(queries.paths, n)},
+            [=] {
+                withStored(vectors, [&](const auto* y) {
+                    for (idx_t query = 0; query < n; ++query) {
+                        selectQuery(
+                                pass,
+                                view(state.terms)->metric,
+                                y,
+                                queries,
+                                query);
+                    }
+                });
+            });
+}
+
+cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
+    const idx_t n = queries.n;
+    return cuda_sim::launch(
+            "exactCollectLast",
+            stream,
+            {reads(queries.leastCut, n),
+             writes(queries.best, n * queries.k),
+             writes(queries.paths, n),
+             writes(queries.last, n),
+             writes(queries.lastCount, 1)},
+            [=] {
+                uint32_t count = 0;
+                for (idx_t query = 0; query < n; ++query) {
+                    QueryPath& path = view(queries.paths)[query];
+                    uint64_t* const best = row(queries.best, query, queries.k);
+                    if (path != QueryPath::Last &&
+                        certified(
+                                lossOf(best[queries.k - 1]),
+                                view(queries.leastCut)[query])) {
+                        continue;
+                    }
+                    path = QueryPath::Last;
+                    std::fill_n(best, queries.k, kMissing);
+                    view(queries.last)[count++] = static_cast<uint32_t>(query);
+                }
+                *view(queries.lastCount) = count;
+            });
+}
+
+cudaError_t launchLosses(
+        const VectorsView& vectors,
+        const VectorRows& rows,
+        const IndexState& state,
+        const QueryState& queries,
+        float* losses,
+        idx_t ld,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    return cuda_sim::launch(
+            "exactLosses",
+            stream,
+            {readsRows(vectors, rows),
+             reads(state.terms, 1),
+             reads(queries.x, n * queries.d),
+             reads(queries.last, n),
+             reads(queries.lastCount, 1),
+             writes(losses, (n - 1) * ld + rows.count)},
+            [=] {
+                const Metric metric = view(state.terms)->metric;
+                const int d = queries.d;
+                withStored(vectors, [&](const auto* y) {
+                    for (uint32_t i = 0; i < *view(queries.lastCount); ++i) {
+                        const float* const x =
+                                row(queries.x, view(queries.last)[i], d);
+                        float* const to = row(losses, i, ld);
+                        for (idx_t j = 0; j < rows.count; ++j) {
+                            to[j] = lossOf(
+                                    metric,
+                                    distanceBy(
+                                            metric,
+                                            x,
+                                            y + (rows.first + j * rows.step) *
+                                                            d,
+                                            d));
+                        }
+                    }
+                });
+            });
+}
+
+cudaError_t launchSelectLosses(
+        const VectorRows& rows,
+        const QueryState& queries,
+        const float* losses,
+        idx_t ld,
+        cudaStream_t stream) {
+    const idx_t n = queries.n;
+    return cuda_sim::launch(
+            "exactSelectLosses",
+            stream,
+            {readsScores(losses, n, rows, ld),
+             reads(queries.last, n),
+             reads(queries.lastCount, 1),
+             writes(queries.best, n * queries.k)},
+            [=] {
+                for (uint32_t i = 0; i < *view(queries.lastCount); ++i) {
+                    const float* const from = row(losses, i, ld);
+                    std::vector<uint64_t> keys(rows.count);
+                    for (idx_t j = 0; j < rows.count; ++j) {
+                        keys[j] = resultKey(
+                                Metric::L2,
+                                from[j],
+                                static_cast<uint32_t>(
+                                        rows.first + j * rows.step));
+                    }
+                    uint64_t* const best =
+                            row(queries.best, view(queries.last)[i], queries.k);
+                    const auto first =
+                            firstOf(best, std::move(keys), queries.k);
+                    std::copy(first.begin(), first.end(), best);
+                }
+            });
+}
+
+cudaError_t launchWriteResults(
+        Metric metric,
+        const QueryState& queries,
+        float* distances,
+        idx_t* labels,
+        PathCounts* counts,
+        cudaStream_t stream) {
+    const size_t results = queries.n * queries.k;
+    Ranges ranges{
+            reads(queries.best, results),
+            reads(queries.paths, queries.n),
+            writes(distances, results),
+            writes(labels, results)};
+    if (counts) {
+        ranges.push_back(writes(counts, 1));
+    }
+    return cuda_sim::launch("exactWriteResults", stream, ranges, [=] {
+        const uint64_t* const keys = view(queries.best);
+        std::transform(
+                keys, keys + results, view(distances), [&](uint64_t key) {
+                    return distanceOf(metric, key);
+                });
+        std::transform(keys, keys + results, view(labels), labelOf);
+        for (idx_t query = 0; counts && query < queries.n; ++query) {
+            PathCounts& all = *view(counts);
+            switch (view(queries.paths)[query]) {
+                case QueryPath::Certified:
+                    ++all.certified;
+                    break;
+                case QueryPath::Widened:
+                    ++all.widened;
+                    break;
+                case QueryPath::Last:
+                    ++all.last;
+                    break;
+            }
+        }
+    });
+}
+
+} // namespace exact
+} // namespace gpu
+} // namespace faiss_ext
