@@ -20,8 +20,8 @@ namespace gpu {
 /// The first call of the process for that GPU tries it, on the default stream,
 /// with scratch memory and one host wait, which `counters` is told of; later
 /// ones know. Throws CudaError, Interrupted, and faiss::FaissException where
-/// memory is short (isOutOfMemory); then the next call tries again. Any thread that holds
-/// the lock of the resources.
+/// memory is short (isOutOfMemory); then the next call tries again. Any thread
+/// that holds the lock of the resources.
 FAISS_EXT_API bool tensorCoresPass(
         faiss::gpu::GpuResources& resources,
         int device,

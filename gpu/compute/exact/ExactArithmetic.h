@@ -14,8 +14,8 @@
 //
 // Once for a GPU
 //   selfTestComponent() of kSelfTestRows queries and vectors, their product by
-//   the same call as the scores', selfTestPasses() (or the same bound) of each score. If one fails
-//   nothing here holds on that GPU.
+//   the same call as the scores', selfTestPasses() (or the same bound) of each
+//   score. If one fails nothing here holds on that GPU.
 // Once for the vectors, and again after every change of them
 //   1. Rows by the bin of their largest component (exponentBin), a histogram
 //      of kExponentBins; and whether every component is a float16 number

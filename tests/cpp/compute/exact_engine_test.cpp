@@ -85,6 +85,29 @@ class ExactEngine : public SimTest {
         index_->add(kVectors, base_.data());
     }
 
+    /// Queries and their results, on the GPU.
+    struct GpuArrays {
+        explicit GpuArrays(const std::vector<float>& queries)
+                : x(Memory::Device, queries) {}
+
+        void search(const GpuIndexFlat& index) {
+            index.search(
+                    kQueries,
+                    x.data(),
+                    kNearest,
+                    distances.data(),
+                    labels.data());
+        }
+
+        Neighbours found() const {
+            return {distances.get(), labels.get()};
+        }
+
+        Array<float> x;
+        Array<float> distances{Memory::Device, kQueries* kNearest};
+        Array<int64_t> labels{Memory::Device, kQueries* kNearest};
+    };
+
     Neighbours search() {
         Neighbours found{
                 std::vector<float>(kQueries * kNearest),
@@ -174,13 +197,8 @@ TEST_F(ExactEngine, float16_vectors_of_whole_loads_are_their_own_copies) {
 
 TEST_F(ExactEngine, in_steady_state_neither_waits_nor_allocates) {
     make();
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-    const auto search = [&] {
-        index_->search(
-                kQueries, x.data(), kNearest, distances.data(), labels.data());
-    };
+    GpuArrays arrays(queries_);
+    const auto search = [&] { arrays.search(*index_); };
     search();
     check(cudaDeviceSynchronize());
     cuda_sim_reset_counters();
@@ -191,7 +209,7 @@ TEST_F(ExactEngine, in_steady_state_neither_waits_nor_allocates) {
     EXPECT_EQ(counts().queries, 0u);
     EXPECT_EQ(stats().certifiedQueries, kQueries);
     cuda_sim_release_all();
-    expectRight({distances.get(), labels.get()});
+    expectRight(arrays.found());
     EXPECT_EQ(stats().certifiedQueries, 2 * kQueries);
 }
 
@@ -201,14 +219,11 @@ TEST_F(ExactEngine, its_fallbacks_do_not_wait_either) {
     cuda_sim_exact_faults wrong{};
     wrong.small_cuts = 1;
     cuda_sim_set_exact_faults(&wrong);
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    GpuArrays arrays(queries_);
     cuda_sim_reset_counters();
-    index_->search(
-            kQueries, x.data(), kNearest, distances.data(), labels.data());
+    arrays.search(*index_);
     EXPECT_EQ(hostWaits(), 0u);
-    expectRight({distances.get(), labels.get()});
+    expectRight(arrays.found());
     EXPECT_EQ(stats().lastPathQueries, kQueries);
 }
 
@@ -235,20 +250,15 @@ TEST_F(ExactEngine, in_a_pool_neither_waits_whatever_it_may_plan_with) {
     base_ = uniform(kVectors, kDims, 1);
     queries_ = uniform(kQueries, kDims, 2);
     index.add(kVectors, base_.data());
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-    const auto search = [&] {
-        index.search(
-                kQueries, x.data(), kNearest, distances.data(), labels.data());
-    };
+    GpuArrays arrays(queries_);
+    const auto search = [&] { arrays.search(index); };
     search();
     check(cudaDeviceSynchronize());
     cuda_sim_reset_counters();
     search();
     EXPECT_EQ(hostWaits(), 0u);
     expectSameBits(
-            {distances.get(), labels.get()},
+            arrays.found(),
             searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2),
             kNearest);
 }
@@ -256,13 +266,8 @@ TEST_F(ExactEngine, in_a_pool_neither_waits_whatever_it_may_plan_with) {
 TEST_F(ExactEngine, tells_of_each_wait_for_memory_that_faiss_allocates) {
     resources_.setTempMemory(0);
     make();
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-    const auto search = [&] {
-        index_->search(
-                kQueries, x.data(), kNearest, distances.data(), labels.data());
-    };
+    GpuArrays arrays(queries_);
+    const auto search = [&] { arrays.search(*index_); };
     search();
     check(cudaDeviceSynchronize());
     index_->resetTransferStats();
@@ -299,12 +304,9 @@ TEST_F(ExactEngine, follows_a_metric_that_is_set_between_searches) {
 TEST_F(ExactEngine, searches_where_its_counts_cannot_be_pinned) {
     make();
     cuda_sim_fail_call("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, kQueries * kNearest);
-    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
-    index_->search(
-            kQueries, x.data(), kNearest, distances.data(), labels.data());
-    expectRight({distances.get(), labels.get()});
+    GpuArrays arrays(queries_);
+    arrays.search(*index_);
+    expectRight(arrays.found());
     EXPECT_EQ(stats().certifiedQueries, 0u);
     cuda_sim_clear_faults();
     searchAndExpectRight();

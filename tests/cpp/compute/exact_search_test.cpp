@@ -285,6 +285,21 @@ TEST_F(ExactSearch, the_tiles_of_a_call_do_not_show) {
     }
 }
 
+TEST_F(ExactSearch, lanes_and_slices_of_Faiss_kernels_do_not_show) {
+    TunedConfig config;
+    config.computeLanes = 3;
+    config.sliceVectors = 1000;
+    // Enough of both for lanes, and few enough for slices.
+    for (int n : {1536, 3}) {
+        expectExact(
+                {8192, n, 4, 3},
+                Data::Clusters,
+                faiss::METRIC_L2,
+                false,
+                config);
+    }
+}
+
 TEST_F(ExactSearch, with_the_least_of_temporary_memory) {
     const int d = 20;
     const int k = 6;
