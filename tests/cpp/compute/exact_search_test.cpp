@@ -290,7 +290,7 @@ TEST_F(ExactSearch, lanes_and_slices_of_Faiss_kernels_do_not_show) {
     config.computeLanes = 3;
     config.sliceVectors = 1000;
     // Enough of both for lanes, and few enough for slices.
-    for (int n : {1536, 3}) {
+    for (size_t n : {1536, 3}) {
         expectExact(
                 {8192, n, 4, 3},
                 Data::Clusters,
