@@ -5,6 +5,7 @@
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
+#include <faiss_ext/gpu/compute/kernels/ExactFusedFilter.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <gtest/gtest.h>
 
@@ -239,6 +240,12 @@ class DeviceScores {
     DeviceArray<float> scores;
 };
 
+inline bool fusedFilterRuns() {
+    bool runs = false;
+    check(exact::fusedFilterRuns(runs));
+    return runs;
+}
+
 /// How a search is cut.
 struct SearchSizes {
     int64_t chunk;
@@ -246,6 +253,8 @@ struct SearchSizes {
     /// Of each row of scores, beyond the vectors.
     int64_t padding;
     bool scanAll;
+    /// Filters without scores in memory.
+    bool fused = false;
 };
 
 struct SearchResults {
@@ -287,14 +296,25 @@ inline SearchResults searchOnDevice(
         eachChunk([&](const VectorRows& rows) {
             const DeviceScores scored(index, queries, rows, sizes.padding);
             for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
-                check(exact::launchFilter(
-                        pass,
-                        rows,
-                        index.state,
-                        state,
-                        scored.scores.get(),
-                        scored.ld,
-                        nullptr));
+                if (sizes.fused) {
+                    check(exact::launchFusedFilter(
+                            pass,
+                            rows,
+                            index.state,
+                            state,
+                            scored.copies.get(),
+                            exact::copyWidth(index.store.d),
+                            nullptr));
+                } else {
+                    check(exact::launchFilter(
+                            pass,
+                            rows,
+                            index.state,
+                            state,
+                            scored.scores.get(),
+                            scored.ld,
+                            nullptr));
+                }
                 check(exact::launchSelect(
                         pass, index.view, index.state, state, nullptr));
             }
