@@ -60,6 +60,7 @@ struct Shape {
     static constexpr Keeping kKeeping = keeps;
     static constexpr int kSteps = steps;
     static constexpr int kDepth = (steps + kStepsOfTile - 1) / kStepsOfTile;
+    static_assert(kSteps <= kDepth * kStepsOfTile, "");
     static constexpr bool kKept = keeps != Keeping::Nothing;
     static constexpr int kGroupRows = blocks * hopper::kProductRows;
     /// Queries of a tile.
