@@ -119,15 +119,15 @@ CallRunner::~CallRunner() {
     // has destroyed it by now.
     if (contextLost(kept_.faiss->getAsyncCopyStream(kept_.device))) {
         kept_.blocks.keepForEver();
-        if (beside_) {
-            beside_->keepForEver();
+        if (indexMemory_) {
+            indexMemory_->keepForEver();
         }
         keepForEver(kept_.faiss);
     }
     // Right after the question, before any other CUDA call.
     kept_.blocks.freeNow();
-    if (beside_) {
-        beside_->freeNow();
+    if (indexMemory_) {
+        indexMemory_->freeNow();
     }
 }
 

@@ -10,7 +10,6 @@
 #include <faiss_ext/gpu/call/CallArrays.h>
 #include <faiss_ext/gpu/call/CallPlan.h>
 #include <faiss_ext/gpu/call/DeviceBlocks.h>
-#include <faiss_ext/gpu/call/KeptMemory.h>
 #include <faiss_ext/gpu/call/Tuning.h>
 #include <faiss_ext/gpu/compute/Computation.h>
 #include <faiss_ext/gpu/compute/ComputeStreams.h>
@@ -20,6 +19,7 @@
 #include <faiss_ext/gpu/index/TransferStats.h>
 #include <faiss_ext/gpu/profile/SearchProfile.h>
 #include <faiss_ext/gpu/profile/StageRecorder.h>
+#include <faiss_ext/gpu/resources/KeptMemory.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 
 namespace faiss_ext {
@@ -182,7 +182,7 @@ class FAISS_EXT_API CallRunner {
 
     /// `memory` is freed at the end of this object, and outlives it.
     void keep(KeptMemory& memory) noexcept {
-        beside_ = &memory;
+        indexMemory_ = &memory;
     }
 
    private:
@@ -195,7 +195,7 @@ class FAISS_EXT_API CallRunner {
     CallLimits limits() const;
 
     CallResources kept_;
-    KeptMemory* beside_ = nullptr;
+    KeptMemory* indexMemory_ = nullptr;
     std::optional<StageRecorder> recorder_;
 };
 

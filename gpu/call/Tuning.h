@@ -187,26 +187,21 @@ constexpr double kSecondsAhead = 0.15;
 /// Calls of so many times as much, and shorter ones, are not limited.
 constexpr double kLongCall = 2;
 
-/// The exact engine's sizes, not measured yet: chunks large enough for a matrix
-/// product and few launches, tiles of queries wide, because each makes its own
-/// copies of the vectors.
+/// The exact engine's sizes: chunks large enough for a matrix product and few
+/// launches, tiles of queries wide, because each makes its own copies of the
+/// vectors.
 constexpr int64_t kExactQueries = 4096;
 constexpr int64_t kExactVectors = 65536;
 constexpr int64_t kExactScores = int64_t(256) << 20;
-/// ExactSizes::survivors: the next power of two. Where all neighbours lie in
-/// one chunk, it is a list as long as this that makes the cut better.
+/// ExactSizes::survivors, the room of a query's list: so many at least, and a
+/// power of two that is so many times k or more.
 constexpr int kExactSurvivors = 1024;
 constexpr int kSurvivorsOfNeighbour = 8;
-/// A sample of its own has so many vectors at least, and so many for each
-/// neighbour; and so many that lists have this many times the room for what its
-/// cut lets pass of a chunk.
-constexpr int64_t kSampleVectors = 16384;
-constexpr int64_t kSampleOfNeighbour = 16;
-constexpr int64_t kRoomForSurvivors = 4;
 /// Where memory is short, chunks shrink to so many vectors before tiles of
-/// queries do, and these to so many before chunks shrink further.
+/// queries do, and these to so many before chunks shrink further, to this many.
 constexpr int64_t kExactGoodVectors = 8192;
 constexpr int64_t kExactGoodQueries = 128;
+constexpr int64_t kExactLeastVectors = 64;
 /// Scratch memory that is allocated where Faiss' temporary memory has less.
 constexpr size_t kExactLeastBytes = size_t(8) << 20;
 /// Where more than one vector in so many is wanted, all are compared by D.

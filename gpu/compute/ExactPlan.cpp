@@ -3,29 +3,12 @@
 #include <algorithm>
 
 #include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
-
-/// Places of arrays that follow each other.
-class Places {
-   public:
-    template <typename T>
-    size_t take(size_t count) {
-        const size_t place = bytes_;
-        bytes_ += roundUp(count * sizeof(T), ExactPlan::kAlignment);
-        return place;
-    }
-
-    size_t bytes() const {
-        return bytes_;
-    }
-
-   private:
-    size_t bytes_ = 0;
-};
 
 class Planner {
    public:
@@ -34,13 +17,14 @@ class Planner {
               scanAll_(
                       !shape.bounded ||
                       shape.k > shape.vectors / tuning::kScanShare),
-              // The sample has k vectors.
-              leastVectors_(wholeTiles(scanAll_ ? 1 : shape.k)),
               survivors_(
                       most.survivors > 0 ? most.survivors
                                          : survivorsOf(shape.k)) {
         queries_ = std::min(shape.n, most.queries);
-        vectors_ = cut(std::min(most.vectors, most.scores / queries_));
+        const idx_t vectors = std::min(most.vectors, most.scores / queries_);
+        chunks_ = std::min(
+                divideUp(shape.vectors, std::max<idx_t>(vectors, 1)),
+                mostChunks(1));
     }
 
     ExactPlan plan(size_t bytes) {
@@ -60,32 +44,29 @@ class Planner {
         return survivors;
     }
 
-    static idx_t wholeTiles(idx_t vectors) {
-        return roundUp(std::max<idx_t>(vectors, 1), exact::kBoundsTile);
-    }
-
-    /// Chunks of `most` vectors, about, which are as large as each other.
-    idx_t cut(idx_t most) const {
-        const idx_t chunks =
-                divideUp(asked_.vectors, std::max(most, leastVectors_));
-        return std::min(
-                asked_.vectors, wholeTiles(divideUp(asked_.vectors, chunks)));
+    /// Chunks of so many vectors at least, and of enough for the first cut.
+    idx_t mostChunks(idx_t vectors) const {
+        vectors = std::max(vectors, tuning::kExactLeastVectors);
+        if (!scanAll_) {
+            vectors = std::max<idx_t>(vectors, asked_.k);
+        }
+        return std::max<idx_t>(asked_.vectors / vectors, 1);
     }
 
     /// First what costs least: chunks need their launches, and tiles of queries
     /// new copies of all vectors.
     bool shrink() {
-        return halveVectors(
-                       std::max(tuning::kExactGoodVectors, leastVectors_)) ||
-               halveQueries(tuning::kExactGoodQueries) ||
-               halveVectors(leastVectors_) || halveQueries(1);
+        return shrinkChunks(tuning::kExactGoodVectors) ||
+               halveQueries(tuning::kExactGoodQueries) || shrinkChunks(1) ||
+               halveQueries(1);
     }
 
-    bool halveVectors(idx_t least) {
-        if (vectors_ <= least) {
+    bool shrinkChunks(idx_t least) {
+        const idx_t most = mostChunks(least);
+        if (chunks_ >= most) {
             return false;
         }
-        vectors_ = std::max(least, wholeTiles(vectors_ / 2));
+        chunks_ = std::min(2 * chunks_, most);
         return true;
     }
 
@@ -101,22 +82,14 @@ class Planner {
         ExactPlan plan;
         plan.scanAll = scanAll_;
         plan.queries = queries_;
-        plan.vectors = vectors_;
+        plan.vectors = divideUp(asked_.vectors, chunks_);
         plan.total = asked_.vectors;
         plan.survivors = static_cast<int>(std::max<idx_t>(
-                asked_.k, std::min<idx_t>(vectors_, survivors_)));
-        plan.samples = std::min(
-                vectors_,
-                std::max(
-                        {tuning::kSampleVectors,
-                         tuning::kSampleOfNeighbour * asked_.k,
-                         tuning::kRoomForSurvivors * asked_.k * vectors_ /
-                                 plan.survivors}));
+                asked_.k, std::min<idx_t>(plan.vectors, survivors_)));
         const size_t n = queries_;
         const size_t width = exact::copyWidth(asked_.d);
-        const bool copies =
-                !scanAll_ && !(asked_.ownCopies && plan.sampleIsChunk());
-        Places places;
+        const bool copies = !scanAll_ && !asked_.ownCopies;
+        ArrayPlaces places;
         plan.at.copies = places.take<exact::Half>(n * width);
         plan.at.terms = places.take<exact::QueryTerms>(n);
         plan.at.cut = places.take<float>(n);
@@ -129,7 +102,7 @@ class Planner {
         plan.at.last = places.take<uint32_t>(n);
         plan.at.lastCount = places.take<uint32_t>(1);
         plan.at.vectorCopies =
-                places.take<exact::Half>(copies ? vectors_ * width : 0);
+                places.take<exact::Half>(copies ? plan.vectors * width : 0);
         plan.at.scores = places.take<float>(n * plan.ld());
         plan.bytes = places.bytes();
         return plan;
@@ -137,10 +110,9 @@ class Planner {
 
     const ExactShape& asked_;
     const bool scanAll_;
-    const idx_t leastVectors_;
     const int survivors_;
     idx_t queries_;
-    idx_t vectors_;
+    idx_t chunks_;
 };
 
 } // namespace

@@ -30,13 +30,13 @@ struct ExactPlan {
     bool scanAll;
     /// Of a tile, at most.
     idx_t queries;
-    /// Of a chunk, at most; a multiple of exact::kBoundsTile, or all.
+    /// Of a chunk, at most.
     idx_t vectors;
     /// QueryState::capacity.
     int survivors;
 
-    /// Where the parts of the scratch memory begin, each aligned to
-    /// kAlignment; those that are not needed have no bytes.
+    /// Where the parts of the scratch memory begin (ArrayPlaces); those that
+    /// are not needed have no bytes.
     struct Layout {
         size_t copies;
         size_t terms;
@@ -55,8 +55,6 @@ struct ExactPlan {
     /// Of the scratch memory.
     size_t bytes;
 
-    static constexpr size_t kAlignment = 256;
-
     /// All that are stored.
     idx_t total;
 
@@ -66,22 +64,16 @@ struct ExactPlan {
         return (vectors + 7) / 8 * 8;
     }
 
-    /// Vectors of the sample, no more than a chunk's.
-    idx_t samples;
-
-    /// A single chunk is its own sample: its scores are made once.
-    bool sampleIsChunk() const {
-        return vectors == total;
-    }
-    exact::VectorRows sample() const {
-        return {0, samples, total / samples};
-    }
     idx_t chunks() const {
         return (total + vectors - 1) / vectors;
     }
+    /// Every chunk has vectors from all over the store, so that in whatever
+    /// order they were added no chunk has far more neighbours of a query than
+    /// another one: the first is a sample of all, and lists seldom run over.
+    /// Unless `scanAll`, each has k vectors or more.
     exact::VectorRows chunk(idx_t number) const {
-        const idx_t first = number * vectors;
-        return {first, first + vectors < total ? vectors : total - first, 1};
+        const idx_t step = chunks();
+        return {number, (total - number + step - 1) / step, step};
     }
 };
 

@@ -47,13 +47,13 @@ class TileSearch {
             const exact::IndexState& index,
             const ExactPlan& plan,
             char* scratch,
-            cublasHandle_t blas,
+            InterruptClock& interrupts,
             cudaStream_t stream,
             const QueryRows& queries)
             : search_(search),
               index_(index),
               plan_(plan),
-              blas_(blas),
+              interrupts_(interrupts),
               stream_(stream),
               width_(exact::copyWidth(search.vectors.d)),
               copies_(at<Half>(scratch, plan.at.vectorCopies)),
@@ -75,7 +75,8 @@ class TileSearch {
         queries_.lastCount = at<uint32_t>(scratch, plan.at.lastCount);
     }
 
-    void enqueue(const SearchResults& results) {
+    /// `counts`: null where they cannot be counted.
+    void enqueue(const SearchResults& results, exact::PathCounts* counts) {
         FAISS_EXT_CUDA_TRY(exact::launchPrepareQueries(
                 index_, queries_, plan_.scanAll, stream_));
         if (!plan_.scanAll) {
@@ -87,7 +88,7 @@ class TileSearch {
                 queries_,
                 results.distances,
                 results.labels,
-                search_.kept.paths().forKernels(),
+                counts,
                 stream_));
     }
 
@@ -98,16 +99,13 @@ class TileSearch {
     }
 
     void filter() {
-        const bool sampled = !plan_.sampleIsChunk();
-        if (sampled) {
-            cutBy(plan_.sample());
-        }
         for (idx_t number = 0; number < plan_.chunks(); ++number) {
+            interrupts_.ask();
             const VectorRows rows = plan_.chunk(number);
-            if (sampled) {
-                score(rows);
-            } else {
-                cutBy(rows);
+            score(rows);
+            if (number == 0) {
+                FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
+                        rows, index_, queries_, scores_, plan_.ld(), stream_));
             }
             for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
                 FAISS_EXT_CUDA_TRY(exact::launchFilter(
@@ -124,19 +122,19 @@ class TileSearch {
         }
     }
 
-    void cutBy(const VectorRows& rows) {
-        score(rows);
-        FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
-                rows, index_, queries_, scores_, plan_.ld(), stream_));
-    }
-
     void score(const VectorRows& rows) {
+        const Copies copies = copiesOf(rows);
+        // Anew for each: others, whom an interrupt may call, leave it as they
+        // like.
+        const cublasHandle_t blas =
+                blasOn(search_.resources, search_.device, stream_);
         checkBlas(
                 exact::launchScores(
-                        blas_,
+                        blas,
                         queries_.copies,
                         queries_.n,
-                        copiesOf(rows),
+                        copies.first,
+                        copies.step * width_,
                         rows.count,
                         width_,
                         scores_,
@@ -145,14 +143,21 @@ class TileSearch {
                 stream_);
     }
 
-    const Half* copiesOf(const VectorRows& rows) {
-        if (rows.step == 1 && ownCopies(search_.vectors)) {
-            return static_cast<const Half*>(search_.vectors.data) +
-                   rows.first * width_;
+    /// Every step-th row from the first one on.
+    struct Copies {
+        const Half* first;
+        idx_t step;
+    };
+
+    Copies copiesOf(const VectorRows& rows) {
+        if (ownCopies(search_.vectors)) {
+            return {static_cast<const Half*>(search_.vectors.data) +
+                            rows.first * width_,
+                    rows.step};
         }
         FAISS_EXT_CUDA_TRY(exact::launchCopyVectors(
                 search_.vectors, rows, index_, copies_, stream_));
-        return copies_;
+        return {copies_, 1};
     }
 
     /// Queries without a certificate; these kernels do nothing where there are
@@ -160,6 +165,7 @@ class TileSearch {
     void compareLast() {
         FAISS_EXT_CUDA_TRY(exact::launchCollectLast(queries_, stream_));
         for (idx_t number = 0; number < plan_.chunks(); ++number) {
+            interrupts_.ask();
             const VectorRows rows = plan_.chunk(number);
             FAISS_EXT_CUDA_TRY(exact::launchLosses(
                     search_.vectors,
@@ -170,14 +176,14 @@ class TileSearch {
                     plan_.ld(),
                     stream_));
             FAISS_EXT_CUDA_TRY(exact::launchSelectLosses(
-                    rows, index_, queries_, scores_, plan_.ld(), stream_));
+                    rows, queries_, scores_, plan_.ld(), stream_));
         }
     }
 
     const ExactSearch& search_;
     const exact::IndexState& index_;
     const ExactPlan& plan_;
-    const cublasHandle_t blas_;
+    InterruptClock& interrupts_;
     const cudaStream_t stream_;
     const int width_;
     exact::QueryState queries_;
@@ -216,15 +222,15 @@ void ExactSearcher::enqueue(
         return;
     }
     faiss::gpu::GpuResources& resources = search_.resources;
-    std::optional<ScratchMemory> stateInstead;
+    // First, since to pin memory may wait for what is enqueued.
+    exact::PathCounts* const counts = search_.kept.paths().forKernels();
+    std::optional<ScratchMemory> temporaryState;
     const exact::IndexState index = search_.kept.stateOf(
             vectors,
             search_.metric,
             search_.arithmetic,
             search_.changes,
-            stateInstead);
-    // Before the scratch memory, which is a stack's.
-    search_.kept.paths().forKernels();
+            temporaryState);
     const ExactShape shape{
             queries.n,
             vectors.n,
@@ -232,40 +238,42 @@ void ExactSearcher::enqueue(
             queries.k,
             ownCopies(vectors),
             bounded(search_.arithmetic, vectors.d)};
-    const size_t free = resources.getTempMemoryAvailable(search_.device);
-    const auto planWithin = [&](size_t bytes) {
-        return planExact(
+    ExactPlan plan;
+    std::optional<ScratchMemory> scratch;
+    const auto takeWithin = [&](size_t bytes) {
+        plan = planExact(
                 shape,
                 search_.most,
                 bytes - std::min(bytes, ScratchMemory::bytesOf(0)));
+        scratch.emplace(
+                resources, search_.device, plan.bytes, search_.counters);
     };
-    ExactPlan plan = planWithin(std::max(free, tuning::kExactLeastBytes));
-    std::optional<ScratchMemory> scratch;
+    const size_t free = resources.getTempMemoryAvailable(search_.device);
     try {
-        scratch.emplace(resources, search_.device, plan.bytes);
+        takeWithin(std::max(free, tuning::kExactLeastBytes));
     } catch (const faiss::FaissException& e) {
         rethrowUnlessOutOfMemory(e, context.stream);
-        plan = planWithin(free);
-        scratch.emplace(resources, search_.device, plan.bytes);
+        if (free >= tuning::kExactLeastBytes) {
+            throw;
+        }
+        takeWithin(free);
     }
-    const cublasHandle_t blas =
-            blasOn(resources, search_.device, context.stream);
     InterruptClock interrupts;
     for (idx_t first = 0; first < queries.n; first += plan.queries) {
-        interrupts.ask();
         TileSearch(
                 search_,
                 index,
                 plan,
                 scratch->data(),
-                blas,
+                interrupts,
                 context.stream,
                 {std::min(plan.queries, queries.n - first),
                  static_cast<const float*>(queries.x) + first * vectors.d,
                  queries.k})
                 .enqueue(
                         {results.distances + first * queries.k,
-                         results.labels + first * queries.k});
+                         results.labels + first * queries.k},
+                        counts);
     }
 }
 

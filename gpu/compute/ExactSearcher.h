@@ -22,6 +22,7 @@ struct ExactSearch {
     /// How often the vectors have changed.
     uint64_t changes;
     ExactSizes most;
+    TransferCounters& counters;
 };
 
 /// Searches a flat index by the exact engine: the results are the k first by D

@@ -1,6 +1,6 @@
 #include <faiss_ext/gpu/compute/ExactVectors.h>
 
-#include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 namespace faiss_ext {
@@ -8,31 +8,23 @@ namespace gpu {
 
 namespace {
 
-constexpr size_t kAlignment = ScratchMemory::kAlignment;
+/// Where the arrays that are kept lie in their memory.
+struct StatePlaces {
+    explicit StatePlaces(const VectorsView& vectors_)
+            : terms(places.take<exact::IndexTerms>(1)),
+              centre(places.take<float>(vectors_.d)),
+              vectors(places.take<exact::VectorTerms>(vectors_.n)) {}
 
-/// Lays arrays out in memory, one behind the other; without memory, their
-/// bytes.
-struct Places {
-    char* memory;
-    size_t bytes = 0;
-
-    template <typename T>
-    T* take(idx_t count) {
-        char* const place = memory ? memory + bytes : nullptr;
-        bytes += roundUp(count * sizeof(T), kAlignment);
-        return reinterpret_cast<T*>(place);
+    exact::IndexState in(char* memory) const {
+        return {reinterpret_cast<exact::IndexTerms*>(memory + terms),
+                reinterpret_cast<float*>(memory + centre),
+                reinterpret_cast<exact::VectorTerms*>(memory + vectors)};
     }
 
-    exact::IndexState state(const VectorsView& vectors) {
-        exact::IndexState state;
-        state.terms = take<exact::IndexTerms>(1);
-        state.centre = take<float>(vectors.d);
-        state.vectors = take<exact::VectorTerms>(vectors.n);
-        state.tiles = take<exact::VectorBounds>(
-                divideUp(vectors.n, exact::kBoundsTile));
-        state.all = take<exact::VectorBounds>(1);
-        return state;
-    }
+    ArrayPlaces places;
+    const size_t terms;
+    const size_t centre;
+    const size_t vectors;
 };
 
 } // namespace
@@ -51,30 +43,30 @@ exact::IndexState ExactVectors::stateOf(
         exact::Metric metric,
         const exact::TensorArithmetic& arithmetic,
         uint64_t changes,
-        std::optional<ScratchMemory>& instead) {
-    const Origin origin{changes, vectors.data, vectors.n};
+        std::optional<ScratchMemory>& temporary) {
+    const Origin origin{changes, vectors.data, vectors.n, metric};
     if (origin_ == origin) {
         return state_;
     }
     origin_.reset();
     const cudaStream_t stream = resources_.getDefaultStream(device_);
-    Places needed{nullptr};
-    needed.state(vectors);
+    const StatePlaces places(vectors);
+    const size_t bytes = places.places.bytes();
     char* memory = nullptr;
     try {
-        reserve(needed.bytes);
+        reserve(bytes);
         memory = static_cast<char*>(memory_->get());
     } catch (const faiss::FaissException& e) {
         rethrowUnlessOutOfMemory(e, stream);
-        instead.emplace(resources_, device_, needed.bytes);
-        memory = instead->data();
+        temporary.emplace(resources_, device_, bytes, counters_);
+        memory = temporary->data();
     }
-    const exact::IndexState state = Places{memory}.state(vectors);
+    const exact::IndexState state = places.in(memory);
     const ScratchMemory scratch(
-            resources_, device_, exact::prepareBytes(vectors.d));
+            resources_, device_, exact::prepareBytes(vectors.d), counters_);
     FAISS_EXT_CUDA_TRY(exact::launchPrepareVectors(
             metric, arithmetic, vectors, state, scratch.data(), stream));
-    if (!instead) {
+    if (!temporary) {
         state_ = state;
         origin_ = origin;
     }
@@ -93,6 +85,8 @@ void ExactVectors::reserve(size_t bytes) {
         ++counters_.hostWaits;
         FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
         memory_.reset();
+        // It grows: so that not every search after a small add allocates.
+        bytes += bytes / 8;
     }
     memory_.emplace(resources_.allocMemoryHandle(faiss::gpu::AllocRequest(
             faiss::gpu::AllocType::Other,

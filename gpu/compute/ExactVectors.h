@@ -6,12 +6,12 @@
 #include <optional>
 
 #include <faiss_ext/gpu/Export.h>
-#include <faiss_ext/gpu/call/KeptMemory.h>
 #include <faiss_ext/gpu/compute/PathCounters.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/faiss/FlatVectors.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
+#include <faiss_ext/gpu/resources/KeptMemory.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -29,16 +29,16 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
 
     /// Of these vectors, one at least: made on the default stream, in whose
     /// order it is to be used, if `changes`, the number of changes of the
-    /// index, or the vectors' memory is not what it was. Work that uses an
-    /// earlier one ended before the change. Where there is no memory to keep
-    /// it, it is made in `instead`, for as long as that lives. Throws
+    /// index, the vectors' memory or the metric is not what it was. Work that
+    /// uses an earlier one ended before the change. Where there is no memory to
+    /// keep it, it is made in `temporary`, for as long as that lives. Throws
     /// faiss::FaissException, CudaError; then there is none.
     exact::IndexState stateOf(
             const VectorsView& vectors,
             exact::Metric metric,
             const exact::TensorArithmetic& arithmetic,
             uint64_t changes,
-            std::optional<ScratchMemory>& instead);
+            std::optional<ScratchMemory>& temporary);
 
     PathCounters& paths() {
         return paths_;
@@ -62,10 +62,11 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
         uint64_t changes;
         const void* data;
         idx_t vectors;
+        exact::Metric metric;
 
         bool operator==(const Origin& other) const {
             return changes == other.changes && data == other.data &&
-                   vectors == other.vectors;
+                   vectors == other.vectors && metric == other.metric;
         }
     };
     std::optional<Origin> origin_;

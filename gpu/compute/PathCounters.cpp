@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include <faiss_ext/gpu/cuda/Exceptions.h>
+
 namespace faiss_ext {
 namespace gpu {
 
@@ -11,7 +13,14 @@ PathCounters::PathCounters(TransferCounters& counters)
 
 exact::PathCounts* PathCounters::forKernels() {
     if (!memory_.data()) {
-        memory_ = pool_.acquire(sizeof(exact::PathCounts));
+        try {
+            memory_ = pool_.acquire(sizeof(exact::PathCounts));
+        } catch (const faiss::FaissException& e) {
+            if (!isOutOfMemory(e)) {
+                throw;
+            }
+            return nullptr;
+        }
         counts_ = new (memory_.data()) exact::PathCounts{};
     }
     return counts_;
@@ -31,10 +40,12 @@ PathCounters::Counts PathCounters::read() const {
 }
 
 void PathCounters::addTo(TransferStats& stats) const {
+    // These first: another thread may raise them to counts that come later.
+    const Counts before{before_[0], before_[1], before_[2]};
     const Counts now = read();
-    stats.certifiedQueries += now[0] - before_[0];
-    stats.widenedQueries += now[1] - before_[1];
-    stats.lastPathQueries += now[2] - before_[2];
+    stats.certifiedQueries += now[0] - before[0];
+    stats.widenedQueries += now[1] - before[1];
+    stats.lastPathQueries += now[2] - before[2];
 }
 
 void PathCounters::reset() {

@@ -21,8 +21,9 @@ class FAISS_EXT_API PathCounters {
     /// freeNow.
     explicit PathCounters(TransferCounters& counters);
 
-    /// Where kernels count, pinned by the first call. Under the lock of the
-    /// resources. Throws CudaError.
+    /// Where kernels count, pinned by the first call; null where the host has
+    /// no such memory left: then these queries are not counted. Under the lock
+    /// of the resources. Throws CudaError.
     exact::PathCounts* forKernels();
 
     /// Unpins it, once no kernel counts any more; for the end of all.

@@ -7,32 +7,44 @@
 #include <exception>
 
 #include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
+#include <faiss_ext/gpu/index/TransferStats.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 /// Memory for the work that is enqueued on the default stream within a scope:
-/// Faiss' temporary memory, or, where that has less, what Faiss allocates.
+/// Faiss' temporary memory, or, where that has less, what Faiss allocates,
+/// whose end is a host wait; a pool's memory, which never waits.
 class ScratchMemory {
    public:
     /// What cudaMalloc aligns to; Faiss' temporary memory begins 16 bytes
     /// behind.
-    static constexpr size_t kAlignment = 256;
+    static constexpr size_t kAlignment = ArrayPlaces::kAlignment;
 
     /// Throws faiss::FaissException, as Faiss does where memory is short.
-    ScratchMemory(faiss::gpu::GpuResources& resources, int device, size_t bytes)
-            : stream_(resources.getDefaultStream(device)),
+    ScratchMemory(
+            faiss::gpu::GpuResources& resources,
+            int device,
+            size_t bytes,
+            TransferCounters& counters)
+            : counters_(counters),
+              stream_(resources.getDefaultStream(device)),
               allocated_(
+                      !PooledGpuResources::made(&resources) &&
                       bytesOf(bytes) >
-                      resources.getTempMemoryAvailable(device)),
+                              resources.getTempMemoryAvailable(device)),
               memory_(resources.allocMemoryHandle(faiss::gpu::AllocRequest(
                       faiss::gpu::AllocType::Other,
                       device,
                       faiss::gpu::MemorySpace::Temporary,
                       stream_,
-                      bytesOf(bytes)))) {}
+                      bytesOf(bytes)))) {
+        counters_.deviceAllocations += allocated_;
+    }
 
     /// Where the context is lost, Faiss would abort the process when it cannot
     /// free. What it has allocated it frees at once, which waits for the GPU,
@@ -40,6 +52,7 @@ class ScratchMemory {
     ~ScratchMemory() {
         const bool failing = std::uncaught_exceptions() > exceptions_;
         if (allocated_) {
+            ++counters_.hostWaits;
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream_));
         }
         if ((allocated_ || failing) && contextLost(stream_)) {
@@ -64,6 +77,7 @@ class ScratchMemory {
 
    private:
     const int exceptions_ = std::uncaught_exceptions();
+    TransferCounters& counters_;
     const cudaStream_t stream_;
     /// Faiss' temporary memory has less.
     const bool allocated_;

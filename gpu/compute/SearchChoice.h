@@ -25,13 +25,16 @@ FAISS_EXT_API SearchKernels chosenKernels(const std::string& config);
 FAISS_EXT_API std::optional<exact::TensorArithmetic> tensorArithmeticOf(
         int major, int minor);
 
-/// By what an index searches, in words that live for ever: for profiles and
-/// TransferStats.
+/// Which kernels search an index and, where the exact engine was asked for, why
+/// others do; in words that live for ever, for profiles and TransferStats.
 namespace searched_by {
 constexpr const char* kExact = "the exact engine";
 constexpr const char* kFaiss = "Faiss' kernels";
 constexpr const char* kOtherMetric =
         "Faiss' kernels: the exact engine has L2 and the inner product only";
+constexpr const char* kOtherIndex =
+        "Faiss' kernels: the exact engine searches flat indexes with float32 "
+        "queries only";
 constexpr const char* kOtherStore =
         "Faiss' kernels: the index is searched by cuVS";
 constexpr const char* kTooManyVectors =

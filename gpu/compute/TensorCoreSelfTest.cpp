@@ -22,18 +22,24 @@ namespace {
 
 using exact::Half;
 
-/// One product: queries [n, width] times vectors [count, width].
-struct Case {
+/// One product: queries [n, width] times every step-th of vectors
+/// [count * step, width].
+struct Product {
     idx_t n;
     idx_t count;
     int width;
+    idx_t step = 1;
     /// Of selfTestComponent.
     bool crafted = false;
+
+    idx_t rows() const {
+        return n + count * step;
+    }
 };
 
-// One and few queries, whole tiles of a product, and long rows of few, whose
-// products cuBLAS divides among blocks.
-constexpr Case kCases[] = {
+// One and few queries, whole tiles of a product, long rows of few, whose
+// products cuBLAS divides among blocks, and vectors with others in between.
+constexpr Product kProducts[] = {
         {1, 128, 64},
         {16, 512, 128},
         {128, 256, 128},
@@ -41,9 +47,11 @@ constexpr Case kCases[] = {
         {8, 64, 1024},
         {4, 16, 8192},
         {32, 128, 24},
+        {64, 256, 64, 3},
         {exact::kSelfTestRows,
          exact::kSelfTestRows,
          exact::kSelfTestDimensions,
+         1,
          true},
 };
 
@@ -100,9 +108,9 @@ void fillRow(int kind, Noise& noise, Half* row, int width) {
 class Rows {
    public:
     Rows() {
-        for (const Case& each : kCases) {
-            halves_ += (each.n + each.count) * each.width;
-            scores_ += each.n * each.count;
+        for (const Product& product : kProducts) {
+            halves_ += product.rows() * product.width;
+            scores_ += product.n * product.count;
         }
     }
 
@@ -115,35 +123,35 @@ class Rows {
 
     void fill(Half* rows) const {
         Noise noise;
-        for (const Case& each : kCases) {
-            for (idx_t i = 0; i < each.n + each.count; ++i) {
-                if (each.crafted) {
-                    const int side = i < each.n ? 0 : 1;
-                    for (int j = 0; j < each.width; ++j) {
+        for (const Product& product : kProducts) {
+            for (idx_t i = 0; i < product.rows(); ++i) {
+                if (product.crafted) {
+                    const int side = i < product.n ? 0 : 1;
+                    for (int j = 0; j < product.width; ++j) {
                         rows[j] = exact::selfTestComponent(
-                                side, static_cast<int>(i % each.n), j);
+                                side, static_cast<int>(i % product.n), j);
                     }
-                    rows += each.width;
+                    rows += product.width;
                     continue;
                 }
                 // Queries and vectors of all kinds, in different rhythms.
-                const idx_t kind = i < each.n ? i : (i - each.n) / 3;
-                fillRow(static_cast<int>((kind + each.width / 8) % kKinds),
+                const idx_t kind = i < product.n ? i : (i - product.n) / 3;
+                fillRow(static_cast<int>((kind + product.width / 8) % kKinds),
                         noise,
                         rows,
-                        each.width);
-                rows += each.width;
+                        product.width);
+                rows += product.width;
             }
         }
     }
 
     template <typename Enqueue>
     void forEach(const Half* rows, float* scores, const Enqueue& use) const {
-        for (const Case& each : kCases) {
-            const Half* const vectors = rows + each.n * each.width;
-            use(each, rows, vectors, scores);
-            rows = vectors + each.count * each.width;
-            scores += each.n * each.count;
+        for (const Product& product : kProducts) {
+            const Half* const vectors = rows + product.n * product.width;
+            use(product, rows, vectors, scores);
+            rows += product.rows() * product.width;
+            scores += product.n * product.count;
         }
     }
 
@@ -180,24 +188,24 @@ struct Numbers {
 };
 
 bool withinBound(
-        const Case& each,
+        const Product& product,
         const Half* queries,
         const Half* vectors,
         const float* scores,
         const exact::TensorArithmetic& arithmetic) {
-    const double bound = exact::accumulationError(arithmetic, each.width);
-    const Numbers xs(queries, each.n, each.width);
-    const Numbers ys(vectors, each.count, each.width);
-    for (idx_t i = 0; i < each.n; ++i) {
-        for (idx_t j = 0; j < each.count; ++j) {
+    const double bound = exact::accumulationError(arithmetic, product.width);
+    const Numbers xs(queries, product.n, product.width);
+    const Numbers ys(vectors, product.count * product.step, product.width);
+    for (idx_t i = 0; i < product.n; ++i) {
+        for (idx_t j = 0; j < product.count; ++j) {
             const double right = Numbers::product(
-                    xs.values.data() + i * each.width,
-                    ys.values.data() + j * each.width,
-                    each.width);
-            const double found = scores[i * each.count + j];
+                    xs.values.data() + i * product.width,
+                    ys.values.data() + j * product.step * product.width,
+                    product.width);
+            const double found = scores[i * product.count + j];
             // Written so that NaN fails.
             if (!(std::fabs(found - right) <=
-                  bound * xs.norms[i] * ys.norms[j])) {
+                  bound * xs.norms[i] * ys.norms[j * product.step])) {
                 return false;
             }
         }
@@ -222,8 +230,9 @@ bool tryTensorCores(
     auto* const scores = reinterpret_cast<float*>(found.data());
     rows.fill(halves);
     Event done;
+    bool made = true;
     const ScratchMemory scratch(
-            resources, device, rows.halfBytes() + rows.scoreBytes());
+            resources, device, rows.halfBytes() + rows.scoreBytes(), counters);
     struct EndWork {
         cudaStream_t stream;
         bool armed = true;
@@ -248,22 +257,25 @@ bool tryTensorCores(
         rows.forEach(
                 reinterpret_cast<const Half*>(scratch.data()),
                 products,
-                [&](const Case& each,
+                [&](const Product& product,
                     const Half* queries,
                     const Half* vectors,
-                    float* product) {
-                    checkBlas(
-                            exact::launchScores(
-                                    blas,
-                                    queries,
-                                    each.n,
-                                    vectors,
-                                    each.count,
-                                    each.width,
-                                    product,
-                                    each.count),
-                            "scores",
-                            stream);
+                    float* scoresOfIt) {
+                    const cublasStatus_t status = exact::launchScores(
+                            blas,
+                            queries,
+                            product.n,
+                            vectors,
+                            product.step * product.width,
+                            product.count,
+                            product.width,
+                            scoresOfIt,
+                            product.count);
+                    if (status == CUBLAS_STATUS_ALLOC_FAILED ||
+                        contextLost(stream)) {
+                        checkBlas(status, "scores", stream);
+                    }
+                    made = made && status == CUBLAS_STATUS_SUCCESS;
                 });
         FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
                 scores,
@@ -277,24 +289,24 @@ bool tryTensorCores(
         onFailure.armed = false;
     }
     arithmetic.factor = 1;
-    bool right = true;
+    bool right = made;
     rows.forEach(
             halves,
             scores,
-            [&](const Case& each,
+            [&](const Product& product,
                 const Half* queries,
                 const Half* vectors,
-                const float* product) {
+                const float* found) {
                 right = right &&
                         withinBound(
-                                each, queries, vectors, product, arithmetic);
+                                product, queries, vectors, found, arithmetic);
             });
     return right;
 }
 
 struct Results {
     std::mutex mutex;
-    std::map<int, std::optional<bool>> ofGpu;
+    std::map<int, std::optional<bool>> passedOn;
 };
 
 Results& results() {
@@ -311,20 +323,20 @@ bool tensorCoresPass(
         TransferCounters& counters) {
     {
         const std::lock_guard<std::mutex> lock(results().mutex);
-        if (const auto known = results().ofGpu[device]) {
+        if (const auto known = results().passedOn[device]) {
             return *known;
         }
     }
     // Without that lock: threads with other resources may try it as well.
     const bool right = tryTensorCores(resources, device, arithmetic, counters);
     const std::lock_guard<std::mutex> lock(results().mutex);
-    results().ofGpu[device] = right;
+    results().passedOn[device] = right;
     return right;
 }
 
 void rememberSelfTest(int device, std::optional<bool> passed) {
     const std::lock_guard<std::mutex> lock(results().mutex);
-    results().ofGpu[device] = passed;
+    results().passedOn[device] = passed;
 }
 
 } // namespace gpu

@@ -14,7 +14,8 @@ namespace gpu {
 /// Whether the scores that cuBLAS makes on the tensor cores of `device`, the
 /// current GPU, are as exact as is known of them: within the bound of their
 /// error without the factor that searches allow for. Of crafted rows, in sizes
-/// for which cuBLAS has different kernels.
+/// for which cuBLAS has different kernels. False also where cuBLAS cannot make
+/// them.
 ///
 /// The first call of the process for that GPU tries it, on the default stream,
 /// with scratch memory and one host wait, which `counters` is told of; later

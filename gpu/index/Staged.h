@@ -196,7 +196,7 @@ class Staged : private StagedParts, public Base, public StagedIndex {
         }
 
         const char* searchedBy() const override {
-            return "Faiss' kernels";
+            return index_.whyFaissSearches();
         }
 
         void enqueue(

@@ -14,7 +14,7 @@ struct Tuning;
 struct StagedConfig {
     /// Upper bound, in bytes, of the pinned host memory that this index
     /// allocates beyond the buffer of Faiss' resources. 0: 256 MiB. Nothing is
-    /// allocated before it is needed.
+    /// allocated before it is needed. (The exact engine pins 4 KiB beside it.)
     size_t pinnedBytes = 0;
 
     /// On how many streams ("lanes") parts of a search are computed side by
@@ -29,9 +29,10 @@ struct StagedConfig {
     int computeLanes = 0;
 
     /// Searches of fewer queries than this that threads ask for while the index
-    /// is searched become one, of so many queries at most. Their distances may
-    /// differ in the last bits from those of a search alone, as they do between
-    /// Faiss' batches of different sizes. 1: every search by itself. 0: 512.
+    /// is searched become one, of so many queries at most. By Faiss' kernels
+    /// their distances may differ in the last bits from those of a search
+    /// alone, as they do between Faiss' batches of different sizes. 1: every
+    /// search by itself. 0: 512.
     int64_t batchedQueries = 0;
 
     /// Threads that copy between pageable arrays and pinned memory, the calling
@@ -40,9 +41,10 @@ struct StagedConfig {
     int copyThreads = 0;
 
     /// Which kernels find neighbours: "faiss", Faiss' own, or "exact", those of
-    /// the exact engine (docs/exact-search.md), where that knows the GPU (of
-    /// compute capability 9.0 or 8.x), its self-test there succeeds, and the
-    /// metric is L2 or the inner product; elsewhere Faiss' own, which
+    /// the exact engine (docs/exact-search.md), for flat indexes and float32
+    /// queries, where it knows the GPU (of compute capability 9.0 or 8.x), its
+    /// self-test there succeeds, and the metric is L2 or the inner product;
+    /// elsewhere Faiss' own, which
     /// TransferStats::searchedBy tells. "": what the environment variable
     /// FAISS_EXT_SEARCH says when the index is made, "faiss" where it is unset
     /// or empty. computeLanes is for Faiss' kernels alone.

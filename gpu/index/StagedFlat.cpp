@@ -95,7 +95,7 @@ KeptMemory& StagedFlat<Base>::keptMemory() const {
     return search_->exact;
 }
 
-/// By what the next search is made, in the words of searched_by.
+/// Which kernels the next search uses, in the words of searched_by.
 template <class Base>
 const char* StagedFlat<Base>::chooseKernels() const {
     if (this->config().search == SearchKernels::Faiss) {
@@ -113,25 +113,29 @@ const char* StagedFlat<Base>::chooseKernels() const {
     }
     FlatSearch& search = *search_;
     if (!search.gpuIsKnown) {
-        try {
-            this->runAlone([&] {
-                const int device = this->config_.device;
-                search.arithmetic = arithmeticOfGpu(device);
-                search.whyNotExact = !search.arithmetic
-                                             ? searched_by::kUnknownGpu
-                                     : tensorCoresPass(
-                                               *this->resources_,
-                                               device,
-                                               *search.arithmetic,
-                                               this->counters())
+        this->runAlone([&] {
+            const int device = this->config_.device;
+            search.arithmetic = arithmeticOfGpu(device);
+            if (!search.arithmetic) {
+                search.whyNotExact = searched_by::kUnknownGpu;
+                search.gpuIsKnown = true;
+                return;
+            }
+            try {
+                search.whyNotExact = tensorCoresPass(
+                                             *this->resources_,
+                                             device,
+                                             *search.arithmetic,
+                                             this->counters())
                                              ? nullptr
                                              : searched_by::kFailedSelfTest;
-            });
-        } catch (const faiss::FaissException& e) {
-            rethrowUnlessOutOfMemory(e, this->defaultStream());
-            return searched_by::kNoMemoryForSelfTest;
-        }
-        search.gpuIsKnown = true;
+                search.gpuIsKnown = true;
+            } catch (const faiss::FaissException& e) {
+                rethrowUnlessOutOfMemory(e, this->defaultStream());
+                // Tried again by the next search.
+                search.whyNotExact = searched_by::kNoMemoryForSelfTest;
+            }
+        });
     }
     return search.whyNotExact ? search.whyNotExact : searched_by::kExact;
 }
@@ -156,7 +160,8 @@ std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
             metricOf(this->metric_type),
             *search_->arithmetic,
             this->changes(),
-            this->config().exact});
+            this->config().exact,
+            this->counters()});
 }
 
 template <class Base>

@@ -179,6 +179,11 @@ const CallConfig& StagedIndex::config() const {
     return parts_->runner->config();
 }
 
+const char* StagedIndex::whyFaissSearches() const {
+    return config().search == SearchKernels::Exact ? searched_by::kOtherIndex
+                                                   : searched_by::kFaiss;
+}
+
 TransferCounters& StagedIndex::counters() const {
     return parts_->runner->counters();
 }

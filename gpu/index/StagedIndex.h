@@ -207,6 +207,9 @@ class FAISS_EXT_API StagedIndex {
     TransferCounters& counters() const;
     const CallConfig& config() const;
 
+    /// Searcher::searchedBy of searches that only Faiss' kernels can make.
+    const char* whyFaissSearches() const;
+
    private:
     /// Runs a search, and notes by what.
     void runSearch(

@@ -36,11 +36,12 @@ struct TransferStats {
     /// known to be right: by a certificate; by one after a list of vectors had
     /// run over; because they were compared with every vector. The GPU counts
     /// them: they are whole once the index's stream has passed the searches.
+    /// Those of a search that began anew, for want of memory, count again.
     uint64_t certifiedQueries = 0;
     uint64_t widenedQueries = 0;
     uint64_t lastPathQueries = 0;
 
-    /// What has answered the last search: "the exact engine" or "Faiss'
+    /// What the last search was made by: "the exact engine" or "Faiss'
     /// kernels", with the reason where the exact engine was asked for; ""
     /// before the first one.
     std::string searchedBy;

@@ -14,7 +14,7 @@
 //
 // Once for a GPU
 //   selfTestComponent() of kSelfTestRows queries and vectors, their product by
-//   the same call as the scores', selfTestPasses() of each score. If one fails
+//   the same call as the scores', selfTestPasses() (or the same bound) of each score. If one fails
 //   nothing here holds on that GPU.
 // Once for the vectors, and again after every change of them
 //   1. Rows by the bin of their largest component (exponentBin), a histogram
@@ -29,10 +29,9 @@
 //      vectorTerms() of the row: these 8 bytes, and the centre, are kept.
 //   5. indexTerms(), on the host or by one thread.
 // For each search
-//   Chunks, each several times as large as the one before, take rows from all
-//   over the store (every 64th, say): of rows in the order of the store that
-//   are sorted by content the first chunks' cuts are worth nothing, and lists
-//   run over (benchs/filter_rates.py).
+//   Chunks take rows from all over the store (every 64th, say): of rows in the
+//   order of the store that are sorted by content the first chunks' cuts are
+//   worth nothing, and lists run over (benchs/filter_rates.py).
 //   Copies of a chunk: halfOf(), as in 4. Nothing need be set to zero: rows out
 //   of range pass whatever their score is.
 //   Queries: the largest component (for L2 of subtract(x, m)), its bin's
@@ -46,9 +45,9 @@
 //   multiply-add a score less: thresholdOver() of the tile's VectorBounds
 //   (addVector, or the largest square and error), passes(valueOf(...)).
 //   The cut: lossOf(metric, D) of the k-th best of any k or more vectors. At
-//   first D of the k best scores of a sample (or, from scores alone, the k-th
-//   smallest mostLoss(), which lets more pass); after each chunk that of the
-//   k best so far, which with what passes next are all that a list must hold.
+//   first, from scores of the first chunk alone, the k-th smallest mostLoss();
+//   after each chunk D of the k-th best so far, which with what passes next
+//   are all that a list must hold.
 //   Smaller cuts that were guessed are allowed: then certified() may say no.
 //   Re-rank: addDimension(), joinChains(), joinGroups(); resultKey() of each,
 //   the k smallest; certified(loss of the k-th key, least cut used); labelOf()

@@ -21,9 +21,6 @@ namespace faiss_ext {
 namespace gpu {
 namespace exact {
 
-/// So many neighbouring vectors have bounds of their own.
-constexpr idx_t kBoundsTile = 128;
-
 /// What an index keeps beside its store: 8 bytes a vector, and little more.
 struct IndexState {
     /// Of one element. Made on the GPU, so that no search waits for it.
@@ -32,9 +29,6 @@ struct IndexState {
     float* centre;
     /// [n]
     VectorTerms* vectors;
-    /// [ceil(n / kBoundsTile)], and one of all vectors.
-    VectorBounds* tiles;
-    VectorBounds* all;
 };
 
 /// What it is made with: scratch, of prepareBytes(d) bytes, aligned to 256.
@@ -63,8 +57,8 @@ FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
 }
 
 /// Writes the copies of `rows` to copies [rows.count, copyWidth(d)]. (A float16
-/// store whose width is that already is its own copy where step is 1: whose
-/// caller need not call this.)
+/// store whose width is that already is its own copy: whose caller need not
+/// call this.)
 FAISS_EXT_API cudaError_t launchCopyVectors(
         const VectorsView& vectors,
         const VectorRows& rows,
@@ -116,13 +110,15 @@ FAISS_EXT_API cudaError_t launchPrepareQueries(
         cudaStream_t stream);
 
 /// scores [n, ld] = copies of the queries times those of `count` vectors,
-/// float32, by cuBLAS on the tensor cores. The handle's stream must be
-/// `stream`'s; its pointer mode is the host's.
+/// float32, by cuBLAS on the tensor cores, in the order of the handle's stream.
+/// Vectors' rows begin every `stride` halves, a multiple of 8. Its pointer mode
+/// is the host's.
 FAISS_EXT_API cublasStatus_t launchScores(
         cublasHandle_t blas,
         const Half* queries,
         idx_t n,
         const Half* vectors,
+        idx_t stride,
         idx_t count,
         int width,
         float* scores,
@@ -177,8 +173,8 @@ FAISS_EXT_API cudaError_t launchSelect(
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 
-/// The last path, for vectors first .. first + count - 1: losses [n, ld], of
-/// the query last[i] in row i, of D.
+/// The last path: losses [n, ld], of D, of the query last[i] and `rows` in row
+/// i.
 FAISS_EXT_API cudaError_t launchLosses(
         const VectorsView& vectors,
         const VectorRows& rows,
@@ -191,7 +187,6 @@ FAISS_EXT_API cudaError_t launchLosses(
 /// The k best of these losses and of `best`, whatever they are.
 FAISS_EXT_API cudaError_t launchSelectLosses(
         const VectorRows& rows,
-        const IndexState& state,
         const QueryState& queries,
         const float* losses,
         idx_t ld,

@@ -10,7 +10,8 @@ namespace exact {
 
 namespace {
 
-// Rounded towards infinity. (Of intrinsics, these follow no option of nvcc's.)
+// Rounded towards infinity. (-ftz=true, which this library is not compiled
+// with, would make these round denormal numbers down.)
 
 __device__ inline float multiplyUp(float a, float b) {
     return __fmul_ru(a, b);
@@ -268,7 +269,10 @@ cudaError_t launchSampleCut(
         const float* scores,
         idx_t ld,
         cudaStream_t stream) {
-    if (queries.n == 0 || rows.count < queries.k) {
+    if (rows.count < queries.k) {
+        return cudaErrorInvalidValue;
+    }
+    if (queries.n == 0) {
         return cudaSuccess;
     }
     // So many vectors are enough, if the lists have room for what passes a cut

@@ -11,13 +11,14 @@ cublasStatus_t launchScores(
         const Half* queries,
         idx_t n,
         const Half* vectors,
+        idx_t stride,
         idx_t count,
         int width,
         float* scores,
         idx_t ld) {
     // cuBLAS takes sizes as int. Whole tiles of any kernel, and aligned.
     constexpr idx_t kMost = idx_t(1) << 30;
-    if (ld > INT32_MAX || count > ld) {
+    if (ld > INT32_MAX || stride > INT32_MAX || count > ld) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     const float one = 1;
@@ -33,9 +34,9 @@ cublasStatus_t launchScores(
                     static_cast<int>(std::min(kMost, n - query)),
                     width,
                     &one,
-                    vectors + vector * width,
+                    vectors + vector * stride,
                     CUDA_R_16F,
-                    width,
+                    static_cast<int>(stride),
                     queries + query * width,
                     CUDA_R_16F,
                     width,

@@ -179,6 +179,7 @@ cudaError_t launchSelect(
         return cudaSuccess;
     }
     const int d = vectors.d;
+    // Up to 36 KiB, of k <= 2048.
     const size_t bytes = (kAtOnce + 2 * size_t(queries.k)) * sizeof(uint64_t);
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
@@ -195,10 +196,6 @@ cudaError_t launchSelect(
                                            FilterPass::Again,
                                            false,
                                            Stored>);
-        const cudaError_t error = allowShared(select, bytes);
-        if (error != cudaSuccess) {
-            return error;
-        }
         select<<<static_cast<unsigned>(queries.n), kThreads, bytes, stream>>>(
                 data, state, queries);
         return cudaGetLastError();

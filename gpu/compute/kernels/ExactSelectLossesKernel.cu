@@ -272,7 +272,6 @@ __global__ void __launch_bounds__(kThreads) selectLossesKernel(
 
 cudaError_t launchSelectLosses(
         const VectorRows& rows,
-        const IndexState& /*state*/,
         const QueryState& queries,
         const float* losses,
         idx_t ld,
@@ -287,10 +286,7 @@ cudaError_t launchSelectLosses(
     }
     // Several times k, so that few passes over the losses find a limit, and no
     // less than the bins take.
-    const int room = powerOfTwoFrom(
-            queries.k > 2048  ? 2 * queries.k
-            : queries.k > 512 ? 4 * queries.k
-                              : 2048);
+    const int room = powerOfTwoFrom(queries.k > 512 ? 4 * queries.k : 2048);
     const size_t bytes = (size_t(room) + queries.k) * sizeof(uint64_t);
     error = allowShared(selectLossesKernel, bytes);
     if (error != cudaSuccess) {

@@ -18,9 +18,9 @@ struct Preparation {
     /// Rows by the bin of their largest component, as stored and less the
     /// centre.
     uint32_t stored[kExponentBins];
-    uint32_t centredRows[kExponentBins];
+    uint32_t lessCentre[kExponentBins];
     /// Some component is no float16 number.
-    uint32_t rounds;
+    uint32_t notFloat16;
     /// There is a centre.
     uint32_t centred;
     /// The last bin of rows that take part in the mean, and how many these are.
@@ -28,6 +28,9 @@ struct Preparation {
     uint32_t rows;
     double centreNorm;
 };
+
+/// Of vectorTermsKernel.
+constexpr int kRowsOfBlock = 128;
 
 constexpr size_t kSumsOffset = (sizeof(Preparation) + 255) / 256 * 256;
 
@@ -92,10 +95,10 @@ __global__ void rowBinsKernel(
     }
     if (rounds) {
         // Whoever else writes it writes the same.
-        preparation->rounds = 1;
+        preparation->notFloat16 = 1;
     }
     __syncthreads();
-    uint32_t* total = centring ? preparation->centredRows : preparation->stored;
+    uint32_t* total = centring ? preparation->lessCentre : preparation->stored;
     for (int bin = threadIdx.x; bin < kExponentBins; bin += kThreads) {
         if (bins[bin]) {
             atomicAdd(&total[bin], bins[bin]);
@@ -131,7 +134,7 @@ __global__ void sumPartsKernel(
         const VectorTerms* bins,
         const Preparation* preparation,
         double* sums) {
-    if (!preparation->rounds) {
+    if (!preparation->notFloat16) {
         return;
     }
     const int column = blockIdx.x * kColumns + threadIdx.x;
@@ -169,7 +172,7 @@ __global__ void meanKernel(
         const Preparation* preparation,
         float* centre) {
     const int column = blockIdx.x * kWarps + threadIdx.x / 32;
-    if (!preparation->rounds || column >= d) {
+    if (!preparation->notFloat16 || column >= d) {
         return;
     }
     double sum = 0;
@@ -189,7 +192,7 @@ __global__ void chooseCentreKernel(
         int d, Preparation* preparation, float* centre) {
     __shared__ double parts[kWarps];
     __shared__ bool centred;
-    const bool rounds = preparation->rounds && preparation->rows > 0;
+    const bool rounds = preparation->notFloat16 && preparation->rows > 0;
     double squares = 0;
     if (rounds) {
         for (int i = threadIdx.x; i < d; i += kThreads) {
@@ -231,21 +234,21 @@ __global__ void indexTermsKernel(
         IndexTerms* terms) {
     __shared__ uint32_t bins[kExponentBins];
     const bool centred = preparation->centred;
-    bins[threadIdx.x] = centred ? preparation->centredRows[threadIdx.x]
+    bins[threadIdx.x] = centred ? preparation->lessCentre[threadIdx.x]
                                 : preparation->stored[threadIdx.x];
     __syncthreads();
     if (threadIdx.x == 0) {
         *terms = indexTerms(
                 metric,
                 d,
-                preparation->rounds ? scaleOfRows(bins) : 0,
+                preparation->notFloat16 ? scaleOfRows(bins) : 0,
                 centred,
                 preparation->centreNorm,
                 arithmetic);
     }
 }
 
-/// Terms of the vectors, and bounds of their tiles, one for each block.
+/// Terms of kRowsOfBlock vectors a block.
 template <typename Stored, int Lanes>
 __global__ void vectorTermsKernel(
         const Stored* data, idx_t n, int d, IndexState state) {
@@ -254,9 +257,9 @@ __global__ void vectorTermsKernel(
     const bool centred = state.terms->centred;
     const float factor = powerOfTwo(state.terms->scale);
     const float inverse = powerOfTwo(-state.terms->scale);
-    VectorBounds bounds;
-    for (int base = 0; base < kBoundsTile; base += kRows) {
-        const idx_t row = blockIdx.x * kBoundsTile + base + threadIdx.x / Lanes;
+    for (int base = 0; base < kRowsOfBlock; base += kRows) {
+        const idx_t row =
+                idx_t(blockIdx.x) * kRowsOfBlock + base + threadIdx.x / Lanes;
         RowSums sums;
         if (row < n) {
             const Stored* y = data + row * d;
@@ -279,41 +282,8 @@ __global__ void vectorTermsKernel(
             sums.addPart(other);
         }
         if (row < n && lane == 0) {
-            const VectorTerms terms = vectorTerms(sums, d, centred);
-            state.vectors[row] = terms;
-            bounds.addVector(terms);
+            state.vectors[row] = vectorTerms(sums, d, centred);
         }
-    }
-    __shared__ VectorBounds found[kThreads / Lanes];
-    if (lane == 0) {
-        found[threadIdx.x / Lanes] = bounds;
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int i = 1; i < kThreads / Lanes; ++i) {
-            bounds.addBounds(found[i]);
-        }
-        state.tiles[blockIdx.x] = bounds;
-    }
-}
-
-/// Bounds of all tiles. One block.
-__global__ void allBoundsKernel(idx_t tiles, IndexState state) {
-    __shared__ VectorBounds found[kThreads];
-    VectorBounds bounds;
-    for (idx_t tile = threadIdx.x; tile < tiles; tile += kThreads) {
-        bounds.addBounds(state.tiles[tile]);
-    }
-    found[threadIdx.x] = bounds;
-    __syncthreads();
-    for (int step = kThreads / 2; step > 0; step /= 2) {
-        if (int(threadIdx.x) < step) {
-            found[threadIdx.x].addBounds(found[threadIdx.x + step]);
-        }
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) {
-        *state.all = found[0];
     }
 }
 
@@ -436,19 +406,14 @@ cudaError_t launchPrepareVectors(
     }
     indexTermsKernel<<<1, kExponentBins, 0, stream>>>(
             metric, arithmetic, d, preparation, state.terms);
-    const unsigned tiles = blocksFor(n, kBoundsTile);
-    error = withStored(vectors, [&](const auto* data) {
+    return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
         const auto terms = fewComponents(d) ? vectorTermsKernel<Stored, 4>
                                             : vectorTermsKernel<Stored, 32>;
-        terms<<<tiles, kThreads, 0, stream>>>(data, n, d, state);
+        terms<<<blocksFor(n, kRowsOfBlock), kThreads, 0, stream>>>(
+                data, n, d, state);
         return cudaGetLastError();
     });
-    if (error != cudaSuccess) {
-        return error;
-    }
-    allBoundsKernel<<<1, kThreads, 0, stream>>>(tiles, state);
-    return cudaGetLastError();
 }
 
 cudaError_t launchCopyVectors(

@@ -37,6 +37,7 @@ class ComputeLanes : public PortableFlat {
    protected:
     static TunedConfig onLanes(int lanes, int64_t tileRows = 0) {
         TunedConfig config;
+        config.search = "faiss";
         config.computeLanes = lanes;
         config.tileRows = tileRows;
         return config;
@@ -149,6 +150,7 @@ TEST_F(ComputeLanes, are_as_many_as_asked_for_and_have_something_to_do) {
 
 TEST_F(ComputeLanes, are_chosen_by_vectors_and_neighbours) {
     TunedConfig config;
+    config.search = "faiss";
     const auto few = randomVectors(8191, kDims, 1);
     const auto many = randomVectors(8192, kDims, 1);
     EXPECT_EQ(lanesUsed(*makeIndex(few, config), 1536), 0u);

@@ -9,6 +9,7 @@
 #include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 #include <map>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <string>
 
 #include "support/Arrays.h"
+#include "support/CachingPool.h"
 #include "support/Calls.h"
 #include "support/ExactNeighbours.h"
 #include "support/Interrupting.h"
@@ -134,9 +136,8 @@ TEST_F(ExactEngine, enqueues_each_step_of_each_tile_and_chunk) {
     const std::map<std::string, uint64_t> expected{
             {"exactPrepareVectors", 0},
             {"exactPrepareQueries", 2},
-            // The sample and three chunks.
-            {"exactCopyVectors", 8},
-            {"exactScores", 8},
+            {"exactCopyVectors", 6},
+            {"exactScores", 6},
             {"exactSampleCut", 2},
             {"exactFilter", 6},
             {"exactSelect", 6},
@@ -164,12 +165,11 @@ TEST_F(ExactEngine, a_single_chunk_is_scored_once) {
 TEST_F(ExactEngine, float16_vectors_of_whole_loads_are_their_own_copies) {
     make(small(), 8, true);
     searchAndExpectRight();
-    // Of the samples alone.
-    EXPECT_EQ(launches("exactCopyVectors"), 2u);
+    EXPECT_EQ(launches("exactCopyVectors"), 0u);
     make(small(), 5, true);
     cuda_sim_reset_counters();
     searchAndExpectRight();
-    EXPECT_EQ(launches("exactCopyVectors"), 8u);
+    EXPECT_EQ(launches("exactCopyVectors"), 6u);
 }
 
 TEST_F(ExactEngine, in_steady_state_neither_waits_nor_allocates) {
@@ -221,6 +221,94 @@ TEST_F(ExactEngine, keeps_eight_bytes_a_vector_and_little_more) {
     EXPECT_GE(kept, 8 * kVectors);
     EXPECT_LE(kept, 8 * kVectors + 5 * 256);
     EXPECT_EQ(stats().deviceAllocations, 1u);
+}
+
+TEST_F(ExactEngine, in_a_pool_neither_waits_whatever_it_may_plan_with) {
+    faiss_ext::gpu::PooledGpuResources pool(std::make_shared<CachingPool>());
+    pool.noTempMemory();
+    GpuIndexFlat index(
+            &pool,
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    base_ = uniform(kVectors, kDims, 1);
+    queries_ = uniform(kQueries, kDims, 2);
+    index.add(kVectors, base_.data());
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    const auto search = [&] {
+        index.search(
+                kQueries, x.data(), kNearest, distances.data(), labels.data());
+    };
+    search();
+    check(cudaDeviceSynchronize());
+    cuda_sim_reset_counters();
+    search();
+    EXPECT_EQ(hostWaits(), 0u);
+    expectSameBits(
+            {distances.get(), labels.get()},
+            searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2),
+            kNearest);
+}
+
+TEST_F(ExactEngine, tells_of_each_wait_for_memory_that_faiss_allocates) {
+    resources_.setTempMemory(0);
+    make();
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    const auto search = [&] {
+        index_->search(
+                kQueries, x.data(), kNearest, distances.data(), labels.data());
+    };
+    search();
+    check(cudaDeviceSynchronize());
+    index_->resetTransferStats();
+    cuda_sim_reset_counters();
+    search();
+    // To free waits by itself, after the wait that is counted.
+    EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
+    EXPECT_EQ(stats().hostWaits, 1u);
+    EXPECT_EQ(stats().deviceAllocations, 1u);
+}
+
+TEST_F(ExactEngine, small_adds_do_not_make_each_search_allocate) {
+    make();
+    searchAndExpectRight();
+    const auto more = uniform(1, kDims, 3);
+    index_->resetTransferStats();
+    for (int round = 0; round < 30; ++round) {
+        index_->add(1, more.data());
+        base_.insert(base_.end(), more.begin(), more.end());
+        searchAndExpectRight();
+    }
+    EXPECT_LE(stats().deviceAllocations, 2u);
+}
+
+TEST_F(ExactEngine, follows_a_metric_that_is_set_between_searches) {
+    make();
+    searchAndExpectRight();
+    index_->metric_type = faiss::METRIC_INNER_PRODUCT;
+    searchAndExpectRight();
+    index_->metric_type = faiss::METRIC_L2;
+    searchAndExpectRight();
+}
+
+TEST_F(ExactEngine, searches_where_its_counts_cannot_be_pinned) {
+    make();
+    cuda_sim_fail_call("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, kQueries * kNearest);
+    Array<int64_t> labels(Memory::Device, kQueries * kNearest);
+    index_->search(
+            kQueries, x.data(), kNearest, distances.data(), labels.data());
+    expectRight({distances.get(), labels.get()});
+    EXPECT_EQ(stats().certifiedQueries, 0u);
+    cuda_sim_clear_faults();
+    searchAndExpectRight();
+    EXPECT_EQ(stats().certifiedQueries, kQueries);
 }
 
 TEST_F(ExactEngine, is_made_ready_by_the_first_search_after_a_change) {
@@ -348,7 +436,7 @@ TEST_F(ExactEngine, tests_the_tensor_cores_once_with_one_wait) {
         check(cudaDeviceSynchronize());
         cuda_sim_reset_counters();
         searchAndExpectRight();
-        const uint64_t ofSearch = 8;
+        const uint64_t ofSearch = 6;
         EXPECT_EQ(launches("exactScores") > ofSearch, tests == 1);
         // But for what is unpinned.
         EXPECT_EQ(hostWaits() - counts().waits_free, 1 + tests);
@@ -397,6 +485,18 @@ TEST_F(ExactEngine, passes_that_test_with_all_that_is_known_to_be_lost) {
     make();
     searchAndExpectRight();
     EXPECT_EQ(stats().searchedBy, "the exact engine");
+}
+
+TEST_F(ExactEngine, leaves_the_search_to_Faiss_where_cublas_cannot_make_it) {
+    rememberSelfTest(0, std::nullopt);
+    make();
+    cuda_sim_fail_call("kernel:exactScores", 2, cudaErrorInvalidValue);
+    search();
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    EXPECT_EQ(
+            stats().searchedBy,
+            "Faiss' kernels: this GPU's tensor cores have failed the exact "
+            "engine's self-test");
 }
 
 TEST_F(ExactEngine, asks_Faiss_while_there_is_no_memory_for_that_test) {
@@ -463,6 +563,36 @@ TEST_F(ExactEngine, can_be_interrupted_between_tiles) {
     }
     EXPECT_LT(launches("exactWriteResults"), many);
     searchAndExpectRight();
+}
+
+TEST_F(ExactEngine, an_interrupt_may_leave_cublas_on_another_stream) {
+    TunedConfig config = small();
+    config.exactQueries = 1;
+    make(config);
+    const cublasHandle_t blas = resources_.getResources()->getBlasHandle(0);
+    const cudaStream_t other =
+            resources_.getResources()->getAlternateStreams(0)[0];
+    const size_t many = 400;
+    queries_ = uniform(many, kDims, 9);
+    Array<float> x(Memory::Device, queries_);
+    Array<float> distances(Memory::Device, many);
+    Array<int64_t> labels(Memory::Device, many);
+    // What is enqueued there comes too late.
+    cuda_sim_hold_stream(other);
+    {
+        Interrupting interrupting([&](int) {
+            cublasSetStream(blas, other);
+            return false;
+        });
+        index_->search(many, x.data(), 1, distances.data(), labels.data());
+        EXPECT_GT(interrupting.asked(), 0);
+        check(cudaStreamSynchronize(resources_.getDefaultStream(0)));
+    }
+    cuda_sim_release_stream(other);
+    expectSameBits(
+            {distances.get(), labels.get()},
+            searchExactly(base_, queries_, kDims, 1, faiss::METRIC_L2),
+            1);
 }
 
 TEST_F(ExactEngine, an_empty_index_finds_nothing) {

@@ -2,6 +2,7 @@
 // there is.
 
 #include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/compute/ExactPlan.h>
 #include <gtest/gtest.h>
 
@@ -52,35 +53,26 @@ void expectSound(const ExactShape& shape, const ExactPlan& plan) {
     EXPECT_GE(plan.vectors, 1);
     EXPECT_LE(plan.vectors, shape.vectors);
     EXPECT_GE(plan.survivors, shape.k);
-    if (plan.vectors < shape.vectors) {
-        EXPECT_EQ(plan.vectors % exact::kBoundsTile, 0);
-    }
-    // The chunks are all vectors, each once.
-    idx_t next = 0;
+    // The chunks are all vectors, each once, and each from all over the store.
+    idx_t covered = 0;
     for (idx_t i = 0; i < plan.chunks(); ++i) {
         const auto chunk = plan.chunk(i);
-        EXPECT_EQ(chunk.first, next);
-        EXPECT_GE(chunk.count, 1);
+        EXPECT_EQ(chunk.first, i);
+        EXPECT_EQ(chunk.step, plan.chunks());
+        EXPECT_GE(chunk.count, plan.scanAll ? 1 : shape.k);
         EXPECT_LE(chunk.count, plan.vectors);
-        EXPECT_EQ(chunk.step, 1);
-        next += chunk.count;
+        const idx_t last = chunk.first + (chunk.count - 1) * chunk.step;
+        EXPECT_LT(last, shape.vectors);
+        EXPECT_GE(last + chunk.step, shape.vectors);
+        covered += chunk.count;
     }
-    EXPECT_EQ(next, shape.vectors);
+    EXPECT_EQ(covered, shape.vectors);
     EXPECT_GE(plan.ld(), plan.vectors);
     EXPECT_EQ(plan.ld() % 8, 0);
-    if (!plan.scanAll) {
-        const auto sample = plan.sample();
-        EXPECT_GE(sample.count, shape.k);
-        EXPECT_LE(sample.count, plan.vectors);
-        EXPECT_LT(
-                sample.first + (sample.count - 1) * sample.step, shape.vectors);
-        EXPECT_EQ(plan.sampleIsChunk(), plan.chunks() == 1);
-    }
     const size_t n = plan.queries;
     const size_t width = exact::copyWidth(shape.d);
     const auto parts = partsOf(plan);
-    const bool copies =
-            !plan.scanAll && !(shape.ownCopies && plan.sampleIsChunk());
+    const bool copies = !plan.scanAll && !shape.ownCopies;
     const std::vector<size_t> needed{
             n * width * 2,
             n * sizeof(exact::QueryTerms),
@@ -96,8 +88,9 @@ void expectSound(const ExactShape& shape, const ExactPlan& plan) {
             n * plan.ld() * 4};
     for (size_t i = 0; i < needed.size(); ++i) {
         EXPECT_GE(parts[i], needed[i]) << "part " << i;
-        EXPECT_LT(parts[i], needed[i] + ExactPlan::kAlignment) << "part " << i;
-        EXPECT_EQ(parts[i] % ExactPlan::kAlignment, 0u) << "part " << i;
+        EXPECT_LT(parts[i], needed[i] + ArrayPlaces::kAlignment)
+                << "part " << i;
+        EXPECT_EQ(parts[i] % ArrayPlaces::kAlignment, 0u) << "part " << i;
     }
 }
 
@@ -141,27 +134,15 @@ TEST(ExactPlan, many_queries_among_many_vectors_take_the_usual_sizes) {
     EXPECT_EQ(plan.queries, 4096);
     // 16 chunks of 65536 or fewer, as large as each other.
     EXPECT_EQ(plan.chunks(), 16);
-    EXPECT_EQ(plan.vectors, 62592);
+    EXPECT_EQ(plan.vectors, 62500);
     EXPECT_EQ(plan.survivors, 1024);
-    // 4 * 100 * 62592 / 1024
-    EXPECT_EQ(plan.samples, 24450);
     // Of the 1.5 GiB that Faiss sets aside on a large GPU.
     EXPECT_LT(plan.bytes, size_t(1200) << 20);
 }
 
-TEST(ExactPlan, samples_are_as_large_as_neighbours_and_chunks_want) {
-    const auto samplesOf = [](int k) {
-        return planExact(shapeOf(1, 1000000, 8, k), kUsual, kPlenty).samples;
-    };
-    EXPECT_EQ(samplesOf(1), 16384);
-    EXPECT_EQ(samplesOf(1000), 4 * 1000 * idx_t(62592) / 8192);
-    EXPECT_EQ(samplesOf(2048), 16 * 2048);
-    EXPECT_EQ(planExact(shapeOf(1, 1000000, 8, 2048), kUsual, 0).samples, 2048);
-}
-
-TEST(ExactPlan, few_vectors_are_one_chunk_and_their_own_sample) {
+TEST(ExactPlan, few_vectors_are_one_chunk) {
     const auto plan = planExact(shapeOf(50, 1000, 16, 5), kUsual, kPlenty);
-    EXPECT_TRUE(plan.sampleIsChunk());
+    EXPECT_EQ(plan.chunks(), 1);
     EXPECT_EQ(plan.vectors, 1000);
     EXPECT_EQ(plan.survivors, 1000);
 }
@@ -201,20 +182,20 @@ TEST(ExactPlan, short_memory_first_makes_chunks_smaller_then_tiles) {
         }
         if (next.queries < last.queries &&
             next.queries >= tuning::kExactGoodQueries) {
-            EXPECT_LE(next.vectors, tuning::kExactGoodVectors);
+            EXPECT_LT(next.vectors, 2 * tuning::kExactGoodVectors);
             tilesShrank = true;
         }
         if (next.vectors < tuning::kExactGoodVectors) {
             EXPECT_EQ(
                     next.queries == tuning::kExactGoodQueries ||
-                            next.vectors == exact::kBoundsTile,
+                            next.vectors == shape.k,
                     true);
         }
         last = next;
     }
     EXPECT_TRUE(tilesShrank);
     EXPECT_EQ(last.queries, 1);
-    EXPECT_EQ(last.vectors, exact::kBoundsTile);
+    EXPECT_EQ(last.vectors, shape.k);
 }
 
 TEST(ExactPlan, is_within_the_memory_that_there_is) {
@@ -228,17 +209,19 @@ TEST(ExactPlan, is_within_the_memory_that_there_is) {
 TEST(ExactPlan, the_least_chunk_has_as_many_vectors_as_are_wanted) {
     const auto plan = planExact(shapeOf(1, 1000000, 4, 2000), kUsual, 0);
     EXPECT_FALSE(plan.scanAll);
-    EXPECT_EQ(plan.vectors, 2048);
+    EXPECT_EQ(plan.vectors, 2000);
 }
 
 TEST(ExactPlan, counts_beyond_32_bits) {
     const idx_t many = (idx_t(1) << 32) - 1;
     const auto plan = planExact(shapeOf(1, many, 1, 1), kUsual, kPlenty);
-    const auto sample = plan.sample();
-    EXPECT_LT((sample.count - 1) * sample.step, many);
-    EXPECT_GT((sample.count - 1) * sample.step, idx_t(1) << 31);
-    const auto chunk = plan.chunk(plan.chunks() - 1);
-    EXPECT_EQ(chunk.first + chunk.count, many);
+    idx_t last = 0;
+    for (idx_t i : {idx_t(0), plan.chunks() - 1}) {
+        const auto chunk = plan.chunk(i);
+        last = std::max(last, chunk.first + (chunk.count - 1) * chunk.step);
+    }
+    EXPECT_LT(last, many);
+    EXPECT_GE(last, many - plan.chunks());
 }
 
 } // namespace

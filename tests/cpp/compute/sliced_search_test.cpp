@@ -24,6 +24,7 @@ class SlicedSearch : public PortableFlat {
     /// Eight slices where n * k allows; of one vector at least.
     static TunedConfig inSlices(int lanes, int64_t least = 1) {
         TunedConfig config;
+        config.search = "faiss";
         config.computeLanes = lanes;
         config.sliceVectors = least;
         return config;

@@ -78,7 +78,10 @@ TEST_F(LostGpu, while_faiss_asks_for_memory_is_an_error_of_cuda) {
 TEST_F(LostGpu, while_queries_are_converted_is_an_error_of_cuda) {
     faiss::gpu::GpuIndexFlatConfig storage;
     storage.useFloat16 = true;
-    auto index = std::make_unique<Index>(resources_.get(), kDims, storage);
+    TunedConfig config;
+    config.search = "faiss";
+    auto index =
+            std::make_unique<Index>(resources_.get(), kDims, storage, config);
     index->add(kVectors, base_.data());
     loseAt("kernel:convertRowsKernel", 1);
     EXPECT_THROW(searchAndExpectRight(*index), CudaError);

@@ -154,6 +154,7 @@ TEST_F(PooledFailures, slices_are_over_when_their_memory_is_given_back) {
     PooledGpuResources pooled(std::make_shared<EagerPool>());
     TunedConfig config;
     config.computeLanes = 3;
+    config.search = "faiss";
     config.sliceVectors = 10;
     GpuIndexFlatL2 index(
             &pooled, kDims, faiss::gpu::GpuIndexFlatConfig(), config);
@@ -205,6 +206,7 @@ TEST_F(PooledFailures, slices_are_left_where_they_leave_too_little) {
         pooled.setTempMemory(size_t(64) << 20);
         TunedConfig config;
         config.computeLanes = 4;
+        config.search = "faiss";
         config.sliceVectors = 100;
         GpuIndexFlatL2 index(
                 &pooled, kDims, faiss::gpu::GpuIndexFlatConfig(), config);

@@ -97,26 +97,18 @@ class DeviceIndex {
     explicit DeviceIndex(const Store& given)
             : store(given),
               n(store.size()),
-              tileCount((n + exact::kBoundsTile - 1) / exact::kBoundsTile),
               rows_(store.rows),
               halves_(store.halves),
               terms(1),
               centre(store.d),
-              vectors(n),
-              tiles(tileCount),
-              all(1) {
+              vectors(n) {
         view.float16 = !store.halves.empty();
         view.data =
                 view.float16 ? static_cast<void*>(halves_.get()) : rows_.get();
         view.norms = nullptr;
         view.n = n;
         view.d = store.d;
-        state = {
-                terms.get(),
-                centre.get(),
-                vectors.get(),
-                tiles.get(),
-                all.get()};
+        state = {terms.get(), centre.get(), vectors.get()};
         DeviceArray<char> scratch(exact::prepareBytes(store.d));
         check(exact::launchPrepareVectors(
                 store.metric,
@@ -130,7 +122,6 @@ class DeviceIndex {
 
     const Store store;
     const int64_t n;
-    const int64_t tileCount;
 
    private:
     DeviceArray<float> rows_;
@@ -140,8 +131,6 @@ class DeviceIndex {
     DeviceArray<IndexTerms> terms;
     DeviceArray<float> centre;
     DeviceArray<VectorTerms> vectors;
-    DeviceArray<VectorBounds> tiles;
-    DeviceArray<VectorBounds> all;
     VectorsView view;
     IndexState state;
 };
@@ -218,11 +207,16 @@ class DeviceScores {
               scores(queries.n * ld) {
         check(exact::launchCopyVectors(
                 index.view, rows, index.state, copies.get(), nullptr));
+        // As in searches, some stores are their own copies.
+        const bool own = index.view.float16 && width_ == index.store.d;
         check(exact::launchScores(
                 testedBlas(),
                 queries.copies.get(),
                 queries.n,
-                copies.get(),
+                own ? static_cast<const Half*>(index.view.data) +
+                                rows.first * width_
+                    : copies.get(),
+                own ? rows.step * width_ : width_,
                 rows.count,
                 width_,
                 scores.get(),
@@ -334,7 +328,7 @@ inline SearchResults searchOnDevice(
                 ld,
                 nullptr));
         check(exact::launchSelectLosses(
-                rows, index.state, state, losses.get(), ld, nullptr));
+                rows, state, losses.get(), ld, nullptr));
         check(cudaDeviceSynchronize());
     });
     DeviceArray<float> distances(queries.n * k);

@@ -37,6 +37,8 @@ constexpr double kNothing = 1e-12;
 
 TunedConfig inTilesOf(int64_t rows) {
     TunedConfig config;
+    // Which ask twice for each tile.
+    config.search = "faiss";
     config.tileRows = rows;
     return config;
 }

@@ -574,6 +574,8 @@ TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
     for (int64_t batched : {0, 1}) {
         SCOPED_TRACE(batched);
         TunedConfig config;
+        // Whose kernels are counted.
+        config.search = "faiss";
         config.batchedQueries = batched;
         Index index(&resources, d, faiss::gpu::GpuIndexFlatConfig(), config);
         index.add(100, base.data());

@@ -184,9 +184,7 @@ void prepareVectors(
     std::copy(centre.begin(), centre.end(), view(state.centre));
     *view(state.terms) = indexTerms(
             metric, d, scale, centred, centreNorm(squares, d), arithmetic);
-    VectorBounds all;
     VectorTerms* const kept = view(state.vectors);
-    VectorBounds* const tiles = view(state.tiles);
     for (idx_t i = 0; i < n; ++i) {
         RowSums sums;
         for (int j = 0; j < d; ++j) {
@@ -197,16 +195,8 @@ void prepareVectors(
                     halfOf(component, centre[j], powerOfTwo(scale)),
                     powerOfTwo(-scale));
         }
-        const VectorTerms terms = vectorTerms(sums, d, centred);
-        kept[i] = terms;
-        VectorBounds& tile = tiles[i / kBoundsTile];
-        if (i % kBoundsTile == 0) {
-            tile = VectorBounds();
-        }
-        tile.addVector(terms);
-        all.addVector(terms);
+        kept[i] = vectorTerms(sums, d, centred);
     }
-    *view(state.all) = all;
 }
 
 /// Only inside an operation.
@@ -278,6 +268,7 @@ void multiply(
         const Half* x,
         idx_t n,
         const Half* y,
+        idx_t stride,
         idx_t count,
         int width,
         float* scores,
@@ -286,7 +277,13 @@ void multiply(
     std::vector<float> xs(n * width);
     std::vector<float> ys(count * width);
     std::transform(x, x + xs.size(), xs.begin(), floatOfHalf);
-    std::transform(y, y + ys.size(), ys.begin(), floatOfHalf);
+    for (idx_t j = 0; j < count; ++j) {
+        std::transform(
+                y + j * stride,
+                y + j * stride + width,
+                ys.begin() + j * width,
+                floatOfHalf);
+    }
     TensorArithmetic known = hopperArithmetic();
     known.factor = 1;
     // But for what the rounding below adds.
@@ -296,7 +293,7 @@ void multiply(
                     : errorPart * (1 - 1e-3) * accumulationError(known, width);
     std::vector<double> norms(count);
     for (idx_t j = 0; error != 0 && j < count; ++j) {
-        norms[j] = normOf(y + j * width, width);
+        norms[j] = normOf(y + j * stride, width);
     }
     for (idx_t i = 0; i < n; ++i) {
         const double norm = error != 0 ? normOf(x + i * width, width) : 0;
@@ -383,14 +380,24 @@ void filterQuery(
     // The last ones: those that are no neighbours, from where they are found,
     // and what fills up a list that is to run over.
     std::vector<uint32_t> ruledOut;
-    const VectorBounds* const tiles = view(state.tiles);
     const VectorTerms* const vectors = view(state.vectors);
+    float rest = 0;
     for (idx_t i = 0; i < rows.count; ++i) {
-        const idx_t label = rows.first + i;
-        const float threshold =
-                thresholdOver(terms, base, tiles[label / kBoundsTile]);
-        const float value = valueOf(
-                scores[i], terms.factor, startOf(index.metric, vectors[label]));
+        const VectorTerms& vector = vectors[rows.first + i * rows.step];
+        if (inRange(vector)) {
+            rest = std::max(rest, errorRest(VectorBounds::boundsOf(vector)));
+        }
+    }
+    const float threshold = fineThreshold(terms, base, rest);
+    for (idx_t i = 0; i < rows.count; ++i) {
+        const idx_t label = rows.first + i * rows.step;
+        const VectorTerms& vector = vectors[label];
+        const float value = fineValue(
+                scores[i],
+                terms.factor,
+                finePerVector(terms),
+                inRange(vector) ? VectorBounds::boundsOf(vector).norm : 0.0f,
+                fineStart(startOf(index.metric, vector)));
         if (passes(value, threshold)) {
             list.add(static_cast<uint32_t>(label));
         } else if (canOverflow || extra > 0) {
@@ -487,8 +494,6 @@ cudaError_t launchPrepareVectors(
              writes(state.terms, 1),
              writes(state.centre, vectors.d),
              writes(state.vectors, vectors.n),
-             writes(state.tiles, (vectors.n + kBoundsTile - 1) / kBoundsTile),
-             writes(state.all, 1),
              writes(sums, bytes)},
             [=] {
                 std::memset(view(sums), 0x5a, bytes);
@@ -574,18 +579,19 @@ cublasStatus_t launchScores(
         const Half* queries,
         idx_t n,
         const Half* vectors,
+        idx_t stride,
         idx_t count,
         int width,
         float* scores,
         idx_t ld) {
     cudaStream_t stream = nullptr;
     cublasGetStream(blas, &stream);
-    if (width % 8 != 0 || ld < count) {
+    if (width % 8 != 0 || stride % 8 != 0 || ld < count) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     Ranges ranges{
             reads(queries, n * width),
-            reads(vectors, count * width),
+            reads(vectors, (count - 1) * stride + width),
             writes(scores, (n - 1) * ld + count)};
     const double error = faults().score_error;
     const cudaError_t status =
@@ -594,6 +600,7 @@ cublasStatus_t launchScores(
                         view(queries),
                         n,
                         view(vectors),
+                        stride,
                         count,
                         width,
                         view(scores),
@@ -654,15 +661,12 @@ cudaError_t launchFilter(
         idx_t ld,
         cudaStream_t stream) {
     const idx_t n = queries.n;
-    const idx_t firstTile = rows.first / kBoundsTile;
-    const idx_t lastTile = (rows.first + rows.count - 1) / kBoundsTile;
     const cuda_sim_exact_faults wrong = faults();
     return cuda_sim::launch(
             pass == FilterPass::First ? "exactFilter" : "exactFilterAgain",
             stream,
             {readsScores(scores, n, rows, ld),
              readsTerms(state, rows),
-             reads(state.tiles + firstTile, lastTile - firstTile + 1),
              reads(state.terms, 1),
              reads(queries.terms, n),
              reads(queries.cut, n),
@@ -776,13 +780,14 @@ cudaError_t launchLosses(
                                 row(queries.x, view(queries.last)[i], d);
                         float* const to = row(losses, i, ld);
                         for (idx_t j = 0; j < rows.count; ++j) {
-                            to[j] =
-                                    lossOf(metric,
-                                           distanceBy(
-                                                   metric,
-                                                   x,
-                                                   y + (rows.first + j) * d,
-                                                   d));
+                            to[j] = lossOf(
+                                    metric,
+                                    distanceBy(
+                                            metric,
+                                            x,
+                                            y + (rows.first + j * rows.step) *
+                                                            d,
+                                            d));
                         }
                     }
                 });
@@ -791,7 +796,6 @@ cudaError_t launchLosses(
 
 cudaError_t launchSelectLosses(
         const VectorRows& rows,
-        const IndexState& state,
         const QueryState& queries,
         const float* losses,
         idx_t ld,
@@ -801,20 +805,19 @@ cudaError_t launchSelectLosses(
             "exactSelectLosses",
             stream,
             {readsScores(losses, n, rows, ld),
-             reads(state.terms, 1),
              reads(queries.last, n),
              reads(queries.lastCount, 1),
              writes(queries.best, n * queries.k)},
             [=] {
-                const Metric metric = view(state.terms)->metric;
                 for (uint32_t i = 0; i < *view(queries.lastCount); ++i) {
                     const float* const from = row(losses, i, ld);
                     std::vector<uint64_t> keys(rows.count);
                     for (idx_t j = 0; j < rows.count; ++j) {
                         keys[j] = resultKey(
-                                metric,
-                                distanceOf(metric, from[j]),
-                                static_cast<uint32_t>(rows.first + j));
+                                Metric::L2,
+                                from[j],
+                                static_cast<uint32_t>(
+                                        rows.first + j * rows.step));
                     }
                     uint64_t* const best =
                             row(queries.best, view(queries.last)[i], queries.k);
