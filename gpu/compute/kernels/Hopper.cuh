@@ -28,7 +28,7 @@ constexpr int kTileAlignment = 1024;
 /// Of a product: rows of its first tile, and of its second, and components
 /// that one instruction takes.
 constexpr int kProductRows = 64;
-constexpr int kProductColumns = 128;
+constexpr int kProductColumns = 256;
 constexpr int kProductStep = 16;
 /// Sums that each thread of a warpgroup holds of a product. Thread t has, of
 /// rows 16 (t / 32) + t % 32 / 4 and 8 more, columns 8 j + 2 (t % 4) and the
@@ -154,8 +154,8 @@ __device__ inline void multiplyTiles(
     asm volatile(
             "{\n"
             ".reg .pred adds;\n"
-            "setp.ne.b32 adds, %66, 0;\n"
-            "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+            "setp.ne.b32 adds, %130, 0;\n"
+            "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 "
             "{%0, %1, %2, %3, %4, %5, %6, %7, "
             " %8, %9, %10, %11, %12, %13, %14, %15, "
             " %16, %17, %18, %19, %20, %21, %22, %23, "
@@ -163,8 +163,16 @@ __device__ inline void multiplyTiles(
             " %32, %33, %34, %35, %36, %37, %38, %39, "
             " %40, %41, %42, %43, %44, %45, %46, %47, "
             " %48, %49, %50, %51, %52, %53, %54, %55, "
-            " %56, %57, %58, %59, %60, %61, %62, %63}, "
-            "%64, %65, adds, 1, 1, 0, 0;\n"
+            " %56, %57, %58, %59, %60, %61, %62, %63, "
+            " %64, %65, %66, %67, %68, %69, %70, %71, "
+            " %72, %73, %74, %75, %76, %77, %78, %79, "
+            " %80, %81, %82, %83, %84, %85, %86, %87, "
+            " %88, %89, %90, %91, %92, %93, %94, %95, "
+            " %96, %97, %98, %99, %100, %101, %102, %103, "
+            " %104, %105, %106, %107, %108, %109, %110, %111, "
+            " %112, %113, %114, %115, %116, %117, %118, %119, "
+            " %120, %121, %122, %123, %124, %125, %126, %127}, "
+            "%128, %129, adds, 1, 1, 0, 0;\n"
             "}\n"
             : "+f"(sums[0]),
               "+f"(sums[1]),
@@ -229,8 +237,88 @@ __device__ inline void multiplyTiles(
               "+f"(sums[60]),
               "+f"(sums[61]),
               "+f"(sums[62]),
-              "+f"(sums[63])
+              "+f"(sums[63]),
+              "+f"(sums[64]),
+              "+f"(sums[65]),
+              "+f"(sums[66]),
+              "+f"(sums[67]),
+              "+f"(sums[68]),
+              "+f"(sums[69]),
+              "+f"(sums[70]),
+              "+f"(sums[71]),
+              "+f"(sums[72]),
+              "+f"(sums[73]),
+              "+f"(sums[74]),
+              "+f"(sums[75]),
+              "+f"(sums[76]),
+              "+f"(sums[77]),
+              "+f"(sums[78]),
+              "+f"(sums[79]),
+              "+f"(sums[80]),
+              "+f"(sums[81]),
+              "+f"(sums[82]),
+              "+f"(sums[83]),
+              "+f"(sums[84]),
+              "+f"(sums[85]),
+              "+f"(sums[86]),
+              "+f"(sums[87]),
+              "+f"(sums[88]),
+              "+f"(sums[89]),
+              "+f"(sums[90]),
+              "+f"(sums[91]),
+              "+f"(sums[92]),
+              "+f"(sums[93]),
+              "+f"(sums[94]),
+              "+f"(sums[95]),
+              "+f"(sums[96]),
+              "+f"(sums[97]),
+              "+f"(sums[98]),
+              "+f"(sums[99]),
+              "+f"(sums[100]),
+              "+f"(sums[101]),
+              "+f"(sums[102]),
+              "+f"(sums[103]),
+              "+f"(sums[104]),
+              "+f"(sums[105]),
+              "+f"(sums[106]),
+              "+f"(sums[107]),
+              "+f"(sums[108]),
+              "+f"(sums[109]),
+              "+f"(sums[110]),
+              "+f"(sums[111]),
+              "+f"(sums[112]),
+              "+f"(sums[113]),
+              "+f"(sums[114]),
+              "+f"(sums[115]),
+              "+f"(sums[116]),
+              "+f"(sums[117]),
+              "+f"(sums[118]),
+              "+f"(sums[119]),
+              "+f"(sums[120]),
+              "+f"(sums[121]),
+              "+f"(sums[122]),
+              "+f"(sums[123]),
+              "+f"(sums[124]),
+              "+f"(sums[125]),
+              "+f"(sums[126]),
+              "+f"(sums[127])
             : "l"(first), "l"(second), "r"(int(add)));
+}
+
+/// Two warpgroups take turns. Waits for the turn of one of them, 0 or 1.
+__device__ inline void waitForTurn(int group) {
+    asm volatile("bar.sync %0, %1;"
+                 :
+                 : "r"(group + 1), "n"(2 * kWarpgroup)
+                 : "memory");
+}
+
+/// The other one says that it is.
+__device__ inline void giveTurn(int group) {
+    asm volatile("bar.arrive %0, %1;"
+                 :
+                 : "r"(group + 1), "n"(2 * kWarpgroup)
+                 : "memory");
 }
 
 /// No reader of the sums goes before this, nor a writer behind it.

@@ -410,6 +410,8 @@ struct SampleShape {
     int k;
     VectorRows rows;
     int padding;
+    /// Of the cut; 0: k.
+    int rank = 0;
 };
 
 TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
@@ -421,18 +423,20 @@ TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
             {3, 3000, 300, {0, 3000, 1}, 0},
             {5, 50000, 3, {0, 50000, 1}, 0},
             {2, 2500, 2048, {0, 2500, 1}, 4},
-            {3, 2048, 2048, {0, 2048, 1}, 0}};
+            {3, 2048, 2048, {0, 2048, 1}, 0},
+            {5, 2000, 2048, {0, 2000, 1}, 0, 17}};
     for (const SampleShape& shape : shapes) {
-        const int d = 10, k = shape.k;
+        const int d = 10, k = shape.rank ? shape.rank : shape.k;
         forEachStore(
                 d,
                 shape.nb,
                 shape.n,
                 [&](const ExactCase& data, const Store& store) {
                     const DeviceIndex device(store);
-                    DeviceQueries queries(data.queries, d, k, k);
+                    DeviceQueries queries(data.queries, d, shape.k, shape.k);
                     check(exact::launchPrepareQueries(
                             device.state, queries.state, false, nullptr));
+                    queries.state.rank = shape.rank;
                     const DeviceScores scored(
                             device, queries, shape.rows, shape.padding);
                     check(exact::launchSampleCut(
@@ -686,15 +690,23 @@ struct HostFused {
             : index(device.terms.at(0)),
               vectors(device.vectors.read()),
               terms(queries.terms.read()),
-              copies(queries.copies.read()),
+              copies(floats(queries.copies.read())),
               rows(of),
-              vectorCopies(ofVectors),
+              vectorCopies(floats(ofVectors)),
               width(exact::copyWidth(device.store.d)) {
         for (const QueryTerms& query : terms) {
             if (query.inRange) {
                 spread = std::max(spread, exact::finePerVector(query));
             }
         }
+    }
+
+    static std::vector<float> floats(const std::vector<Half>& halves) {
+        std::vector<float> all;
+        for (Half half : halves) {
+            all.push_back(exact::toFloat(half));
+        }
+        return all;
     }
 
     int64_t label(int64_t column) const {
@@ -710,9 +722,9 @@ struct HostFused {
         const double perVector = exact::finePerVector(own);
         float rest = 0;
         for (int64_t column = 0; column < rows.count; ++column) {
-            if (column % 128 == 0) {
+            if (column % 256 == 0) {
                 rest = 0;
-                for (int64_t i = column; i < std::min(column + 128, rows.count);
+                for (int64_t i = column; i < std::min(column + 256, rows.count);
                      ++i) {
                     const VectorTerms& other = vectors[label(i)];
                     if (exact::inRange(other)) {
@@ -730,9 +742,8 @@ struct HostFused {
             }
             double score = 0, xx = 0, yy = 0;
             for (int i = 0; i < width; ++i) {
-                const double a = exact::toFloat(copies[query * width + i]);
-                const double b =
-                        exact::toFloat(vectorCopies[column * width + i]);
+                const double a = copies[query * width + i];
+                const double b = vectorCopies[column * width + i];
                 score += a * b;
                 xx += a * a;
                 yy += b * b;
@@ -767,9 +778,9 @@ struct HostFused {
     IndexTerms index;
     std::vector<VectorTerms> vectors;
     std::vector<QueryTerms> terms;
-    std::vector<Half> copies;
+    std::vector<float> copies;
     VectorRows rows;
-    std::vector<Half> vectorCopies;
+    std::vector<float> vectorCopies;
     int width;
     /// The largest of any query.
     float spread = 0;
@@ -897,6 +908,11 @@ TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
                     }
                     const auto before = counts;
                     queries.counts.write(counts);
+                    // Nobody may have counted them.
+                    queries.againCount.write({static_cast<uint32_t>(
+                            n - std::count(counts.begin(), counts.end(), 0))});
+                    queries.state.againCount =
+                            number % 2 ? nullptr : queries.againCount.get();
                     check(exact::launchFusedFilter(
                             pass,
                             rows,
@@ -979,12 +995,16 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
             {100, 300, 333}};
     std::mt19937 random(kSeed);
     for (const Shape& shape : shapes) {
+        int number = 0;
         const int n = 7, nb = 3000, d = shape.d, k = shape.k;
         forEachStore(d, nb, n, [&](const ExactCase& data, const Store& store) {
             const DeviceIndex device(store);
             DeviceQueries queries(data.queries, d, k, shape.capacity);
             check(exact::launchPrepareQueries(
                     device.state, queries.state, false, nullptr));
+            // Cuts of the best, of all of k or of the first few.
+            const int rank = number++ % 2 ? k : (k + 4) / 5;
+            queries.state.rank = rank == k ? 0 : rank;
             // A cut that was guessed does not grow.
             std::vector<float> guesses(n, exact::missingLoss());
             guesses[3] = -3e38f;
@@ -1034,10 +1054,10 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
                     }
                     ASSERT_EQ(
                             cuts[query],
-                            k <= int(keys.size())
+                            rank <= int(keys.size())
                                     ? std::min(
                                               guesses[query],
-                                              exact::lossOf(keys[k - 1]))
+                                              exact::lossOf(keys[rank - 1]))
                                     : guesses[query]);
                     ASSERT_EQ(queries.counts.at(query), 0u);
                 }
@@ -1288,17 +1308,23 @@ TEST_P(ExactKernelsSearch, IsAPlainLoopOverDBitForBit) {
         return std::min<int64_t>(count, nb);
     };
     const int64_t third = upTo(std::max(k, (nb / 3 + 127) / 128 * 128));
-    std::vector<SearchSizes> ways = {
+    const std::vector<SearchSizes> filtered = {
             {nb, std::max(k, std::min(nb, 4 * k + 64)), 0, false},
             {third, std::max(k, 32), (4 - third % 4) % 4, false},
-            {upTo(std::max(k, nb / 2 + 3)), 2 * k + 100, 3, false},
-            {third, k, 1, true}};
-    if (fusedFilterRuns()) {
-        for (int way : {0, 1, 2}) {
-            ways.insert(ways.begin(), ways[2 * way]);
-            ways.front().fused = true;
+            {upTo(std::max(k, nb / 2 + 3)), 2 * k + 100, 3, false}};
+    const bool fusedRuns = fusedFilterRuns();
+    std::vector<SearchSizes> ways;
+    for (const SearchSizes& sizes : filtered) {
+        ways.push_back(sizes);
+        ways.push_back(sizes);
+        ways.back().guessed = true;
+        ways.back().fused = fusedRuns;
+        if (fusedRuns) {
+            ways.push_back(sizes);
+            ways.back().fused = true;
         }
     }
+    ways.push_back({third, k, 1, true});
     if (k > nb) {
         // The scores of so few vectors prove nothing.
         ways = {ways.back()};
