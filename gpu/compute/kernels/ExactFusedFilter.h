@@ -20,6 +20,11 @@ FAISS_EXT_API cudaError_t fusedFilterRuns(bool& runs);
 /// A little more may pass than launchFilter() lets through, and of a list that
 /// has run over only that is counted. The scores have no fixed bits, but they
 /// are within accumulationError() as those are.
+///
+/// Lists of several launches, of other rows, add up until launchSelect(). Rows
+/// that are few for so many multiprocessors cost about what many do: chunks of
+/// an eighth of the store or more are best. Again without any lists to be made
+/// again ends after one load in each block, where they were counted.
 FAISS_EXT_API cudaError_t launchFusedFilter(
         FilterPass pass,
         const VectorRows& rows,
