@@ -123,7 +123,8 @@ struct Comparing {
         }
     }
 
-    /// One warp's part of giving a stage back.
+    /// One warp's part of giving a stage back, for which no lane waits any
+    /// more: after a product, which a warp makes together.
     __device__ void release(int stage) {
         if (lane == 0) {
             shared.empty[stage].arrive();
@@ -299,6 +300,7 @@ struct Comparing {
                     hopper::holdSums(sums);
                 } else {
                     hopper::giveTurn(1 - group);
+                    __syncwarp();
                 }
                 if (block == S::kBlocks - 1) {
                     releaseTile();
@@ -345,6 +347,7 @@ struct Comparing {
         for (idx_t at = part.firstTile; at < part.lastTile; ++at) {
             for (int i = 0; i < filtering.depth; ++i) {
                 shared.full[place.stage].wait(place.phase);
+                __syncwarp();
                 release(place.stage);
                 place.advance(filtering.stages);
             }
