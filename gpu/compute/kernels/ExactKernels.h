@@ -98,6 +98,15 @@ struct QueryState {
     QueryPath* paths;    // [n]
     uint32_t* last;      // [n]: the queries of QueryPath::Last ...
     uint32_t* lastCount; // [1]: ... so many, once collected
+    /// [1]: queries with kAgain in their counts; or null, then nobody counts
+    /// them, and filters and selections of FilterPass::Again that have nothing
+    /// to do take longer to find that out.
+    uint32_t* againCount = nullptr;
+    /// The cut is made of so many of the best vectors so far: of k, which
+    /// prove it (0: the same), or of fewer, a guess from a part of the store,
+    /// which lets fewer vectors pass. It was too small for a query that has no
+    /// certificate in the end.
+    int rank = 0;
 };
 
 /// Copies and terms of the queries; best: kMissing; cut and leastCut:

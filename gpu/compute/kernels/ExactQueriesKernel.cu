@@ -60,6 +60,9 @@ __global__ void prepareQueriesKernel(
     sums.row.outside = __any_sync(kWholeWarp, sums.row.outside);
     sums.dot = sumOfWarp(sums.dot);
 
+    if (query == 0 && lane == 0 && queries.againCount) {
+        *queries.againCount = 0;
+    }
     if (lane == 0) {
         const QueryTerms terms = queryTerms(*state.terms, sums, scale);
         queries.terms[query] = terms;

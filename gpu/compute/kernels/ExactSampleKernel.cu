@@ -1,7 +1,6 @@
-#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
-
 #include <algorithm>
 
+#include <faiss_ext/gpu/compute/kernels/ExactQueryState.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 namespace faiss_ext {
@@ -188,27 +187,76 @@ __global__ void __launch_bounds__(Threads) sampleCutKernel(
         }
     }
 
-    // The k-th smallest by its bytes, the first one first.
-    __shared__ uint32_t bins[Queries][256];
+    // The wanted one by digits of its distance from the least of all, the first
+    // one first: so the digits differ, and few threads wait for the same bin.
+    // No bound is behind all that there are.
+    constexpr int kDigit = 8;
+    const uint32_t none = lossKey(infinity());
+    __shared__ uint32_t bins[Queries][1 << kDigit];
     __shared__ uint32_t prefixes[Queries];
     __shared__ uint32_t wanted[Queries];
+    __shared__ uint32_t first[Queries];
+    __shared__ uint32_t last[Queries];
     if (threadIdx.x < Queries) {
         prefixes[threadIdx.x] = 0;
-        wanted[threadIdx.x] = static_cast<uint32_t>(queries.k);
+        wanted[threadIdx.x] = static_cast<uint32_t>(rankOf(queries));
+        first[threadIdx.x] = none;
+        last[threadIdx.x] = 0;
     }
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        for (int i = threadIdx.x; i < Queries * 256; i += Threads) {
-            bins[i / 256][i % 256] = 0;
+    __syncthreads();
+    uint32_t key[Queries][Slots];
+#pragma unroll
+    for (int j = 0; j < Queries; ++j) {
+        uint32_t low = none;
+        uint32_t high = 0;
+#pragma unroll
+        for (int slot = 0; slot < Slots; ++slot) {
+            const uint32_t own = lossKey(least[j][slot]);
+            key[j][slot] = own;
+            low = own < low ? own : low;
+            high = own < none && own > high ? own : high;
+        }
+        for (int apart = 16; apart > 0; apart /= 2) {
+            const uint32_t lower = __shfl_xor_sync(kWholeWarp, low, apart);
+            const uint32_t higher = __shfl_xor_sync(kWholeWarp, high, apart);
+            low = lower < low ? lower : low;
+            high = higher > high ? higher : high;
+        }
+        if (threadIdx.x % 32 == 0) {
+            atomicMin(first + j, low);
+            atomicMax(last + j, high);
+        }
+    }
+    __syncthreads();
+    int most = 0;
+#pragma unroll
+    for (int j = 0; j < Queries; ++j) {
+        const uint32_t low = first[j];
+        // (Where there is no bound at all, each is that number 0.)
+        const uint32_t behind = last[j] < low ? 0 : last[j] - low + 1;
+#pragma unroll
+        for (int slot = 0; slot < Slots; ++slot) {
+            const uint32_t own = key[j][slot];
+            key[j][slot] = own < none ? own - low : behind;
+        }
+        const int bits = 32 - __clz(static_cast<int>(behind));
+        most = bits > most ? bits : most;
+    }
+    for (int left = most; left > 0; left -= kDigit) {
+        const int shift = left > kDigit ? left - kDigit : 0;
+        for (int i = threadIdx.x; i < Queries << kDigit; i += Threads) {
+            bins[i >> kDigit][i & ((1 << kDigit) - 1)] = 0;
         }
         __syncthreads();
+        const uint32_t mask = (1u << (left - shift)) - 1;
 #pragma unroll
         for (int j = 0; j < Queries; ++j) {
             const uint32_t prefix = prefixes[j];
 #pragma unroll
             for (int slot = 0; slot < Slots; ++slot) {
-                const uint32_t key = lossKey(least[j][slot]);
-                if (shift == 24 || key >> (shift + 8) == prefix) {
-                    atomicAdd(&bins[j][key >> shift & 0xff], 1u);
+                const uint32_t own = key[j][slot];
+                if (left == most || own >> left == prefix) {
+                    atomicAdd(&bins[j][own >> shift & mask], 1u);
                 }
             }
         }
@@ -220,7 +268,8 @@ __global__ void __launch_bounds__(Threads) sampleCutKernel(
             __syncwarp();
             if (threadIdx.x % 32 == 0) {
                 wanted[warp] = place;
-                prefixes[warp] = prefixes[warp] << 8 | uint32_t(bin);
+                prefixes[warp] = prefixes[warp] << (left - shift) |
+                                 static_cast<uint32_t>(bin);
             }
         }
         __syncthreads();
@@ -228,12 +277,13 @@ __global__ void __launch_bounds__(Threads) sampleCutKernel(
     if (threadIdx.x < Queries && firstQuery + threadIdx.x < queries.n) {
         const idx_t query = firstQuery + threadIdx.x;
         if (queries.paths[query] != QueryPath::Last) {
+            const uint32_t low = first[threadIdx.x];
+            const uint32_t own = low + prefixes[threadIdx.x];
+            const float found =
+                    own <= last[threadIdx.x] ? lossOfKey(own) : infinity();
             // The vector's own part is in the bound already.
             const float cut = mostLoss(
-                    *state.terms,
-                    queries.terms[query],
-                    lossOfKey(prefixes[threadIdx.x]),
-                    VectorBounds());
+                    *state.terms, queries.terms[query], found, VectorBounds());
             if (cut < queries.cut[query]) {
                 queries.cut[query] = cut;
             }
@@ -269,7 +319,8 @@ cudaError_t launchSampleCut(
         const float* scores,
         idx_t ld,
         cudaStream_t stream) {
-    if (rows.count < queries.k) {
+    const idx_t rank = rankOf(queries);
+    if (rows.count < rank) {
         return cudaErrorInvalidValue;
     }
     if (queries.n == 0) {
@@ -277,15 +328,15 @@ cudaError_t launchSampleCut(
     }
     // So many vectors are enough, if the lists have room for what passes a cut
     // of so few.
-    const idx_t k = queries.k;
     const idx_t enough = std::max<idx_t>(
-            {1 << 14, 16 * k, rows.count / queries.capacity * 4 * k});
+            {1 << 14, 16 * rank, rows.count / queries.capacity * 4 * rank});
     const idx_t step = std::max<idx_t>(1, rows.count / enough);
-    // Parts: 2048, an eighth of which is k; 8192, a quarter.
-    return k <= 256 ? launch<256, 4, 8>(
-                              rows, state, queries, scores, ld, step, stream)
-                    : launch<512, 2, 16>(
-                              rows, state, queries, scores, ld, step, stream);
+    // Parts: 2048, an eighth of which is the rank; 8192, a quarter.
+    return rank <= 256
+                   ? launch<256, 4, 8>(
+                             rows, state, queries, scores, ld, step, stream)
+                   : launch<512, 2, 16>(
+                             rows, state, queries, scores, ld, step, stream);
 }
 
 } // namespace exact

@@ -1,5 +1,5 @@
-#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKeys.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactQueryState.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 namespace faiss_ext {
@@ -8,7 +8,10 @@ namespace exact {
 
 namespace {
 
+/// Threads of a block: more where there are so few queries that each has a
+/// multiprocessor.
 constexpr int kThreads = 128;
+constexpr int kMostThreads = 512;
 /// Four lanes compare the query with one row: each holds four neighbouring
 /// chains of D.
 constexpr int kLanes = 4;
@@ -48,7 +51,7 @@ __device__ inline void findKeys(
         int& found) {
     const int lane = threadIdx.x % kLanes;
     // All lanes of a warp go on together.
-    for (int base = 0; base < count; base += kThreads / kLanes) {
+    for (int base = 0; base < count; base += blockDim.x / kLanes) {
         const int i = base + threadIdx.x / kLanes;
         // Who has none does the last one again.
         const uint32_t label = survivors[i < count ? i : count - 1];
@@ -63,11 +66,14 @@ __device__ inline void findKeys(
     }
 }
 
-/// A block a query. Shared memory: kAtOnce keys, and two lists of the k best.
+/// Shared memory: kAtOnce keys, and two lists of the k best.
 template <FilterPass pass, bool aligned, typename Stored>
-__global__ void __launch_bounds__(kThreads)
-        selectKernel(const Stored* data, IndexState state, QueryState queries) {
-    const idx_t query = blockIdx.x;
+__device__ inline void selectOf(
+        const Stored* data,
+        const IndexState& state,
+        const QueryState& queries,
+        idx_t query,
+        uint64_t* keys) {
     const uint32_t counted = queries.counts[query];
     if (counted == 0) {
         return;
@@ -78,7 +84,6 @@ __global__ void __launch_bounds__(kThreads)
     const int k = queries.k;
     const bool ranOver = survivors > static_cast<uint32_t>(queries.capacity);
     const int count = ranOver ? queries.capacity : static_cast<int>(survivors);
-    extern __shared__ uint64_t keys[];
     uint64_t* kept = keys + kAtOnce;
     uint64_t* merged = kept + k;
     __shared__ int found;
@@ -91,6 +96,11 @@ __global__ void __launch_bounds__(kThreads)
         if (pass == FilterPass::Again) {
             queries.paths[query] =
                     ranOver ? QueryPath::Last : QueryPath::Widened;
+        }
+        if (queries.againCount && (pass == FilterPass::Again || ranOver)) {
+            atomicAdd(
+                    queries.againCount,
+                    pass == FilterPass::Again ? uint32_t(-1) : 1u);
         }
     }
     if (count == 0 || (pass == FilterPass::Again && ranOver)) {
@@ -155,15 +165,30 @@ __global__ void __launch_bounds__(kThreads)
         return;
     }
     if (!ranOver) {
-        for (int i = threadIdx.x; i < keptCount; i += kThreads) {
+        for (int i = threadIdx.x; i < keptCount; i += blockDim.x) {
             best[i] = kept[i];
         }
     }
-    if (threadIdx.x == 0 && keptCount == k) {
-        const float cut = lossOf(kept[k - 1]);
+    const int rank = rankOf(queries);
+    if (threadIdx.x == 0 && keptCount >= rank) {
+        const float cut = lossOf(kept[rank - 1]);
         if (cut < queries.cut[query]) {
             queries.cut[query] = cut;
         }
+    }
+}
+
+/// A block a query, and where hardly any has something to do several.
+template <FilterPass pass, bool aligned, typename Stored>
+__global__ void __launch_bounds__(kMostThreads)
+        selectKernel(const Stored* data, IndexState state, QueryState queries) {
+    if (pass == FilterPass::Again && noneAgain(queries)) {
+        return;
+    }
+    extern __shared__ uint64_t keys[];
+    for (idx_t query = blockIdx.x; query < queries.n; query += gridDim.x) {
+        // (It waits for all threads before it writes what they read.)
+        selectOf<pass, aligned>(data, state, queries, query, keys);
     }
 }
 
@@ -177,6 +202,11 @@ cudaError_t launchSelect(
         cudaStream_t stream) {
     if (queries.n == 0) {
         return cudaSuccess;
+    }
+    int processors = 0;
+    const cudaError_t error = multiprocessors(processors);
+    if (error != cudaSuccess) {
+        return error;
     }
     const int d = vectors.d;
     // Up to 36 KiB, of k <= 2048.
@@ -196,8 +226,12 @@ cudaError_t launchSelect(
                                            FilterPass::Again,
                                            false,
                                            Stored>);
-        select<<<static_cast<unsigned>(queries.n), kThreads, bytes, stream>>>(
-                data, state, queries);
+        const int64_t most = first ? queries.n : 4 * int64_t(processors);
+        select<<<
+                blocksFor(queries.n, 1, most),
+                queries.n <= processors ? kMostThreads : kThreads,
+                bytes,
+                stream>>>(data, state, queries);
         return cudaGetLastError();
     });
 }

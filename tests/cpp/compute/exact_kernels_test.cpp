@@ -410,6 +410,8 @@ struct SampleShape {
     int k;
     VectorRows rows;
     int padding;
+    /// Of the cut; 0: k.
+    int rank = 0;
 };
 
 TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
@@ -421,18 +423,20 @@ TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
             {3, 3000, 300, {0, 3000, 1}, 0},
             {5, 50000, 3, {0, 50000, 1}, 0},
             {2, 2500, 2048, {0, 2500, 1}, 4},
-            {3, 2048, 2048, {0, 2048, 1}, 0}};
+            {3, 2048, 2048, {0, 2048, 1}, 0},
+            {5, 2000, 2048, {0, 2000, 1}, 0, 17}};
     for (const SampleShape& shape : shapes) {
-        const int d = 10, k = shape.k;
+        const int d = 10, k = shape.rank ? shape.rank : shape.k;
         forEachStore(
                 d,
                 shape.nb,
                 shape.n,
                 [&](const ExactCase& data, const Store& store) {
                     const DeviceIndex device(store);
-                    DeviceQueries queries(data.queries, d, k, k);
+                    DeviceQueries queries(data.queries, d, shape.k, shape.k);
                     check(exact::launchPrepareQueries(
                             device.state, queries.state, false, nullptr));
+                    queries.state.rank = shape.rank;
                     const DeviceScores scored(
                             device, queries, shape.rows, shape.padding);
                     check(exact::launchSampleCut(
@@ -675,6 +679,307 @@ TEST_F(ExactKernels, AListThatRanOverIsMadeAgainFromNothing) {
     }
 }
 
+/// What the fused filter may and must let pass, from copies read back: its
+/// scores are only known to be within their bound.
+struct HostFused {
+    HostFused(
+            const DeviceIndex& device,
+            const DeviceQueries& queries,
+            const VectorRows& of,
+            const std::vector<Half>& ofVectors)
+            : index(device.terms.at(0)),
+              vectors(device.vectors.read()),
+              terms(queries.terms.read()),
+              copies(floats(queries.copies.read())),
+              rows(of),
+              vectorCopies(floats(ofVectors)),
+              width(exact::copyWidth(device.store.d)) {
+        for (const QueryTerms& query : terms) {
+            if (query.inRange) {
+                spread = std::max(spread, exact::finePerVector(query));
+            }
+        }
+    }
+
+    static std::vector<float> floats(const std::vector<Half>& halves) {
+        std::vector<float> all;
+        for (Half half : halves) {
+            all.push_back(exact::toFloat(half));
+        }
+        return all;
+    }
+
+    int64_t label(int64_t column) const {
+        return rows.first + column * rows.step;
+    }
+
+    enum class Passing { Never, Perhaps, Always };
+
+    /// One for each column.
+    std::vector<Passing> passing(int64_t query, float cut) const {
+        std::vector<Passing> all;
+        const QueryTerms& own = terms[query];
+        const double perVector = exact::finePerVector(own);
+        float rest = 0;
+        for (int64_t column = 0; column < rows.count; ++column) {
+            if (column % 256 == 0) {
+                rest = 0;
+                for (int64_t i = column; i < std::min(column + 256, rows.count);
+                     ++i) {
+                    const VectorTerms& other = vectors[label(i)];
+                    if (exact::inRange(other)) {
+                        rest = std::max(
+                                rest,
+                                exact::errorRest(
+                                        VectorBounds::boundsOf(other)));
+                    }
+                }
+            }
+            const VectorTerms& vector = vectors[label(column)];
+            if (!exact::inRange(vector)) {
+                all.push_back(Passing::Always);
+                continue;
+            }
+            double score = 0, xx = 0, yy = 0;
+            for (int i = 0; i < width; ++i) {
+                const double a = copies[query * width + i];
+                const double b = vectorCopies[column * width + i];
+                score += a * b;
+                xx += a * a;
+                yy += b * b;
+            }
+            const double norm = VectorBounds::boundsOf(vector).norm;
+            const double start =
+                    exact::fineStart(exact::startOf(index.metric, vector));
+            const double threshold = exact::fineThreshold(
+                    own, exact::thresholdBase(index, own, cut), rest);
+            const double value = own.factor * score + start - perVector * norm;
+            const double off =
+                    std::fabs(own.factor) *
+                    exact::accumulationError(testedArithmetic(), index.d) *
+                    std::sqrt(xx) * std::sqrt(yy);
+            const double rounding =
+                    0x1p-17 * (std::fabs(start) + spread * norm +
+                               std::fabs(own.factor * score) + off +
+                               own.perError * rest) +
+                    1e-37;
+            const double rough = rounding + 0x1p-17 * std::fabs(threshold) +
+                                 (spread - perVector) * norm;
+            all.push_back(
+                    std::isinf(threshold) ? Passing::Always
+                    : value + off + 0x1p-8 * rounding <= threshold
+                            ? Passing::Always
+                    : value - off - rough > threshold ? Passing::Never
+                                                      : Passing::Perhaps);
+        }
+        return all;
+    }
+
+    IndexTerms index;
+    std::vector<VectorTerms> vectors;
+    std::vector<QueryTerms> terms;
+    std::vector<float> copies;
+    VectorRows rows;
+    std::vector<float> vectorCopies;
+    int width;
+    /// The largest of any query.
+    float spread = 0;
+};
+
+/// Whether a query's list and count are those that the filter may have made.
+void expectFused(
+        const HostFused& host,
+        int64_t query,
+        float cut,
+        bool takesPart,
+        uint32_t count,
+        const uint32_t* list,
+        int64_t capacity) {
+    using Passing = HostFused::Passing;
+    const std::set<uint32_t> found(
+            list, list + std::min<int64_t>(count, capacity));
+    if (!takesPart) {
+        ASSERT_EQ(count, 0u) << "query " << query;
+        return;
+    }
+    ASSERT_EQ(int64_t(found.size()), std::min<int64_t>(count, capacity))
+            << "a label twice, query " << query;
+    const std::vector<Passing> passing = host.passing(query, cut);
+    int64_t always = 0, perhaps = 0, seen = 0;
+    for (int64_t column = 0; column < host.rows.count; ++column) {
+        const bool there = found.count(uint32_t(host.label(column)));
+        seen += there;
+        always += passing[column] == Passing::Always;
+        perhaps += passing[column] == Passing::Perhaps;
+        if (passing[column] == Passing::Never) {
+            ASSERT_FALSE(there) << "query " << query << ", column " << column;
+        }
+        if (passing[column] == Passing::Always && count <= capacity) {
+            ASSERT_TRUE(there) << "query " << query << ", column " << column;
+        }
+    }
+    ASSERT_EQ(seen, int64_t(found.size())) << "a label that is not of these";
+    ASSERT_LE(int64_t(count), always + perhaps);
+    if (count <= capacity) {
+        ASSERT_GE(int64_t(count), always);
+    } else {
+        ASSERT_GT(always + perhaps, capacity);
+    }
+}
+
+struct FusedShape {
+    int d;
+    int n;
+    int nb;
+    VectorRows rows;
+    /// Of all kinds of data every so many.
+    int every;
+};
+
+void PrintTo(const FusedShape& shape, std::ostream* out) {
+    *out << "d " << shape.d << ", n " << shape.n << ", rows "
+         << shape.rows.first << " " << shape.rows.count << " "
+         << shape.rows.step;
+}
+
+class ExactKernelsFused : public ExactKernels,
+                          public ::testing::WithParamInterface<FusedShape> {
+   protected:
+    void SetUp() override {
+        ExactKernels::SetUp();
+        if (!IsSkipped() && !fusedFilterRuns()) {
+            GTEST_SKIP() << "not of compute capability 9.0";
+        }
+    }
+};
+
+TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
+    const FusedShape& shape = GetParam();
+    const int d = shape.d, n = shape.n, width = exact::copyWidth(d);
+    const VectorRows& rows = shape.rows;
+    int number = 0;
+    forEachStore(
+            d, shape.nb, n, [&](const ExactCase& data, const Store& store) {
+                if (number++ % shape.every) {
+                    return;
+                }
+                const int capacity =
+                        number % 3 ? static_cast<int>(rows.count) : 7;
+                const DeviceIndex device(store);
+                DeviceQueries queries(data.queries, d, 1, capacity);
+                check(exact::launchPrepareQueries(
+                        device.state, queries.state, false, nullptr));
+                auto paths = queries.paths.read();
+                paths[n / 2] = QueryPath::Last;
+                queries.paths.write(paths);
+                const auto cuts = someCuts(store, data.queries, 9);
+                queries.cut.write(cuts);
+                std::vector<float> least(n, exact::missingLoss());
+                least[0] = -1e30f;
+                queries.leastCut.write(least);
+                // Rows that lie further apart, too.
+                const int stride = width + (number % 2 ? 0 : 24);
+                DeviceArray<Half> copies(rows.count * width);
+                DeviceArray<Half> apart(rows.count * stride);
+                check(exact::launchCopyVectors(
+                        device.view,
+                        rows,
+                        device.state,
+                        copies.get(),
+                        nullptr));
+                check(cudaDeviceSynchronize());
+                const auto dense = copies.read();
+                std::vector<Half> wide(rows.count * stride, Half{0x7e00});
+                for (int64_t i = 0; i < rows.count; ++i) {
+                    std::copy_n(
+                            dense.begin() + i * width,
+                            width,
+                            wide.begin() + i * stride);
+                }
+                apart.write(wide);
+                const HostFused host(device, queries, rows, dense);
+                for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
+                    const bool again = pass == FilterPass::Again;
+                    std::vector<uint32_t> counts(n);
+                    for (int i = 0; again && i < n; ++i) {
+                        counts[i] = i % 3 == number % 3 && (i < 64 || i > 130)
+                                            ? exact::kAgain
+                                            : 0;
+                    }
+                    const auto before = counts;
+                    queries.counts.write(counts);
+                    // Nobody may have counted them.
+                    queries.againCount.write({static_cast<uint32_t>(
+                            n - std::count(counts.begin(), counts.end(), 0))});
+                    queries.state.againCount =
+                            number % 2 ? nullptr : queries.againCount.get();
+                    check(exact::launchFusedFilter(
+                            pass,
+                            rows,
+                            device.state,
+                            queries.state,
+                            apart.get(),
+                            stride,
+                            nullptr));
+                    check(cudaDeviceSynchronize());
+                    counts = queries.counts.read();
+                    const auto survivors = queries.survivors.read();
+                    const auto leastCut = queries.leastCut.read();
+                    for (int64_t query = 0; query < n; ++query) {
+                        const bool takesPart =
+                                paths[query] != QueryPath::Last &&
+                                (!again || before[query]);
+                        if (again) {
+                            ASSERT_EQ(
+                                    counts[query] & exact::kAgain,
+                                    before[query]);
+                        }
+                        expectFused(
+                                host,
+                                query,
+                                cuts[query],
+                                takesPart,
+                                counts[query] & ~exact::kAgain,
+                                survivors.data() + query * capacity,
+                                capacity);
+                        if (::testing::Test::HasFailure()) {
+                            return;
+                        }
+                        ASSERT_EQ(
+                                leastCut[query],
+                                paths[query] == QueryPath::Last
+                                        ? least[query]
+                                        : std::min(cuts[query], least[query]));
+                    }
+                }
+            });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Small,
+        ExactKernelsFused,
+        ::testing::Values(
+                FusedShape{1, 1, 1, {0, 1, 1}, 1},
+                FusedShape{7, 3, 127, {0, 127, 1}, 1},
+                FusedShape{8, 33, 500, {0, 500, 1}, 1},
+                FusedShape{12, 150, 800, {2, 265, 3}, 3},
+                FusedShape{100, 7, 300, {3, 290, 1}, 3},
+                FusedShape{136, 20, 260, {0, 260, 1}, 5}));
+
+INSTANTIATE_TEST_SUITE_P(
+        Large,
+        ExactKernelsFused,
+        ::testing::Values(
+                FusedShape{64, 300, 400, {0, 400, 1}, 5},
+                FusedShape{96, 130, 1500, {1, 1111, 1}, 5},
+                FusedShape{128, 256, 700, {0, 640, 1}, 5},
+                FusedShape{128, 60, 20000, {0, 20000, 1}, 13},
+                FusedShape{200, 129, 300, {0, 300, 1}, 7},
+                FusedShape{512, 70, 400, {0, 399, 1}, 7},
+                FusedShape{768, 257, 200, {0, 200, 1}, 11},
+                FusedShape{1024, 5, 1000, {5, 331, 3}, 11},
+                FusedShape{4096, 3, 260, {0, 260, 1}, 11}));
+
 TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
     struct Shape {
         int d;
@@ -690,12 +995,16 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
             {100, 300, 333}};
     std::mt19937 random(kSeed);
     for (const Shape& shape : shapes) {
+        int number = 0;
         const int n = 7, nb = 3000, d = shape.d, k = shape.k;
         forEachStore(d, nb, n, [&](const ExactCase& data, const Store& store) {
             const DeviceIndex device(store);
             DeviceQueries queries(data.queries, d, k, shape.capacity);
             check(exact::launchPrepareQueries(
                     device.state, queries.state, false, nullptr));
+            // Cuts of the best, of all of k or of the first few.
+            const int rank = number++ % 2 ? k : (k + 4) / 5;
+            queries.state.rank = rank == k ? 0 : rank;
             // A cut that was guessed does not grow.
             std::vector<float> guesses(n, exact::missingLoss());
             guesses[3] = -3e38f;
@@ -745,10 +1054,10 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
                     }
                     ASSERT_EQ(
                             cuts[query],
-                            k <= int(keys.size())
+                            rank <= int(keys.size())
                                     ? std::min(
                                               guesses[query],
-                                              exact::lossOf(keys[k - 1]))
+                                              exact::lossOf(keys[rank - 1]))
                                     : guesses[query]);
                     ASSERT_EQ(queries.counts.at(query), 0u);
                 }
@@ -999,11 +1308,23 @@ TEST_P(ExactKernelsSearch, IsAPlainLoopOverDBitForBit) {
         return std::min<int64_t>(count, nb);
     };
     const int64_t third = upTo(std::max(k, (nb / 3 + 127) / 128 * 128));
-    std::vector<SearchSizes> ways = {
+    const std::vector<SearchSizes> filtered = {
             {nb, std::max(k, std::min(nb, 4 * k + 64)), 0, false},
             {third, std::max(k, 32), (4 - third % 4) % 4, false},
-            {upTo(std::max(k, nb / 2 + 3)), 2 * k + 100, 3, false},
-            {third, k, 1, true}};
+            {upTo(std::max(k, nb / 2 + 3)), 2 * k + 100, 3, false}};
+    const bool fusedRuns = fusedFilterRuns();
+    std::vector<SearchSizes> ways;
+    for (const SearchSizes& sizes : filtered) {
+        ways.push_back(sizes);
+        ways.push_back(sizes);
+        ways.back().guessed = true;
+        ways.back().fused = fusedRuns;
+        if (fusedRuns) {
+            ways.push_back(sizes);
+            ways.back().fused = true;
+        }
+    }
+    ways.push_back({third, k, 1, true});
     if (k > nb) {
         // The scores of so few vectors prove nothing.
         ways = {ways.back()};

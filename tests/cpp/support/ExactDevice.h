@@ -5,6 +5,8 @@
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
+#include <faiss_ext/gpu/compute/exact/CutRank.h>
+#include <faiss_ext/gpu/compute/kernels/ExactFusedFilter.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <gtest/gtest.h>
 
@@ -149,7 +151,8 @@ class DeviceQueries {
               counts(n),
               paths(n),
               last(n),
-              lastCount(1) {
+              lastCount(1),
+              againCount(1) {
         state.n = n;
         state.d = d;
         state.k = k;
@@ -165,6 +168,7 @@ class DeviceQueries {
         state.paths = paths.get();
         state.last = last.get();
         state.lastCount = lastCount.get();
+        state.againCount = againCount.get();
     }
 
     const int64_t n;
@@ -179,6 +183,7 @@ class DeviceQueries {
     DeviceArray<QueryPath> paths;
     DeviceArray<uint32_t> last;
     DeviceArray<uint32_t> lastCount;
+    DeviceArray<uint32_t> againCount;
     QueryState state;
 };
 
@@ -233,6 +238,12 @@ class DeviceScores {
     DeviceArray<float> scores;
 };
 
+inline bool fusedFilterRuns() {
+    bool runs = false;
+    check(exact::fusedFilterRuns(runs));
+    return runs;
+}
+
 /// How a search is cut.
 struct SearchSizes {
     int64_t chunk;
@@ -240,6 +251,10 @@ struct SearchSizes {
     /// Of each row of scores, beyond the vectors.
     int64_t padding;
     bool scanAll;
+    /// Filters without scores in memory.
+    bool fused = false;
+    /// Cuts are guessed, as if what was seen were a fair sample.
+    bool guessed = false;
 };
 
 struct SearchResults {
@@ -256,12 +271,16 @@ inline SearchResults searchOnDevice(
         int k,
         const SearchSizes& sizes) {
     DeviceQueries queries(x, index.store.d, k, sizes.capacity);
-    const QueryState& state = queries.state;
+    QueryState& state = queries.state;
+    const auto guess = [&](int64_t seen) {
+        state.rank = sizes.guessed ? exact::cutRank(k, seen, index.n) : 0;
+    };
     check(exact::launchPrepareQueries(
             index.state, state, sizes.scanAll, nullptr));
     if (!sizes.scanAll) {
         const VectorRows sample = {0, sizes.chunk, index.n / sizes.chunk};
         const DeviceScores scored(index, queries, sample, sizes.padding);
+        guess(sizes.chunk);
         check(exact::launchSampleCut(
                 sample,
                 index.state,
@@ -281,14 +300,26 @@ inline SearchResults searchOnDevice(
         eachChunk([&](const VectorRows& rows) {
             const DeviceScores scored(index, queries, rows, sizes.padding);
             for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
-                check(exact::launchFilter(
-                        pass,
-                        rows,
-                        index.state,
-                        state,
-                        scored.scores.get(),
-                        scored.ld,
-                        nullptr));
+                if (sizes.fused) {
+                    check(exact::launchFusedFilter(
+                            pass,
+                            rows,
+                            index.state,
+                            state,
+                            scored.copies.get(),
+                            exact::copyWidth(index.store.d),
+                            nullptr));
+                } else {
+                    check(exact::launchFilter(
+                            pass,
+                            rows,
+                            index.state,
+                            state,
+                            scored.scores.get(),
+                            scored.ld,
+                            nullptr));
+                }
+                guess(rows.first + rows.count);
                 check(exact::launchSelect(
                         pass, index.view, index.state, state, nullptr));
             }
