@@ -335,6 +335,51 @@ inline SearchResults searchOnDevice(
             counts.at(0)};
 }
 
+/// A search by a scan, with lists of so many keys. (No paths.)
+inline SearchResults scanOnDevice(
+        const DeviceIndex& index,
+        const std::vector<float>& given,
+        int k,
+        int capacity) {
+    const int d = index.store.d;
+    const int64_t n = static_cast<int64_t>(given.size()) / d;
+    const DeviceArray<float> x(given);
+    const DeviceArray<uint64_t> parts(n * exact::kScanParts);
+    const DeviceArray<uint64_t> cuts(n);
+    const DeviceArray<uint32_t> listed(n);
+    const DeviceArray<uint64_t> lists(n * capacity);
+    const exact::ScanState scan = {
+            n,
+            d,
+            k,
+            capacity,
+            x.get(),
+            parts.get(),
+            cuts.get(),
+            listed.get(),
+            lists.get()};
+    const DeviceArray<float> distances(n * k);
+    const DeviceArray<faiss_ext::gpu::idx_t> labels(n * k);
+    const DeviceArray<exact::PathCounts> counts({{1, 2, 3}});
+    const Metric metric = index.store.metric;
+    check(exact::launchScanCut(metric, index.view, scan, nullptr));
+    check(exact::launchScan(metric, index.view, scan, nullptr));
+    check(exact::launchScanResults(
+            metric,
+            index.view,
+            scan,
+            distances.get(),
+            labels.get(),
+            counts.get(),
+            nullptr));
+    check(cudaDeviceSynchronize());
+    const std::vector<faiss_ext::gpu::idx_t> found = labels.read();
+    return {distances.read(),
+            std::vector<int64_t>(found.begin(), found.end()),
+            {},
+            counts.at(0)};
+}
+
 /// Result keys of a query and some rows, ascending.
 inline std::vector<uint64_t> keysOf(
         const Store& store,
