@@ -58,6 +58,17 @@ __device__ inline void loadOnce(const Half* from, StoredFour<Half>& four) {
                  : "l"(from));
 }
 
+/// Eight neighbouring components.
+__device__ inline void loadTwice(
+        const Half* from, StoredFour<Half>& four, StoredFour<Half>& next) {
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(four.bits.x),
+                   "=r"(four.bits.y),
+                   "=r"(next.bits.x),
+                   "=r"(next.bits.y)
+                 : "l"(from));
+}
+
 /// Components i to i + 3 of a row of d, zeros beyond its end, as loadFour().
 template <bool aligned>
 __device__ inline StoredFour<float> loadStored(const float* row, int i, int d) {
@@ -362,6 +373,44 @@ struct ScanLoop {
         }
     }
 };
+
+/// The loss of a query and a vector, by four lanes: in all of them that own the
+/// only pair of a ScanTile.
+template <Metric metric, bool aligned, typename Stored>
+__device__ inline float lossOfPair(
+        const float* x, const Stored* y, int d, int group) {
+    // Loads that are on their way at once.
+    constexpr int kLoads = 8;
+    ScanTile<metric, 1, 1> tile;
+    tile.clear();
+    for (int first = 4 * group; first - 4 * group < d;
+         first += kLoads * kChains) {
+        StoredFour<Stored> ys[kLoads][1];
+        Four xs[kLoads];
+        if (aligned && first - 4 * group + kLoads * kChains <= d) {
+#pragma unroll
+            for (int s = 0; s < kLoads; ++s) {
+                loadOnce(y + first + s * kChains, ys[s][0]);
+                xs[s] = loadFour<true>(x, first + s * kChains, d);
+            }
+        } else {
+#pragma unroll
+            for (int s = 0; s < kLoads; ++s) {
+                ys[s][0] = loadStored<aligned>(y, first + s * kChains, d);
+                xs[s] = loadFour<aligned>(x, first + s * kChains, d);
+            }
+        }
+#pragma unroll
+        for (int s = 0; s < kLoads; ++s) {
+            const float4 four = make_float4(
+                    xs[s].at[0], xs[s].at[1], xs[s].at[2], xs[s].at[3]);
+            tile.add(reinterpret_cast<const float*>(&four), 0, ys[s]);
+        }
+    }
+    float loss[1];
+    tile.losses(group, loss);
+    return loss[0];
+}
 
 } // namespace exact
 } // namespace gpu

@@ -1,4 +1,5 @@
 #include <faiss_ext/gpu/compute/kernels/ExactScan.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactScanLists.cuh>
 
 #include <algorithm>
 
@@ -10,48 +11,10 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-/// Keys that a warp gathers before it appends them to the lists, many with one
-/// atomic operation.
-constexpr int kGathered = 96;
-
-struct Gathered {
-    uint64_t keys[kWarps][kGathered];
-    uint8_t queries[kWarps][kGathered];
-};
-
 /// Of a multiprocessor, for blocks to share.
 constexpr size_t kSharedBytes = 200 << 10;
 /// Of a block's copies of queries.
 constexpr size_t kMostCopies = 128 << 10;
-
-/// Appends what a warp has gathered.
-__device__ inline void append(
-        const ScanState& scan,
-        idx_t firstQuery,
-        const uint64_t* keys,
-        const uint8_t* queries,
-        int count) {
-    const int lane = threadIdx.x % 32;
-    __syncwarp();
-    for (int base = 0; base < count; base += 32) {
-        const int i = base + lane;
-        const bool has = i < count;
-        const uint32_t query = has ? queries[i] : 0xff;
-        const unsigned same = __match_any_sync(kWholeWarp, query);
-        const int leader = __ffs(same) - 1;
-        uint32_t place = 0;
-        if (has && lane == leader) {
-            place = atomicAdd(
-                    &scan.counts[firstQuery + query], uint32_t(__popc(same)));
-        }
-        place = __shfl_sync(kWholeWarp, place, leader) +
-                __popc(same & ((1u << lane) - 1));
-        if (has && place < static_cast<uint32_t>(scan.capacity)) {
-            scan.lists[(firstQuery + query) * scan.capacity + place] = keys[i];
-        }
-    }
-    __syncwarp();
-}
 
 /// Blocks in y take `Queries` queries each; those in x tiles of 8 Vectors
 /// vectors for each warp. Shared memory: the queries' copies.
@@ -69,7 +32,7 @@ __global__ void __launch_bounds__(kThreads, Blocks)
     using Tile = ScanTile<metric, Queries, Vectors>;
     constexpr int kRows = 8 * Vectors;
     extern __shared__ __align__(16) float copies[];
-    __shared__ Gathered gathered;
+    __shared__ GatheredKeys gathered[kWarps];
     // Not above which a loss, and a key, must be.
     __shared__ float cuts[Queries];
     __shared__ uint64_t cutKeys[Queries];
@@ -92,9 +55,7 @@ __global__ void __launch_bounds__(kThreads, Blocks)
     __syncthreads();
     const ScanLane lane;
     const int warp = threadIdx.x / 32;
-    uint64_t* const keys = gathered.keys[warp];
-    uint8_t* const queries = gathered.queries[warp];
-    int found = 0;
+    WarpKeys keys = {scan, firstQuery, gathered[warp]};
     const auto rowsOf = [&](idx_t tile, const Stored*(&rows)[Vectors]) {
 #pragma unroll
         for (int v = 0; v < Vectors; ++v) {
@@ -134,22 +95,7 @@ __global__ void __launch_bounds__(kThreads, Blocks)
             const bool passes = losses[i] <= cuts[pair % Queries] &&
                                 key <= cutKeys[pair % Queries] && row < count &&
                                 Tile::owns(lane.group);
-            const unsigned passing = __ballot_sync(kWholeWarp, passes);
-            if (passing == 0) {
-                continue;
-            }
-            if (passes) {
-                const int place =
-                        found +
-                        __popc(passing & ((1u << threadIdx.x % 32) - 1));
-                keys[place] = key;
-                queries[place] = static_cast<uint8_t>(pair % Queries);
-            }
-            found += __popc(passing);
-            if (found > kGathered - 32) {
-                append(scan, firstQuery, keys, queries, found);
-                found = 0;
-            }
+            keys.add(passes, key, pair % Queries);
         }
     };
     const ScanLoop<metric, Stored, aligned, Queries, Vectors, Steps, ahead>
@@ -160,7 +106,7 @@ __global__ void __launch_bounds__(kThreads, Blocks)
             (count + kRows - 1) / kRows,
             rowsOf,
             end);
-    append(scan, firstQuery, keys, queries, found);
+    keys.append();
 }
 
 template <
@@ -198,7 +144,8 @@ cudaError_t launchTiles(
     }
     const unsigned groups = blocksFor(scan.n, Queries);
     // As many as are at work at once.
-    const int64_t fit = int64_t(kSharedBytes / (bytes + sizeof(Gathered)));
+    const int64_t fit =
+            int64_t(kSharedBytes / (bytes + kWarps * sizeof(GatheredKeys)));
     const int64_t most = std::max<int64_t>(
             1, std::min<int64_t>(Blocks, fit) * processors / groups);
     const dim3 grid(blocksFor(count, kWarps * 8 * Vectors, most), groups);

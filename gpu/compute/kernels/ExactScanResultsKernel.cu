@@ -67,18 +67,8 @@ __device__ __noinline__ int scanAlone(
     for (idx_t first = 0; first < count; first += kRows) {
         const idx_t row = first + threadIdx.x / 32 * 8 + lane.vector;
         const Stored* y = data + (row < count ? row : count - 1) * d;
-        Tile tile;
-        tile.clear();
-#pragma unroll 4
-        for (int i = 4 * lane.group; i < d; i += kChains) {
-            const StoredFour<Stored> four[1] = {loadStored<aligned>(y, i, d)};
-            const Four a = loadFour<false>(x, i, d);
-            const float4 own = make_float4(a.at[0], a.at[1], a.at[2], a.at[3]);
-            tile.add(reinterpret_cast<const float*>(&own), 0, four);
-        }
-        float loss[1];
-        tile.losses(lane.group, loss);
-        const uint64_t key = keyOfLoss(loss[0], static_cast<uint32_t>(row));
+        const float loss = lossOfPair<metric, aligned>(x, y, d, lane.group);
+        const uint64_t key = keyOfLoss(loss, static_cast<uint32_t>(row));
         if (key < limit && row < count && Tile::owns(lane.group)) {
             keys[atomicAdd(&found, 1)] = key;
         }
@@ -203,7 +193,8 @@ cudaError_t launchScanResults(
     const size_t bytes = (size_t(room) + 2 * scan.k) * sizeof(uint64_t);
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
-        const bool aligned = rowsAligned(data, vectors.d);
+        const bool aligned =
+                rowsAligned(data, vectors.d) && rowsAligned(scan.x, vectors.d);
         const bool l2 = metric == Metric::L2;
         const auto kernel =
                 l2 ? (aligned ? scanResultsKernel<Metric::L2, true, Stored>

@@ -1115,27 +1115,31 @@ TEST_P(ExactKernelsScan, IsAPlainLoopOverDBitForBit) {
             shape.n,
             [&](const ExactCase& data, const Store& store) {
                 const DeviceIndex device(store);
-                const SearchResults found =
-                        scanOnDevice(device, data.queries, k, shape.capacity);
+                std::vector<uint64_t> expected;
                 for (int64_t query = 0; query < shape.n; ++query) {
                     auto keys = keysOf(store, data.query(query));
-                    keys.resize(std::max(k, shape.nb), exact::kMissing);
-                    for (int i = 0; i < k; ++i) {
-                        ASSERT_EQ(
-                                found.labels[query * k + i],
-                                exact::labelOf(keys[i]))
-                                << "query " << query << ", place " << i;
-                        ASSERT_TRUE(
-                                same(found.distances[query * k + i],
-                                     exact::distanceOf(store.metric, keys[i])));
-                    }
+                    keys.resize(k, exact::kMissing);
+                    expected.insert(expected.end(), keys.begin(), keys.end());
                 }
-                ASSERT_EQ(
-                        found.counts.certified + found.counts.last,
-                        uint64_t(1 + 3 + shape.n));
-                ASSERT_EQ(found.counts.widened, 2u);
-                if (shape.nb <= shape.capacity) {
-                    ASSERT_EQ(found.counts.last, 3u);
+                for (Scan way :
+                     {Scan::Plain, Scan::Tensor, Scan::TensorOfCopies}) {
+                    const SearchResults found = scanOnDevice(
+                            device, data.queries, k, shape.capacity, way);
+                    for (size_t i = 0; i < expected.size(); ++i) {
+                        ASSERT_EQ(found.labels[i], exact::labelOf(expected[i]))
+                                << "way " << int(way) << ", query " << i / k
+                                << ", place " << i % k;
+                        ASSERT_TRUE(same(
+                                found.distances[i],
+                                exact::distanceOf(store.metric, expected[i])));
+                    }
+                    ASSERT_EQ(
+                            found.counts.certified + found.counts.last,
+                            uint64_t(1 + 3 + shape.n));
+                    ASSERT_EQ(found.counts.widened, 2u);
+                    if (shape.nb <= shape.capacity) {
+                        ASSERT_EQ(found.counts.last, 3u);
+                    }
                 }
             });
 }
@@ -1171,7 +1175,9 @@ INSTANTIATE_TEST_SUITE_P(
                 ScanShape{9, 17000, 4, 1, 4000},
                 ScanShape{32, 9000, 20, 7, 6000},
                 ScanShape{1, 70000, 4, 2048, 30000},
-                ScanShape{2, 10000, 301, 20, 5000}));
+                ScanShape{2, 10000, 301, 20, 5000},
+                ScanShape{70, 9500, 24, 3, 4000},
+                ScanShape{17, 9500, 200, 30, 9000}));
 
 TEST_F(ExactKernels, ListsOfAScanDoNotRunOverWithOrdinaryData) {
     const int d = 8, n = 6, nb = 100000;
@@ -1181,7 +1187,11 @@ TEST_F(ExactKernels, ListsOfAScanDoNotRunOverWithOrdinaryData) {
                 data.name == "all equal" || data.name == "near duplicates") {
                 const DeviceIndex device(data.store(Metric::L2, false));
                 const SearchResults found = scanOnDevice(
-                        device, data.queries, k, exact::scanCapacity(k));
+                        device,
+                        data.queries,
+                        k,
+                        exact::scanCapacity(k),
+                        k == 10 ? Scan::Tensor : Scan::Plain);
                 EXPECT_EQ(found.counts.last, 3u) << data.name << ", k " << k;
             }
         }

@@ -335,12 +335,21 @@ inline SearchResults searchOnDevice(
             counts.at(0)};
 }
 
+/// How a scan compares.
+enum class Scan {
+    Plain,
+    Tensor,
+    /// By copies that were made before.
+    TensorOfCopies,
+};
+
 /// A search by a scan, with lists of so many keys. (No paths.)
 inline SearchResults scanOnDevice(
         const DeviceIndex& index,
         const std::vector<float>& given,
         int k,
-        int capacity) {
+        int capacity,
+        Scan way) {
     const int d = index.store.d;
     const int64_t n = static_cast<int64_t>(given.size()) / d;
     const DeviceArray<float> x(given);
@@ -363,7 +372,28 @@ inline SearchResults scanOnDevice(
     const DeviceArray<exact::PathCounts> counts({{1, 2, 3}});
     const Metric metric = index.store.metric;
     check(exact::launchScanCut(metric, index.view, scan, nullptr));
-    check(exact::launchScan(metric, index.view, scan, nullptr));
+    const bool copied = way == Scan::TensorOfCopies;
+    const DeviceArray<Half> copies(
+            copied ? index.n * exact::copyWidth(d) : int64_t(0));
+    if (copied) {
+        check(exact::launchCopyVectors(
+                index.view,
+                {0, index.n, 1},
+                index.state,
+                copies.get(),
+                nullptr));
+    }
+    if (way == Scan::Plain) {
+        check(exact::launchScan(metric, index.view, scan, nullptr));
+    } else {
+        check(exact::launchTensorScan(
+                metric,
+                index.view,
+                copied ? copies.get() : nullptr,
+                index.state,
+                scan,
+                nullptr));
+    }
     check(exact::launchScanResults(
             metric,
             index.view,
