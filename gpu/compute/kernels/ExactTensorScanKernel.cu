@@ -26,17 +26,18 @@ constexpr size_t kSharedBytes = 200 << 10;
 /// they are the same of vectors and queries: those that a lane reads at once.
 constexpr int kStep = 16;
 
-/// The components of a step that lane `part` of the four of a row has: from
-/// this one on, four.
+/// Where the four components of a step are that the first of the four lanes of
+/// a row has; the next lane's come after a load's.
 template <typename Source>
-__device__ inline int componentsOf(int step, int part) {
-    if constexpr (sizeof(Source) == 4) {
-        return step * kStep + 4 * part;
-    } else {
-        // A load of eight serves two steps.
-        return step / 2 * (2 * kStep) + 8 * part + step % 2 * 4;
-    }
+__host__ __device__ constexpr int componentsOf(int step) {
+    // Of float16, a load of eight serves two steps.
+    return sizeof(Source) == 4 ? step * kStep
+                               : step / 2 * (2 * kStep) + step % 2 * 4;
 }
+
+/// Of a load of 16 bytes.
+template <typename Source>
+constexpr int kLoaded = 16 / sizeof(Source);
 
 /// D += A B: 16 vectors by 16 components, by 8 queries.
 __device__ inline void multiplyStep(
@@ -281,31 +282,32 @@ __global__ void __launch_bounds__(kThreads, Blocks) tensorScanKernel(
             // All loads are on their way before the first is waited for.
             StoredFour<Source> lows[Steps];
             StoredFour<Source> highs[Steps];
-            const auto load = [&](auto loadOf) {
-#pragma unroll
-                for (int s = 0; s < Steps; ++s) {
-                    const int i = componentsOf<Source>(step + s, part);
-                    loadOf(low, i, lows[s]);
-                    loadOf(high, i, highs[s]);
-                }
-            };
+            const int from =
+                    componentsOf<Source>(step) + kLoaded<Source> * part;
             if (aligned && (step + Steps) * kStep <= d) {
+                const Source* const lowFrom = low + from;
+                const Source* const highFrom = high + from;
                 if constexpr (kMakes) {
-                    load([](const Source* from, int i, auto& four) {
-                        loadOnce(from + i, four);
-                    });
+#pragma unroll
+                    for (int s = 0; s < Steps; ++s) {
+                        loadOnce(lowFrom + componentsOf<Source>(s), lows[s]);
+                        loadOnce(highFrom + componentsOf<Source>(s), highs[s]);
+                    }
                 } else {
 #pragma unroll
                     for (int s = 0; s < Steps; s += 2) {
-                        const int i = componentsOf<Source>(step + s, part);
-                        loadTwice(low + i, lows[s], lows[s + 1]);
-                        loadTwice(high + i, highs[s], highs[s + 1]);
+                        const int i = componentsOf<Source>(s);
+                        loadTwice(lowFrom + i, lows[s], lows[s + 1]);
+                        loadTwice(highFrom + i, highs[s], highs[s + 1]);
                     }
                 }
             } else {
-                load([&](const Source* from, int i, auto& four) {
-                    four = loadStored<aligned>(from, i, d);
-                });
+#pragma unroll
+                for (int s = 0; s < Steps; ++s) {
+                    const int i = from + componentsOf<Source>(s);
+                    lows[s] = loadStored<aligned>(low, i, d);
+                    highs[s] = loadStored<aligned>(high, i, d);
+                }
             }
 #pragma unroll
             for (int s = 0; s < Steps; ++s) {
@@ -431,7 +433,9 @@ cudaError_t launchTiles(
         const IndexState& state,
         const ScanState& scan,
         cudaStream_t stream) {
-    static_assert(Queries % 16 == 0 && Queries <= 64, "see the kernel");
+    static_assert(
+            Queries % 16 == 0 && Queries <= 64 && Steps % 2 == 0,
+            "see the kernel");
     const auto kernel = tensorScanKernel<
             metric,
             Stored,
