@@ -219,6 +219,82 @@ FAISS_EXT_API cudaError_t launchWriteResults(
         PathCounts* counts,
         cudaStream_t stream);
 
+// A scan: few queries, and every vector is read once and compared by D, which
+// needs neither copies nor a certificate. launchScanCut, launchScan,
+// launchScanResults, in this order.
+
+/// Of a sample of the vectors each part gives its nearest one.
+constexpr idx_t kScanParts = 8192;
+/// At most, so that the queries' copies fit into shared memory.
+constexpr int kScanMostDimensions = 32768;
+constexpr int kScanMostResults = 2048;
+
+/// What a scan of n queries works on.
+struct ScanState {
+    idx_t n;
+    int d;
+    int k;
+    /// Of a list.
+    int capacity;
+    const float* x;   // [n, d]
+    uint64_t* parts;  // [n, kScanParts]: result keys of a sample
+    uint64_t* cuts;   // [n]: the k-th result key is not above it
+    uint32_t* counts; // [n]: keys in lists, above `capacity` if they ran over
+    uint64_t* lists;  // [n, capacity]: result keys, in no order
+
+    /// Where a list has room for all vectors it has all: no cut is needed.
+    FAISS_EXT_HOST_DEVICE bool listsAll(idx_t vectors) const {
+        return vectors <= capacity;
+    }
+};
+
+/// Enough for what usually passes the cut, several times over; even, so that
+/// lists are aligned.
+FAISS_EXT_HOST_DEVICE constexpr int scanCapacity(int k) {
+    return 24 * k + 8192 > 32768 ? 24 * k + 8192 : 32768;
+}
+
+/// Cuts that k vectors of a sample meet, and counts: 0. (Not where lists have
+/// all.)
+FAISS_EXT_API cudaError_t launchScanCut(
+        Metric metric,
+        const VectorsView& vectors,
+        const ScanState& scan,
+        cudaStream_t stream);
+
+/// Appends the result keys that are not above their query's cut, and counts
+/// them. Where lists have all: the key of vector i at place i.
+FAISS_EXT_API cudaError_t launchScan(
+        Metric metric,
+        const VectorsView& vectors,
+        const ScanState& scan,
+        cudaStream_t stream);
+
+/// The same, in place of launchScan, by tensor cores: faster for more than a
+/// few queries. They rule out most pairs, and D is computed of the others.
+/// `copies` [vectors.n, copyWidth(d)] are read instead of the vectors, or
+/// nullptr. Of `state` the terms, the centre and the vectors' terms are read.
+FAISS_EXT_API cudaError_t launchTensorScan(
+        Metric metric,
+        const VectorsView& vectors,
+        const Half* copies,
+        const IndexState& state,
+        const ScanState& scan,
+        cudaStream_t stream);
+
+/// Distances and labels [n, k] of the k least keys of each list, and adds to
+/// `counts`, if there are any: certified. Of a list that ran over, nothing is
+/// taken: one block compares its query with every vector once more, slowly, and
+/// counts it as last. These three may be pinned host memory.
+FAISS_EXT_API cudaError_t launchScanResults(
+        Metric metric,
+        const VectorsView& vectors,
+        const ScanState& scan,
+        float* distances,
+        idx_t* labels,
+        PathCounts* counts,
+        cudaStream_t stream);
+
 } // namespace exact
 } // namespace gpu
 } // namespace faiss_ext

@@ -1393,5 +1393,114 @@ INSTANTIATE_TEST_SUITE_P(
                 SearchShape{1, 20000, 3, 1},
                 SearchShape{66, 12000, 12, 12}));
 
+struct ScanShape {
+    int n;
+    int nb;
+    int d;
+    int k;
+    /// Of a list.
+    int capacity;
+};
+
+void PrintTo(const ScanShape& shape, std::ostream* out) {
+    *out << "n " << shape.n << ", nb " << shape.nb << ", d " << shape.d
+         << ", k " << shape.k << ", capacity " << shape.capacity;
+}
+
+class ExactKernelsScan : public ExactKernels,
+                         public ::testing::WithParamInterface<ScanShape> {};
+
+TEST_P(ExactKernelsScan, IsAPlainLoopOverDBitForBit) {
+    const ScanShape& shape = GetParam();
+    const int k = shape.k;
+    forEachStore(
+            shape.d,
+            shape.nb,
+            shape.n,
+            [&](const ExactCase& data, const Store& store) {
+                const DeviceIndex device(store);
+                std::vector<uint64_t> expected;
+                for (int64_t query = 0; query < shape.n; ++query) {
+                    auto keys = keysOf(store, data.query(query));
+                    keys.resize(k, exact::kMissing);
+                    expected.insert(expected.end(), keys.begin(), keys.end());
+                }
+                for (Scan way :
+                     {Scan::Plain, Scan::Tensor, Scan::TensorOfCopies}) {
+                    const SearchResults found = scanOnDevice(
+                            device, data.queries, k, shape.capacity, way);
+                    for (size_t i = 0; i < expected.size(); ++i) {
+                        ASSERT_EQ(found.labels[i], exact::labelOf(expected[i]))
+                                << "way " << int(way) << ", query " << i / k
+                                << ", place " << i % k;
+                        ASSERT_TRUE(same(
+                                found.distances[i],
+                                exact::distanceOf(store.metric, expected[i])));
+                    }
+                    ASSERT_EQ(
+                            found.counts.certified + found.counts.last,
+                            uint64_t(1 + 3 + shape.n));
+                    ASSERT_EQ(found.counts.widened, 2u);
+                    if (shape.nb <= shape.capacity) {
+                        ASSERT_EQ(found.counts.last, 3u);
+                    }
+                }
+            });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        ListsOfAll,
+        ExactKernelsScan,
+        ::testing::Values(
+                ScanShape{1, 1, 1, 1, 64},
+                ScanShape{1, 700, 33, 10, 1000},
+                ScanShape{2, 300, 128, 100, 512},
+                ScanShape{3, 500, 20, 600, 1000},
+                ScanShape{16, 333, 64, 5, 1000},
+                ScanShape{33, 200, 8, 5, 256},
+                ScanShape{5, 900, 1100, 2048, 1024}));
+
+INSTANTIATE_TEST_SUITE_P(
+        ListsThatRunOver,
+        ExactKernelsScan,
+        ::testing::Values(
+                ScanShape{4, 900, 16, 3, 64},
+                ScanShape{7, 400, 132, 9, 128},
+                ScanShape{13, 700, 40, 30, 400},
+                ScanShape{3, 9000, 6, 2048, 2100}));
+
+INSTANTIATE_TEST_SUITE_P(
+        Cuts,
+        ExactKernelsScan,
+        ::testing::Values(
+                ScanShape{1, 20000, 8, 10, 8000},
+                ScanShape{5, 20000, 12, 100, 3000},
+                ScanShape{2, 30000, 3, 1000, 12000},
+                ScanShape{9, 17000, 4, 1, 4000},
+                ScanShape{32, 9000, 20, 7, 6000},
+                ScanShape{1, 70000, 4, 2048, 30000},
+                ScanShape{2, 10000, 301, 20, 5000},
+                ScanShape{70, 9500, 24, 3, 4000},
+                ScanShape{17, 9500, 200, 30, 9000}));
+
+TEST_F(ExactKernels, ListsOfAScanDoNotRunOverWithOrdinaryData) {
+    const int d = 8, n = 6, nb = 100000;
+    for (int k : {1, 10, 100, 1000, 2048}) {
+        for (const ExactCase& data : exactCases(d, nb, n, kSeed)) {
+            if (data.name == "normal" || data.name == "bytes" ||
+                data.name == "all equal" || data.name == "near duplicates") {
+                const DeviceIndex device(data.store(Metric::L2, false));
+                const SearchResults found = scanOnDevice(
+                        device,
+                        data.queries,
+                        k,
+                        exact::scanCapacity(k),
+                        k == 10 ? Scan::Tensor : Scan::Plain);
+                EXPECT_EQ(found.counts.last, 3u) << data.name << ", k " << k;
+            }
+        }
+    }
+}
+
 } // namespace
 } // namespace test

@@ -360,6 +360,81 @@ inline SearchResults searchOnDevice(
             counts.at(0)};
 }
 
+/// How a scan compares.
+enum class Scan {
+    Plain,
+    Tensor,
+    /// By copies that were made before.
+    TensorOfCopies,
+};
+
+/// A search by a scan, with lists of so many keys. (No paths.)
+inline SearchResults scanOnDevice(
+        const DeviceIndex& index,
+        const std::vector<float>& given,
+        int k,
+        int capacity,
+        Scan way) {
+    const int d = index.store.d;
+    const int64_t n = static_cast<int64_t>(given.size()) / d;
+    const DeviceArray<float> x(given);
+    const DeviceArray<uint64_t> parts(n * exact::kScanParts);
+    const DeviceArray<uint64_t> cuts(n);
+    const DeviceArray<uint32_t> listed(n);
+    const DeviceArray<uint64_t> lists(n * capacity);
+    const exact::ScanState scan = {
+            n,
+            d,
+            k,
+            capacity,
+            x.get(),
+            parts.get(),
+            cuts.get(),
+            listed.get(),
+            lists.get()};
+    const DeviceArray<float> distances(n * k);
+    const DeviceArray<faiss_ext::gpu::idx_t> labels(n * k);
+    const DeviceArray<exact::PathCounts> counts({{1, 2, 3}});
+    const Metric metric = index.store.metric;
+    check(exact::launchScanCut(metric, index.view, scan, nullptr));
+    const bool copied = way == Scan::TensorOfCopies;
+    const DeviceArray<Half> copies(
+            copied ? index.n * exact::copyWidth(d) : int64_t(0));
+    if (copied) {
+        check(exact::launchCopyVectors(
+                index.view,
+                {0, index.n, 1},
+                index.state,
+                copies.get(),
+                nullptr));
+    }
+    if (way == Scan::Plain) {
+        check(exact::launchScan(metric, index.view, scan, nullptr));
+    } else {
+        check(exact::launchTensorScan(
+                metric,
+                index.view,
+                copied ? copies.get() : nullptr,
+                index.state,
+                scan,
+                nullptr));
+    }
+    check(exact::launchScanResults(
+            metric,
+            index.view,
+            scan,
+            distances.get(),
+            labels.get(),
+            counts.get(),
+            nullptr));
+    check(cudaDeviceSynchronize());
+    const std::vector<faiss_ext::gpu::idx_t> found = labels.read();
+    return {distances.read(),
+            std::vector<int64_t>(found.begin(), found.end()),
+            {},
+            counts.at(0)};
+}
+
 /// Result keys of a query and some rows, ascending.
 inline std::vector<uint64_t> keysOf(
         const Store& store,
