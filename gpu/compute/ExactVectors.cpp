@@ -2,9 +2,7 @@
 
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
-#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
-#include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -87,9 +85,7 @@ void ExactVectors::reserve(size_t bytes) {
         if (!PooledGpuResources::made(&resources_)) {
             // To free waits for the GPU, and a loss must be known before.
             ++counters_.hostWaits;
-            Event done;
-            done.record(stream);
-            waitUnlessInterrupted(done);
+            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
         }
         memory_.reset();
         // It grows: so that not every search after a small add allocates.
