@@ -147,9 +147,10 @@ def transfer_stats(self: Any) -> TransferStats:
         has shown to be right; ``widened_queries``, the same after a list of
         vectors had run over; ``last_path_queries``, which were compared with
         every vector. The GPU counts them: they are whole once the index's
-        stream has passed the searches.
+        stream has passed the searches. Those of a search that began anew, for
+        want of memory, count again.
 
-        ``searched_by``, a str: what has answered the last search, 'the exact
+        ``searched_by``, a str: what the last search was made by, 'the exact
         engine' or "Faiss' kernels", with the reason where the former was asked
         for; '' before the first one.
 

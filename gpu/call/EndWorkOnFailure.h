@@ -14,8 +14,8 @@ namespace gpu {
 
 /// Armed before work is enqueued: if the call fails half-way, whatever is in
 /// flight ends before the caller gets its arrays back and before pinned
-/// buffers are used again. The one place where a search synchronises streams,
-/// but for ~ComputeStreams.
+/// buffers are used again. Else a search synchronises streams only in
+/// ~ComputeStreams, ~ScratchMemory and TensorCoreSelfTest.cpp.
 class EndWorkOnFailure {
    public:
     /// Of the work on `streams`, and on those of `resources` that Faiss' own

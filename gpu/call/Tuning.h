@@ -63,7 +63,8 @@ struct TileSizes {
 struct ExactSizes {
     /// Of a tile of queries.
     int64_t queries;
-    /// Of a chunk of vectors that are scored together; raised to hold k.
+    /// Of a chunk of vectors that are scored together; raised to hold k, and
+    /// kExactLeastVectors.
     int64_t vectors;
     /// The one times the other.
     int64_t scores;

@@ -10,6 +10,31 @@ namespace gpu {
 
 namespace {
 
+bool isPrime(idx_t number) {
+    for (idx_t factor = 2; factor * factor <= number; ++factor) {
+        if (number % factor == 0) {
+            return false;
+        }
+    }
+    return number > 1;
+}
+
+/// The least prime number from `least` on, or the greatest up to `most`, if
+/// that is less; 1 where there is none.
+idx_t primeWithin(idx_t least, idx_t most) {
+    idx_t number = least;
+    while (number > 1 && number <= most && !isPrime(number)) {
+        ++number;
+    }
+    if (number > most) {
+        number = most;
+        while (number > 1 && !isPrime(number)) {
+            --number;
+        }
+    }
+    return number;
+}
+
 class Planner {
    public:
     Planner(const ExactShape& shape, const ExactSizes& most)
@@ -22,7 +47,7 @@ class Planner {
                                          : survivorsOf(shape.k)) {
         queries_ = std::min(shape.n, most.queries);
         const idx_t vectors = std::min(most.vectors, most.scores / queries_);
-        chunks_ = std::min(
+        chunks_ = primeWithin(
                 divideUp(shape.vectors, std::max<idx_t>(vectors, 1)),
                 mostChunks(1));
     }
@@ -62,12 +87,13 @@ class Planner {
     }
 
     bool shrinkChunks(idx_t least) {
-        const idx_t most = mostChunks(least);
-        if (chunks_ >= most) {
-            return false;
+        const idx_t former = chunks_;
+        chunks_ = primeWithin(2 * chunks_, mostChunks(least));
+        if (chunks_ > former) {
+            return true;
         }
-        chunks_ = std::min(2 * chunks_, most);
-        return true;
+        chunks_ = former;
+        return false;
     }
 
     bool halveQueries(idx_t least) {
@@ -82,6 +108,7 @@ class Planner {
         ExactPlan plan;
         plan.scanAll = scanAll_;
         plan.queries = queries_;
+        plan.chunks = chunks_;
         plan.vectors = divideUp(asked_.vectors, chunks_);
         plan.total = asked_.vectors;
         plan.survivors = static_cast<int>(std::max<idx_t>(

@@ -64,16 +64,16 @@ struct ExactPlan {
         return (vectors + 7) / 8 * 8;
     }
 
-    idx_t chunks() const {
-        return (total + vectors - 1) / vectors;
-    }
-    /// Every chunk has vectors from all over the store, so that in whatever
-    /// order they were added no chunk has far more neighbours of a query than
-    /// another one: the first is a sample of all, and lists seldom run over.
-    /// Unless `scanAll`, each has k vectors or more.
+    /// So many, a prime number if there are two or more.
+    idx_t chunks;
+
+    /// Every chunk has vectors from all over the store, so that no chunk has
+    /// far more neighbours of a query than another one, also where vectors were
+    /// added in the order of what they are, or by turns of several kinds: the
+    /// first is a sample of all, and lists seldom run over. Unless `scanAll`,
+    /// each has k vectors or more.
     exact::VectorRows chunk(idx_t number) const {
-        const idx_t step = chunks();
-        return {number, (total - number + step - 1) / step, step};
+        return {number, (total - number + chunks - 1) / chunks, chunks};
     }
 };
 

@@ -99,7 +99,7 @@ class TileSearch {
     }
 
     void filter() {
-        for (idx_t number = 0; number < plan_.chunks(); ++number) {
+        for (idx_t number = 0; number < plan_.chunks; ++number) {
             interrupts_.ask();
             const VectorRows rows = plan_.chunk(number);
             score(rows);
@@ -164,7 +164,7 @@ class TileSearch {
     /// none.
     void compareLast() {
         FAISS_EXT_CUDA_TRY(exact::launchCollectLast(queries_, stream_));
-        for (idx_t number = 0; number < plan_.chunks(); ++number) {
+        for (idx_t number = 0; number < plan_.chunks; ++number) {
             interrupts_.ask();
             const VectorRows rows = plan_.chunk(number);
             FAISS_EXT_CUDA_TRY(exact::launchLosses(
@@ -253,10 +253,12 @@ void ExactSearcher::enqueue(
         takeWithin(std::max(free, tuning::kExactLeastBytes));
     } catch (const faiss::FaissException& e) {
         rethrowUnlessOutOfMemory(e, context.stream);
-        if (free >= tuning::kExactLeastBytes) {
+        // A pool may have less than it may be planned with.
+        const size_t less = std::min(free, tuning::kExactLeastBytes);
+        if (plan.bytes <= less) {
             throw;
         }
-        takeWithin(free);
+        takeWithin(less);
     }
     InterruptClock interrupts;
     for (idx_t first = 0; first < queries.n; first += plan.queries) {

@@ -2,8 +2,7 @@
 
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
-#include <faiss_ext/gpu/cuda/CudaHandles.h>
-#include <faiss_ext/gpu/threads/Interrupts.h>
+#include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -83,11 +82,11 @@ void ExactVectors::reserve(size_t bytes) {
     }
     const cudaStream_t stream = resources_.getDefaultStream(device_);
     if (memory_) {
-        // To free waits for the GPU, and a loss must be known before.
-        ++counters_.hostWaits;
-        Event done;
-        done.record(stream);
-        waitUnlessInterrupted(done);
+        if (!PooledGpuResources::made(&resources_)) {
+            // To free waits for the GPU, and a loss must be known before.
+            ++counters_.hostWaits;
+            FAISS_EXT_CUDA_TRY(cudaStreamSynchronize(stream));
+        }
         memory_.reset();
         // It grows: so that not every search after a small add allocates.
         bytes += bytes / 8;

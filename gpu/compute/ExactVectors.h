@@ -32,7 +32,7 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
     /// index, the vectors' memory or the metric is not what it was. Work that
     /// uses an earlier one ended before the change. Where there is no memory to
     /// keep it, it is made in `temporary`, for as long as that lives. Throws
-    /// faiss::FaissException, CudaError, Interrupted; then there is none.
+    /// faiss::FaissException, CudaError; then there is none.
     exact::IndexState stateOf(
             const VectorsView& vectors,
             exact::Metric metric,

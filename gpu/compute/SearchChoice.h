@@ -45,6 +45,9 @@ constexpr const char* kUnknownGpu =
 constexpr const char* kFailedSelfTest =
         "Faiss' kernels: this GPU's tensor cores have failed the exact "
         "engine's self-test";
+constexpr const char* kNoSelfTest =
+        "Faiss' kernels: cuBLAS has failed in the exact engine's self-test, "
+        "which the next search makes again";
 constexpr const char* kNoMemoryForSelfTest =
         "Faiss' kernels: there was no memory for the exact engine's self-test";
 } // namespace searched_by

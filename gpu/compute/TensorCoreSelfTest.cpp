@@ -214,13 +214,28 @@ bool withinBound(
     return true;
 }
 
-bool tryTensorCores(
+/// Whether there is no use in trying again.
+bool cannotBeMade(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_NOT_SUPPORTED ||
+           status == CUBLAS_STATUS_ARCH_MISMATCH ||
+           status == CUBLAS_STATUS_INVALID_VALUE;
+}
+
+/// Nothing where cuBLAS has failed, for now.
+std::optional<bool> tryTensorCores(
         faiss::gpu::GpuResources& resources,
         int device,
         exact::TensorArithmetic arithmetic,
         TransferCounters& counters) {
     const cudaStream_t stream = resources.getDefaultStream(device);
+    Event done;
+    // What the stream holds may take long, the test does not.
+    done.record(stream);
+    ++counters.hostWaits;
+    waitUnlessInterrupted(done);
     const Rows rows;
+    const ScratchMemory scratch(
+            resources, device, rows.halfBytes() + rows.scoreBytes(), counters);
     PinnedBufferPool pool(
             PinnedBufferPool::bucketSize(rows.halfBytes()) +
                     PinnedBufferPool::bucketSize(rows.scoreBytes()),
@@ -230,10 +245,7 @@ bool tryTensorCores(
     auto* const halves = reinterpret_cast<Half*>(given.data());
     auto* const scores = reinterpret_cast<float*>(found.data());
     rows.fill(halves);
-    Event done;
-    bool made = true;
-    const ScratchMemory scratch(
-            resources, device, rows.halfBytes() + rows.scoreBytes(), counters);
+    cublasStatus_t failed = CUBLAS_STATUS_SUCCESS;
     struct EndWork {
         cudaStream_t stream;
         bool armed = true;
@@ -272,11 +284,13 @@ bool tryTensorCores(
                             product.width,
                             scoresOfIt,
                             product.count);
-                    if (status == CUBLAS_STATUS_ALLOC_FAILED ||
-                        contextLost(stream)) {
-                        checkBlas(status, "scores", stream);
+                    if (status != CUBLAS_STATUS_SUCCESS) {
+                        if (status == CUBLAS_STATUS_ALLOC_FAILED ||
+                            contextLost(stream)) {
+                            checkBlas(status, "scores", stream);
+                        }
+                        failed = status;
                     }
-                    made = made && status == CUBLAS_STATUS_SUCCESS;
                 });
         FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
                 scores,
@@ -286,12 +300,16 @@ bool tryTensorCores(
                 stream));
         ++counters.hostWaits;
         done.record(stream);
-        // What the stream held before may take long.
-        waitUnlessInterrupted(done);
+        done.wait();
         onFailure.armed = false;
     }
+    if (failed != CUBLAS_STATUS_SUCCESS) {
+        // Faiss' next check would abort the process over it.
+        cudaGetLastError();
+        return cannotBeMade(failed) ? std::optional<bool>(false) : std::nullopt;
+    }
     arithmetic.factor = 1;
-    bool right = made;
+    bool right = true;
     rows.forEach(
             halves,
             scores,
@@ -318,7 +336,7 @@ Results& results() {
 
 } // namespace
 
-bool tensorCoresPass(
+std::optional<bool> tensorCoresPass(
         faiss::gpu::GpuResources& resources,
         int device,
         const exact::TensorArithmetic& arithmetic,
@@ -326,11 +344,12 @@ bool tensorCoresPass(
     {
         const std::lock_guard<std::mutex> lock(results().mutex);
         if (const auto known = results().passedOn[device]) {
-            return *known;
+            return known;
         }
     }
     // Without that lock: threads with other resources may try it as well.
-    const bool right = tryTensorCores(resources, device, arithmetic, counters);
+    const std::optional<bool> right =
+            tryTensorCores(resources, device, arithmetic, counters);
     const std::lock_guard<std::mutex> lock(results().mutex);
     results().passedOn[device] = right;
     return right;

@@ -14,15 +14,17 @@ namespace gpu {
 /// Whether the scores that cuBLAS makes on the tensor cores of `device`, the
 /// current GPU, are as exact as is known of them: within the bound of their
 /// error without the factor that searches allow for. Of crafted rows, in sizes
-/// for which cuBLAS has different kernels. False also where cuBLAS cannot make
-/// them.
+/// for which cuBLAS has different kernels. False also where cuBLAS has no such
+/// product there; nothing where it has failed for now: the next call tries
+/// again.
 ///
 /// The first call of the process for that GPU tries it, on the default stream,
-/// with scratch memory and one host wait, which `counters` is told of; later
-/// ones know. Throws CudaError, Interrupted, and faiss::FaissException where
-/// memory is short (isOutOfMemory); then the next call tries again. Any thread
-/// that holds the lock of the resources.
-FAISS_EXT_API bool tensorCoresPass(
+/// with scratch memory and two host waits, the first of which, for what the
+/// stream holds, can be interrupted; `counters` is told of them. Later ones
+/// know. Throws CudaError, Interrupted, and faiss::FaissException where memory
+/// is short (isOutOfMemory); then the next call tries again. Any thread that
+/// holds the lock of the resources.
+FAISS_EXT_API std::optional<bool> tensorCoresPass(
         faiss::gpu::GpuResources& resources,
         int device,
         const exact::TensorArithmetic& arithmetic,

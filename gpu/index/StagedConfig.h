@@ -14,7 +14,8 @@ struct Tuning;
 struct StagedConfig {
     /// Upper bound, in bytes, of the pinned host memory that this index
     /// allocates beyond the buffer of Faiss' resources. 0: 256 MiB. Nothing is
-    /// allocated before it is needed. (The exact engine pins 4 KiB beside it.)
+    /// allocated before it is needed. (The exact engine pins 4 KiB
+    /// beside it, and 1.5 MiB while it tests a GPU.)
     size_t pinnedBytes = 0;
 
     /// On how many streams ("lanes") parts of a search are computed side by

@@ -122,14 +122,15 @@ const char* StagedFlat<Base>::chooseKernels() const {
                 return;
             }
             try {
-                search.whyNotExact = tensorCoresPass(
-                                             *this->resources_,
-                                             device,
-                                             *search.arithmetic,
-                                             this->counters())
-                                             ? nullptr
-                                             : searched_by::kFailedSelfTest;
-                search.gpuIsKnown = true;
+                const std::optional<bool> passed = tensorCoresPass(
+                        *this->resources_,
+                        device,
+                        *search.arithmetic,
+                        this->counters());
+                search.gpuIsKnown = passed.has_value();
+                search.whyNotExact = !passed   ? searched_by::kNoSelfTest
+                                     : *passed ? nullptr
+                                               : searched_by::kFailedSelfTest;
             } catch (const faiss::FaissException& e) {
                 rethrowUnlessOutOfMemory(e, this->defaultStream());
                 // Tried again by the next search.

@@ -84,6 +84,12 @@ def check_library(path):
     asked = re.findall(r" UND ((?:cuda|cublas)[A-Z]\w*)(@\S+)?", symbols)
     any_version = sorted(name for name, version in asked if not version)
     check(not any_version, f"{path.name} takes {any_version} from any library")
+    if path.name.startswith("libfaiss_ext_gpu"):
+        versions = {version.split()[0] for name, version in asked if name == "cublasGemmEx"}
+        check(
+            any(each.startswith("@libcublas.so.") for each in versions),
+            f"{path.name} takes cublasGemmEx from {versions}",
+        )
 
 
 def check_kernels(library, cuda):

@@ -15,13 +15,13 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 LIMITS = {
     "host": 15,
     "conformance": 25,
-    "cpp": 130,
+    "cpp": 120,
     "python": 75,
     "memcheck": 40,
     "racecheck": 40,
     "initcheck": 40,
     "profile": 40,
-    "benchmarks": 165,
+    "benchmarks": 140,
 }
 #: What benchmarks take beyond their budget: start, ceilings, the case under way.
 BENCHMARK_MARGIN = 40

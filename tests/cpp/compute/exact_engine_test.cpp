@@ -431,7 +431,7 @@ TEST_F(ExactEngine, is_right_whatever_the_tensor_cores_lose_within_the_bound) {
     }
 }
 
-TEST_F(ExactEngine, tests_the_tensor_cores_once_with_one_wait) {
+TEST_F(ExactEngine, tests_the_tensor_cores_once_with_two_waits) {
     rememberSelfTest(0, std::nullopt);
     for (uint64_t tests : {1, 0}) {
         make();
@@ -440,9 +440,10 @@ TEST_F(ExactEngine, tests_the_tensor_cores_once_with_one_wait) {
         searchAndExpectRight();
         const uint64_t ofSearch = 6;
         EXPECT_EQ(launches("exactScores") > ofSearch, tests == 1);
-        // But for what is unpinned; the self-test asks, and does not block.
-        EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
-        EXPECT_EQ(stats().hostWaits, 1 + tests);
+        // But for what is unpinned; the self-test first waits, asking, for what
+        // is enqueued, and then for itself.
+        EXPECT_EQ(hostWaits() - counts().waits_free, 1 + tests);
+        EXPECT_EQ(stats().hostWaits, 1 + 2 * tests);
         EXPECT_EQ(stats().searchedBy, "the exact engine");
     }
 }
@@ -489,7 +490,7 @@ TEST_F(ExactEngine, passes_that_test_with_all_that_is_known_to_be_lost) {
     EXPECT_EQ(stats().searchedBy, "the exact engine");
 }
 
-TEST_F(ExactEngine, leaves_the_search_to_Faiss_where_cublas_cannot_make_it) {
+TEST_F(ExactEngine, leaves_the_search_to_Faiss_while_cublas_cannot_make_it) {
     rememberSelfTest(0, std::nullopt);
     make();
     cuda_sim_fail_call("kernel:exactScores", 2, cudaErrorInvalidValue);
@@ -497,8 +498,57 @@ TEST_F(ExactEngine, leaves_the_search_to_Faiss_where_cublas_cannot_make_it) {
     EXPECT_EQ(cudaGetLastError(), cudaSuccess);
     EXPECT_EQ(
             stats().searchedBy,
-            "Faiss' kernels: this GPU's tensor cores have failed the exact "
-            "engine's self-test");
+            "Faiss' kernels: cuBLAS has failed in the exact engine's "
+            "self-test, which the next search makes again");
+    searchAndExpectRight();
+    EXPECT_EQ(stats().searchedBy, "the exact engine");
+}
+
+/// With less memory than may be planned with.
+class ScarcePool : public CachingPool {
+   public:
+    void* allocate(size_t bytes, int device, cudaStream_t stream) override {
+        if (bytes > most) {
+            throw std::runtime_error("the pool is exhausted");
+        }
+        return CachingPool::allocate(bytes, device, stream);
+    }
+
+    size_t most = size_t(1) << 40;
+};
+
+TEST_F(ExactEngine, takes_smaller_chunks_where_a_pool_has_less_than_planned) {
+    const auto pool = std::make_shared<ScarcePool>();
+    faiss_ext::gpu::PooledGpuResources resources(pool);
+    TunedConfig config;
+    config.search = "exact";
+    GpuIndexFlat index(
+            &resources,
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            config);
+    const size_t nb = 60000, n = 200;
+    base_ = uniform(nb, kDims, 1);
+    queries_ = uniform(n, kDims, 2);
+    index.add(nb, base_.data());
+    // Of what the scores of 200 queries take, 48 MB.
+    pool->most = size_t(9) << 20;
+    Neighbours found{
+            std::vector<float>(n * kNearest),
+            std::vector<int64_t>(n * kNearest)};
+    index.search(
+            n,
+            queries_.data(),
+            kNearest,
+            found.distances.data(),
+            found.labels.data());
+    expectSameBits(
+            found,
+            searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2),
+            kNearest);
+    // All of them at once.
+    EXPECT_EQ(launches("exactPrepareQueries"), 1u);
 }
 
 TEST_F(ExactEngine, asks_Faiss_while_there_is_no_memory_for_that_test) {
@@ -567,8 +617,10 @@ TEST_F(ExactEngine, can_be_interrupted_between_tiles) {
     searchAndExpectRight();
 }
 
-TEST_F(ExactEngine, can_be_interrupted_in_its_self_test_and_where_it_grows) {
-    const auto expectInterrupted = [&] {
+TEST_F(ExactEngine, can_be_interrupted_before_its_self_test) {
+    make();
+    rememberSelfTest(0, std::nullopt);
+    {
         const cudaStream_t stream = resources_.getDefaultStream(0);
         check(cudaDeviceSynchronize());
         cuda_sim_hold_stream(stream);
@@ -579,15 +631,7 @@ TEST_F(ExactEngine, can_be_interrupted_in_its_self_test_and_where_it_grows) {
         });
         EXPECT_THROW(search(), faiss_ext::gpu::Interrupted);
         EXPECT_TRUE(interrupting.fired());
-    };
-    make();
-    rememberSelfTest(0, std::nullopt);
-    expectInterrupted();
-    searchAndExpectRight();
-    const auto more = uniform(kVectors, kDims, 3);
-    index_->add(kVectors, more.data());
-    base_.insert(base_.end(), more.begin(), more.end());
-    expectInterrupted();
+    }
     searchAndExpectRight();
 }
 

@@ -55,10 +55,10 @@ void expectSound(const ExactShape& shape, const ExactPlan& plan) {
     EXPECT_GE(plan.survivors, shape.k);
     // The chunks are all vectors, each once, and each from all over the store.
     idx_t covered = 0;
-    for (idx_t i = 0; i < plan.chunks(); ++i) {
+    for (idx_t i = 0; i < plan.chunks; ++i) {
         const auto chunk = plan.chunk(i);
         EXPECT_EQ(chunk.first, i);
-        EXPECT_EQ(chunk.step, plan.chunks());
+        EXPECT_EQ(chunk.step, plan.chunks);
         EXPECT_GE(chunk.count, plan.scanAll ? 1 : shape.k);
         EXPECT_LE(chunk.count, plan.vectors);
         const idx_t last = chunk.first + (chunk.count - 1) * chunk.step;
@@ -132,17 +132,29 @@ TEST(ExactPlan, many_queries_among_many_vectors_take_the_usual_sizes) {
             planExact(shapeOf(10000, 1000000, 128, 100), kUsual, kPlenty);
     EXPECT_FALSE(plan.scanAll);
     EXPECT_EQ(plan.queries, 4096);
-    // 16 chunks of 65536 or fewer, as large as each other.
-    EXPECT_EQ(plan.chunks(), 16);
-    EXPECT_EQ(plan.vectors, 62500);
+    // Chunks of 65536 or fewer, as large as each other; 16 would be enough.
+    EXPECT_EQ(plan.chunks, 17);
+    EXPECT_EQ(plan.vectors, 58824);
     EXPECT_EQ(plan.survivors, 1024);
     // Of the 1.5 GiB that Faiss sets aside on a large GPU.
     EXPECT_LT(plan.bytes, size_t(1200) << 20);
 }
 
+TEST(ExactPlan, vectors_by_turns_of_some_kinds_are_in_all_chunks) {
+    for (idx_t vectors : {1000000, 3000000, 700000, 131073}) {
+        for (size_t bytes : {kPlenty, size_t(1) << 24}) {
+            const auto plan =
+                    planExact(shapeOf(100, vectors, 8, 10), kUsual, bytes);
+            for (idx_t kinds = 2; kinds < plan.chunks; ++kinds) {
+                EXPECT_NE(plan.chunks % kinds, 0) << plan.chunks;
+            }
+        }
+    }
+}
+
 TEST(ExactPlan, few_vectors_are_one_chunk) {
     const auto plan = planExact(shapeOf(50, 1000, 16, 5), kUsual, kPlenty);
-    EXPECT_EQ(plan.chunks(), 1);
+    EXPECT_EQ(plan.chunks, 1);
     EXPECT_EQ(plan.vectors, 1000);
     EXPECT_EQ(plan.survivors, 1000);
 }
@@ -188,14 +200,14 @@ TEST(ExactPlan, short_memory_first_makes_chunks_smaller_then_tiles) {
         if (next.vectors < tuning::kExactGoodVectors) {
             EXPECT_EQ(
                     next.queries == tuning::kExactGoodQueries ||
-                            next.vectors == shape.k,
+                            next.vectors < shape.k + 5,
                     true);
         }
         last = next;
     }
     EXPECT_TRUE(tilesShrank);
     EXPECT_EQ(last.queries, 1);
-    EXPECT_EQ(last.vectors, shape.k);
+    EXPECT_NEAR(last.vectors, shape.k, 5);
 }
 
 TEST(ExactPlan, is_within_the_memory_that_there_is) {
@@ -209,19 +221,20 @@ TEST(ExactPlan, is_within_the_memory_that_there_is) {
 TEST(ExactPlan, the_least_chunk_has_as_many_vectors_as_are_wanted) {
     const auto plan = planExact(shapeOf(1, 1000000, 4, 2000), kUsual, 0);
     EXPECT_FALSE(plan.scanAll);
-    EXPECT_EQ(plan.vectors, 2000);
+    EXPECT_NEAR(plan.vectors, 2000, 10);
+    EXPECT_GE(plan.vectors, 2000);
 }
 
 TEST(ExactPlan, counts_beyond_32_bits) {
     const idx_t many = (idx_t(1) << 32) - 1;
     const auto plan = planExact(shapeOf(1, many, 1, 1), kUsual, kPlenty);
     idx_t last = 0;
-    for (idx_t i : {idx_t(0), plan.chunks() - 1}) {
+    for (idx_t i : {idx_t(0), plan.chunks - 1}) {
         const auto chunk = plan.chunk(i);
         last = std::max(last, chunk.first + (chunk.count - 1) * chunk.step);
     }
     EXPECT_LT(last, many);
-    EXPECT_GE(last, many - plan.chunks());
+    EXPECT_GE(last, many - plan.chunks);
 }
 
 } // namespace

@@ -2,6 +2,7 @@
 // bit for bit, whatever the data, the shape, the tiles and the threads.
 
 #include <faiss/IndexFlat.h>
+#include <faiss_ext/gpu/compute/SearchChoice.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
@@ -126,9 +127,10 @@ class ExactSearch : public GpuTest {
         GpuTest::SetUp();
         if (!IsSkipped()) {
             makeAndSearch({1, 1, 1}, Data::Zeros, faiss::METRIC_L2, false, {});
-            if (searchedBy_ != "the exact engine") {
+            if (searchedBy_ == faiss_ext::gpu::searched_by::kUnknownGpu) {
                 GTEST_SKIP() << searchedBy_;
             }
+            ASSERT_EQ(searchedBy_, "the exact engine");
         }
     }
 

@@ -132,7 +132,8 @@ inline __int128 exactDot(const Half* a, const Half* b, int d) {
     __int128 sum = 0;
     for (int i = 0; i < d; ++i) {
         const Addend product = productOf(a[i], b[i]);
-        sum += __int128(product.significand) << (product.exponent + 48);
+        sum += __int128(product.significand) *
+               (__int128(1) << (product.exponent + 48));
     }
     return sum;
 }
