@@ -12,6 +12,13 @@ namespace exact {
 /// Whether launchFusedFilter() runs on the current GPU.
 FAISS_EXT_API cudaError_t fusedFilterRuns(bool& runs);
 
+/// Which queries a filter is for: all (but those of QueryPath::Last), or those
+/// alone that are Widened, counted in `againCount`.
+enum class FilterPass {
+    First,
+    Again,
+};
+
 /// What launchScores() and launchFilter() do, without any scores in memory: for
 /// GPUs of compute capability 9.0. `copies` [rows.count, copyWidth(d)] are of
 /// `rows`, in their order, and begin `stride` components apart, a multiple of
@@ -23,8 +30,8 @@ FAISS_EXT_API cudaError_t fusedFilterRuns(bool& runs);
 ///
 /// Lists of several launches, of other rows, add up until launchSelect(). Rows
 /// that are few for so many multiprocessors cost about what many do: chunks of
-/// an eighth of the store or more are best. Again without any lists to be made
-/// again ends after one load in each block, where they were counted.
+/// an eighth of the store or more are best. Again ends after one load in each
+/// block where there are no such queries.
 FAISS_EXT_API cudaError_t launchFusedFilter(
         FilterPass pass,
         const VectorRows& rows,

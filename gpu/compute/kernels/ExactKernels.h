@@ -58,60 +58,58 @@ FAISS_EXT_HOST_DEVICE constexpr int copyWidth(int d) {
 
 /// Writes the copies of `rows` to copies [rows.count, copyWidth(d)]. (A float16
 /// store whose width is that already is its own copy: whose caller need not
-/// call this.)
+/// call this.) `neededBy`: on the GPU, nothing is copied where it is 0; or
+/// null.
 FAISS_EXT_API cudaError_t launchCopyVectors(
         const VectorsView& vectors,
         const VectorRows& rows,
         const IndexState& state,
         Half* copies,
+        const uint32_t* neededBy,
         cudaStream_t stream);
 
 /// Why a query's results are known to be right, or not yet.
 enum class QueryPath : uint32_t {
     /// By its certificate.
     Certified = 0,
-    /// The same, though a list ran over once and was made anew.
+    /// The same, though not before a second filter of all vectors.
     Widened = 1,
     /// Not by that: it is compared with every vector.
     Last = 2,
+    /// Not at all: a list ran over, and what `best` has is not all that passed.
+    /// (Only between launchSelect() and what collects such queries.)
+    Incomplete = 3,
 };
-
-/// In `counts`: the list ran over, and is made again; the rest counts anew. (A
-/// chunk has fewer vectors than that.)
-constexpr uint32_t kAgain = 0x80000000;
 
 /// What a search of n queries works on.
 struct QueryState {
     idx_t n;
     int d;
     int k;
-    /// Survivors of a chunk that there is room for; k <= capacity.
+    /// Survivors between two selections that there is room for; k <= capacity.
     int capacity;
-    const float* x;      // [n, d]
-    Half* copies;        // [n, copyWidth(d)]
-    QueryTerms* terms;   // [n]
-    float* cut;          // [n]: the k-th loss is not above it
-    float* leastCut;     // [n]: the least cut that a filter has used
-    uint64_t* best;      // [n, k]: result keys so far, ascending
-    uint32_t* survivors; // [n, capacity]: labels
-    uint32_t* counts;    // [n]: survivors, more than `capacity` if it ran over
-    QueryPath* paths;    // [n]
-    uint32_t* last;      // [n]: the queries of QueryPath::Last ...
-    uint32_t* lastCount; // [1]: ... so many, once collected
-    /// [1]: queries with kAgain in their counts; or null, then nobody counts
-    /// them, and filters and selections of FilterPass::Again that have nothing
-    /// to do take longer to find that out.
-    uint32_t* againCount = nullptr;
+    const float* x;       // [n, d]
+    Half* copies;         // [n, copyWidth(d)]
+    QueryTerms* terms;    // [n]
+    float* cut;           // [n]: the k-th loss is not above it
+    float* leastCut;      // [n]: the least cut that a filter has used
+    uint64_t* best;       // [n, k]: result keys so far, ascending
+    uint32_t* survivors;  // [n, capacity]: labels
+    uint32_t* counts;     // [n]: survivors, more than `capacity` if it ran over
+    QueryPath* paths;     // [n]
+    uint32_t* last;       // [n]: the queries of QueryPath::Last ...
+    uint32_t* lastCount;  // [1]: ... so many, once collected
+    uint32_t* againCount; // [1]: queries that are filtered again
     /// The cut is made of so many of the best vectors so far: of k, which
-    /// prove it (0: the same), or of fewer, a guess from a part of the store,
-    /// which lets fewer vectors pass. It was too small for a query that has no
-    /// certificate in the end.
-    int rank = 0;
+    /// prove it, or of fewer, a guess from a part of the store, which lets
+    /// fewer vectors pass. It was too small for a query that has no certificate
+    /// after the first round.
+    int rank;
 };
 
 /// Copies and terms of the queries; best: kMissing; cut and leastCut:
-/// missingLoss(); counts: 0; paths: Last for queries out of range, and for all
-/// if `scanAll`, else Certified.
+/// missingLoss(); counts and againCount: 0; paths: Last for queries out of
+/// range, and for all if `scanAll`, else Certified.
 FAISS_EXT_API cudaError_t launchPrepareQueries(
         const IndexState& state,
         const QueryState& queries,
@@ -133,10 +131,10 @@ FAISS_EXT_API cublasStatus_t launchScores(
         float* scores,
         idx_t ld);
 
-/// The first cut: a loss that k vectors of a sample do not exceed, as its
+/// The first cut: a loss that `rank` vectors of a sample do not exceed, as its
 /// scores prove, and hardly above the least such. scores [n, ld] of `rows`,
-/// rows.count >= k, k <= 2048. Queries of QueryPath::Last are left alone, here
-/// and below.
+/// rows.count >= rank, k <= 2048. Queries of QueryPath::Last are left alone,
+/// here and below.
 FAISS_EXT_API cudaError_t launchSampleCut(
         const VectorRows& rows,
         const IndexState& state,
@@ -145,18 +143,9 @@ FAISS_EXT_API cudaError_t launchSampleCut(
         idx_t ld,
         cudaStream_t stream);
 
-/// Which queries a filter is for: all, or those alone whose list ran over, and
-/// which have a better cut by now.
-enum class FilterPass {
-    First,
-    Again,
-};
-
 /// Appends the labels of the vectors that pass to the survivors, in no order,
-/// and counts them; leastCut is the less of itself and the cut. (Again: for
-/// queries with kAgain in their counts.)
+/// and counts them; leastCut is the less of itself and the cut.
 FAISS_EXT_API cudaError_t launchFilter(
-        FilterPass pass,
         const VectorRows& rows,
         const IndexState& state,
         const QueryState& queries,
@@ -165,20 +154,26 @@ FAISS_EXT_API cudaError_t launchFilter(
         cudaStream_t stream);
 
 /// D of the survivors, as many as there is room for, and the k best of them and
-/// of `best`; the cut is the less of itself and the loss of the k-th. First:
-/// sets counts to 0, but to kAgain those of lists that ran over, whose `best`
-/// stays as it was (their survivors will be found again), while their cut gets
-/// better. Again: lists that ran over once are Widened, those that did it again
-/// Last; counts: 0.
+/// of `best`; the cut is the less of itself and the loss of the rank-th;
+/// counts: 0. Queries whose lists ran over are Incomplete. No vector may have
+/// been appended twice since `best` was kMissing.
 FAISS_EXT_API cudaError_t launchSelect(
-        FilterPass pass,
         const VectorsView& vectors,
         const IndexState& state,
         const QueryState& queries,
         cudaStream_t stream);
 
-/// Asks for the certificate of each query, makes those that have none Last, and
-/// collects these in `last`, in ascending order, with `best` kMissing.
+/// Asks for the certificate of each query. Those that have none, or are
+/// Incomplete, become Widened and are counted in `againCount`: the loss of
+/// their k-th best so far, which k vectors meet, is their cut, `best` is
+/// kMissing, and leastCut missingLoss(), so that all vectors can be filtered
+/// again. Those with fewer than k best so far are Last at once.
+FAISS_EXT_API cudaError_t
+launchCollectAgain(const QueryState& queries, cudaStream_t stream);
+
+/// Asks for the certificate of each query, makes those that have none or are
+/// Incomplete Last, and collects all these in `last`, in ascending order, with
+/// `best` kMissing.
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 
