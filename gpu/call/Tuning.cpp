@@ -51,7 +51,9 @@ bool set(Tuning& tuning, const std::string& name, double value) {
            to("exactQueries", tuning.exactQueries) ||
            to("exactVectors", tuning.exactVectors) ||
            to("exactScores", tuning.exactScores) ||
-           to("exactSurvivors", tuning.exactSurvivors);
+           to("exactSurvivors", tuning.exactSurvivors) ||
+           to("exactSample", tuning.exactSample) ||
+           to("exactCopied", tuning.exactCopied);
 }
 
 CallConfig complete(const StagedConfig& config) {
@@ -89,13 +91,14 @@ CallConfig complete(const StagedConfig& config) {
                    tuning::kSecondsAhead);
     complete.search = chosenKernels(config.search);
     complete.exact = {
-            chosen(checked("Tuning::exactQueries", tuned.exactQueries),
-                   tuning::kExactQueries),
+            checked("Tuning::exactQueries", tuned.exactQueries),
             chosen(checked("Tuning::exactVectors", tuned.exactVectors),
                    tuning::kExactVectors),
             chosen(checked("Tuning::exactScores", tuned.exactScores),
                    tuning::kExactScores),
-            checked("Tuning::exactSurvivors", tuned.exactSurvivors)};
+            checked("Tuning::exactSurvivors", tuned.exactSurvivors),
+            checked("Tuning::exactSample", tuned.exactSample),
+            checked("Tuning::exactCopied", tuned.exactCopied)};
     complete.whole =
             sizes(tuning::kOneTileBytes,
                   tuning::kTileBytes,

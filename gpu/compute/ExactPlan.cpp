@@ -4,11 +4,14 @@
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
+#include <faiss_ext/gpu/compute/exact/CutRank.h>
 
 namespace faiss_ext {
 namespace gpu {
 
 namespace {
+
+using exact::VectorRows;
 
 bool isPrime(idx_t number) {
     for (idx_t factor = 2; factor * factor <= number; ++factor) {
@@ -35,6 +38,23 @@ idx_t primeWithin(idx_t least, idx_t most) {
     return number;
 }
 
+/// Every step-th of `total` vectors, from `first` on.
+VectorRows everyOther(idx_t first, idx_t step, idx_t total) {
+    return {first, divideUp(total - first, step), step};
+}
+
+/// Appends `rows`, in parts of `most` at most.
+void appendParts(
+        const VectorRows& rows, idx_t most, std::vector<VectorRows>& parts) {
+    const idx_t count = divideUp(rows.count, divideUp(rows.count, most));
+    for (idx_t first = 0; first < rows.count; first += count) {
+        parts.push_back(
+                {rows.first + first * rows.step,
+                 std::min(count, rows.count - first),
+                 rows.step});
+    }
+}
+
 class Planner {
    public:
     Planner(const ExactShape& shape, const ExactSizes& most)
@@ -42,20 +62,40 @@ class Planner {
               scanAll_(
                       !shape.bounded ||
                       shape.k > shape.vectors / tuning::kScanShare),
+              fused_(shape.fused && !scanAll_),
               survivors_(
                       most.survivors > 0 ? most.survivors
-                                         : survivorsOf(shape.k)) {
-        queries_ = std::min(shape.n, most.queries);
+                                         : survivorsOf(shape.k)),
+              sample_(most.sample) {
+        queries_ = std::min(
+                shape.n,
+                most.queries > 0 ? most.queries
+                : fused_         ? tuning::kExactFusedQueries
+                                 : tuning::kExactQueries);
         const idx_t vectors = std::min(most.vectors, most.scores / queries_);
         chunks_ = primeWithin(
                 divideUp(shape.vectors, std::max<idx_t>(vectors, 1)),
                 mostChunks(1));
+        copied_ = std::min(
+                shape.vectors, most.copied > 0 ? most.copied : shape.vectors);
     }
 
     ExactPlan plan(size_t bytes) {
         ExactPlan plan = laidOut();
         while (plan.bytes > bytes && shrink()) {
             plan = laidOut();
+        }
+        plan.sample = sample();
+        plan.sampleRank = sampleRank(plan.sample);
+        for (idx_t i = 0; i < chunks_; ++i) {
+            plan.chunks.push_back(everyOther(i, chunks_, asked_.vectors));
+        }
+        if (fused_) {
+            planStages(plan);
+        } else if (!scanAll_) {
+            for (const VectorRows& chunk : plan.chunks) {
+                plan.stages.push_back({{chunk}, asked_.k});
+            }
         }
         return plan;
     }
@@ -75,25 +115,46 @@ class Planner {
         if (!scanAll_) {
             vectors = std::max<idx_t>(vectors, asked_.k);
         }
-        return std::max<idx_t>(asked_.vectors / vectors, 1);
+        return std::clamp<idx_t>(
+                asked_.vectors / vectors, 1, tuning::kExactMostChunks);
+    }
+
+    idx_t chunkVectors() const {
+        return divideUp(asked_.vectors, chunks_);
+    }
+
+    /// Whose copies exist at once.
+    idx_t copiedVectors() const {
+        return fused_ ? std::max(copied_, chunkVectors()) : chunkVectors();
     }
 
     /// First what costs least: chunks need their launches, and tiles of queries
     /// new copies of all vectors.
     bool shrink() {
         return shrinkChunks(tuning::kExactGoodVectors) ||
-               halveQueries(tuning::kExactGoodQueries) || shrinkChunks(1) ||
-               halveQueries(1);
+               halveCopied(tuning::kExactVectors) ||
+               halveQueries(tuning::kExactGoodQueries) || halveCopied(1) ||
+               shrinkChunks(1) || halveQueries(1);
     }
 
     bool shrinkChunks(idx_t least) {
         const idx_t former = chunks_;
-        chunks_ = primeWithin(2 * chunks_, mostChunks(least));
+        chunks_ = primeWithin(
+                chunks_ + divideUp<idx_t>(chunks_, 4), mostChunks(least));
         if (chunks_ > former) {
             return true;
         }
         chunks_ = former;
         return false;
+    }
+
+    bool halveCopied(idx_t least) {
+        least = std::max(least, chunkVectors());
+        if (!fused_ || asked_.ownCopies || copied_ <= least) {
+            return false;
+        }
+        copied_ = std::max(least, divideUp<idx_t>(copied_, 2));
+        return true;
     }
 
     bool halveQueries(idx_t least) {
@@ -104,18 +165,106 @@ class Planner {
         return true;
     }
 
+    /// Fewer than what a chunk has room for; by a step that is a prime number,
+    /// if that is more than 1.
+    VectorRows sample() const {
+        const idx_t total = asked_.vectors;
+        const idx_t wanted = std::clamp<idx_t>(
+                sampleWanted(), std::min<idx_t>(asked_.k, total), total);
+        idx_t step = primeWithin(total / wanted, total / wanted);
+        if (divideUp(total, step) > chunkVectors()) {
+            // (The chunks' own step is a prime number, or 1.)
+            step = chunks_;
+        }
+        return everyOther(0, step, total);
+    }
+
+    idx_t sampleWanted() const {
+        if (sample_ > 0) {
+            return sample_;
+        }
+        return fused_ ? std::min(
+                                tuning::kExactSample,
+                                asked_.vectors / tuning::kExactSampleShare)
+                      : std::max<idx_t>(
+                                tuning::kExactProvenSample,
+                                tuning::kExactProvenSamples * idx_t(asked_.k));
+    }
+
+    /// A guess needs the second round, which cuBLAS' scores do not have.
+    int sampleRank(const VectorRows& sample) const {
+        return fused_ ? cutRank(sample.count) : asked_.k;
+    }
+
+    int cutRank(idx_t seen) const {
+        const int rank = exact::cutRank(asked_.k, seen, asked_.vectors);
+        return static_cast<int>(std::min<idx_t>(rank, seen));
+    }
+
+    /// How often stages grow to kExactGrowth times as many vectors: often
+    /// enough for the first one's survivors to be few.
+    int growths(const ExactPlan& plan) const {
+        const double few = std::min<double>(
+                std::max(tuning::kExactFewSurvivors, asked_.k),
+                plan.survivors / 4.0);
+        double passing = double(plan.sampleRank) / plan.sample.count *
+                         double(asked_.vectors);
+        int growths = 0;
+        idx_t first = asked_.vectors / tuning::kExactGrowth;
+        while (passing > few && first >= plan.sample.count) {
+            passing /= tuning::kExactGrowth;
+            first /= tuning::kExactGrowth;
+            ++growths;
+        }
+        return growths;
+    }
+
+    /// Every step-th vector, then those between them which make the step a part
+    /// of what it was, and so on: all that were seen are a sample each time.
+    void planStages(ExactPlan& plan) const {
+        const idx_t most = asked_.ownCopies || plan.wholeCopies
+                                   ? asked_.vectors
+                                   : copiedVectors();
+        const idx_t total = asked_.vectors;
+        idx_t step = 1;
+        for (int i = growths(plan); i > 0; --i) {
+            step *= tuning::kExactGrowth;
+        }
+        ExactStage first;
+        appendParts(everyOther(0, step, total), most, first.rows);
+        idx_t seen = divideUp(total, step);
+        first.rank = cutRank(seen);
+        plan.stages.push_back(std::move(first));
+        while (step > 1) {
+            step /= tuning::kExactGrowth;
+            ExactStage stage;
+            for (idx_t i = 1; i < tuning::kExactGrowth; ++i) {
+                const VectorRows rows = everyOther(
+                        i * step, step * tuning::kExactGrowth, total);
+                appendParts(rows, most, stage.rows);
+                seen += rows.count;
+            }
+            stage.rank = cutRank(seen);
+            plan.stages.push_back(std::move(stage));
+        }
+        plan.stages.back().rank = asked_.k;
+        appendParts({0, total, 1}, most, plan.again);
+    }
+
     ExactPlan laidOut() const {
         ExactPlan plan;
         plan.scanAll = scanAll_;
         plan.queries = queries_;
-        plan.chunks = chunks_;
-        plan.vectors = divideUp(asked_.vectors, chunks_);
-        plan.total = asked_.vectors;
+        plan.ld = roundUp<idx_t>(chunkVectors(), 8);
         plan.survivors = static_cast<int>(std::max<idx_t>(
-                asked_.k, std::min<idx_t>(plan.vectors, survivors_)));
+                asked_.k,
+                std::min<idx_t>(
+                        fused_ ? asked_.vectors : chunkVectors(), survivors_)));
+        const bool copies = !scanAll_ && !asked_.ownCopies;
+        plan.wholeCopies =
+                copies && fused_ && copiedVectors() == asked_.vectors;
         const size_t n = queries_;
         const size_t width = exact::copyWidth(asked_.d);
-        const bool copies = !scanAll_ && !asked_.ownCopies;
         ArrayPlaces places;
         plan.at.copies = places.take<exact::Half>(n * width);
         plan.at.terms = places.take<exact::QueryTerms>(n);
@@ -128,18 +277,23 @@ class Planner {
         plan.at.paths = places.take<exact::QueryPath>(n);
         plan.at.last = places.take<uint32_t>(n);
         plan.at.lastCount = places.take<uint32_t>(1);
+        plan.at.againCount = places.take<uint32_t>(1);
         plan.at.vectorCopies =
-                places.take<exact::Half>(copies ? plan.vectors * width : 0);
-        plan.at.scores = places.take<float>(n * plan.ld());
+                places.take<exact::Half>(copies ? copiedVectors() * width : 0);
+        plan.at.scores = places.take<float>(n * plan.ld);
         plan.bytes = places.bytes();
         return plan;
     }
 
     const ExactShape& asked_;
     const bool scanAll_;
+    const bool fused_;
     const int survivors_;
+    const idx_t sample_;
     idx_t queries_;
     idx_t chunks_;
+    /// Vectors whose copies are made at once, by fused filters.
+    idx_t copied_;
 };
 
 } // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/call/Tuning.h>
@@ -10,7 +11,7 @@
 namespace faiss_ext {
 namespace gpu {
 
-/// What an exact search is asked for.
+/// What a search by scores is asked for.
 struct ExactShape {
     /// Queries, and vectors stored; both >= 1.
     idx_t n;
@@ -21,19 +22,48 @@ struct ExactShape {
     bool ownCopies;
     /// The scores of so many dimensions have a bound of their error.
     bool bounded;
+    /// Filters leave no scores in memory (launchFusedFilter).
+    bool fused;
 };
 
-/// How an exact search is cut: into tiles of queries, and for each of these
-/// into chunks of vectors. The results do not depend on it.
+/// Vectors that are filtered between two selections.
+struct ExactStage {
+    /// In several filters, where they are no progression, or where there is not
+    /// memory for all of their copies.
+    std::vector<exact::VectorRows> rows;
+    /// QueryState::rank of the cut that is made afterwards.
+    int rank;
+};
+
+/// How a search by scores is cut: into tiles of queries, and for each of these
+/// into stages of vectors. The results do not depend on it.
 struct ExactPlan {
     /// Every query is compared with every vector by D.
     bool scanAll;
+    /// Copies of all vectors are made at once, [total, copyWidth(d)], and not
+    /// of the rows of each filter.
+    bool wholeCopies;
     /// Of a tile, at most.
     idx_t queries;
-    /// Of a chunk, at most.
-    idx_t vectors;
     /// QueryState::capacity.
     int survivors;
+
+    /// The vectors of whose scores the first cuts are made.
+    exact::VectorRows sample;
+    int sampleRank;
+    /// All vectors, each once; none if `scanAll`. Each stage is a sample of the
+    /// whole store, so that none has far more neighbours of a query than
+    /// another one, also where vectors were added in the order of what they
+    /// are, or by turns of several kinds.
+    std::vector<ExactStage> stages;
+    /// All vectors once more, for queries whose cuts were too small or whose
+    /// lists ran over; none where such queries are for the last path at once.
+    std::vector<exact::VectorRows> again;
+    /// All vectors, for the last path.
+    std::vector<exact::VectorRows> chunks;
+    /// Of scores and losses: rows begin at whole loads, and where a product
+    /// begins best.
+    idx_t ld;
 
     /// Where the parts of the scratch memory begin (ArrayPlaces); those that
     /// are not needed have no bytes.
@@ -48,33 +78,13 @@ struct ExactPlan {
         size_t paths;
         size_t last;
         size_t lastCount;
+        size_t againCount;
         size_t vectorCopies;
         size_t scores;
     };
     Layout at;
     /// Of the scratch memory.
     size_t bytes;
-
-    /// All that are stored.
-    idx_t total;
-
-    /// Of the scores: rows begin at whole loads, and where a product begins
-    /// best.
-    idx_t ld() const {
-        return (vectors + 7) / 8 * 8;
-    }
-
-    /// So many, a prime number if there are two or more.
-    idx_t chunks;
-
-    /// Every chunk has vectors from all over the store, so that no chunk has
-    /// far more neighbours of a query than another one, also where vectors were
-    /// added in the order of what they are, or by turns of several kinds: the
-    /// first is a sample of all, and lists seldom run over. Unless `scanAll`,
-    /// each has k vectors or more.
-    exact::VectorRows chunk(idx_t number) const {
-        return {number, (total - number + chunks - 1) / chunks, chunks};
-    }
 };
 
 /// The largest sizes whose scratch memory is within `bytes`; the smallest ones

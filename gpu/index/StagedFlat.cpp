@@ -13,6 +13,7 @@
 #include <faiss_ext/gpu/compute/FaissSearcher.h>
 #include <faiss_ext/gpu/compute/SearchChoice.h>
 #include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
+#include <faiss_ext/gpu/compute/kernels/ExactFusedFilter.h>
 #include <faiss_ext/gpu/compute/kernels/FindLarge.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
@@ -65,6 +66,7 @@ struct FlatSearch {
     /// tensor cores add, or why it does not search there.
     bool gpuIsKnown = false;
     std::optional<exact::TensorArithmetic> arithmetic;
+    bool fusedFilter = false;
     const char* whyNotExact = nullptr;
 };
 
@@ -121,6 +123,7 @@ const char* StagedFlat<Base>::chooseKernels() const {
                 search.gpuIsKnown = true;
                 return;
             }
+            FAISS_EXT_CUDA_TRY(exact::fusedFilterRuns(search.fusedFilter));
             try {
                 const std::optional<bool> passed = tensorCoresPass(
                         *this->resources_,
@@ -160,6 +163,7 @@ std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
             viewOf(*this->data_),
             metricOf(this->metric_type),
             *search_->arithmetic,
+            search_->fusedFilter,
             this->changes(),
             this->config().exact,
             this->counters()});

@@ -1,0 +1,347 @@
+#include <faiss_ext/gpu/compute/ExactScoredSearch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include <faiss_ext/gpu/compute/BlasStream.h>
+#include <faiss_ext/gpu/compute/ExactPlan.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
+#include <faiss_ext/gpu/compute/kernels/ExactFusedFilter.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+using exact::FilterPass;
+using exact::Half;
+using exact::VectorRows;
+
+/// A float16 store without padding is its own copy: it has neither centre nor
+/// scale.
+bool ownCopies(const VectorsView& vectors) {
+    return vectors.float16 && exact::copyWidth(vectors.d) == vectors.d;
+}
+
+/// Whether docs/exact-search.md has a bound for the scores of so many
+/// dimensions.
+bool bounded(const exact::TensorArithmetic& arithmetic, int d) {
+    constexpr int kMostDimensions = 65536;
+    return d <= kMostDimensions &&
+           std::isfinite(exact::accumulationError(arithmetic, d));
+}
+
+VectorRows allOf(const VectorsView& vectors) {
+    return {0, vectors.n, 1};
+}
+
+/// What the tiles of one search share.
+struct Scored {
+    const ExactSearch& search;
+    const exact::IndexState& index;
+    const ExactPlan& plan;
+    char* scratch;
+    InterruptClock& interrupts;
+    cudaStream_t stream;
+
+    template <typename T>
+    T* at(size_t place) const {
+        return reinterpret_cast<T*>(scratch + place);
+    }
+};
+
+/// Half-precision copies of the vectors: the store, all of them in scratch
+/// memory, or those of the rows that are asked for.
+class VectorCopies {
+   public:
+    explicit VectorCopies(const Scored& scored)
+            : scored_(scored),
+              width_(exact::copyWidth(scored.search.vectors.d)),
+              all_(ownCopies(scored.search.vectors)
+                           ? static_cast<const Half*>(
+                                     scored.search.vectors.data)
+                           : nullptr),
+              scratch_(scored.at<Half>(scored.plan.at.vectorCopies)) {
+        if (scored.plan.wholeCopies) {
+            copy(allOf(scored.search.vectors), nullptr);
+            all_ = scratch_;
+        }
+    }
+
+    struct Rows {
+        const Half* first;
+        /// Components from one to the next.
+        idx_t stride;
+    };
+
+    /// Valid until the next call. `neededBy`: as launchCopyVectors.
+    Rows of(const VectorRows& rows, const uint32_t* neededBy = nullptr) const {
+        if (all_) {
+            return {all_ + rows.first * width_, rows.step * width_};
+        }
+        copy(rows, neededBy);
+        return {scratch_, width_};
+    }
+
+   private:
+    void copy(const VectorRows& rows, const uint32_t* neededBy) const {
+        FAISS_EXT_CUDA_TRY(exact::launchCopyVectors(
+                scored_.search.vectors,
+                rows,
+                scored_.index,
+                scratch_,
+                neededBy,
+                scored_.stream));
+    }
+
+    const Scored& scored_;
+    const int width_;
+    const Half* all_;
+    Half* const scratch_;
+};
+
+/// The kernels of one tile of queries, in their order.
+class TileSearch {
+   public:
+    TileSearch(
+            const Scored& scored,
+            const VectorCopies& copies,
+            const QueryRows& queries)
+            : scored_(scored),
+              search_(scored.search),
+              plan_(scored.plan),
+              stream_(scored.stream),
+              copies_(copies),
+              scores_(scored.at<float>(plan_.at.scores)) {
+        queries_.n = queries.n;
+        queries_.d = search_.vectors.d;
+        queries_.k = queries.k;
+        queries_.capacity = plan_.survivors;
+        queries_.x = static_cast<const float*>(queries.x);
+        queries_.copies = scored.at<Half>(plan_.at.copies);
+        queries_.terms = scored.at<exact::QueryTerms>(plan_.at.terms);
+        queries_.cut = scored.at<float>(plan_.at.cut);
+        queries_.leastCut = scored.at<float>(plan_.at.leastCut);
+        queries_.best = scored.at<uint64_t>(plan_.at.best);
+        queries_.survivors = scored.at<uint32_t>(plan_.at.survivors);
+        queries_.counts = scored.at<uint32_t>(plan_.at.counts);
+        queries_.paths = scored.at<exact::QueryPath>(plan_.at.paths);
+        queries_.last = scored.at<uint32_t>(plan_.at.last);
+        queries_.lastCount = scored.at<uint32_t>(plan_.at.lastCount);
+        queries_.againCount = scored.at<uint32_t>(plan_.at.againCount);
+        queries_.rank = plan_.sampleRank;
+    }
+
+    /// `counts`: null where they cannot be counted.
+    void enqueue(const SearchResults& results, exact::PathCounts* counts) {
+        FAISS_EXT_CUDA_TRY(exact::launchPrepareQueries(
+                scored_.index, queries_, plan_.scanAll, stream_));
+        if (!plan_.scanAll) {
+            guessCuts();
+            filter();
+        }
+        if (!plan_.again.empty()) {
+            filterAgain();
+        }
+        compareLast();
+        FAISS_EXT_CUDA_TRY(exact::launchWriteResults(
+                search_.metric,
+                queries_,
+                results.distances,
+                results.labels,
+                counts,
+                stream_));
+    }
+
+   private:
+    void guessCuts() {
+        score(plan_.sample);
+        FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
+                plan_.sample,
+                scored_.index,
+                queries_,
+                scores_,
+                plan_.ld,
+                stream_));
+    }
+
+    void filter() {
+        for (const ExactStage& stage : plan_.stages) {
+            for (const VectorRows& rows : stage.rows) {
+                scored_.interrupts.ask();
+                if (search_.fusedFilter) {
+                    filterFused(FilterPass::First, rows);
+                    continue;
+                }
+                score(rows);
+                FAISS_EXT_CUDA_TRY(exact::launchFilter(
+                        rows,
+                        scored_.index,
+                        queries_,
+                        scores_,
+                        plan_.ld,
+                        stream_));
+            }
+            select(stage.rank);
+        }
+    }
+
+    /// What has come to nothing by the stages' cuts. These kernels do nothing
+    /// where there are no such queries.
+    void filterAgain() {
+        FAISS_EXT_CUDA_TRY(exact::launchCollectAgain(queries_, stream_));
+        for (const VectorRows& rows : plan_.again) {
+            scored_.interrupts.ask();
+            filterFused(FilterPass::Again, rows);
+        }
+        select(queries_.k);
+    }
+
+    void filterFused(FilterPass pass, const VectorRows& rows) {
+        const VectorCopies::Rows copies = copies_.of(
+                rows,
+                pass == FilterPass::Again ? queries_.againCount : nullptr);
+        FAISS_EXT_CUDA_TRY(exact::launchFusedFilter(
+                pass,
+                rows,
+                scored_.index,
+                queries_,
+                copies.first,
+                copies.stride,
+                stream_));
+    }
+
+    void select(int rank) {
+        queries_.rank = rank;
+        FAISS_EXT_CUDA_TRY(exact::launchSelect(
+                search_.vectors, scored_.index, queries_, stream_));
+    }
+
+    void score(const VectorRows& rows) {
+        const VectorCopies::Rows copies = copies_.of(rows);
+        // Anew for each: others, whom an interrupt may call, leave it as they
+        // like.
+        const cublasHandle_t blas =
+                blasOn(search_.resources, search_.device, stream_);
+        checkBlas(
+                exact::launchScores(
+                        blas,
+                        queries_.copies,
+                        queries_.n,
+                        copies.first,
+                        copies.stride,
+                        rows.count,
+                        exact::copyWidth(queries_.d),
+                        scores_,
+                        plan_.ld),
+                "scores",
+                stream_);
+    }
+
+    /// Queries without a certificate; these kernels do nothing where there are
+    /// none.
+    void compareLast() {
+        FAISS_EXT_CUDA_TRY(exact::launchCollectLast(queries_, stream_));
+        for (const VectorRows& rows : plan_.chunks) {
+            scored_.interrupts.ask();
+            FAISS_EXT_CUDA_TRY(exact::launchLosses(
+                    search_.vectors,
+                    rows,
+                    scored_.index,
+                    queries_,
+                    scores_,
+                    plan_.ld,
+                    stream_));
+            FAISS_EXT_CUDA_TRY(exact::launchSelectLosses(
+                    rows, queries_, scores_, plan_.ld, stream_));
+        }
+    }
+
+    const Scored& scored_;
+    const ExactSearch& search_;
+    const ExactPlan& plan_;
+    const cudaStream_t stream_;
+    const VectorCopies& copies_;
+    exact::QueryState queries_;
+    float* const scores_;
+};
+
+/// Scratch memory as large as is best, or as there is.
+void takeScratch(
+        const ExactSearch& search,
+        const ExactShape& shape,
+        cudaStream_t stream,
+        ExactPlan& plan,
+        std::optional<ScratchMemory>& scratch) {
+    const auto takeWithin = [&](size_t bytes) {
+        plan = planExact(
+                shape,
+                search.most,
+                bytes - std::min(bytes, ScratchMemory::bytesOf(0)));
+        scratch.emplace(
+                search.resources, search.device, plan.bytes, search.counters);
+    };
+    const size_t free = search.resources.getTempMemoryAvailable(search.device);
+    try {
+        takeWithin(std::max(free, tuning::kExactLeastBytes));
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, stream);
+        // A pool may have less than it may be planned with.
+        const size_t less = std::min(free, tuning::kExactLeastBytes);
+        if (plan.bytes <= less) {
+            throw;
+        }
+        takeWithin(less);
+    }
+}
+
+} // namespace
+
+void enqueueScored(
+        const ExactSearch& search,
+        const QueryRows& queries,
+        const SearchResults& results,
+        exact::PathCounts* counts,
+        cudaStream_t stream) {
+    const VectorsView& vectors = search.vectors;
+    std::optional<ScratchMemory> temporaryState;
+    const exact::IndexState index = search.kept.stateOf(
+            vectors,
+            search.metric,
+            search.arithmetic,
+            search.changes,
+            temporaryState);
+    const ExactShape shape{
+            queries.n,
+            vectors.n,
+            vectors.d,
+            queries.k,
+            ownCopies(vectors),
+            bounded(search.arithmetic, vectors.d),
+            search.fusedFilter};
+    ExactPlan plan;
+    std::optional<ScratchMemory> scratch;
+    takeScratch(search, shape, stream, plan, scratch);
+    InterruptClock interrupts;
+    const Scored scored{
+            search, index, plan, scratch->data(), interrupts, stream};
+    const VectorCopies copies(scored);
+    for (idx_t first = 0; first < queries.n; first += plan.queries) {
+        TileSearch(
+                scored,
+                copies,
+                {std::min(plan.queries, queries.n - first),
+                 static_cast<const float*>(queries.x) + first * vectors.d,
+                 queries.k})
+                .enqueue(
+                        {results.distances + first * queries.k,
+                         results.labels + first * queries.k},
+                        counts);
+    }
+}
+
+} // namespace gpu
+} // namespace faiss_ext
