@@ -1,8 +1,8 @@
 #pragma once
 
-#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactLaunch.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactScan.h>
 
 // D of a few queries and many vectors, each vector read once, and by lanes that
 // read whole sectors: what the kernels of a scan are made of.

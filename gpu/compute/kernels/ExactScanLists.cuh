@@ -1,7 +1,7 @@
 #pragma once
 
-#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactScan.h>
 
 // How the warps of a scan append to the lists of its queries.
 
