@@ -53,7 +53,8 @@ bool set(Tuning& tuning, const std::string& name, double value) {
            to("exactScores", tuning.exactScores) ||
            to("exactSurvivors", tuning.exactSurvivors) ||
            to("exactSample", tuning.exactSample) ||
-           to("exactCopied", tuning.exactCopied);
+           to("exactCopied", tuning.exactCopied) ||
+           to("exactWay", tuning.exactWay);
 }
 
 CallConfig complete(const StagedConfig& config) {
@@ -98,7 +99,8 @@ CallConfig complete(const StagedConfig& config) {
                    tuning::kExactScores),
             checked("Tuning::exactSurvivors", tuned.exactSurvivors),
             checked("Tuning::exactSample", tuned.exactSample),
-            checked("Tuning::exactCopied", tuned.exactCopied)};
+            checked("Tuning::exactCopied", tuned.exactCopied),
+            static_cast<ExactWay>(checked("Tuning::exactWay", tuned.exactWay))};
     complete.whole =
             sizes(tuning::kOneTileBytes,
                   tuning::kTileBytes,

@@ -47,6 +47,7 @@ struct Tuning {
     int exactSurvivors = 0;
     int64_t exactSample = 0;
     int64_t exactCopied = 0;
+    int exactWay = 0;
 };
 
 /// Sets one by its name; false if there is none of that name. Throws
@@ -59,6 +60,15 @@ struct TileSizes {
     size_t tileBytes;
     size_t endTileBytes;
     int depth;
+};
+
+/// How the exact engine searches; where it cannot so, as is best.
+enum class ExactWay {
+    Best,
+    Scan,
+    TensorScan,
+    FusedFilter,
+    Scores,
 };
 
 /// Sizes that an exact search does not exceed, where memory would allow more.
@@ -76,6 +86,7 @@ struct ExactSizes {
     int64_t sample;
     /// Of vectors whose copies are made at once; 0: all, where memory allows.
     int64_t copied;
+    ExactWay way;
 };
 
 /// A StagedConfig with nothing left to choose, but for tileRows, which stays 0

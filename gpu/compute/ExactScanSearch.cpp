@@ -1,0 +1,135 @@
+#include <faiss_ext/gpu/compute/ExactScanSearch.h>
+
+#include <algorithm>
+#include <optional>
+
+#include <faiss_ext/gpu/compute/ArrayPlaces.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
+#include <faiss_ext/gpu/compute/kernels/ExactScan.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+using exact::ScanState;
+using exact::ScanWay;
+
+ScanWay wayOf(const ExactSearch& search, const QueryRows& queries) {
+    const idx_t n = queries.n;
+    const int d = search.vectors.d;
+    const int k = queries.k;
+    const bool float16 = search.vectors.float16;
+    switch (search.most.way) {
+        case ExactWay::Best:
+            return exact::scanBest(
+                    search.metric, search.vectors.n, n, d, k, float16);
+        case ExactWay::TensorScan:
+            if (exact::tensorScanServes(n, d, k, float16)) {
+                return ScanWay::Tensor;
+            }
+            [[fallthrough]];
+        case ExactWay::Scan:
+            return exact::scanServes(n, d, k) ? ScanWay::Plain : ScanWay::None;
+        default:
+            return ScanWay::None;
+    }
+}
+
+/// Where the parts of a scan's scratch memory begin.
+struct ScanPlaces {
+    ScanPlaces(const ExactSearch& search, const QueryRows& queries) {
+        const size_t n = queries.n;
+        capacity = search.most.survivors > 0
+                           ? std::max(search.most.survivors, queries.k)
+                           : exact::scanCapacity(queries.k);
+        parts = places_.take<uint64_t>(n * exact::kScanParts);
+        cuts = places_.take<uint64_t>(n);
+        counts = places_.take<uint32_t>(n);
+        lists = places_.take<uint64_t>(n * capacity);
+        again = places_.take<exact::ScanAgain>(n);
+    }
+
+    size_t bytes() const {
+        return places_.bytes();
+    }
+
+    int capacity;
+    size_t parts;
+    size_t cuts;
+    size_t counts;
+    size_t lists;
+    size_t again;
+
+   private:
+    ArrayPlaces places_;
+};
+
+ScanState stateIn(
+        char* scratch,
+        const ScanPlaces& at,
+        const ExactSearch& search,
+        const QueryRows& queries) {
+    ScanState scan;
+    scan.n = queries.n;
+    scan.d = search.vectors.d;
+    scan.k = queries.k;
+    scan.capacity = at.capacity;
+    scan.x = static_cast<const float*>(queries.x);
+    scan.parts = reinterpret_cast<uint64_t*>(scratch + at.parts);
+    scan.cuts = reinterpret_cast<uint64_t*>(scratch + at.cuts);
+    scan.counts = reinterpret_cast<uint32_t*>(scratch + at.counts);
+    scan.lists = reinterpret_cast<uint64_t*>(scratch + at.lists);
+    scan.again = reinterpret_cast<exact::ScanAgain*>(scratch + at.again);
+    return scan;
+}
+
+} // namespace
+
+bool scanIsBest(const ExactSearch& search, const QueryRows& queries) {
+    return wayOf(search, queries) != ScanWay::None;
+}
+
+void enqueueScan(
+        const ExactSearch& search,
+        const QueryRows& queries,
+        const SearchResults& results,
+        exact::PathCounts* counts,
+        cudaStream_t stream) {
+    const bool byTensorCores = wayOf(search, queries) == ScanWay::Tensor;
+    std::optional<ScratchMemory> temporaryState;
+    exact::IndexState index{};
+    if (byTensorCores) {
+        index = search.kept.stateOf(
+                search.vectors,
+                search.metric,
+                search.arithmetic,
+                search.changes,
+                temporaryState);
+    }
+    const ScanPlaces places(search, queries);
+    const ScratchMemory scratch(
+            search.resources, search.device, places.bytes(), search.counters);
+    const ScanState scan = stateIn(scratch.data(), places, search, queries);
+    FAISS_EXT_CUDA_TRY(
+            exact::launchScanCut(search.metric, search.vectors, scan, stream));
+    if (byTensorCores) {
+        FAISS_EXT_CUDA_TRY(exact::launchTensorScan(
+                search.metric, search.vectors, nullptr, index, scan, stream));
+    } else {
+        FAISS_EXT_CUDA_TRY(
+                exact::launchScan(search.metric, search.vectors, scan, stream));
+    }
+    FAISS_EXT_CUDA_TRY(exact::launchScanResults(
+            search.metric,
+            search.vectors,
+            scan,
+            results.distances,
+            results.labels,
+            counts,
+            stream));
+}
+
+} // namespace gpu
+} // namespace faiss_ext

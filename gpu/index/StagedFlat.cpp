@@ -163,7 +163,8 @@ std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
             viewOf(*this->data_),
             metricOf(this->metric_type),
             *search_->arithmetic,
-            search_->fusedFilter,
+            search_->fusedFilter &&
+                    this->config().exact.way != ExactWay::Scores,
             this->changes(),
             this->config().exact,
             this->counters()});

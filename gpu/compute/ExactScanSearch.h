@@ -1,0 +1,23 @@
+#pragma once
+
+#include <faiss_ext/gpu/compute/ExactSearch.h>
+#include <faiss_ext/gpu/compute/Searcher.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+/// Whether a scan is the fastest way to search for these queries.
+bool scanIsBest(const ExactSearch& search, const QueryRows& queries);
+
+/// An exact search that reads every vector once, for few queries
+/// (scanIsBest()): each is compared by D, or, by tensor cores, each that scores
+/// in half precision do not rule out. Otherwise as enqueueScored().
+void enqueueScan(
+        const ExactSearch& search,
+        const QueryRows& queries,
+        const SearchResults& results,
+        exact::PathCounts* counts,
+        cudaStream_t stream);
+
+} // namespace gpu
+} // namespace faiss_ext
