@@ -158,7 +158,8 @@ def transfer_stats(self: Any) -> TransferStats:
     -----
     Does not wait. Which kernels search says ``StagedConfig.search``, 'exact' or
     'faiss', or the environment variable FAISS_EXT_SEARCH when an index is made;
-    Faiss' own where neither does.
+    where neither does, the exact engine on GPUs of compute capability 9.0 and
+    Faiss' own elsewhere.
 
     Examples
     --------

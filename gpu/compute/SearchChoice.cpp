@@ -19,7 +19,10 @@ SearchKernels chosenKernels(const std::string& config) {
         const char* const set = std::getenv(kVariable);
         name = set ? set : "";
     }
-    if (name.empty() || name == "faiss") {
+    if (name.empty()) {
+        return SearchKernels::Fastest;
+    }
+    if (name == "faiss") {
         return SearchKernels::Faiss;
     }
     if (name == "exact") {
@@ -39,6 +42,10 @@ std::optional<exact::TensorArithmetic> tensorArithmeticOf(
         return exact::ampereArithmetic();
     }
     return std::nullopt;
+}
+
+bool exactIsFastest(int major, int minor) {
+    return major == 9 && minor == 0;
 }
 
 } // namespace gpu

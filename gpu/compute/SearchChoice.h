@@ -11,12 +11,14 @@ namespace gpu {
 
 /// Which kernels find neighbours.
 enum class SearchKernels {
+    /// The exact engine's where it was measured to be faster, else Faiss' own.
+    Fastest,
     Faiss,
     Exact,
 };
 
 /// Those that StagedConfig::search names, or, where that is empty, the
-/// environment variable FAISS_EXT_SEARCH; Faiss' own where that is empty too.
+/// environment variable FAISS_EXT_SEARCH; the fastest where that is empty too.
 /// Throws InvalidArray for any other name.
 FAISS_EXT_API SearchKernels chosenKernels(const std::string& config);
 
@@ -24,6 +26,9 @@ FAISS_EXT_API SearchKernels chosenKernels(const std::string& config);
 /// that is not known.
 FAISS_EXT_API std::optional<exact::TensorArithmetic> tensorArithmeticOf(
         int major, int minor);
+
+/// Whether the exact engine was measured on such GPUs, and is faster there.
+FAISS_EXT_API bool exactIsFastest(int major, int minor);
 
 /// Which kernels search an index and, where the exact engine was asked for, why
 /// others do; in words that live for ever, for profiles and TransferStats.
@@ -42,6 +47,9 @@ constexpr const char* kTooManyVectors =
 constexpr const char* kUnknownGpu =
         "Faiss' kernels: the exact engine knows GPUs of compute capability 9.0 "
         "and 8.x only";
+constexpr const char* kNotMeasured =
+        "Faiss' kernels: the exact engine was not measured on this GPU; "
+        "StagedConfig::search = \"exact\" or FAISS_EXT_SEARCH=exact chooses it";
 constexpr const char* kFailedSelfTest =
         "Faiss' kernels: this GPU's tensor cores have failed the exact "
         "engine's self-test";

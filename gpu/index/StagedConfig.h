@@ -45,10 +45,11 @@ struct StagedConfig {
     /// the exact engine (docs/exact-search.md), for flat indexes and float32
     /// queries, where it knows the GPU (of compute capability 9.0 or 8.x), its
     /// self-test there succeeds, and the metric is L2 or the inner product;
-    /// elsewhere Faiss' own, which
-    /// TransferStats::searchedBy tells. "": what the environment variable
-    /// FAISS_EXT_SEARCH says when the index is made, "faiss" where it is unset
-    /// or empty. computeLanes is for Faiss' kernels alone.
+    /// elsewhere Faiss' own, which TransferStats::searchedBy tells. "": what
+    /// the environment variable FAISS_EXT_SEARCH says when the index is made;
+    /// where it is unset or empty, "exact" on GPUs of compute capability 9.0,
+    /// where that was measured to be faster, and "faiss" elsewhere.
+    /// computeLanes is for Faiss' kernels alone.
     std::string search;
 
     /// For tests and benchmarks of this library: the sizes at which calls go

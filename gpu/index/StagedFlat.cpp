@@ -31,15 +31,28 @@ exact::Metric metricOf(faiss::MetricType metric) {
                                       : exact::Metric::InnerProduct;
 }
 
+/// What the exact engine knows of a GPU.
+struct KnownGpu {
+    /// How its tensor cores add; nothing: the engine does not search there.
+    std::optional<exact::TensorArithmetic> arithmetic;
+    bool exactIsFastest = false;
+    /// It has launchFusedFilter().
+    bool fusedFilter = false;
+};
+
 /// Of the current GPU.
-std::optional<exact::TensorArithmetic> arithmeticOfGpu(int device) {
+KnownGpu knownOfGpu(int device) {
     int major = 0;
     int minor = 0;
     FAISS_EXT_CUDA_TRY(cudaDeviceGetAttribute(
             &major, cudaDevAttrComputeCapabilityMajor, device));
     FAISS_EXT_CUDA_TRY(cudaDeviceGetAttribute(
             &minor, cudaDevAttrComputeCapabilityMinor, device));
-    return tensorArithmeticOf(major, minor);
+    KnownGpu gpu;
+    gpu.arithmetic = tensorArithmeticOf(major, minor);
+    gpu.exactIsFastest = exactIsFastest(major, minor);
+    FAISS_EXT_CUDA_TRY(exact::fusedFilterRuns(gpu.fusedFilter));
+    return gpu;
 }
 
 /// Enqueues what every key of an empty index, -1, gives: Faiss' kernels abort
@@ -62,11 +75,10 @@ struct FlatSearch {
 
     ComputeLanes lanes;
     ExactVectors exact;
-    /// Whether it is known if the exact engine knows the GPU, and then how its
-    /// tensor cores add, or why it does not search there.
+    /// Whether the rest is known.
     bool gpuIsKnown = false;
-    std::optional<exact::TensorArithmetic> arithmetic;
-    bool fusedFilter = false;
+    KnownGpu gpu;
+    /// Why the exact engine does not search there, or null.
     const char* whyNotExact = nullptr;
 };
 
@@ -117,18 +129,21 @@ const char* StagedFlat<Base>::chooseKernels() const {
     if (!search.gpuIsKnown) {
         this->runAlone([&] {
             const int device = this->config_.device;
-            search.arithmetic = arithmeticOfGpu(device);
-            if (!search.arithmetic) {
-                search.whyNotExact = searched_by::kUnknownGpu;
+            search.gpu = knownOfGpu(device);
+            const bool chosen = search.gpu.exactIsFastest ||
+                                this->config().search == SearchKernels::Exact;
+            if (!search.gpu.arithmetic || !chosen) {
+                search.whyNotExact = search.gpu.arithmetic
+                                             ? searched_by::kNotMeasured
+                                             : searched_by::kUnknownGpu;
                 search.gpuIsKnown = true;
                 return;
             }
-            FAISS_EXT_CUDA_TRY(exact::fusedFilterRuns(search.fusedFilter));
             try {
                 const std::optional<bool> passed = tensorCoresPass(
                         *this->resources_,
                         device,
-                        *search.arithmetic,
+                        *search.gpu.arithmetic,
                         this->counters());
                 search.gpuIsKnown = passed.has_value();
                 search.whyNotExact = !passed   ? searched_by::kNoSelfTest
@@ -162,8 +177,8 @@ std::unique_ptr<Searcher> StagedFlat<Base>::makeSearcher(
             search_->exact,
             viewOf(*this->data_),
             metricOf(this->metric_type),
-            *search_->arithmetic,
-            search_->fusedFilter &&
+            *search_->gpu.arithmetic,
+            search_->gpu.fusedFilter &&
                     this->config().exact.way != ExactWay::Scores,
             this->changes(),
             this->config().exact,

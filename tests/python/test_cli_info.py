@@ -53,7 +53,8 @@ def test_it_tells_how_many_gpus_there_are_and_why(cli, monkeypatch):
 
 
 @pytest.mark.parametrize("chosen, answer", [
-    ("", "by Faiss' kernels"), ("faiss", "by Faiss' kernels"),
+    ("", "by the exact engine on GPUs of compute capability 9.0, else"),
+    ("faiss", "by Faiss' kernels"),
     ("exact", "by the exact engine"),
     ("fast", "none: FAISS_EXT_SEARCH is 'fast'; give 'exact' or 'faiss'"),
 ])

@@ -55,10 +55,15 @@ def run(args: argparse.Namespace) -> int:
 def _searches() -> str:
     """By which kernels indexes search that are not told otherwise."""
     chosen = os.environ.get("FAISS_EXT_SEARCH", "")
+    if not chosen:
+        return (
+            "by the exact engine on GPUs of compute capability 9.0, else by "
+            "Faiss' kernels (FAISS_EXT_SEARCH: 'exact' or 'faiss')"
+        )
     if chosen == "exact":
         return "by the exact engine, where it knows the GPU (FAISS_EXT_SEARCH)"
-    if chosen in ("", "faiss"):
-        return "by Faiss' kernels (FAISS_EXT_SEARCH=exact: by the exact engine)"
+    if chosen == "faiss":
+        return "by Faiss' kernels (FAISS_EXT_SEARCH)"
     return f"none: FAISS_EXT_SEARCH is {chosen!r}; give 'exact' or 'faiss'"
 
 
