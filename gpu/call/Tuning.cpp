@@ -93,8 +93,7 @@ CallConfig complete(const StagedConfig& config) {
     complete.search = chosenKernels(config.search);
     complete.exact = {
             checked("Tuning::exactQueries", tuned.exactQueries),
-            chosen(checked("Tuning::exactVectors", tuned.exactVectors),
-                   tuning::kExactVectors),
+            checked("Tuning::exactVectors", tuned.exactVectors),
             chosen(checked("Tuning::exactScores", tuned.exactScores),
                    tuning::kExactScores),
             checked("Tuning::exactSurvivors", tuned.exactSurvivors),

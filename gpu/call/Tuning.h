@@ -75,8 +75,8 @@ enum class ExactWay {
 struct ExactSizes {
     /// Of a tile of queries; 0: by the kind of filter.
     int64_t queries;
-    /// Of a chunk of vectors that are scored together; raised to hold k, and
-    /// kExactLeastVectors.
+    /// Of a chunk of vectors that have scores or losses in memory; raised to
+    /// hold k, and kExactLeastVectors; 0: by the kind of filter.
     int64_t vectors;
     /// The one times the other.
     int64_t scores;
@@ -206,8 +206,9 @@ constexpr double kSecondsAhead = 0.15;
 constexpr double kLongCall = 2;
 
 /// The exact engine's sizes: chunks large enough for a matrix product and few
-/// launches, tiles of queries wide, because each makes its own copies of the
-/// vectors.
+/// launches (where filters leave no scores, as large as kExactScores allows:
+/// chunks are for the last path alone, and mostly launches without work), tiles
+/// of queries wide, because each makes its own copies of the vectors.
 constexpr int64_t kExactQueries = 4096;
 /// The same for filters that leave no scores in memory.
 constexpr int64_t kExactFusedQueries = 16384;

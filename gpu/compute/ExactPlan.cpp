@@ -72,7 +72,11 @@ class Planner {
                 most.queries > 0 ? most.queries
                 : fused_         ? tuning::kExactFusedQueries
                                  : tuning::kExactQueries);
-        const idx_t vectors = std::min(most.vectors, most.scores / queries_);
+        const idx_t vectors = std::min(
+                most.vectors > 0 ? most.vectors
+                : fused_         ? shape.vectors
+                                 : tuning::kExactVectors,
+                most.scores / queries_);
         chunks_ = primeWithin(
                 divideUp(shape.vectors, std::max<idx_t>(vectors, 1)),
                 mostChunks(1));

@@ -17,8 +17,7 @@ namespace {
 using namespace faiss_ext::gpu;
 
 constexpr size_t kPlenty = size_t(1) << 40;
-constexpr ExactSizes kUsual{
-        0, tuning::kExactVectors, tuning::kExactScores, 0, 0, 0, {}};
+constexpr ExactSizes kUsual{0, 0, tuning::kExactScores, 0, 0, 0, {}};
 
 ExactShape shapeOf(idx_t n, idx_t vectors, int d, int k, bool fused = false) {
     return {n, vectors, d, k, false, true, fused};
