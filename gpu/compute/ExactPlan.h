@@ -48,6 +48,7 @@ struct ExactPlan {
         size_t paths;
         size_t last;
         size_t lastCount;
+        size_t againCount;
         size_t vectorCopies;
         size_t scores;
     };

@@ -16,7 +16,6 @@ namespace gpu {
 
 namespace {
 
-using exact::FilterPass;
 using exact::Half;
 using exact::Metric;
 using exact::VectorRows;
@@ -73,6 +72,8 @@ class TileSearch {
         queries_.paths = at<exact::QueryPath>(scratch, plan.at.paths);
         queries_.last = at<uint32_t>(scratch, plan.at.last);
         queries_.lastCount = at<uint32_t>(scratch, plan.at.lastCount);
+        queries_.againCount = at<uint32_t>(scratch, plan.at.againCount);
+        queries_.rank = queries.k;
     }
 
     /// `counts`: null where they cannot be counted.
@@ -107,18 +108,10 @@ class TileSearch {
                 FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
                         rows, index_, queries_, scores_, plan_.ld(), stream_));
             }
-            for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
-                FAISS_EXT_CUDA_TRY(exact::launchFilter(
-                        pass,
-                        rows,
-                        index_,
-                        queries_,
-                        scores_,
-                        plan_.ld(),
-                        stream_));
-                FAISS_EXT_CUDA_TRY(exact::launchSelect(
-                        pass, search_.vectors, index_, queries_, stream_));
-            }
+            FAISS_EXT_CUDA_TRY(exact::launchFilter(
+                    rows, index_, queries_, scores_, plan_.ld(), stream_));
+            FAISS_EXT_CUDA_TRY(exact::launchSelect(
+                    search_.vectors, index_, queries_, stream_));
         }
     }
 
@@ -156,7 +149,7 @@ class TileSearch {
                     rows.step};
         }
         FAISS_EXT_CUDA_TRY(exact::launchCopyVectors(
-                search_.vectors, rows, index_, copies_, stream_));
+                search_.vectors, rows, index_, copies_, nullptr, stream_));
         return {copies_, 1};
     }
 

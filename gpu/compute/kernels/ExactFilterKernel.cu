@@ -115,7 +115,7 @@ __device__ inline void comparePasses(
 
 /// Block i takes queries 32 (i / tileBlocks) on, and the tiles of part i %
 /// tileBlocks. `aligned`: rows of scores begin at multiples of 16 bytes.
-template <FilterPass pass, bool aligned>
+template <bool aligned>
 __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         VectorRows rows,
         IndexState state,
@@ -133,11 +133,6 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
     bool active = query < queries.n;
     if (active) {
         active = queries.paths[query] != QueryPath::Last;
-    }
-    if (pass == FilterPass::Again && active) {
-        // Others count on, but kAgain stays.
-        const volatile uint32_t* count = queries.counts + query;
-        active = (*count & kAgain) != 0;
     }
     const unsigned activeLanes = __ballot_sync(kWholeWarp, active);
     if (activeLanes == 0) {
@@ -206,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
         if (found == 0) {
             continue;
         }
-        uint32_t place = atomicAdd(queries.counts + query, found) & ~kAgain;
+        uint32_t place = atomicAdd(queries.counts + query, found);
         const uint32_t room = static_cast<uint32_t>(queries.capacity);
         uint32_t* survivors = queries.survivors + query * queries.capacity;
         for (int c = 0; c < 4 && place < room; ++c) {
@@ -220,14 +215,18 @@ __global__ void __launch_bounds__(kThreads, 3) filterKernel(
     }
 }
 
-template <FilterPass pass>
-cudaError_t launch(
+} // namespace
+
+cudaError_t launchFilter(
         const VectorRows& rows,
         const IndexState& state,
         const QueryState& queries,
         const float* scores,
         idx_t ld,
         cudaStream_t stream) {
+    if (queries.n == 0 || rows.count == 0) {
+        return cudaSuccess;
+    }
     const idx_t tiles = (rows.count + kTile - 1) / kTile;
     int processors = 0;
     const cudaError_t error = multiprocessors(processors);
@@ -243,31 +242,11 @@ cudaError_t launch(
         tilesOfWarp /= 2;
     }
     const unsigned tileBlocks = blocksFor(tiles, kWarps * tilesOfWarp);
-    const auto filter = rowsAligned(scores, ld) ? filterKernel<pass, true>
-                                                : filterKernel<pass, false>;
+    const auto filter =
+            rowsAligned(scores, ld) ? filterKernel<true> : filterKernel<false>;
     filter<<<static_cast<unsigned>(groups * tileBlocks), kThreads, 0, stream>>>(
             rows, state, queries, scores, ld, tileBlocks, tilesOfWarp);
     return cudaGetLastError();
-}
-
-} // namespace
-
-cudaError_t launchFilter(
-        FilterPass pass,
-        const VectorRows& rows,
-        const IndexState& state,
-        const QueryState& queries,
-        const float* scores,
-        idx_t ld,
-        cudaStream_t stream) {
-    if (queries.n == 0 || rows.count == 0) {
-        return cudaSuccess;
-    }
-    return pass == FilterPass::First
-                   ? launch<FilterPass::First>(
-                             rows, state, queries, scores, ld, stream)
-                   : launch<FilterPass::Again>(
-                             rows, state, queries, scores, ld, stream);
 }
 
 } // namespace exact

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, 1) fusedFilterKernel(
         const __grid_constant__ Filtering filtering,
         const __grid_constant__ CUtensorMap queryMap,
         const __grid_constant__ CUtensorMap vectorMap) {
-    if (filtering.again && noneAgain(filtering.queries)) {
+    if (filtering.again && *filtering.queries.againCount == 0) {
         return;
     }
     extern __shared__ char dynamic[];

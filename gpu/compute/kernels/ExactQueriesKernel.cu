@@ -60,7 +60,7 @@ __global__ void prepareQueriesKernel(
     sums.row.outside = __any_sync(kWholeWarp, sums.row.outside);
     sums.dot = sumOfWarp(sums.dot);
 
-    if (query == 0 && lane == 0 && queries.againCount) {
+    if (query == 0 && lane == 0) {
         *queries.againCount = 0;
     }
     if (lane == 0) {

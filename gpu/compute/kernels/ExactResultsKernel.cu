@@ -10,6 +10,42 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kCollectThreads = 1024;
 
+/// Whether `best` is known to be the k best.
+__device__ inline bool isProven(const QueryState& queries, idx_t query) {
+    const QueryPath path = queries.paths[query];
+    const uint64_t kth = queries.best[query * queries.k + queries.k - 1];
+    return path != QueryPath::Last && path != QueryPath::Incomplete &&
+           certified(lossOf(kth), queries.leastCut[query]);
+}
+
+/// A thread a query; their lists are cleared by whole warps.
+__global__ void collectAgainKernel(QueryState queries) {
+    const int lane = threadIdx.x % 32;
+    const idx_t query = idx_t(blockIdx.x) * kThreads + threadIdx.x;
+    const int k = queries.k;
+    bool again = false;
+    if (query < queries.n && queries.paths[query] != QueryPath::Last &&
+        !isProven(queries, query)) {
+        const uint64_t kth = queries.best[query * k + k - 1];
+        again = kth != kMissing;
+        queries.paths[query] = again ? QueryPath::Widened : QueryPath::Last;
+        if (again) {
+            queries.cut[query] = lossOf(kth);
+            queries.leastCut[query] = missingLoss();
+        }
+    }
+    const unsigned lanes = __ballot_sync(kWholeWarp, again);
+    if (lane == 0 && lanes != 0) {
+        atomicAdd(queries.againCount, static_cast<uint32_t>(__popc(lanes)));
+    }
+    for (unsigned left = lanes; left != 0; left &= left - 1) {
+        uint64_t* best = queries.best + (query - lane + __ffs(left) - 1) * k;
+        for (int i = lane; i < k; i += 32) {
+            best[i] = kMissing;
+        }
+    }
+}
+
 /// One block, so that the queries come in ascending order.
 __global__ void __launch_bounds__(kCollectThreads)
         collectLastKernel(QueryState queries) {
@@ -20,18 +56,7 @@ __global__ void __launch_bounds__(kCollectThreads)
     uint32_t before = 0;
     for (idx_t base = 0; base < queries.n; base += kCollectThreads) {
         const idx_t query = base + threadIdx.x;
-        bool last = false;
-        if (query < queries.n) {
-            last = queries.paths[query] == QueryPath::Last;
-            if (!last) {
-                const uint64_t kth =
-                        queries.best[query * queries.k + queries.k - 1];
-                if (!certified(lossOf(kth), queries.leastCut[query])) {
-                    last = true;
-                    queries.paths[query] = QueryPath::Last;
-                }
-            }
-        }
+        const bool last = query < queries.n && !isProven(queries, query);
         const unsigned lanes = __ballot_sync(kWholeWarp, last);
         if (lane == 0) {
             ofWarp[warp] = __popc(lanes);
@@ -45,6 +70,7 @@ __global__ void __launch_bounds__(kCollectThreads)
         if (last) {
             place += __popc(lanes & ((1u << lane) - 1));
             queries.last[place] = static_cast<uint32_t>(query);
+            queries.paths[query] = QueryPath::Last;
         }
         __syncthreads();
     }
@@ -101,6 +127,15 @@ __global__ void countPathsKernel(QueryState queries, PathCounts* counts) {
 }
 
 } // namespace
+
+cudaError_t launchCollectAgain(const QueryState& queries, cudaStream_t stream) {
+    if (queries.n == 0) {
+        return cudaSuccess;
+    }
+    collectAgainKernel<<<blocksFor(queries.n, kThreads), kThreads, 0, stream>>>(
+            queries);
+    return cudaGetLastError();
+}
 
 cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
     collectLastKernel<<<1, kCollectThreads, 0, stream>>>(queries);

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include <faiss_ext/gpu/compute/kernels/ExactQueryState.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 namespace faiss_ext {
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(Threads) sampleCutKernel(
     __shared__ uint32_t last[Queries];
     if (threadIdx.x < Queries) {
         prefixes[threadIdx.x] = 0;
-        wanted[threadIdx.x] = static_cast<uint32_t>(rankOf(queries));
+        wanted[threadIdx.x] = static_cast<uint32_t>(queries.rank);
         first[threadIdx.x] = none;
         last[threadIdx.x] = 0;
     }
@@ -319,7 +319,7 @@ cudaError_t launchSampleCut(
         const float* scores,
         idx_t ld,
         cudaStream_t stream) {
-    const idx_t rank = rankOf(queries);
+    const idx_t rank = queries.rank;
     if (rows.count < rank) {
         return cudaErrorInvalidValue;
     }

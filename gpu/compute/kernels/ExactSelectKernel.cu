@@ -1,5 +1,5 @@
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKeys.cuh>
-#include <faiss_ext/gpu/compute/kernels/ExactQueryState.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 namespace faiss_ext {
@@ -66,21 +66,16 @@ __device__ inline void findKeys(
     }
 }
 
-/// Shared memory: kAtOnce keys, and two lists of the k best.
-template <FilterPass pass, bool aligned, typename Stored>
-__device__ inline void selectOf(
-        const Stored* data,
-        const IndexState& state,
-        const QueryState& queries,
-        idx_t query,
-        uint64_t* keys) {
-    const uint32_t counted = queries.counts[query];
-    if (counted == 0) {
+/// A block a query. Shared memory: kAtOnce keys, and two lists of the k best.
+template <bool aligned, typename Stored>
+__global__ void __launch_bounds__(kMostThreads)
+        selectKernel(const Stored* data, IndexState state, QueryState queries) {
+    extern __shared__ uint64_t keys[];
+    const idx_t query = blockIdx.x;
+    const uint32_t survivors = queries.counts[query];
+    if (survivors == 0) {
         return;
     }
-    // (Again has lists of kAgain and more, and none of these is longer.)
-    const uint32_t survivors =
-            pass == FilterPass::Again ? counted & ~kAgain : counted;
     const int k = queries.k;
     const bool ranOver = survivors > static_cast<uint32_t>(queries.capacity);
     const int count = ranOver ? queries.capacity : static_cast<int>(survivors);
@@ -91,20 +86,10 @@ __device__ inline void selectOf(
     __syncthreads();
     if (threadIdx.x == 0) {
         found = 0;
-        queries.counts[query] =
-                pass == FilterPass::First && ranOver ? kAgain : 0;
-        if (pass == FilterPass::Again) {
-            queries.paths[query] =
-                    ranOver ? QueryPath::Last : QueryPath::Widened;
+        queries.counts[query] = 0;
+        if (ranOver) {
+            queries.paths[query] = QueryPath::Incomplete;
         }
-        if (queries.againCount && (pass == FilterPass::Again || ranOver)) {
-            atomicAdd(
-                    queries.againCount,
-                    pass == FilterPass::Again ? uint32_t(-1) : 1u);
-        }
-    }
-    if (count == 0 || (pass == FilterPass::Again && ranOver)) {
-        return;
     }
     uint64_t* const best = queries.best + query * k;
     // (This waits for all threads.)
@@ -164,38 +149,20 @@ __device__ inline void selectOf(
     if (!changed) {
         return;
     }
-    if (!ranOver) {
-        for (int i = threadIdx.x; i < keptCount; i += blockDim.x) {
-            best[i] = kept[i];
-        }
+    for (int i = threadIdx.x; i < keptCount; i += blockDim.x) {
+        best[i] = kept[i];
     }
-    const int rank = rankOf(queries);
-    if (threadIdx.x == 0 && keptCount >= rank) {
-        const float cut = lossOf(kept[rank - 1]);
+    if (threadIdx.x == 0 && keptCount >= queries.rank) {
+        const float cut = lossOf(kept[queries.rank - 1]);
         if (cut < queries.cut[query]) {
             queries.cut[query] = cut;
         }
     }
 }
 
-/// A block a query, and where hardly any has something to do several.
-template <FilterPass pass, bool aligned, typename Stored>
-__global__ void __launch_bounds__(kMostThreads)
-        selectKernel(const Stored* data, IndexState state, QueryState queries) {
-    if (pass == FilterPass::Again && noneAgain(queries)) {
-        return;
-    }
-    extern __shared__ uint64_t keys[];
-    for (idx_t query = blockIdx.x; query < queries.n; query += gridDim.x) {
-        // (It waits for all threads before it writes what they read.)
-        selectOf<pass, aligned>(data, state, queries, query, keys);
-    }
-}
-
 } // namespace
 
 cudaError_t launchSelect(
-        FilterPass pass,
         const VectorsView& vectors,
         const IndexState& state,
         const QueryState& queries,
@@ -214,21 +181,10 @@ cudaError_t launchSelect(
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
         const bool aligned = rowsAligned(data, d) && rowsAligned(queries.x, d);
-        const bool first = pass == FilterPass::First;
-        const auto select =
-                first ? (aligned ? selectKernel<FilterPass::First, true, Stored>
-                                 : selectKernel<
-                                           FilterPass::First,
-                                           false,
-                                           Stored>)
-                      : (aligned ? selectKernel<FilterPass::Again, true, Stored>
-                                 : selectKernel<
-                                           FilterPass::Again,
-                                           false,
-                                           Stored>);
-        const int64_t most = first ? queries.n : 4 * int64_t(processors);
+        const auto select = aligned ? selectKernel<true, Stored>
+                                    : selectKernel<false, Stored>;
         select<<<
-                blocksFor(queries.n, 1, most),
+                blocksFor(queries.n, 1),
                 queries.n <= processors ? kMostThreads : kThreads,
                 bytes,
                 stream>>>(data, state, queries);

@@ -294,7 +294,11 @@ __global__ void copyVectorsKernel(
         int d,
         VectorRows rows,
         IndexState state,
+        const uint32_t* neededBy,
         uint4* copies) {
+    if (neededBy && *neededBy == 0) {
+        return;
+    }
     const int groups = copyWidth(d) / 8;
     const float factor = powerOfTwo(state.terms->scale);
     const int64_t end = rows.count * groups;
@@ -421,6 +425,7 @@ cudaError_t launchCopyVectors(
         const VectorRows& rows,
         const IndexState& state,
         Half* copies,
+        const uint32_t* neededBy,
         cudaStream_t stream) {
     const int d = vectors.d;
     const int64_t threads = rows.count * (copyWidth(d) / 8);
@@ -437,7 +442,12 @@ cudaError_t launchCopyVectors(
                kThreads,
                0,
                stream>>>(
-                data, d, rows, state, reinterpret_cast<uint4*>(copies));
+                data,
+                d,
+                rows,
+                state,
+                neededBy,
+                reinterpret_cast<uint4*>(copies));
         return cudaGetLastError();
     });
 }

@@ -70,12 +70,9 @@ struct Comparing {
                             thread % hopper::kProductRows;
             const idx_t query = part.queryTile * S::kRows + row;
             if (query < queries.n) {
-                active = queries.paths[query] != QueryPath::Last;
-                if (filtering.again && active) {
-                    // Others count on, but kAgain stays.
-                    const volatile uint32_t* count = queries.counts + query;
-                    active = (*count & kAgain) != 0;
-                }
+                const QueryPath path = queries.paths[query];
+                active = filtering.again ? path == QueryPath::Widened
+                                         : path != QueryPath::Last;
             }
             RowTerms terms = noRowTerms();
             if (active) {

@@ -3,7 +3,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <faiss_ext/gpu/compute/kernels/ExactQueryState.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 #include <faiss_ext/gpu/compute/kernels/FusedFilterSurvivors.cuh>
 #include <faiss_ext/gpu/compute/kernels/FusedFilterTerms.cuh>

@@ -105,10 +105,9 @@ struct Survivors {
     __device__ void settle() {
         if (asked) {
             asked = false;
-            const uint32_t own = place & ~kAgain;
-            if (own < static_cast<uint32_t>(queries.capacity)) {
+            if (place < static_cast<uint32_t>(queries.capacity)) {
                 queries.survivors
-                        [(firstQuery + placed.row) * queries.capacity + own] =
+                        [(firstQuery + placed.row) * queries.capacity + place] =
                         placed.label;
             } else {
                 // It ran over: one more or less is all the same.

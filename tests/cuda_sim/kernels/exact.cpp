@@ -7,95 +7,22 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
-#include <mutex>
+#include <utility>
 #include <vector>
 
-#include "../cuda_sim_exact.h"
-#include "../cuda_sim_kernel.h"
-
-namespace {
-
-std::mutex faultsMutex;
-cuda_sim_exact_faults allFaults{};
-
-cuda_sim_exact_faults faults() {
-    const std::lock_guard<std::mutex> lock(faultsMutex);
-    return allFaults;
-}
-
-} // namespace
-
-extern "C" void cuda_sim_set_exact_faults(const cuda_sim_exact_faults* faults) {
-    const std::lock_guard<std::mutex> lock(faultsMutex);
-    allFaults = faults ? *faults : cuda_sim_exact_faults{};
-}
+#include "ExactFaults.h"
+#include "ExactFiltering.h"
+#include "ExactMemory.h"
 
 namespace faiss_ext {
 namespace gpu {
 namespace exact {
 
+using namespace stand_in;
+
 namespace {
-
-using cuda_sim::reads;
-using cuda_sim::view;
-using cuda_sim::writes;
-using Ranges = std::vector<cuda_sim_range>;
-
-float floatOfHalf(Half half) {
-    static const std::vector<float> all = [] {
-        std::vector<float> values(1 << 16);
-        for (size_t bits = 0; bits < values.size(); ++bits) {
-            values[bits] = toFloat(Half{static_cast<uint16_t>(bits)});
-        }
-        return values;
-    }();
-    return all[half.bits];
-}
-
-/// Only inside an operation: `use` of the first row of the store, in its type.
-template <typename Use>
-void withStored(const VectorsView& vectors, const Use& use) {
-    if (vectors.float16) {
-        use(view(static_cast<const Half*>(vectors.data)));
-    } else {
-        use(view(static_cast<const float*>(vectors.data)));
-    }
-}
-
-/// Of a store, rows first .. first + count - 1 of every `step`th.
-cuda_sim_range readsRows(const VectorsView& vectors, const VectorRows& rows) {
-    const size_t element = vectors.float16 ? sizeof(Half) : sizeof(float);
-    const char* const data = static_cast<const char*>(vectors.data);
-    const size_t rowBytes = vectors.d * element;
-    return reads(
-            data + rows.first * rowBytes,
-            ((rows.count - 1) * rows.step + 1) * rowBytes);
-}
-
-cuda_sim_range readsTerms(const IndexState& state, const VectorRows& rows) {
-    return reads(state.vectors + rows.first, (rows.count - 1) * rows.step + 1);
-}
-
-cuda_sim_range readsScores(
-        const float* scores, idx_t n, const VectorRows& rows, idx_t ld) {
-    return reads(scores, (n - 1) * ld + rows.count);
-}
-
-/// Only inside an operation.
-template <typename T>
-T* row(T* rows, idx_t number, idx_t width) {
-    return view(rows) + number * width;
-}
-
-template <typename Stored>
-float componentOf(const Stored& stored) {
-    return toFloat(stored);
-}
-template <>
-float componentOf(const Half& stored) {
-    return floatOfHalf(stored);
-}
 
 template <typename Stored>
 int largestBin(const Stored* y, const float* centre, int d) {
@@ -238,84 +165,15 @@ void prepareQuery(
     std::fill_n(row(queries.best, query, queries.k), queries.k, kMissing);
 }
 
-double normOf(const Half* row, int width) {
-    double squares = 0;
-    for (int i = 0; i < width; ++i) {
-        const double component = floatOfHalf(row[i]);
-        squares += component * component;
-    }
-    return std::sqrt(squares);
-}
-
-/// Products of halves are exact in double, and so are their sums, but for far
-/// less than matters.
-double productOf(const float* x, const float* y, int width) {
-    double sums[4] = {};
-    for (int i = 0; i < width; ++i) {
-        sums[i % 4] += double(x[i]) * double(y[i]);
-    }
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-/// Up or down, without a pattern.
-double signOf(idx_t i, idx_t j) {
-    const uint64_t mixed = (uint64_t(i) * 2654435761u + j) * 0x9e3779b97f4a7c15;
-    return mixed >> 63 ? 1.0 : -1.0;
-}
-
-/// Only inside an operation.
-void multiply(
-        const Half* x,
-        idx_t n,
-        const Half* y,
-        idx_t stride,
-        idx_t count,
-        int width,
-        float* scores,
-        idx_t ld,
-        double errorPart) {
-    std::vector<float> xs(n * width);
-    std::vector<float> ys(count * width);
-    std::transform(x, x + xs.size(), xs.begin(), floatOfHalf);
-    for (idx_t j = 0; j < count; ++j) {
-        std::transform(
-                y + j * stride,
-                y + j * stride + width,
-                ys.begin() + j * width,
-                floatOfHalf);
-    }
-    TensorArithmetic known = hopperArithmetic();
-    known.factor = 1;
-    // But for what the rounding below adds.
-    const double error =
-            errorPart == 0
-                    ? 0
-                    : errorPart * (1 - 1e-3) * accumulationError(known, width);
-    std::vector<double> norms(count);
-    for (idx_t j = 0; error != 0 && j < count; ++j) {
-        norms[j] = normOf(y + j * stride, width);
-    }
-    for (idx_t i = 0; i < n; ++i) {
-        const double norm = error != 0 ? normOf(x + i * width, width) : 0;
-        for (idx_t j = 0; j < count; ++j) {
-            double product = productOf(
-                    xs.data() + i * width, ys.data() + j * width, width);
-            if (error != 0) {
-                product += signOf(i, j) * error * norm * norms[j];
-            }
-            scores[i * ld + j] = static_cast<float>(product);
-        }
-    }
-}
-
-/// The first cut of a query: the largest of the k smallest bounds of losses.
+/// The first cut of a query: the largest of the `rank` smallest bounds of
+/// losses.
 float sampleCut(
         const IndexTerms& index,
         const VectorTerms* vectors,
         const QueryTerms& query,
         const float* scores,
         const VectorRows& rows,
-        int k) {
+        int rank) {
     std::vector<float> most(rows.count, infinity());
     for (idx_t i = 0; i < rows.count; ++i) {
         const VectorTerms& vector = vectors[i * rows.step];
@@ -329,129 +187,24 @@ float sampleCut(
                     VectorBounds::boundsOf(vector));
         }
     }
-    std::nth_element(most.begin(), most.begin() + (k - 1), most.end());
-    return most[k - 1];
-}
-
-/// Only inside an operation: what a filter adds to the list of one query.
-class List {
-   public:
-    List(const QueryState& queries, idx_t query)
-            : labels_(row(queries.survivors, query, queries.capacity)),
-              count_(view(queries.counts)[query]),
-              room_(queries.capacity) {}
-
-    void add(uint32_t label) {
-        const uint32_t place = count_++ & ~kAgain;
-        if (place < room_) {
-            labels_[place] = label;
-        }
-    }
-    bool full() const {
-        return (count_ & ~kAgain) >= room_;
-    }
-
-   private:
-    uint32_t* const labels_;
-    uint32_t& count_;
-    const uint32_t room_;
-};
-
-/// Only inside an operation.
-void filterQuery(
-        FilterPass pass,
-        const VectorRows& rows,
-        const IndexState& state,
-        const QueryState& queries,
-        idx_t query,
-        const float* scores,
-        const cuda_sim_exact_faults& wrong) {
-    const IndexTerms& index = *view(state.terms);
-    const QueryTerms& terms = view(queries.terms)[query];
-    const float cut = view(queries.cut)[query];
-    float& least = view(queries.leastCut)[query];
-    least = std::min(least, cut);
-    const float base = thresholdBase(index, terms, cut);
-    List list(queries, query);
-    int extra = wrong.extra_survivors;
-    const bool overflow = wrong.overflow > 1 ||
-                          (wrong.overflow == 1 && pass == FilterPass::First);
-    const bool canOverflow = overflow && rows.count >= queries.capacity;
-    // The last ones: those that are no neighbours, from where they are found,
-    // and what fills up a list that is to run over.
-    std::vector<uint32_t> ruledOut;
-    const VectorTerms* const vectors = view(state.vectors);
-    float rest = 0;
-    for (idx_t i = 0; i < rows.count; ++i) {
-        const VectorTerms& vector = vectors[rows.first + i * rows.step];
-        if (inRange(vector)) {
-            rest = std::max(rest, errorRest(VectorBounds::boundsOf(vector)));
-        }
-    }
-    const float threshold = fineThreshold(terms, base, rest);
-    for (idx_t i = 0; i < rows.count; ++i) {
-        const idx_t label = rows.first + i * rows.step;
-        const VectorTerms& vector = vectors[label];
-        const float value = fineValue(
-                scores[i],
-                terms.factor,
-                finePerVector(terms),
-                inRange(vector) ? VectorBounds::boundsOf(vector).norm : 0.0f,
-                fineStart(startOf(index.metric, vector)));
-        if (passes(value, threshold)) {
-            list.add(static_cast<uint32_t>(label));
-        } else if (canOverflow || extra > 0) {
-            ruledOut.push_back(static_cast<uint32_t>(label));
-        }
-    }
-    for (uint32_t label : ruledOut) {
-        if (canOverflow ? list.full() : extra-- <= 0) {
-            break;
-        }
-        list.add(label);
-    }
-    if (canOverflow) {
-        // Counted, though there is no such vector.
-        list.add(static_cast<uint32_t>(rows.first));
-    }
-}
-
-/// The k first of `best` and of `found`, whatever their order.
-std::vector<uint64_t> firstOf(
-        const uint64_t* best, std::vector<uint64_t> found, int k) {
-    found.insert(found.end(), best, best + k);
-    std::sort(found.begin(), found.end());
-    found.resize(k);
-    return found;
-}
-
-template <typename Stored>
-float distanceBy(Metric metric, const float* x, const Stored* y, int d) {
-    return metric == Metric::L2 ? distance<Metric::L2>(x, y, d)
-                                : distance<Metric::InnerProduct>(x, y, d);
+    std::nth_element(most.begin(), most.begin() + (rank - 1), most.end());
+    return most[rank - 1];
 }
 
 /// Only inside an operation.
 template <typename Stored>
 void selectQuery(
-        FilterPass pass,
         Metric metric,
         const Stored* y,
         const QueryState& queries,
-        idx_t query) {
-    uint32_t& counted = view(queries.counts)[query];
-    if (counted == 0) {
+        idx_t query,
+        bool smallGuesses) {
+    const uint32_t survivors = std::exchange(view(queries.counts)[query], 0);
+    if (survivors == 0) {
         return;
     }
-    const uint32_t survivors = counted & ~kAgain;
-    const bool ranOver = survivors > uint32_t(queries.capacity);
-    QueryPath& path = view(queries.paths)[query];
-    counted = pass == FilterPass::First && ranOver ? kAgain : 0;
-    if (pass == FilterPass::Again) {
-        path = ranOver ? QueryPath::Last : QueryPath::Widened;
-        if (ranOver) {
-            return;
-        }
+    if (survivors > uint32_t(queries.capacity)) {
+        view(queries.paths)[query] = QueryPath::Incomplete;
     }
     const int d = queries.d;
     const uint32_t* const labels =
@@ -465,11 +218,21 @@ void selectQuery(
     }
     uint64_t* const best = row(queries.best, query, queries.k);
     const auto first = firstOf(best, std::move(keys), queries.k);
-    if (!ranOver) {
-        std::copy(first.begin(), first.end(), best);
+    std::copy(first.begin(), first.end(), best);
+    float found = lossOf(first[queries.rank - 1]);
+    if (smallGuesses && queries.rank < queries.k && found < missingLoss()) {
+        found = lossOf(first[0]) - std::abs(lossOf(first[0])) - 1;
     }
     float& cut = view(queries.cut)[query];
-    cut = std::min(cut, lossOf(first.back()));
+    cut = std::min(cut, found);
+}
+
+/// Only inside an operation: whether `best` is known to be the k best.
+bool isProven(const QueryState& queries, idx_t query) {
+    const QueryPath path = view(queries.paths)[query];
+    const uint64_t kth = row(queries.best, query, queries.k)[queries.k - 1];
+    return path != QueryPath::Last && path != QueryPath::Incomplete &&
+           certified(lossOf(kth), view(queries.leastCut)[query]);
 }
 
 } // namespace
@@ -515,31 +278,34 @@ cudaError_t launchCopyVectors(
         const VectorRows& rows,
         const IndexState& state,
         Half* copies,
+        const uint32_t* neededBy,
         cudaStream_t stream) {
     const int d = vectors.d;
-    return cuda_sim::launch(
-            "exactCopyVectors",
-            stream,
-            {readsRows(vectors, rows),
-             reads(state.terms, 1),
-             reads(state.centre, d),
-             writes(copies, rows.count * copyWidth(d))},
-            [=] {
-                const float factor = powerOfTwo(view(state.terms)->scale);
-                const float* const centre = view(state.centre);
-                withStored(vectors, [&](const auto* y) {
-                    for (idx_t i = 0; i < rows.count; ++i) {
-                        const auto* const from =
-                                y + (rows.first + i * rows.step) * d;
-                        Half* const to = row(copies, i, copyWidth(d));
-                        std::fill_n(to, copyWidth(d), Half{0});
-                        for (int j = 0; j < d; ++j) {
-                            to[j] = halfOf(
-                                    componentOf(from[j]), centre[j], factor);
-                        }
-                    }
-                });
-            });
+    Ranges ranges{
+            readsRows(vectors, rows),
+            reads(state.terms, 1),
+            reads(state.centre, d),
+            writes(copies, rows.count * copyWidth(d))};
+    if (neededBy) {
+        ranges.push_back(reads(neededBy, 1));
+    }
+    return cuda_sim::launch("exactCopyVectors", stream, ranges, [=] {
+        if (neededBy && *view(neededBy) == 0) {
+            return;
+        }
+        const float factor = powerOfTwo(view(state.terms)->scale);
+        const float* const centre = view(state.centre);
+        withStored(vectors, [&](const auto* y) {
+            for (idx_t i = 0; i < rows.count; ++i) {
+                const auto* const from = y + (rows.first + i * rows.step) * d;
+                Half* const to = row(copies, i, copyWidth(d));
+                std::fill_n(to, copyWidth(d), Half{0});
+                for (int j = 0; j < d; ++j) {
+                    to[j] = halfOf(componentOf(from[j]), centre[j], factor);
+                }
+            }
+        });
+    });
 }
 
 cudaError_t launchPrepareQueries(
@@ -561,8 +327,10 @@ cudaError_t launchPrepareQueries(
              writes(queries.leastCut, n),
              writes(queries.best, n * queries.k),
              writes(queries.counts, n),
-             writes(queries.paths, n)},
+             writes(queries.paths, n),
+             writes(queries.againCount, 1)},
             [=] {
+                *view(queries.againCount) = 0;
                 for (idx_t query = 0; query < n; ++query) {
                     prepareQuery(
                             *view(state.terms),
@@ -622,6 +390,9 @@ cudaError_t launchSampleCut(
         cudaStream_t stream) {
     const idx_t n = queries.n;
     const bool tooSmall = faults().small_cuts != 0;
+    if (rows.count < queries.rank) {
+        return cudaErrorInvalidValue;
+    }
     return cuda_sim::launch(
             "exactSampleCut",
             stream,
@@ -642,7 +413,7 @@ cudaError_t launchSampleCut(
                             view(queries.terms)[query],
                             row(scores, query, ld),
                             rows,
-                            queries.k);
+                            queries.rank);
                     if (tooSmall && found < missingLoss()) {
                         found = found / 2 - std::abs(found) / 4 - 1;
                     }
@@ -653,7 +424,6 @@ cudaError_t launchSampleCut(
 }
 
 cudaError_t launchFilter(
-        FilterPass pass,
         const VectorRows& rows,
         const IndexState& state,
         const QueryState& queries,
@@ -663,7 +433,7 @@ cudaError_t launchFilter(
     const idx_t n = queries.n;
     const cuda_sim_exact_faults wrong = faults();
     return cuda_sim::launch(
-            pass == FilterPass::First ? "exactFilter" : "exactFilterAgain",
+            "exactFilter",
             stream,
             {readsScores(scores, n, rows, ld),
              readsTerms(state, rows),
@@ -676,11 +446,8 @@ cudaError_t launchFilter(
              writes(queries.counts, n)},
             [=] {
                 for (idx_t query = 0; query < n; ++query) {
-                    const bool again = view(queries.counts)[query] & kAgain;
-                    if (view(queries.paths)[query] != QueryPath::Last &&
-                        (pass == FilterPass::First || again)) {
+                    if (view(queries.paths)[query] != QueryPath::Last) {
                         filterQuery(
-                                pass,
                                 rows,
                                 state,
                                 queries,
@@ -693,14 +460,14 @@ cudaError_t launchFilter(
 }
 
 cudaError_t launchSelect(
-        FilterPass pass,
         const VectorsView& vectors,
         const IndexState& state,
         const QueryState& queries,
         cudaStream_t stream) {
     const idx_t n = queries.n;
+    const bool smallGuesses = faults().small_guesses != 0;
     return cuda_sim::launch(
-            pass == FilterPass::First ? "exactSelect" : "exactSelectAgain",
+            "exactSelect",
             stream,
             {readsRows(vectors, {0, vectors.n, 1}),
              reads(state.terms, 1),
@@ -714,13 +481,44 @@ cudaError_t launchSelect(
                 withStored(vectors, [&](const auto* y) {
                     for (idx_t query = 0; query < n; ++query) {
                         selectQuery(
-                                pass,
                                 view(state.terms)->metric,
                                 y,
                                 queries,
-                                query);
+                                query,
+                                smallGuesses);
                     }
                 });
+            });
+}
+
+cudaError_t launchCollectAgain(const QueryState& queries, cudaStream_t stream) {
+    const idx_t n = queries.n;
+    return cuda_sim::launch(
+            "exactCollectAgain",
+            stream,
+            {writes(queries.cut, n),
+             writes(queries.leastCut, n),
+             writes(queries.best, n * queries.k),
+             writes(queries.paths, n),
+             writes(queries.againCount, 1)},
+            [=] {
+                for (idx_t query = 0; query < n; ++query) {
+                    QueryPath& path = view(queries.paths)[query];
+                    if (path == QueryPath::Last || isProven(queries, query)) {
+                        continue;
+                    }
+                    uint64_t* const best = row(queries.best, query, queries.k);
+                    const uint64_t kth = best[queries.k - 1];
+                    if (kth == kMissing) {
+                        path = QueryPath::Last;
+                        continue;
+                    }
+                    path = QueryPath::Widened;
+                    view(queries.cut)[query] = lossOf(kth);
+                    view(queries.leastCut)[query] = missingLoss();
+                    std::fill_n(best, queries.k, kMissing);
+                    ++*view(queries.againCount);
+                }
             });
 }
 
@@ -737,16 +535,14 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
             [=] {
                 uint32_t count = 0;
                 for (idx_t query = 0; query < n; ++query) {
-                    QueryPath& path = view(queries.paths)[query];
-                    uint64_t* const best = row(queries.best, query, queries.k);
-                    if (path != QueryPath::Last &&
-                        certified(
-                                lossOf(best[queries.k - 1]),
-                                view(queries.leastCut)[query])) {
+                    if (isProven(queries, query)) {
                         continue;
                     }
-                    path = QueryPath::Last;
-                    std::fill_n(best, queries.k, kMissing);
+                    view(queries.paths)[query] = QueryPath::Last;
+                    std::fill_n(
+                            row(queries.best, query, queries.k),
+                            queries.k,
+                            kMissing);
                     view(queries.last)[count++] = static_cast<uint32_t>(query);
                 }
                 *view(queries.lastCount) = count;
@@ -863,6 +659,9 @@ cudaError_t launchWriteResults(
                 case QueryPath::Last:
                     ++all.last;
                     break;
+                case QueryPath::Incomplete:
+                    // Nobody leaves one so.
+                    std::abort();
             }
         }
     });
