@@ -27,10 +27,6 @@ __device__ inline void letNextKernelBegin() {
 #endif
 }
 
-#ifdef SCAN_TIMING
-inline bool overlapKernels = true;
-#endif
-
 /// Launches a kernel that calls afterFormerKernel().
 template <typename... Parameters, typename... Arguments>
 inline cudaError_t launchAfter(
@@ -60,11 +56,6 @@ inline cudaError_t launchAfter(
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = major >= 9 ? 1 : 0;
-#ifdef SCAN_TIMING
-    if (!overlapKernels) {
-        config.numAttrs = 0;
-    }
-#endif
     return cudaLaunchKernelEx(
             &config, kernel, Parameters(std::forward<Arguments>(arguments))...);
 }

@@ -1,8 +1,8 @@
 #pragma once
 
+#include <faiss_ext/gpu/compute/kernels/ExactScan.h>
 #include <faiss_ext/gpu/compute/kernels/ExactLaunch.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
-#include <faiss_ext/gpu/compute/kernels/ExactScan.h>
 
 // D of a few queries and many vectors, each vector read once, and by lanes that
 // read whole sectors: what the kernels of a scan are made of.
@@ -252,18 +252,15 @@ __device__ inline void copyQueries(
     }
 }
 
-/// Losses of a tile: of `Vectors` rows of this lane's vector and the queries
-/// whose copies are at x. `Steps` loads of each row are on their way at once,
-/// and with `ahead` those of the next block of components, too: next(rows)
-/// makes the rows those of the tile after this one, if there is one.
+/// Losses of tiles: of `Vectors` rows of this lane's vector and the queries
+/// whose copies are at x. `Steps` loads of each row are on their way at once.
 template <
         Metric metric,
         typename Stored,
         bool aligned,
         int Queries,
         int Vectors,
-        int Steps,
-        bool ahead>
+        int Steps>
 struct ScanLoop {
     using Tile = ScanTile<metric, Queries, Vectors>;
     using Fours = StoredFour<Stored>[Steps][Vectors];
@@ -298,96 +295,56 @@ struct ScanLoop {
         }
     }
 
-    __device__ void add(const Fours& fours, int first, Tile& tile) const {
-#pragma unroll
-        for (int s = 0; s < Steps; ++s) {
-            tile.add(x + first + s * kChains + 4 * group, width, fours[s]);
-        }
-    }
-
     /// Calls rowsOf(t, rows) and end(t, losses) for t = first, first + step,
-    /// ... below `end`.
+    /// ... below `last`.
     template <typename RowsOf, typename End>
-    __device__ void
-    run(idx_t first, idx_t step, idx_t last, RowsOf&& rowsOf, End&& end) const {
+    __device__ void run(
+            uint32_t first,
+            uint32_t step,
+            uint32_t last,
+            RowsOf&& rowsOf,
+            End&& end) const {
         if (first >= last) {
             return;
         }
         const Stored* rows[Vectors];
         rowsOf(first, rows);
-        Tile tile;
-        tile.clear();
-        float losses[Tile::kOwn];
-        if constexpr (ahead) {
-            Fours fours;
-            load(rows, 0, fours);
-            int at = 0;
-            for (idx_t t = first; t < last;) {
-                Fours next;
-                int nextAt = at + Steps * kChains;
-                idx_t nextT = t;
-                if (nextAt >= d) {
-                    nextAt = 0;
-                    nextT += step;
-                    if (nextT < last) {
-                        rowsOf(nextT, rows);
-                    }
-                }
-                // (Beyond the last tile: that one's rows again.)
-                load(rows, nextAt, next);
-                add(fours, at, tile);
-                if (nextT != t) {
-                    tile.losses(group, losses);
-                    end(t, losses);
-                    tile.clear();
-                }
+        for (uint32_t t = first; t < last; t += step) {
+            Tile tile;
+            tile.clear();
+            for (int at = 0; at < d; at += Steps * kChains) {
+                Fours fours;
+                load(rows, at, fours);
 #pragma unroll
                 for (int s = 0; s < Steps; ++s) {
-#pragma unroll
-                    for (int v = 0; v < Vectors; ++v) {
-                        fours[s][v] = next[s][v];
-                    }
+                    tile.add(x + at + s * kChains + 4 * group, width, fours[s]);
                 }
-                t = nextT;
-                at = nextAt;
             }
-        } else {
-            for (idx_t t = first;;) {
-                for (int at = 0; at < d; at += Steps * kChains) {
-                    Fours fours;
-                    load(rows, at, fours);
-                    add(fours, at, tile);
-                }
-                const idx_t nextT = t + step;
-                if (nextT < last) {
-                    rowsOf(nextT, rows);
-                }
-                tile.losses(group, losses);
-                end(t, losses);
-                if (nextT >= last) {
-                    break;
-                }
-                tile.clear();
-                t = nextT;
+            if (t + step < last) {
+                rowsOf(t + step, rows);
             }
+            float losses[Tile::kOwn];
+            tile.losses(group, losses);
+            end(t, losses);
         }
     }
 };
 
-/// The loss of a query and a vector, by four lanes: in all of them that own the
-/// only pair of a ScanTile.
+/// The loss of a query and a vector, by four lanes, all of which get it.
+/// `aligned` is of the vector, `wholeLoads` of the query.
 template <Metric metric, bool aligned, typename Stored>
 __device__ inline float lossOfPair(
-        const float* x, const Stored* y, int d, int group) {
+        const float* x, bool wholeLoads, const Stored* y, int d, int group) {
     // Loads that are on their way at once.
-    constexpr int kLoads = 8;
+    constexpr int kLoads = aligned ? 8 : 4;
     ScanTile<metric, 1, 1> tile;
     tile.clear();
     for (int first = 4 * group; first - 4 * group < d;
          first += kLoads * kChains) {
         StoredFour<Stored> ys[kLoads][1];
         Four xs[kLoads];
-        if (aligned && first - 4 * group + kLoads * kChains <= d) {
+        if (aligned && wholeLoads &&
+            first - 4 * group + kLoads * kChains <= d) {
 #pragma unroll
             for (int s = 0; s < kLoads; ++s) {
                 loadOnce(y + first + s * kChains, ys[s][0]);
@@ -396,8 +353,10 @@ __device__ inline float lossOfPair(
         } else {
 #pragma unroll
             for (int s = 0; s < kLoads; ++s) {
-                ys[s][0] = loadStored<aligned>(y, first + s * kChains, d);
-                xs[s] = loadFour<aligned>(x, first + s * kChains, d);
+                const int i = first + s * kChains;
+                ys[s][0] = loadStored<aligned>(y, i, d);
+                xs[s] = aligned && wholeLoads ? loadFour<true>(x, i, d)
+                                              : loadFour<false>(x, i, d);
             }
         }
 #pragma unroll
@@ -410,6 +369,20 @@ __device__ inline float lossOfPair(
     float loss[1];
     tile.losses(group, loss);
     return loss[0];
+}
+
+template <bool aligned, typename Stored>
+__device__ inline float lossOfPair(
+        Metric metric,
+        const float* x,
+        bool wholeLoads,
+        const Stored* y,
+        int d,
+        int group) {
+    return metric == Metric::L2
+                   ? lossOfPair<Metric::L2, aligned>(x, wholeLoads, y, d, group)
+                   : lossOfPair<Metric::InnerProduct, aligned>(
+                             x, wholeLoads, y, d, group);
 }
 
 } // namespace exact

@@ -28,19 +28,27 @@ constexpr int kScanMostDimensions = 8192;
 /// So that half-precision copies of 64 queries do.
 constexpr int kTensorScanMostDimensions = 1024;
 
-/// How a query's list that ran over is made again. Zeros at first.
+/// How often a list that ran over is made again.
+constexpr uint32_t kScanRounds = 4;
+
+/// How such a list is made again. Zeros at first.
 struct ScanAgain {
-    /// Not above which keys must be, from round 1 on.
-    uint64_t cut;
-    /// The one that runs; 0: none has begun.
-    uint32_t round;
-    /// Whether a block has taken it upon itself to begin the first.
+    struct Round {
+        /// Not above which keys must be.
+        uint64_t cut;
+        /// Pieces of the store that blocks have taken, and that they have done.
+        uint32_t taken;
+        uint32_t done;
+        /// Keys found, above the capacity if the list ran over once more.
+        uint32_t count;
+    };
+    Round rounds[kScanRounds];
+    /// Rounds that have begun, or kOver.
     uint32_t begun;
-    /// Of this round: pieces of the store that blocks have taken, and that they
-    /// have done; keys found, above the capacity if the list ran over again.
+    /// Whether a block has taken the beginning of the first.
     uint32_t taken;
-    uint32_t done;
-    uint32_t count;
+
+    static constexpr uint32_t kOver = ~uint32_t(0);
 };
 
 /// What a scan of n queries works on.

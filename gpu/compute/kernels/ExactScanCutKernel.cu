@@ -2,6 +2,7 @@
 #include <faiss_ext/gpu/compute/kernels/ExactScan.cuh>
 
 #include <algorithm>
+#include <cmath>
 
 namespace faiss_ext {
 namespace gpu {
@@ -55,19 +56,21 @@ __global__ void __launch_bounds__(kThreads) scanSampleKernel(
     for (int i = 0; i < Tile::kOwn; ++i) {
         least[i] = kMissing;
     }
-    const ScanLoop<metric, Stored, aligned, Queries, 1, kStepsAtOnce, false>
-            loop = {copies, width, scan.d, lane.group};
+    const ScanLoop<metric, Stored, aligned, Queries, 1, kStepsAtOnce> loop = {
+            copies, width, scan.d, lane.group};
     loop.run(
             0,
             1,
-            sample.members,
-            [&](idx_t member, const Stored*(&rows)[1]) {
-                const uint32_t label = sample.label(member * kScanParts + part);
+            static_cast<uint32_t>(sample.members),
+            [&](uint32_t member, const Stored*(&rows)[1]) {
+                const uint32_t label =
+                        sample.label(idx_t(member) * kScanParts + part);
                 rows[0] = data +
                           (label < sample.count ? label : 0) * idx_t(scan.d);
             },
-            [&](idx_t member, const float(&losses)[Tile::kOwn]) {
-                const uint32_t label = sample.label(member * kScanParts + part);
+            [&](uint32_t member, const float(&losses)[Tile::kOwn]) {
+                const uint32_t label =
+                        sample.label(idx_t(member) * kScanParts + part);
 #pragma unroll
                 for (int i = 0; i < Tile::kOwn; ++i) {
                     const uint64_t key = keyOfLoss(losses[i], label);
@@ -119,6 +122,10 @@ __global__ void __launch_bounds__(kCutThreads) scanCutKernel(ScanState scan) {
         scan.cuts[query] = cut;
         scan.counts[query] = 0;
     }
+    constexpr int kWords = sizeof(ScanAgain) / sizeof(uint32_t);
+    if (threadIdx.x < kWords) {
+        reinterpret_cast<uint32_t*>(scan.again + query)[threadIdx.x] = 0;
+    }
 }
 
 template <int Queries, bool aligned, typename Stored>
@@ -149,31 +156,35 @@ cudaError_t launchSample(
             kernel, grid, kThreads, bytes, stream, data, sample, scan, width);
 }
 
-} // namespace
+/// Of a part: the more, the fewer vectors pass the cut, each of which costs
+/// something, too.
+idx_t membersOf(idx_t vectors, int k, int capacity) {
+    // Measured for 1M x 128, n 1: of k 1 and 10 one member, of 100 two to four,
+    // of 1000 eight; and both costs grow with the dimensions.
+    const double cheapest = std::sqrt(double(k) * vectors) / 4000;
+    // The k-th best of the sample passes k / (8192 members) of all, but for
+    // chance: so that lists run over in none of many millions of searches.
+    const double passing = (k + 6 * std::sqrt(double(k)) + 20) * vectors;
+    const double needed = passing / kScanParts / (capacity / 2);
+    const double members = std::ceil(std::max(cheapest, needed));
+    return std::max<idx_t>(
+            1, std::min(static_cast<idx_t>(members), vectors / kScanParts));
+}
 
-#ifdef SCAN_TIMING
-int scanMembers = 0;
-#endif
+} // namespace
 
 cudaError_t launchScanCut(
         Metric metric,
         const VectorsView& vectors,
         const ScanState& scan,
         cudaStream_t stream) {
-    if (scan.n == 0 || scan.listsAll(vectors.n)) {
+    if (scan.n == 0 || vectors.n == 0 || scan.listsAll(vectors.n)) {
         return cudaSuccess;
     }
-    // So many that an eighth of a list or so is in use.
-    const idx_t enough =
-            idx_t(scan.k) * vectors.n / (idx_t(scan.capacity) * 3 / 8) + 1;
-    idx_t members = std::max<idx_t>(
-            1,
-            std::min(
-                    blocksFor(enough, kScanParts) + idx_t(0),
-                    vectors.n / kScanParts));
-#ifdef SCAN_TIMING
-    members = scanMembers ? scanMembers : members;
-#endif
+    if (!scanServes(scan.n, scan.d, scan.k)) {
+        return cudaErrorInvalidValue;
+    }
+    const idx_t members = membersOf(vectors.n, scan.k, scan.capacity);
     const Sample sample = {
             members,
             std::max<idx_t>(1, vectors.n / (members * kScanParts)),

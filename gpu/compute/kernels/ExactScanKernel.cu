@@ -13,24 +13,44 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 /// Of a multiprocessor, for blocks to share.
 constexpr size_t kSharedBytes = 200 << 10;
-/// Of a block's copies of queries.
-constexpr size_t kMostCopies = 128 << 10;
+/// Dimensions of eight queries whose copies have room.
+constexpr int kMostOfEight = 4096;
+static_assert(kScanMostDimensions <= 2 * kMostOfEight, "and of four");
 
-/// Blocks in y take `Queries` queries each; those in x tiles of 8 Vectors
-/// vectors for each warp. Shared memory: the queries' copies.
+/// What was fastest of 1M x 128 and 1M x 512 on an H200, for so many queries at
+/// once.
+template <int Vectors, int Steps, int Blocks>
+struct ScanShapeOf {
+    /// Of each four lanes, at once.
+    static constexpr int kVectors = Vectors;
+    /// Loads of each that are on their way at once.
+    static constexpr int kSteps = Steps;
+    /// Of a multiprocessor.
+    static constexpr int kBlocks = Blocks;
+};
+
+template <typename Stored, bool aligned, int Queries>
+struct ScanShape : ScanShapeOf<1, 4, 2> {};
+template <>
+struct ScanShape<float, true, 4> : ScanShapeOf<2, 2, 3> {}; // 130 us, 509
+template <>
+struct ScanShape<Half, true, 1> : ScanShapeOf<2, 8, 4> {}; // 81
+template <>
+struct ScanShape<Half, true, 4> : ScanShapeOf<2, 4, 2> {}; // 95
+
+/// Blocks in y take `Queries` queries each; those in x tiles of 8 vectors, or a
+/// multiple, for each warp. Shared memory: the queries' copies.
 template <
         Metric metric,
         typename Stored,
         bool aligned,
         int Queries,
-        int Vectors,
-        int Steps,
-        bool ahead,
-        int Blocks>
-__global__ void __launch_bounds__(kThreads, Blocks)
+        typename Shape = ScanShape<Stored, aligned, Queries>>
+__global__ void __launch_bounds__(kThreads, Shape::kBlocks)
         scanKernel(const Stored* data, idx_t count, ScanState scan, int width) {
-    using Tile = ScanTile<metric, Queries, Vectors>;
-    constexpr int kRows = 8 * Vectors;
+    constexpr int kVectors = Shape::kVectors;
+    using Tile = ScanTile<metric, Queries, kVectors>;
+    constexpr int kRows = 8 * kVectors;
     extern __shared__ __align__(16) float copies[];
     __shared__ GatheredKeys gathered[kWarps];
     // Not above which a loss, and a key, must be.
@@ -38,7 +58,7 @@ __global__ void __launch_bounds__(kThreads, Blocks)
     __shared__ uint64_t cutKeys[Queries];
     letNextKernelBegin();
     afterFormerKernel();
-    const idx_t firstQuery = idx_t(blockIdx.y) * Queries;
+    const uint32_t firstQuery = blockIdx.y * Queries;
     const bool all = scan.listsAll(count);
     copyQueries<Queries>(scan.x, scan.n, scan.d, firstQuery, width, copies);
     if (threadIdx.x < Queries) {
@@ -55,24 +75,25 @@ __global__ void __launch_bounds__(kThreads, Blocks)
     __syncthreads();
     const ScanLane lane;
     const int warp = threadIdx.x / 32;
-    WarpKeys keys = {scan, firstQuery, gathered[warp]};
-    const auto rowsOf = [&](idx_t tile, const Stored*(&rows)[Vectors]) {
+    WarpKeys keys = {
+            scan.counts, scan.lists, scan.capacity, firstQuery, gathered[warp]};
+    const auto rowsOf = [&](uint32_t tile, const Stored*(&rows)[kVectors]) {
 #pragma unroll
-        for (int v = 0; v < Vectors; ++v) {
-            const idx_t row = tile * kRows + v * 8 + lane.vector;
+        for (int v = 0; v < kVectors; ++v) {
+            const idx_t row = idx_t(tile) * kRows + v * 8 + lane.vector;
             rows[v] = data + (row < count ? row : count - 1) * scan.d;
         }
     };
-    const auto end = [&](idx_t tile, const float(&losses)[Tile::kOwn]) {
-        const idx_t first = tile * kRows + lane.vector;
+    const auto end = [&](uint32_t tile, const float(&losses)[Tile::kOwn]) {
+        const idx_t first = idx_t(tile) * kRows + lane.vector;
         if (all) {
 #pragma unroll
             for (int i = 0; i < Tile::kOwn; ++i) {
                 const int pair = Tile::pairOf(i, lane.group);
-                const idx_t query = firstQuery + pair % Queries;
+                const uint32_t query = firstQuery + pair % Queries;
                 const idx_t row = first + pair / Queries * 8;
                 if (Tile::owns(lane.group) && query < scan.n && row < count) {
-                    scan.lists[query * scan.capacity + row] =
+                    scan.lists[idx_t(query) * scan.capacity + row] =
                             keyOfLoss(losses[i], static_cast<uint32_t>(row));
                 }
             }
@@ -97,42 +118,36 @@ __global__ void __launch_bounds__(kThreads, Blocks)
                                 Tile::owns(lane.group);
             keys.add(passes, key, pair % Queries);
         }
+        keys.template makeRoom<Tile::kOwn>();
     };
-    const ScanLoop<metric, Stored, aligned, Queries, Vectors, Steps, ahead>
+    const ScanLoop<metric, Stored, aligned, Queries, kVectors, Shape::kSteps>
             loop = {copies, width, scan.d, lane.group};
     loop.run(
-            idx_t(blockIdx.x) * kWarps + warp,
-            idx_t(gridDim.x) * kWarps,
-            (count + kRows - 1) / kRows,
+            blockIdx.x * kWarps + warp,
+            gridDim.x * kWarps,
+            static_cast<uint32_t>((count + kRows - 1) / kRows),
             rowsOf,
             end);
     keys.append();
 }
 
-template <
+template <bool aligned, int Queries, typename Stored>
+cudaError_t launchBy(
         Metric metric,
-        typename Stored,
-        bool aligned,
-        int Queries,
-        int Vectors,
-        int Steps,
-        bool ahead,
-        int Blocks>
-cudaError_t launchTiles(
         const Stored* data,
         idx_t count,
         const ScanState& scan,
         cudaStream_t stream) {
-    const auto kernel = scanKernel<
-            metric,
-            Stored,
-            aligned,
-            Queries,
-            Vectors,
-            Steps,
-            ahead,
-            Blocks>;
-    const int width = scanWidth<Steps>(scan.d);
+    using Shape = ScanShape<Stored, aligned, Queries>;
+    const auto kernel =
+            metric == Metric::L2
+                    ? scanKernel<Metric::L2, Stored, aligned, Queries>
+                    : scanKernel<
+                              Metric::InnerProduct,
+                              Stored,
+                              aligned,
+                              Queries>;
+    const int width = scanWidth<Shape::kSteps>(scan.d);
     const size_t bytes = size_t(Queries) * width * sizeof(float);
     int processors = 0;
     cudaError_t error = multiprocessors(processors);
@@ -147,51 +162,15 @@ cudaError_t launchTiles(
     const int64_t fit =
             int64_t(kSharedBytes / (bytes + kWarps * sizeof(GatheredKeys)));
     const int64_t most = std::max<int64_t>(
-            1, std::min<int64_t>(Blocks, fit) * processors / groups);
-    const dim3 grid(blocksFor(count, kWarps * 8 * Vectors, most), groups);
+            1, std::min<int64_t>(Shape::kBlocks, fit) * processors / groups);
+    const dim3 grid(
+            blocksFor(count, kWarps * 8 * Shape::kVectors, most), groups);
     return launchAfter(
             kernel, grid, kThreads, bytes, stream, data, count, scan, width);
 }
 
-/// `Queries` at once.
-template <
-        bool aligned,
-        int Queries,
-        int Vectors,
-        int Steps,
-        bool ahead,
-        int Blocks,
-        typename Stored>
-cudaError_t launchBy(
-        Metric metric,
-        const Stored* data,
-        idx_t count,
-        const ScanState& scan,
-        cudaStream_t stream) {
-    const auto launch = metric == Metric::L2 ? launchTiles<
-                                                       Metric::L2,
-                                                       Stored,
-                                                       aligned,
-                                                       Queries,
-                                                       Vectors,
-                                                       Steps,
-                                                       ahead,
-                                                       Blocks>
-                                             : launchTiles<
-                                                       Metric::InnerProduct,
-                                                       Stored,
-                                                       aligned,
-                                                       Queries,
-                                                       Vectors,
-                                                       Steps,
-                                                       ahead,
-                                                       Blocks>;
-    return launch(data, count, scan, stream);
-}
-
 } // namespace
 
-#ifndef SCAN_TIMING
 cudaError_t launchScan(
         Metric metric,
         const VectorsView& vectors,
@@ -200,31 +179,24 @@ cudaError_t launchScan(
     if (scan.n == 0 || vectors.n == 0) {
         return cudaSuccess;
     }
-    const auto fit = [&](int queries) {
-        return queries * (size_t(scan.d) + 128) * sizeof(float) <= kMostCopies;
-    };
+    if (!scanServes(scan.n, scan.d, scan.k)) {
+        return cudaErrorInvalidValue;
+    }
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
-        if (!rowsAligned(data, vectors.d)) {
-            const auto launch =
-                    scan.n > 1 && fit(8)
-                            ? launchBy<false, 8, 1, 4, false, 2, Stored>
-                            : launchBy<false, 1, 1, 8, false, 3, Stored>;
-            return launch(metric, data, vectors.n, scan, stream);
-        }
-        const auto launch = scan.n > 8 && fit(16)
-                                    ? launchBy<true, 16, 1, 4, true, 2, Stored>
-                            : scan.n > 4 && fit(8)
-                                    ? launchBy<true, 8, 2, 2, true, 2, Stored>
-                            : scan.n > 2 && fit(4)
-                                    ? launchBy<true, 4, 2, 4, false, 2, Stored>
-                            : scan.n > 1 && fit(2)
-                                    ? launchBy<true, 2, 2, 4, false, 3, Stored>
-                                    : launchBy<true, 1, 4, 4, false, 2, Stored>;
+        constexpr bool kHalf = sizeof(Stored) == sizeof(Half);
+        const bool aligned = rowsAligned(data, vectors.d);
+        // (Of float32, four queries take no longer than one.)
+        const auto launch = !aligned ? launchBy<false, 4, Stored>
+                                     : kHalf && scan.n == 1 ? launchBy < true,
+                   kHalf ? 1 : 4,
+                   Stored >
+                : scan.n <= 4 || scan.d > kMostOfEight
+                  ? launchBy<true, 4, Stored>
+                  : launchBy<true, 8, Stored>;
         return launch(metric, data, vectors.n, scan, stream);
     });
 }
-#endif
 
 } // namespace exact
 } // namespace gpu

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactScan.h>
+#include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 // How the warps of a scan append to the lists of its queries.
 
@@ -12,24 +12,50 @@ namespace exact {
 /// Keys that a warp gathers in shared memory before it appends them, many with
 /// one atomic operation.
 struct GatheredKeys {
-    static constexpr int kRoom = 96;
+    static constexpr int kRoom = 160;
 
     uint64_t keys[kRoom];
     uint8_t queries[kRoom];
 };
 
+/// Where in a full list the key goes that is found after `before` others, as a
+/// random number of 0 to `before`: not at all where that is beyond the list.
+/// What remains of all that were found is a fair sample, whatever their order.
+__device__ inline uint32_t placeInFullList(uint32_t before) {
+    uint32_t hash = before * 0x9e3779b1u;
+    hash ^= hash >> 15;
+    hash *= 0x85ebca77u;
+    return __umulhi(hash, before + 1);
+}
+
 /// The keys of one warp, all of whose lanes call its functions together.
 class WarpKeys {
    public:
-    /// `query` counts from firstQuery.
+    /// counts [..] and lists [.., capacity]; queries of add() count from
+    /// firstQuery. (As they are given, these take no registers of a kernel
+    /// whose parameters they are.)
     __device__ WarpKeys(
-            const ScanState& scan, idx_t firstQuery, GatheredKeys& gathered)
-            : counts_(scan.counts + firstQuery),
-              lists_(scan.lists + firstQuery * scan.capacity),
-              capacity_(static_cast<uint32_t>(scan.capacity)),
+            uint32_t* counts,
+            uint64_t* lists,
+            int capacity,
+            uint32_t firstQuery,
+            GatheredKeys& gathered)
+            : counts_(counts),
+              lists_(lists),
+              capacity_(static_cast<uint32_t>(capacity)),
+              firstQuery_(firstQuery),
               gathered_(gathered) {}
 
-    /// Those of lanes where `passes`.
+    /// Appends what there is, unless there is room for so many calls of add().
+    template <int Calls>
+    __device__ void makeRoom() {
+        static_assert(32 * Calls < GatheredKeys::kRoom, "or they never have");
+        if (found_ > GatheredKeys::kRoom - 32 * Calls) {
+            append();
+        }
+    }
+
+    /// Those of lanes where `passes`. There must be room.
     __device__ void add(bool passes, uint64_t key, int query) {
         const unsigned passing = __ballot_sync(kWholeWarp, passes);
         if (passing == 0) {
@@ -42,9 +68,6 @@ class WarpKeys {
             gathered_.queries[place] = static_cast<uint8_t>(query);
         }
         found_ += __popc(passing);
-        if (found_ > GatheredKeys::kRoom - 32) {
-            append();
-        }
     }
 
     /// At last.
@@ -59,12 +82,17 @@ class WarpKeys {
             const int leader = __ffs(same) - 1;
             uint32_t place = 0;
             if (has && lane == leader) {
-                place = atomicAdd(counts_ + query, uint32_t(__popc(same)));
+                place = atomicAdd(
+                        counts_ + firstQuery_ + query, uint32_t(__popc(same)));
             }
             place = __shfl_sync(kWholeWarp, place, leader) +
                     __popc(same & ((1u << lane) - 1));
+            if (has && place >= capacity_) {
+                place = placeInFullList(place);
+            }
             if (has && place < capacity_) {
-                lists_[size_t(query) * capacity_ + place] = gathered_.keys[i];
+                lists_[size_t(firstQuery_ + query) * capacity_ + place] =
+                        gathered_.keys[i];
             }
         }
         __syncwarp();
@@ -75,6 +103,7 @@ class WarpKeys {
     uint32_t* const counts_;
     uint64_t* const lists_;
     const uint32_t capacity_;
+    const uint32_t firstQuery_;
     GatheredKeys& gathered_;
     int found_ = 0;
 };

@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/compute/kernels/ExactKeys.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactLimit.cuh>
 #include <faiss_ext/gpu/compute/kernels/ExactScan.cuh>
+#include <faiss_ext/gpu/compute/kernels/ExactScanAgain.cuh>
 
 #include <algorithm>
 
@@ -22,20 +23,73 @@ inline int roomFor(int k) {
     return powerOfTwoFrom(std::max(k + k / 4, 1024));
 }
 
+/// The k least keys of a list, ascending, in keys [room]; returns how many.
+__device__ int selectListed(
+        const uint64_t* list,
+        uint32_t listed,
+        int k,
+        int room,
+        LimitScratch<kThreads>& scratch,
+        uint64_t* keys) {
+    __shared__ uint32_t found;
+    const auto forEach = [&](auto&& take) {
+        for (uint32_t base = 0; base < listed; base += kAtOnce * kThreads) {
+            uint64_t own[kAtOnce];
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+                const uint32_t at = base + i * kThreads + threadIdx.x;
+                own[i] = at < listed ? __ldcg(list + at) : kMissing;
+            }
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+                take(own[i]);
+            }
+        }
+    };
+    if (threadIdx.x == 0) {
+        found = 0;
+    }
+    const KeyRange range = rangeOfKeys(scratch, forEach);
+    if (k == 1) {
+        if (threadIdx.x == 0) {
+            keys[0] = range.least;
+        }
+        __syncthreads();
+        return range.count > 0 ? 1 : 0;
+    }
+    uint64_t limit = limitOfKeys(
+            scratch,
+            range,
+            static_cast<uint32_t>(k),
+            static_cast<uint32_t>(room),
+            forEach);
+    limit = limit < range.largest ? limit : range.largest;
+    forEach([&](uint64_t key) {
+        if (key <= limit && key != kMissing) {
+            keys[atomicAdd(&found, 1u)] = key;
+        }
+    });
+    __syncthreads();
+    const int count = static_cast<int>(found);
+    sortKeys(keys, count);
+    return count;
+}
+
 /// All vectors again, and the k least keys, ascending, in kept [k], which is
 /// where it ends; returns how many. keys [room], merged [k].
-template <Metric metric, bool aligned, typename Stored>
+template <bool aligned, typename Stored>
 __device__ __noinline__ int scanAlone(
+        Metric metric,
         const Stored* data,
         idx_t count,
         const float* x,
+        bool wholeLoads,
         int d,
         int k,
         int room,
         uint64_t* keys,
         uint64_t*& kept,
         uint64_t*& merged) {
-    using Tile = ScanTile<metric, 1, 1>;
     __shared__ int found;
     const ScanLane lane;
     int keptCount = 0;
@@ -66,10 +120,15 @@ __device__ __noinline__ int scanAlone(
     };
     for (idx_t first = 0; first < count; first += kRows) {
         const idx_t row = first + threadIdx.x / 32 * 8 + lane.vector;
-        const Stored* y = data + (row < count ? row : count - 1) * d;
-        const float loss = lossOfPair<metric, aligned>(x, y, d, lane.group);
+        const float loss = lossOfPair<aligned>(
+                metric,
+                x,
+                wholeLoads,
+                data + (row < count ? row : count - 1) * d,
+                d,
+                lane.group);
         const uint64_t key = keyOfLoss(loss, static_cast<uint32_t>(row));
-        if (key < limit && row < count && Tile::owns(lane.group)) {
+        if (key < limit && row < count && lane.group == 0) {
             keys[atomicAdd(&found, 1)] = key;
         }
         __syncthreads();
@@ -82,98 +141,96 @@ __device__ __noinline__ int scanAlone(
     return keptCount;
 }
 
-/// A block a query. Shared memory: keys [room], and twice k for scanAlone().
-template <Metric metric, bool aligned, typename Stored>
+/// Where a search's results go.
+struct ScanResults {
+    float* distances;
+    idx_t* labels;
+    PathCounts* counts;
+};
+
+/// A block a query, and all of them for those whose lists ran over. Shared
+/// memory: keys [room], and twice k for scanAlone().
+template <bool aligned, typename Stored>
 __global__ void __launch_bounds__(kThreads) scanResultsKernel(
+        Metric metric,
         const Stored* data,
         idx_t count,
         ScanState scan,
+        bool wholeLoads,
         int room,
-        float* distances,
-        idx_t* labels,
-        PathCounts* counts) {
+        ScanResults results) {
     extern __shared__ uint64_t keys[];
     __shared__ LimitScratch<kThreads> scratch;
-    __shared__ uint32_t found;
+    __shared__ AgainScratch<kThreads> againScratch;
     letNextKernelBegin();
     afterFormerKernel();
-    const idx_t query = blockIdx.x;
     const int k = scan.k;
     const bool all = scan.listsAll(count);
-    const uint32_t listed =
-            all ? static_cast<uint32_t>(count) : scan.counts[query];
-    const bool ranOver = listed > static_cast<uint32_t>(scan.capacity);
-    uint64_t* sorted = keys;
-    int sortedCount = 0;
-    if (ranOver) {
-        sorted = keys + room;
+    const uint32_t capacity = static_cast<uint32_t>(scan.capacity);
+    bool over = false;
+    if (!all) {
+        for (idx_t i = threadIdx.x; i < scan.n; i += kThreads) {
+            over |= scan.counts[i] > capacity;
+        }
+    }
+    const auto write = [&](idx_t query,
+                           const uint64_t* sorted,
+                           int sortedCount,
+                           uint64_t* pathCount) {
+        for (int i = threadIdx.x; i < k; i += kThreads) {
+            const uint64_t key = i < sortedCount ? sorted[i] : kMissing;
+            results.distances[query * k + i] = distanceOf(metric, key);
+            results.labels[query * k + i] = labelOf(key);
+        }
+        if (results.counts && threadIdx.x == 0) {
+            // Others may add to the same counts.
+            atomicAdd(reinterpret_cast<unsigned long long*>(pathCount), 1ull);
+        }
+    };
+    const auto select = [&](idx_t query, uint32_t listed, uint64_t* pathCount) {
+        const int found = selectListed(
+                scan.lists + query * scan.capacity,
+                listed,
+                k,
+                room,
+                scratch,
+                keys);
+        write(query, keys, found, pathCount);
+    };
+    const idx_t own = blockIdx.x;
+    if (own < scan.n) {
+        const uint32_t listed =
+                all ? static_cast<uint32_t>(count) : scan.counts[own];
+        if (listed <= capacity) {
+            select(own, listed, &results.counts->certified);
+        }
+    }
+    if (!__syncthreads_or(over)) {
+        return;
+    }
+    ScanRounds<Stored, aligned, kThreads> rounds = {
+            metric, data, count, scan, wholeLoads, scratch, againScratch};
+    rounds.run([&](idx_t query, uint32_t listed) {
+        if (listed <= capacity) {
+            select(query, listed, &results.counts->widened);
+            return;
+        }
+        uint64_t* sorted = keys + room;
         uint64_t* merged = sorted + k;
-        sortedCount = scanAlone<metric, aligned>(
+        const int found = scanAlone<aligned>(
+                metric,
                 data,
                 count,
                 scan.x + query * scan.d,
+                wholeLoads,
                 scan.d,
                 k,
                 room,
                 keys,
                 sorted,
                 merged);
-    } else {
-        const uint64_t* const list = scan.lists + query * scan.capacity;
-        const auto forEach = [&](auto&& take) {
-            for (uint32_t base = 0; base < listed; base += kAtOnce * kThreads) {
-                uint64_t own[kAtOnce];
-#pragma unroll
-                for (int i = 0; i < kAtOnce; ++i) {
-                    const uint32_t at = base + i * kThreads + threadIdx.x;
-                    own[i] = at < listed ? list[at] : kMissing;
-                }
-#pragma unroll
-                for (int i = 0; i < kAtOnce; ++i) {
-                    take(own[i]);
-                }
-            }
-        };
-        if (threadIdx.x == 0) {
-            found = 0;
-        }
-        const KeyRange range = rangeOfKeys(scratch, forEach);
-        if (k == 1) {
-            sortedCount = range.count > 0 ? 1 : 0;
-            if (threadIdx.x == 0) {
-                keys[0] = range.least;
-            }
-            __syncthreads();
-        } else {
-            uint64_t limit = limitOfKeys(
-                    scratch,
-                    range,
-                    static_cast<uint32_t>(k),
-                    static_cast<uint32_t>(room),
-                    forEach);
-            limit = limit < range.largest ? limit : range.largest;
-            forEach([&](uint64_t key) {
-                if (key <= limit && key != kMissing) {
-                    keys[atomicAdd(&found, 1u)] = key;
-                }
-            });
-            __syncthreads();
-            sortedCount = static_cast<int>(found);
-            sortKeys(keys, sortedCount);
-        }
-    }
-    for (int i = threadIdx.x; i < k; i += kThreads) {
-        const uint64_t key = i < sortedCount ? sorted[i] : kMissing;
-        distances[query * k + i] = distanceOf(metric, key);
-        labels[query * k + i] = labelOf(key);
-    }
-    if (counts && threadIdx.x == 0) {
-        // Others may add to the same counts.
-        atomicAdd(
-                reinterpret_cast<unsigned long long*>(
-                        ranOver ? &counts->last : &counts->certified),
-                1ull);
-    }
+        write(query, sorted, found, &results.counts->last);
+    });
 }
 
 } // namespace
@@ -189,41 +246,41 @@ cudaError_t launchScanResults(
     if (scan.n == 0) {
         return cudaSuccess;
     }
+    if (!scanServes(scan.n, scan.d, scan.k)) {
+        return cudaErrorInvalidValue;
+    }
     const int room = roomFor(scan.k);
     const size_t bytes = (size_t(room) + 2 * scan.k) * sizeof(uint64_t);
     return withStored(vectors, [&](const auto* data) {
         using Stored = std::decay_t<decltype(*data)>;
-        const bool aligned =
-                rowsAligned(data, vectors.d) && rowsAligned(scan.x, vectors.d);
-        const bool l2 = metric == Metric::L2;
-        const auto kernel =
-                l2 ? (aligned ? scanResultsKernel<Metric::L2, true, Stored>
-                              : scanResultsKernel<Metric::L2, false, Stored>)
-                   : (aligned ? scanResultsKernel<
-                                        Metric::InnerProduct,
-                                        true,
-                                        Stored>
-                              : scanResultsKernel<
-                                        Metric::InnerProduct,
-                                        false,
-                                        Stored>);
-        const cudaError_t error = allowShared(kernel, bytes);
+        const auto kernel = rowsAligned(data, vectors.d)
+                                    ? scanResultsKernel<true, Stored>
+                                    : scanResultsKernel<false, Stored>;
+        int processors = 0;
+        cudaError_t error = multiprocessors(processors);
+        if (error == cudaSuccess) {
+            error = allowShared(kernel, bytes);
+        }
         if (error != cudaSuccess) {
             return error;
         }
+        // All multiprocessors, for lists that ran over.
+        const idx_t blocks = scan.listsAll(vectors.n)
+                                     ? scan.n
+                                     : std::max<idx_t>(scan.n, processors);
         return launchAfter(
                 kernel,
-                dim3(static_cast<unsigned>(scan.n)),
+                dim3(static_cast<unsigned>(blocks)),
                 kThreads,
                 bytes,
                 stream,
+                metric,
                 data,
                 vectors.n,
                 scan,
+                rowsAligned(scan.x, vectors.d),
                 room,
-                distances,
-                labels,
-                counts);
+                ScanResults{distances, labels, counts});
     });
 }
 

@@ -190,14 +190,10 @@ TEST_F(ExactKernels, CopiesOfVectorsAreTheHosts) {
             for (const VectorRows& rows :
                  std::vector<VectorRows>{{0, nb, 1}, {3, 20, 1}, {1, 34, 4}}) {
                 const int width = exact::copyWidth(d);
-                DeviceArray<Half> copies(rows.count * width);
-                check(exact::launchCopyVectors(
-                        device.view,
-                        rows,
-                        device.state,
-                        copies.get(),
-                        nullptr));
-                const std::vector<Half> found = copies.read();
+                const DeviceArray<uint32_t> needed(std::vector<uint32_t>{1});
+                const DeviceCopies copied(
+                        device, rows, rows.first ? needed.get() : nullptr);
+                const std::vector<Half> found = copied.copies.read();
                 for (int64_t i = 0; i < rows.count; ++i) {
                     expectCopy(
                             found.data() + i * width,
@@ -208,6 +204,20 @@ TEST_F(ExactKernels, CopiesOfVectorsAreTheHosts) {
                 }
             }
         });
+    }
+}
+
+TEST_F(ExactKernels, NothingIsCopiedWhereNoQueryNeedsIt) {
+    const ExactCase data = exactCases(20, 300, 1, kSeed)[0];
+    for (bool half : {false, true}) {
+        const DeviceIndex device(data.store(Metric::L2, half));
+        const DeviceArray<uint32_t> needed(std::vector<uint32_t>{0});
+        const DeviceCopies copied(device, {0, 300, 1}, needed.get());
+        const auto found = copied.copies.read();
+        const auto untouched = DeviceArray<Half>(found.size()).read();
+        for (size_t i = 0; i < found.size(); ++i) {
+            ASSERT_EQ(found[i].bits, untouched[i].bits);
+        }
     }
 }
 
@@ -288,6 +298,7 @@ TEST_F(ExactKernels, QueriesTermsAndCopiesAreTheHosts) {
                 for (uint32_t count : queries.counts.read()) {
                     ASSERT_EQ(count, 0u);
                 }
+                ASSERT_EQ(queries.againCount.at(0), 0u);
             }
         });
     }
@@ -410,7 +421,7 @@ struct SampleShape {
     int k;
     VectorRows rows;
     int padding;
-    /// Of the cut; 0: k.
+    /// Of the cut, where it is not k.
     int rank = 0;
 };
 
@@ -426,7 +437,7 @@ TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
             {3, 2048, 2048, {0, 2048, 1}, 0},
             {5, 2000, 2048, {0, 2000, 1}, 0, 17}};
     for (const SampleShape& shape : shapes) {
-        const int d = 10, k = shape.rank ? shape.rank : shape.k;
+        const int d = 10, rank = shape.rank ? shape.rank : shape.k;
         forEachStore(
                 d,
                 shape.nb,
@@ -436,7 +447,7 @@ TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
                     DeviceQueries queries(data.queries, d, shape.k, shape.k);
                     check(exact::launchPrepareQueries(
                             device.state, queries.state, false, nullptr));
-                    queries.state.rank = shape.rank;
+                    queries.state.rank = rank;
                     const DeviceScores scored(
                             device, queries, shape.rows, shape.padding);
                     check(exact::launchSampleCut(
@@ -475,10 +486,10 @@ TEST_F(ExactKernels, TheFirstCutIsOneThatKVectorsMeet) {
                                         exact::nextDown(cut);
                             }
                         }
-                        ASSERT_GE(met, k) << "query " << query;
+                        ASSERT_GE(met, rank) << "query " << query;
                         if (data.name == "normal" && shape.nb < 10000) {
                             // Not much above the k-th smallest.
-                            ASSERT_LE(proven, k + k / 4 + 1);
+                            ASSERT_LE(proven, rank + rank / 4 + 1);
                         }
                     }
                     if (data.name == "normal" || data.name == "uniform") {
@@ -542,7 +553,6 @@ TEST_F(ExactKernels, TheFilterLetsExactlyThoseThroughThatPass) {
                     const DeviceScores scored(
                             device, queries, shape.rows, shape.padding);
                     check(exact::launchFilter(
-                            FilterPass::First,
                             shape.rows,
                             device.state,
                             queries.state,
@@ -574,7 +584,7 @@ TEST_F(ExactKernels, TheFilterLetsExactlyThoseThroughThatPass) {
     }
 }
 
-TEST_F(ExactKernels, AListThatRanOverIsMadeAgainFromNothing) {
+TEST_F(ExactKernels, OfAListThatRanOverWhatThereIsRoomForIsKept) {
     const int d = 9, n = 37, nb = 900, capacity = 50, k = 10;
     for (Metric metric : kMetrics) {
         const ExactCase data = exactCases(d, nb, n, kSeed)[0];
@@ -590,90 +600,57 @@ TEST_F(ExactKernels, AListThatRanOverIsMadeAgainFromNothing) {
             cuts.push_back(exact::lossOf(keys[query % 3 ? 2 : 400]));
         }
         queries.cut.write(cuts);
-        const DeviceScores scored(device, queries, {0, nb, 1});
-        const auto filter = [&](FilterPass pass) {
+        // Lists of two launches add up.
+        std::vector<std::set<uint32_t>> passing(n);
+        for (const VectorRows& rows :
+             std::vector<VectorRows>{{0, 600, 1}, {600, nb - 600, 1}}) {
+            const DeviceScores scored(device, queries, rows);
             check(exact::launchFilter(
-                    pass,
-                    scored.rows,
+                    rows,
                     device.state,
                     state,
                     scored.scores.get(),
                     scored.ld,
                     nullptr));
-        };
-        const auto select = [&](FilterPass pass) {
-            check(exact::launchSelect(
-                    pass, device.view, device.state, state, nullptr));
-        };
-        filter(FilterPass::First);
-        const HostScores host(device, queries, scored);
-        const auto counted = queries.counts.read();
-        const auto survivors = queries.survivors.read();
-        for (int64_t query = 0; query < n; ++query) {
-            const auto expected = host.passing(query, cuts[query]);
-            ASSERT_EQ(counted[query], expected.size());
-            const size_t count = std::min<size_t>(capacity, counted[query]);
-            const uint32_t* list = survivors.data() + query * capacity;
-            const std::set<uint32_t> found(list, list + count);
-            ASSERT_EQ(found.size(), count) << "a label twice";
-            for (uint32_t label : found) {
-                ASSERT_TRUE(expected.count(label));
+            const HostScores host(device, queries, scored);
+            for (int64_t query = 0; query < n; ++query) {
+                const auto these = host.passing(query, cuts[query]);
+                passing[query].insert(these.begin(), these.end());
             }
         }
-        select(FilterPass::First);
-        const auto better = queries.cut.read();
+        const auto counts = queries.counts.read();
+        const auto survivors = queries.survivors.read();
+        std::vector<std::vector<uint32_t>> lists;
         for (int64_t query = 0; query < n; ++query) {
-            const bool over = counted[query] > capacity;
-            ASSERT_EQ(over, query % 3 == 0);
-            ASSERT_EQ(queries.counts.at(query), over ? exact::kAgain : 0);
+            ASSERT_EQ(counts[query], passing[query].size());
             const uint32_t* list = survivors.data() + query * capacity;
-            const auto keys = keysOf(
-                    store,
-                    data.query(query),
-                    {list, list + std::min<size_t>(capacity, counted[query])});
-            for (int i = 0; i < k; ++i) {
-                ASSERT_EQ(
-                        queries.best.at(query * k + i),
-                        over || i >= int(keys.size()) ? exact::kMissing
-                                                      : keys[i]);
+            lists.emplace_back(
+                    list, list + std::min<size_t>(capacity, counts[query]));
+            const std::set<uint32_t> found(
+                    lists.back().begin(), lists.back().end());
+            ASSERT_EQ(found.size(), lists.back().size()) << "a label twice";
+            for (uint32_t label : found) {
+                ASSERT_TRUE(passing[query].count(label));
             }
+        }
+        check(exact::launchSelect(device.view, device.state, state, nullptr));
+        for (int64_t query = 0; query < n; ++query) {
+            const bool over = counts[query] > capacity;
+            ASSERT_EQ(over, query % 3 == 0);
+            ASSERT_EQ(queries.counts.at(query), 0u);
             ASSERT_EQ(
-                    better[query],
+                    queries.paths.at(query),
+                    over ? QueryPath::Incomplete : QueryPath::Certified);
+            auto keys = keysOf(store, data.query(query), lists[query]);
+            ASSERT_EQ(
+                    queries.cut.at(query),
                     int(keys.size()) < k
                             ? cuts[query]
                             : std::min(
                                       cuts[query], exact::lossOf(keys[k - 1])));
-        }
-        filter(FilterPass::Again);
-        for (int64_t query = 0; query < n; ++query) {
-            const uint32_t count = queries.counts.at(query);
-            ASSERT_EQ(
-                    count,
-                    counted[query] > capacity
-                            ? exact::kAgain +
-                                      host.passing(query, better[query]).size()
-                            : 0);
-        }
-        // One of them runs over again, by hand.
-        auto counts = queries.counts.read();
-        counts[3] = exact::kAgain + capacity + 1;
-        queries.counts.write(counts);
-        select(FilterPass::Again);
-        for (int64_t query = 0; query < n; ++query) {
-            const bool over = query % 3 == 0;
-            const bool fits =
-                    (counts[query] & ~exact::kAgain) <= uint32_t(capacity);
-            ASSERT_EQ(queries.counts.at(query), 0u);
-            ASSERT_EQ(
-                    queries.paths.at(query),
-                    !over  ? QueryPath::Certified
-                    : fits ? QueryPath::Widened
-                           : QueryPath::Last);
-            if (over && fits) {
-                const auto keys = keysOf(store, data.query(query));
-                for (int i = 0; i < k; ++i) {
-                    ASSERT_EQ(queries.best.at(query * k + i), keys[i]);
-                }
+            keys.resize(k, exact::kMissing);
+            for (int i = 0; i < k; ++i) {
+                ASSERT_EQ(queries.best.at(query * k + i), keys[i]);
             }
         }
     }
@@ -871,7 +848,6 @@ TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
                         device.state, queries.state, false, nullptr));
                 auto paths = queries.paths.read();
                 paths[n / 2] = QueryPath::Last;
-                queries.paths.write(paths);
                 const auto cuts = someCuts(store, data.queries, 9);
                 queries.cut.write(cuts);
                 std::vector<float> least(n, exact::missingLoss());
@@ -879,16 +855,8 @@ TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
                 queries.leastCut.write(least);
                 // Rows that lie further apart, too.
                 const int stride = width + (number % 2 ? 0 : 24);
-                DeviceArray<Half> copies(rows.count * width);
                 DeviceArray<Half> apart(rows.count * stride);
-                check(exact::launchCopyVectors(
-                        device.view,
-                        rows,
-                        device.state,
-                        copies.get(),
-                        nullptr));
-                check(cudaDeviceSynchronize());
-                const auto dense = copies.read();
+                const auto dense = DeviceCopies(device, rows).copies.read();
                 std::vector<Half> wide(rows.count * stride, Half{0x7e00});
                 for (int64_t i = 0; i < rows.count; ++i) {
                     std::copy_n(
@@ -900,19 +868,16 @@ TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
                 const HostFused host(device, queries, rows, dense);
                 for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
                     const bool again = pass == FilterPass::Again;
-                    std::vector<uint32_t> counts(n);
                     for (int i = 0; again && i < n; ++i) {
-                        counts[i] = i % 3 == number % 3 && (i < 64 || i > 130)
-                                            ? exact::kAgain
-                                            : 0;
+                        if (i % 3 == number % 3 && (i < 64 || i > 130) &&
+                            i != n / 2) {
+                            paths[i] = QueryPath::Widened;
+                        }
                     }
-                    const auto before = counts;
-                    queries.counts.write(counts);
-                    // Nobody may have counted them.
-                    queries.againCount.write({static_cast<uint32_t>(
-                            n - std::count(counts.begin(), counts.end(), 0))});
-                    queries.state.againCount =
-                            number % 2 ? nullptr : queries.againCount.get();
+                    queries.paths.write(paths);
+                    queries.counts.write(std::vector<uint32_t>(n));
+                    queries.againCount.write({static_cast<uint32_t>(std::count(
+                            paths.begin(), paths.end(), QueryPath::Widened))});
                     check(exact::launchFusedFilter(
                             pass,
                             rows,
@@ -922,24 +887,19 @@ TEST_P(ExactKernelsFused, ThoseAndNoOthersPass) {
                             stride,
                             nullptr));
                     check(cudaDeviceSynchronize());
-                    counts = queries.counts.read();
+                    const auto counts = queries.counts.read();
                     const auto survivors = queries.survivors.read();
                     const auto leastCut = queries.leastCut.read();
                     for (int64_t query = 0; query < n; ++query) {
                         const bool takesPart =
-                                paths[query] != QueryPath::Last &&
-                                (!again || before[query]);
-                        if (again) {
-                            ASSERT_EQ(
-                                    counts[query] & exact::kAgain,
-                                    before[query]);
-                        }
+                                again ? paths[query] == QueryPath::Widened
+                                      : paths[query] != QueryPath::Last;
                         expectFused(
                                 host,
                                 query,
                                 cuts[query],
                                 takesPart,
-                                counts[query] & ~exact::kAgain,
+                                counts[query],
                                 survivors.data() + query * capacity,
                                 capacity);
                         if (::testing::Test::HasFailure()) {
@@ -1004,7 +964,7 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
                     device.state, queries.state, false, nullptr));
             // Cuts of the best, of all of k or of the first few.
             const int rank = number++ % 2 ? k : (k + 4) / 5;
-            queries.state.rank = rank == k ? 0 : rank;
+            queries.state.rank = rank;
             // A cut that was guessed does not grow.
             std::vector<float> guesses(n, exact::missingLoss());
             guesses[3] = -3e38f;
@@ -1034,11 +994,7 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
                 queries.survivors.write(survivors);
                 queries.counts.write(counts);
                 check(exact::launchSelect(
-                        FilterPass::First,
-                        device.view,
-                        device.state,
-                        queries.state,
-                        nullptr));
+                        device.view, device.state, queries.state, nullptr));
                 const auto best = queries.best.read();
                 const auto cuts = queries.cut.read();
                 for (int query = 0; query < n; ++query) {
@@ -1066,43 +1022,104 @@ TEST_F(ExactKernels, TheBestOfSurvivorsAndOfTheFormerBestAreKept) {
     }
 }
 
-TEST_F(ExactKernels, QueriesWithoutCertificateAreCollectedInOrder) {
-    const int k = 3;
-    for (int n : {1, 2, 1023, 1024, 1025, 2500}) {
-        DeviceQueries queries(std::vector<float>(n), 1, k, k);
-        std::vector<QueryPath> paths(n);
-        std::vector<float> least(n);
-        std::vector<uint64_t> best(n * k);
-        std::vector<uint32_t> expected;
+/// Queries of every kind after a round of filtering.
+struct FilteredQueries {
+    static constexpr int k = 3;
+
+    explicit FilteredQueries(int n)
+            : queries(std::vector<float>(n), 1, k, k),
+              paths(n),
+              cut(n),
+              least(n),
+              best(n * k) {
         for (int query = 0; query < n; ++query) {
-            paths[query] = QueryPath(query * 7 % 3);
+            paths[query] = QueryPath(query * 7 % 4);
+            cut[query] = 2.5f + float(query % 2);
             best[query * k] = exact::resultKey(Metric::L2, 1, 2);
             best[query * k + 1] = exact::resultKey(Metric::L2, 2, 1);
             best[query * k + 2] = query % 5 ? exact::resultKey(Metric::L2, 3, 5)
                                             : exact::kMissing;
-            least[query] = query % 2   ? 3.0f
-                           : query % 4 ? exact::nextDown(3.0f)
-                                       : exact::missingLoss();
-            const bool certain = exact::certified(
-                    exact::lossOf(best[query * k + 2]), least[query]);
-            if (paths[query] == QueryPath::Last || !certain) {
-                expected.push_back(query);
-            }
+            least[query] = query / 2 % 2   ? 3.0f
+                           : query / 2 % 4 ? exact::nextDown(3.0f)
+                                           : exact::missingLoss();
         }
         queries.paths.write(paths);
+        queries.cut.write(cut);
         queries.leastCut.write(least);
         queries.best.write(best);
-        check(exact::launchCollectLast(queries.state, nullptr));
-        ASSERT_EQ(queries.lastCount.at(0), expected.size());
-        auto last = queries.last.read();
+    }
+
+    uint64_t kth(int query) const {
+        return best[query * k + k - 1];
+    }
+    bool proven(int query) const {
+        return (paths[query] == QueryPath::Certified ||
+                paths[query] == QueryPath::Widened) &&
+               exact::certified(exact::lossOf(kth(query)), least[query]);
+    }
+    void clear(int query) {
+        std::fill_n(best.begin() + query * k, k, exact::kMissing);
+    }
+    void expectSame() const {
+        ASSERT_EQ(queries.paths.read(), paths);
+        ASSERT_EQ(queries.cut.read(), cut);
+        ASSERT_EQ(queries.leastCut.read(), least);
+        ASSERT_EQ(queries.best.read(), best);
+    }
+
+    DeviceQueries queries;
+    std::vector<QueryPath> paths;
+    std::vector<float> cut;
+    std::vector<float> least;
+    std::vector<uint64_t> best;
+};
+
+constexpr int kManyQueries[] = {1, 2, 31, 33, 1023, 1024, 1025, 2500};
+
+TEST_F(ExactKernels, QueriesWithoutCertificateAreFilteredAgainByAProvenCut) {
+    for (int n : kManyQueries) {
+        FilteredQueries filtered(n);
+        // What others have counted stays.
+        filtered.queries.againCount.write({7});
+        uint32_t again = 7;
+        check(exact::launchCollectAgain(filtered.queries.state, nullptr));
+        for (int query = 0; query < n; ++query) {
+            QueryPath& path = filtered.paths[query];
+            const uint64_t kth = filtered.kth(query);
+            if (path == QueryPath::Last || filtered.proven(query)) {
+                continue;
+            }
+            path = kth == exact::kMissing ? QueryPath::Last
+                                          : QueryPath::Widened;
+            if (path == QueryPath::Widened) {
+                ++again;
+                filtered.cut[query] = exact::lossOf(kth);
+                filtered.least[query] = exact::missingLoss();
+                filtered.clear(query);
+            }
+        }
+        ASSERT_EQ(filtered.queries.againCount.at(0), again) << n;
+        filtered.expectSame();
+    }
+}
+
+TEST_F(ExactKernels, QueriesWithoutCertificateAreCollectedInOrder) {
+    for (int n : kManyQueries) {
+        FilteredQueries filtered(n);
+        check(exact::launchCollectLast(filtered.queries.state, nullptr));
+        std::vector<uint32_t> expected;
+        for (int query = 0; query < n; ++query) {
+            if (!filtered.proven(query)) {
+                expected.push_back(query);
+                filtered.paths[query] = QueryPath::Last;
+                filtered.clear(query);
+            }
+        }
+        ASSERT_EQ(filtered.queries.lastCount.at(0), expected.size());
+        auto last = filtered.queries.last.read();
         last.resize(expected.size());
         ASSERT_EQ(last, expected);
-        for (uint32_t query : expected) {
-            paths[query] = QueryPath::Last;
-            std::fill_n(best.begin() + query * k, k, exact::kMissing);
-        }
-        ASSERT_EQ(queries.paths.read(), paths);
-        ASSERT_EQ(queries.best.read(), best);
+        filtered.expectSame();
     }
 }
 
@@ -1286,6 +1303,32 @@ TEST_F(ExactKernels, TheBestOfLossesAreKeptTiesByLabel) {
     }
 }
 
+/// A search's results are those of a plain loop over D.
+void expectSearched(
+        const SearchResults& found,
+        const ExactCase& data,
+        const Store& store,
+        int k) {
+    uint64_t paths[3] = {1, 2, 3};
+    for (size_t query = 0; query < found.paths.size(); ++query) {
+        ASSERT_NE(found.paths[query], QueryPath::Incomplete);
+        ++paths[int(found.paths[query])];
+        auto keys = keysOf(store, data.query(query));
+        keys.resize(k, exact::kMissing);
+        for (int i = 0; i < k; ++i) {
+            ASSERT_EQ(found.labels[query * k + i], exact::labelOf(keys[i]))
+                    << "query " << query << ", place " << i << ", path "
+                    << int(found.paths[query]);
+            ASSERT_TRUE(
+                    same(found.distances[query * k + i],
+                         exact::distanceOf(store.metric, keys[i])));
+        }
+    }
+    ASSERT_EQ(found.counts.certified, paths[0]);
+    ASSERT_EQ(found.counts.widened, paths[1]);
+    ASSERT_EQ(found.counts.last, paths[2]);
+}
+
 struct SearchShape {
     int n;
     int nb;
@@ -1319,6 +1362,7 @@ TEST_P(ExactKernelsSearch, IsAPlainLoopOverDBitForBit) {
         ways.push_back(sizes);
         ways.back().guessed = true;
         ways.back().fused = fusedRuns;
+        ways.back().chunksOfSelection = 2;
         if (fusedRuns) {
             ways.push_back(sizes);
             ways.back().fused = true;
@@ -1337,30 +1381,71 @@ TEST_P(ExactKernelsSearch, IsAPlainLoopOverDBitForBit) {
             [&](const ExactCase& data, const Store& store) {
                 const DeviceIndex device(store);
                 const SearchSizes& sizes = ways[way++ % ways.size()];
+                SCOPED_TRACE(
+                        "chunk " + std::to_string(sizes.chunk) + ", capacity " +
+                        std::to_string(sizes.capacity));
                 const SearchResults found =
                         searchOnDevice(device, data.queries, k, sizes);
-                uint64_t paths[3] = {1, 2, 3};
-                for (int64_t query = 0; query < shape.n; ++query) {
-                    ++paths[int(found.paths[query])];
-                    auto keys = keysOf(store, data.query(query));
-                    keys.resize(k, exact::kMissing);
-                    for (int i = 0; i < k; ++i) {
-                        ASSERT_EQ(
-                                found.labels[query * k + i],
-                                exact::labelOf(keys[i]))
-                                << "query " << query << ", place " << i
-                                << ", path " << int(found.paths[query])
-                                << ", chunk " << sizes.chunk << ", capacity "
-                                << sizes.capacity;
-                        ASSERT_TRUE(
-                                same(found.distances[query * k + i],
-                                     exact::distanceOf(store.metric, keys[i])));
-                    }
-                }
-                ASSERT_EQ(found.counts.certified, paths[0]);
-                ASSERT_EQ(found.counts.widened, paths[1]);
-                ASSERT_EQ(found.counts.last, paths[2]);
+                expectSearched(found, data, store, k);
             });
+}
+
+TEST_F(ExactKernels, AfterAGuessThatWasTooSmallAllVectorsAreFilteredAgain) {
+    // What is near lies in the first third of the store: the guess from that
+    // takes the others to be alike.
+    const int d = 8, nb = 6000, k = 60, n = 20;
+    const int64_t third = nb / 3;
+    ExactCase data = exactCases(d, nb, n, kSeed)[0];
+    for (size_t i = third * d; i < data.vectors.size(); ++i) {
+        data.vectors[i] += 4;
+    }
+    for (bool half : {false, true}) {
+        const Store store = data.store(Metric::L2, half);
+        const DeviceIndex device(store);
+        for (bool fused : {false, true}) {
+            if (fused && !fusedFilterRuns()) {
+                continue;
+            }
+            SearchSizes sizes = {third, 1000, 0, false, fused, true};
+            // By scores there is one round.
+            SearchResults found =
+                    searchOnDevice(device, data.queries, k, sizes);
+            expectSearched(found, data, store, k);
+            for (QueryPath path : found.paths) {
+                ASSERT_EQ(path, fused ? QueryPath::Widened : QueryPath::Last);
+            }
+            sizes.guessed = false;
+            found = searchOnDevice(device, data.queries, k, sizes);
+            expectSearched(found, data, store, k);
+            for (QueryPath path : found.paths) {
+                ASSERT_EQ(path, QueryPath::Certified);
+            }
+        }
+    }
+}
+
+TEST_F(ExactKernels, AListThatRanOverIsMadeAgain) {
+    if (!fusedFilterRuns()) {
+        GTEST_SKIP() << "not of compute capability 9.0";
+    }
+    // Without a selection before the end, all the chunks' survivors of the
+    // first cut, which is one of a sample, are in one list.
+    const int d = 8, nb = 9000, k = 10, n = 150;
+    const ExactCase data = exactCases(d, nb, n, kSeed)[0];
+    for (Metric metric : kMetrics) {
+        const Store store = data.store(metric, false);
+        const DeviceIndex device(store);
+        const SearchSizes sizes = {900, 40, 0, false, true, false, 100};
+        const SearchResults found =
+                searchOnDevice(device, data.queries, k, sizes);
+        expectSearched(found, data, store, k);
+        ASSERT_GE(found.counts.widened, uint64_t(2 + n / 2));
+        // And where the cut that follows is not enough, either.
+        const SearchSizes few = {900, k, 0, false, true, false, 100};
+        const SearchResults last = searchOnDevice(device, data.queries, k, few);
+        expectSearched(last, data, store, k);
+        ASSERT_GE(last.counts.last, uint64_t(3 + n / 2));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -1392,115 +1477,6 @@ INSTANTIATE_TEST_SUITE_P(
                 SearchShape{9, 2049, 130, 2048},
                 SearchShape{1, 20000, 3, 1},
                 SearchShape{66, 12000, 12, 12}));
-
-struct ScanShape {
-    int n;
-    int nb;
-    int d;
-    int k;
-    /// Of a list.
-    int capacity;
-};
-
-void PrintTo(const ScanShape& shape, std::ostream* out) {
-    *out << "n " << shape.n << ", nb " << shape.nb << ", d " << shape.d
-         << ", k " << shape.k << ", capacity " << shape.capacity;
-}
-
-class ExactKernelsScan : public ExactKernels,
-                         public ::testing::WithParamInterface<ScanShape> {};
-
-TEST_P(ExactKernelsScan, IsAPlainLoopOverDBitForBit) {
-    const ScanShape& shape = GetParam();
-    const int k = shape.k;
-    forEachStore(
-            shape.d,
-            shape.nb,
-            shape.n,
-            [&](const ExactCase& data, const Store& store) {
-                const DeviceIndex device(store);
-                std::vector<uint64_t> expected;
-                for (int64_t query = 0; query < shape.n; ++query) {
-                    auto keys = keysOf(store, data.query(query));
-                    keys.resize(k, exact::kMissing);
-                    expected.insert(expected.end(), keys.begin(), keys.end());
-                }
-                for (Scan way :
-                     {Scan::Plain, Scan::Tensor, Scan::TensorOfCopies}) {
-                    const SearchResults found = scanOnDevice(
-                            device, data.queries, k, shape.capacity, way);
-                    for (size_t i = 0; i < expected.size(); ++i) {
-                        ASSERT_EQ(found.labels[i], exact::labelOf(expected[i]))
-                                << "way " << int(way) << ", query " << i / k
-                                << ", place " << i % k;
-                        ASSERT_TRUE(same(
-                                found.distances[i],
-                                exact::distanceOf(store.metric, expected[i])));
-                    }
-                    ASSERT_EQ(
-                            found.counts.certified + found.counts.last,
-                            uint64_t(1 + 3 + shape.n));
-                    ASSERT_EQ(found.counts.widened, 2u);
-                    if (shape.nb <= shape.capacity) {
-                        ASSERT_EQ(found.counts.last, 3u);
-                    }
-                }
-            });
-}
-
-INSTANTIATE_TEST_SUITE_P(
-        ListsOfAll,
-        ExactKernelsScan,
-        ::testing::Values(
-                ScanShape{1, 1, 1, 1, 64},
-                ScanShape{1, 700, 33, 10, 1000},
-                ScanShape{2, 300, 128, 100, 512},
-                ScanShape{3, 500, 20, 600, 1000},
-                ScanShape{16, 333, 64, 5, 1000},
-                ScanShape{33, 200, 8, 5, 256},
-                ScanShape{5, 900, 1100, 2048, 1024}));
-
-INSTANTIATE_TEST_SUITE_P(
-        ListsThatRunOver,
-        ExactKernelsScan,
-        ::testing::Values(
-                ScanShape{4, 900, 16, 3, 64},
-                ScanShape{7, 400, 132, 9, 128},
-                ScanShape{13, 700, 40, 30, 400},
-                ScanShape{3, 9000, 6, 2048, 2100}));
-
-INSTANTIATE_TEST_SUITE_P(
-        Cuts,
-        ExactKernelsScan,
-        ::testing::Values(
-                ScanShape{1, 20000, 8, 10, 8000},
-                ScanShape{5, 20000, 12, 100, 3000},
-                ScanShape{2, 30000, 3, 1000, 12000},
-                ScanShape{9, 17000, 4, 1, 4000},
-                ScanShape{32, 9000, 20, 7, 6000},
-                ScanShape{1, 70000, 4, 2048, 30000},
-                ScanShape{2, 10000, 301, 20, 5000},
-                ScanShape{70, 9500, 24, 3, 4000},
-                ScanShape{17, 9500, 200, 30, 9000}));
-
-TEST_F(ExactKernels, ListsOfAScanDoNotRunOverWithOrdinaryData) {
-    const int d = 8, n = 6, nb = 100000;
-    for (int k : {1, 10, 100, 1000, 2048}) {
-        for (const ExactCase& data : exactCases(d, nb, n, kSeed)) {
-            if (data.name == "normal" || data.name == "bytes" ||
-                data.name == "all equal" || data.name == "near duplicates") {
-                const DeviceIndex device(data.store(Metric::L2, false));
-                const SearchResults found = scanOnDevice(
-                        device,
-                        data.queries,
-                        k,
-                        exact::scanCapacity(k),
-                        k == 10 ? Scan::Tensor : Scan::Plain);
-                EXPECT_EQ(found.counts.last, 3u) << data.name << ", k " << k;
-            }
-        }
-    }
-}
 
 } // namespace
 } // namespace test

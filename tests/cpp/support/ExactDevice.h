@@ -169,6 +169,7 @@ class DeviceQueries {
         state.last = last.get();
         state.lastCount = lastCount.get();
         state.againCount = againCount.get();
+        state.rank = k;
     }
 
     const int64_t n;
@@ -187,6 +188,26 @@ class DeviceQueries {
     QueryState state;
 };
 
+/// Copies of some rows, if a query is to be filtered again, or always.
+class DeviceCopies {
+   public:
+    DeviceCopies(
+            const DeviceIndex& index,
+            const VectorRows& rows,
+            const uint32_t* neededBy = nullptr)
+            : copies(rows.count * exact::copyWidth(index.store.d)) {
+        check(exact::launchCopyVectors(
+                index.view,
+                rows,
+                index.state,
+                copies.get(),
+                neededBy,
+                nullptr));
+    }
+
+    DeviceArray<Half> copies;
+};
+
 inline cublasHandle_t testedBlas() {
     static const cublasHandle_t handle = [] {
         cublasHandle_t made = nullptr;
@@ -196,45 +217,37 @@ inline cublasHandle_t testedBlas() {
     return handle;
 }
 
-/// Scores [n, ld] of some rows.
-class DeviceScores {
+/// Copies and scores [n, ld] of some rows.
+class DeviceScores : public DeviceCopies {
    public:
     DeviceScores(
             const DeviceIndex& index,
             const DeviceQueries& queries,
             const VectorRows& of,
             int64_t padding = 0)
-            : rows(of),
+            : DeviceCopies(index, of),
+              rows(of),
               ld(rows.count + padding),
-              width_(exact::copyWidth(index.store.d)),
-              copies(rows.count * width_),
               scores(queries.n * ld) {
-        check(exact::launchCopyVectors(
-                index.view, rows, index.state, copies.get(), nullptr));
+        const int width = exact::copyWidth(index.store.d);
         // As in searches, some stores are their own copies.
-        const bool own = index.view.float16 && width_ == index.store.d;
+        const bool own = index.view.float16 && width == index.store.d;
         check(exact::launchScores(
                 testedBlas(),
                 queries.copies.get(),
                 queries.n,
                 own ? static_cast<const Half*>(index.view.data) +
-                                rows.first * width_
+                                rows.first * width
                     : copies.get(),
-                own ? rows.step * width_ : width_,
+                own ? rows.step * width : width,
                 rows.count,
-                width_,
+                width,
                 scores.get(),
                 ld));
     }
 
     const VectorRows rows;
     const int64_t ld;
-
-   private:
-    const int width_;
-
-   public:
-    DeviceArray<Half> copies;
     DeviceArray<float> scores;
 };
 
@@ -251,10 +264,13 @@ struct SearchSizes {
     /// Of each row of scores, beyond the vectors.
     int64_t padding;
     bool scanAll;
-    /// Filters without scores in memory.
+    /// Filters without scores in memory, in two rounds.
     bool fused = false;
     /// Cuts are guessed, as if what was seen were a fair sample.
     bool guessed = false;
+    /// In the first round of the fused filter, so many are filtered before each
+    /// selection.
+    int chunksOfSelection = 1;
 };
 
 struct SearchResults {
@@ -263,6 +279,64 @@ struct SearchResults {
     std::vector<QueryPath> paths;
     exact::PathCounts counts;
 };
+
+/// Filters all vectors, as a search does between its first cut and its last
+/// path.
+template <typename EachChunk, typename Guess>
+void filterOnDevice(
+        const DeviceIndex& index,
+        const DeviceQueries& queries,
+        const SearchSizes& sizes,
+        const EachChunk& eachChunk,
+        const Guess& guess) {
+    const QueryState& state = queries.state;
+    const auto select = [&] {
+        check(exact::launchSelect(index.view, index.state, state, nullptr));
+    };
+    if (!sizes.fused) {
+        eachChunk([&](const VectorRows& rows) {
+            const DeviceScores scored(index, queries, rows, sizes.padding);
+            check(exact::launchFilter(
+                    rows,
+                    index.state,
+                    state,
+                    scored.scores.get(),
+                    scored.ld,
+                    nullptr));
+            guess(rows.first + rows.count);
+            select();
+            check(cudaDeviceSynchronize());
+        });
+        return;
+    }
+    const auto filter = [&](FilterPass pass, const VectorRows& rows) {
+        const DeviceCopies copied(
+                index,
+                rows,
+                pass == FilterPass::Again ? state.againCount : nullptr);
+        check(exact::launchFusedFilter(
+                pass,
+                rows,
+                index.state,
+                state,
+                copied.copies.get(),
+                exact::copyWidth(index.store.d),
+                nullptr));
+        check(cudaDeviceSynchronize());
+    };
+    int chunks = 0;
+    eachChunk([&](const VectorRows& rows) {
+        filter(FilterPass::First, rows);
+        const int64_t seen = rows.first + rows.count;
+        if (++chunks % sizes.chunksOfSelection == 0 || seen == index.n) {
+            guess(seen);
+            select();
+        }
+    });
+    check(exact::launchCollectAgain(state, nullptr));
+    eachChunk([&](const VectorRows& rows) { filter(FilterPass::Again, rows); });
+    select();
+}
 
 /// A whole search.
 inline SearchResults searchOnDevice(
@@ -273,7 +347,7 @@ inline SearchResults searchOnDevice(
     DeviceQueries queries(x, index.store.d, k, sizes.capacity);
     QueryState& state = queries.state;
     const auto guess = [&](int64_t seen) {
-        state.rank = sizes.guessed ? exact::cutRank(k, seen, index.n) : 0;
+        state.rank = sizes.guessed ? exact::cutRank(k, seen, index.n) : k;
     };
     check(exact::launchPrepareQueries(
             index.state, state, sizes.scanAll, nullptr));
@@ -297,34 +371,7 @@ inline SearchResults searchOnDevice(
         }
     };
     if (!sizes.scanAll) {
-        eachChunk([&](const VectorRows& rows) {
-            const DeviceScores scored(index, queries, rows, sizes.padding);
-            for (FilterPass pass : {FilterPass::First, FilterPass::Again}) {
-                if (sizes.fused) {
-                    check(exact::launchFusedFilter(
-                            pass,
-                            rows,
-                            index.state,
-                            state,
-                            scored.copies.get(),
-                            exact::copyWidth(index.store.d),
-                            nullptr));
-                } else {
-                    check(exact::launchFilter(
-                            pass,
-                            rows,
-                            index.state,
-                            state,
-                            scored.scores.get(),
-                            scored.ld,
-                            nullptr));
-                }
-                guess(rows.first + rows.count);
-                check(exact::launchSelect(
-                        pass, index.view, index.state, state, nullptr));
-            }
-            check(cudaDeviceSynchronize());
-        });
+        filterOnDevice(index, queries, sizes, eachChunk, guess);
     }
     check(exact::launchCollectLast(state, nullptr));
     eachChunk([&](const VectorRows& rows) {
@@ -357,81 +404,6 @@ inline SearchResults searchOnDevice(
     return {distances.read(),
             std::vector<int64_t>(found.begin(), found.end()),
             queries.paths.read(),
-            counts.at(0)};
-}
-
-/// How a scan compares.
-enum class Scan {
-    Plain,
-    Tensor,
-    /// By copies that were made before.
-    TensorOfCopies,
-};
-
-/// A search by a scan, with lists of so many keys. (No paths.)
-inline SearchResults scanOnDevice(
-        const DeviceIndex& index,
-        const std::vector<float>& given,
-        int k,
-        int capacity,
-        Scan way) {
-    const int d = index.store.d;
-    const int64_t n = static_cast<int64_t>(given.size()) / d;
-    const DeviceArray<float> x(given);
-    const DeviceArray<uint64_t> parts(n * exact::kScanParts);
-    const DeviceArray<uint64_t> cuts(n);
-    const DeviceArray<uint32_t> listed(n);
-    const DeviceArray<uint64_t> lists(n * capacity);
-    const exact::ScanState scan = {
-            n,
-            d,
-            k,
-            capacity,
-            x.get(),
-            parts.get(),
-            cuts.get(),
-            listed.get(),
-            lists.get()};
-    const DeviceArray<float> distances(n * k);
-    const DeviceArray<faiss_ext::gpu::idx_t> labels(n * k);
-    const DeviceArray<exact::PathCounts> counts({{1, 2, 3}});
-    const Metric metric = index.store.metric;
-    check(exact::launchScanCut(metric, index.view, scan, nullptr));
-    const bool copied = way == Scan::TensorOfCopies;
-    const DeviceArray<Half> copies(
-            copied ? index.n * exact::copyWidth(d) : int64_t(0));
-    if (copied) {
-        check(exact::launchCopyVectors(
-                index.view,
-                {0, index.n, 1},
-                index.state,
-                copies.get(),
-                nullptr));
-    }
-    if (way == Scan::Plain) {
-        check(exact::launchScan(metric, index.view, scan, nullptr));
-    } else {
-        check(exact::launchTensorScan(
-                metric,
-                index.view,
-                copied ? copies.get() : nullptr,
-                index.state,
-                scan,
-                nullptr));
-    }
-    check(exact::launchScanResults(
-            metric,
-            index.view,
-            scan,
-            distances.get(),
-            labels.get(),
-            counts.get(),
-            nullptr));
-    check(cudaDeviceSynchronize());
-    const std::vector<faiss_ext::gpu::idx_t> found = labels.read();
-    return {distances.read(),
-            std::vector<int64_t>(found.begin(), found.end()),
-            {},
             counts.at(0)};
 }
 
