@@ -35,8 +35,8 @@ struct Event {
 struct DeviceGuard {
     explicit DeviceGuard(int device) { calls["device"] = device; }
 };
-struct KeepDevice {
-    ~KeepDevice() { calls["device"] = before_; }
+struct CodeOfOthers {
+    ~CodeOfOthers() { calls["device"] = before_; }
     int before_ = calls["device"];
 };
 struct RelaxedCapture {
@@ -105,7 +105,7 @@ int onDevice() {
 
 int keepsDevice() {
     {
-        KeepDevice current;  // device guard
+        CodeOfOthers current;  // device guard
         calls["device"] = 7;
     }
     return calls["device"];
