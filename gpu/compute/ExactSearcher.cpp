@@ -277,6 +277,10 @@ void ExactSearcher::enqueue(
                          results.labels + first * queries.k},
                         counts);
     }
+    scratch->waitUnlessInterrupted();
+    if (temporaryState) {
+        temporaryState->waitUnlessInterrupted();
+    }
 }
 
 } // namespace gpu
