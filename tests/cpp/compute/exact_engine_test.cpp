@@ -320,6 +320,11 @@ TEST_F(ExactEngine, can_be_interrupted_while_its_state_is_in_scratch_memory) {
         EXPECT_THROW(arrays.search(*index_), faiss_ext::gpu::Interrupted);
         EXPECT_TRUE(interrupting.fired());
     }
+    // No wait but those.
+    cuda_sim_fail_call("cudaMalloc", 1, cudaErrorMemoryAllocation);
+    cuda_sim_reset_counters();
+    arrays.search(*index_);
+    EXPECT_EQ(hostWaits() - counts().waits_free, 0u);
     searchAndExpectRight();
 }
 
