@@ -37,6 +37,10 @@ SAMPLE_PER_K = 64
 GROWTH = 4
 #: Every how manieth row a chunk takes.
 STRIDE = 64
+#: How many vectors a chunk of the engine has at most (gpu/call/Tuning.h).
+ENGINE = 65536
+#: Of vectors that come by turns.
+KINDS = 64
 
 
 def capacity(k):
@@ -65,6 +69,13 @@ def in_order(rng, nb):
     """Of the clusters, one after the other."""
     centres = normal(np.random.default_rng(1), 1000, 128)
     return centres[np.sort(rng.integers(0, 1000, nb))] + 0.3 * normal(rng, nb, 128)
+
+
+def by_turns(rng, nb):
+    """Of several kinds, one vector of each and again."""
+    centres = normal(np.random.default_rng(6), KINDS, 128)
+    first = rng.integers(0, KINDS)
+    return centres[(first + np.arange(nb)) % KINDS] + 0.3 * normal(rng, nb, 128)
 
 
 def unit_norm(rng, nb):
@@ -120,6 +131,12 @@ DATA = {
     "clusters": (clustered, 1_000_000, "strided", False, True),
     "clusters in order": (in_order, 1_000_000, "strided", False, True),
     "clusters in order, contiguous chunks": (in_order, 1_000_000, "contiguous", False, True),
+    "clusters in order, the engine's chunks": (
+        in_order, 1_000_000, "engine", False, True),
+    "kinds by turns, as many as rows that chunks leave out": (
+        by_turns, 1_000_000, "strided", False, True),
+    "kinds by turns, the engine's chunks": (by_turns, 1_000_000, "engine", False, True),
+    "uniform, the engine's chunks": (uniform, 1_000_000, "engine", False, True),
     "unit norm": (unit_norm, 1_000_000, "strided", False, True),
     "norms of every size": (heavy_tailed, 1_000_000, "strided", False, True),
     "norms of every size, a threshold for 128": (
@@ -136,23 +153,41 @@ DATA = {
 }
 #: What a user may be expected to have; of the others falling back is the design.
 ORDINARY = [name for name in DATA if not name.startswith("near duplicates")
-            and not name.endswith(("contiguous chunks", "a threshold for 128"))]
+            and not name.endswith(("contiguous chunks", "a threshold for 128",
+                                   "that chunks leave out"))]
 
 
-def order_of(kind, nb):
-    """The rows, in the order in which chunks take them."""
-    if kind == "contiguous":
-        return np.arange(nb)
-    return np.concatenate([np.arange(r, nb, STRIDE) for r in range(min(STRIDE, nb))])
+def prime_from(number):
+    """The least prime number from there on; 1 from 1."""
+    while number > 1 and any(number % i == 0 for i in range(2, number)):
+        number += 1
+    return number
 
 
-def chunks(nb, k, sample):
-    """Ends of the chunks."""
-    end = max(sample, SAMPLE_PER_K * k)
-    while end < nb:
-        yield end
-        end *= GROWTH
-    yield nb
+class Chunks:
+    """Which rows they take, and where each ends."""
+
+    def __init__(self, kind, nb, sample):
+        self.nb = nb
+        self.sample = sample
+        #: Of equal size, in place of growing ones, or 0.
+        self.equal = 0
+        step = {"contiguous": 1, "strided": min(STRIDE, nb)}.get(kind)
+        if step is None:
+            # As planExact does: each takes one row of so many.
+            most = ENGINE if sample == SAMPLE else sample
+            step = self.equal = prime_from(-(-nb // most))
+        self.rows = np.concatenate([np.arange(r, nb, step) for r in range(step)])
+
+    def ends(self, k):
+        """Of each chunk, in a search for k."""
+        if self.equal:
+            return np.cumsum([len(range(r, self.nb, self.equal))
+                              for r in range(self.equal)]).tolist()
+        ends = [max(self.sample, SAMPLE_PER_K * k)]
+        while ends[-1] < self.nb:
+            ends.append(ends[-1] * GROWTH)
+        return [*ends[:-1], self.nb]
 
 
 class Library:
@@ -193,9 +228,10 @@ def count(library, x, vectors, product, half, order, fine, ks, sample):
     data = library.new(pointer(vectors), nb, d, product, half, pointer(copies))
     x_copies = np.empty_like(x)
     library.queries(data, pointer(x), len(x), pointer(x_copies))
-    rows = order_of(order, nb)
+    chunks = Chunks(order, nb, sample)
+    rows = chunks.rows
     searches = {k: library.search(data, k, int(fine), 1 << 16) for k in ks}
-    ends = {k: list(chunks(nb, k, sample)) for k in ks}
+    ends = {k: chunks.ends(k) for k in ks}
     stops = sorted({end for some in ends.values() for end in some})
     # The sample, before anything passes.
     for k, search in searches.items():

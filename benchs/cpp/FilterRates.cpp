@@ -85,7 +85,7 @@ class Judge {
         const float base =
                 exact::thresholdBase(index_.terms, terms_, search.cuts[query]);
         threshold_ = fine_ ? exact::fineThreshold(terms_, base, tile.errorRest)
-                           : exact::thresholdOver(terms_, base, tile.bounds);
+                           : test::thresholdOver(terms_, base, tile.bounds);
     }
 
     bool passes(int64_t row, float score) const {

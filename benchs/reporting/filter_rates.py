@@ -12,7 +12,8 @@ many; after each the k best stay on the list, and D of the k-th is the cut of th
 pass, in the mean over queries; how long its list was, in the mean and at most; in brackets how many pass the last cut, in the mean,
 which no order of chunks can do without (k of them are the result); and what share of the queries had no room in its list
 (k {capacities}), and so would fall back. Chunks take every 64th row, and every vector has a spread by its own norm, but where
-the name says otherwise. `ordinary`: data of which 1 % or fewer are to fall back."""
+the name says otherwise. `the engine's chunks` are a prime number of equal ones, of 65,536 vectors or fewer, as the engine has them.
+`kinds by turns` are 64 clusters, of which each 64th vector is one. `ordinary`: data of which 1 % or fewer are to fall back."""
 
 
 def section(folder: pathlib.Path) -> str:

@@ -1,7 +1,10 @@
 #include <faiss_ext/gpu/compute/ExactVectors.h>
 
+#include <string>
+
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 namespace faiss_ext {
@@ -59,19 +62,35 @@ exact::IndexState ExactVectors::stateOf(
         memory = static_cast<char*>(memory_->get());
     } catch (const faiss::FaissException& e) {
         rethrowUnlessOutOfMemory(e, stream);
-        temporary.emplace(resources_, device_, bytes, counters_);
-        memory = temporary->data();
+        memory = takeTemporary(bytes, vectors.n, temporary);
     }
     const exact::IndexState state = places.in(memory);
-    const ScratchMemory scratch(
+    ScratchMemory scratch(
             resources_, device_, exact::prepareBytes(vectors.d), counters_);
     FAISS_EXT_CUDA_TRY(exact::launchPrepareVectors(
             metric, arithmetic, vectors, state, scratch.data(), stream));
+    scratch.waitUnlessInterrupted();
     if (!temporary) {
         state_ = state;
         origin_ = origin;
     }
     return state;
+}
+
+char* ExactVectors::takeTemporary(
+        size_t bytes, idx_t vectors, std::optional<ScratchMemory>& temporary) {
+    try {
+        temporary.emplace(resources_, device_, bytes, counters_);
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, resources_.getDefaultStream(device_));
+        throw OutOfMemory(
+                "the exact engine needs " + std::to_string(bytes) +
+                " bytes for " + std::to_string(vectors) + " vectors, and GPU " +
+                std::to_string(device_) +
+                " has no memory left for that; Faiss' kernels, by "
+                "StagedConfig::search \"faiss\", do without");
+    }
+    return temporary->data();
 }
 
 /// Memory that is large enough stays, but not twice as much: after a reset an

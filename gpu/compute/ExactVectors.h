@@ -31,8 +31,10 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
     /// order it is to be used, if `changes`, the number of changes of the
     /// index, the vectors' memory or the metric is not what it was. Work that
     /// uses an earlier one ended before the change. Where there is no memory to
-    /// keep it, it is made in `temporary`, for as long as that lives. Throws
-    /// faiss::FaissException, CudaError; then there is none.
+    /// keep it, it is made in `temporary`, for as long as that lives; where
+    /// there is none for that either, OutOfMemory names the way to do without.
+    /// Throws faiss::FaissException, CudaError, Interrupted; then there is
+    /// none.
     exact::IndexState stateOf(
             const VectorsView& vectors,
             exact::Metric metric,
@@ -49,6 +51,10 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
 
    private:
     void reserve(size_t bytes);
+    char* takeTemporary(
+            size_t bytes,
+            idx_t vectors,
+            std::optional<ScratchMemory>& temporary);
 
     faiss::gpu::GpuResources& resources_;
     const int device_;

@@ -12,6 +12,7 @@
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -46,12 +47,26 @@ class ScratchMemory {
         counters_.deviceAllocations += allocated_;
     }
 
+    /// Waits as the end of this would, if that waits, but asks for interrupts
+    /// in between; then that does not wait. For scopes that may take long.
+    /// Throws CudaError, Interrupted: then the end waits, since the memory is
+    /// in use until then.
+    void waitUnlessInterrupted() {
+        if (allocated_ && !waited_) {
+            Event end;
+            end.record(stream_);
+            ++counters_.hostWaits;
+            faiss_ext::gpu::waitUnlessInterrupted(end);
+            waited_ = true;
+        }
+    }
+
     /// Where the context is lost, Faiss would abort the process when it cannot
     /// free. What it has allocated it frees at once, which waits for the GPU,
     /// so it is known before.
     ~ScratchMemory() {
         const bool failing = std::uncaught_exceptions() > exceptions_;
-        if (allocated_) {
+        if (allocated_ && !waited_) {
             ++counters_.hostWaits;
             FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream_));
         }
@@ -81,6 +96,8 @@ class ScratchMemory {
     const cudaStream_t stream_;
     /// Faiss' temporary memory has less.
     const bool allocated_;
+    /// For all that uses it.
+    bool waited_ = false;
     faiss::gpu::GpuMemoryReservation memory_;
 };
 

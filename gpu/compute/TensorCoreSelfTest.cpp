@@ -13,6 +13,7 @@
 #include <faiss_ext/gpu/compute/exact/SelfTest.h>
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/host/PinnedBufferPool.h>
 #include <faiss_ext/gpu/threads/Interrupts.h>
 
@@ -248,16 +249,18 @@ std::optional<bool> tryTensorCores(
     cublasStatus_t failed = CUBLAS_STATUS_SUCCESS;
     struct EndWork {
         cudaStream_t stream;
+        int device;
         bool armed = true;
         ~EndWork() {
-            if (armed) {
-                FAISS_EXT_CUDA_NOTHROW(cudaStreamSynchronize(stream));
+            // ~ScratchMemory clears the error.
+            if (armed && cudaStreamSynchronize(stream) != cudaSuccess) {
+                waitForDevice(device);
             }
         }
     };
     {
         // Before the pinned memory goes, if something fails.
-        EndWork onFailure{stream};
+        EndWork onFailure{stream, device};
         FAISS_EXT_CUDA_TRY(cudaMemcpyAsync(
                 scratch.data(),
                 halves,

@@ -57,6 +57,22 @@ DeviceGuard::~DeviceGuard() {
     }
 }
 
+CodeOfOthers::CodeOfOthers() noexcept {
+    FAISS_EXT_CUDA_NOTHROW(cudaGetDevice(&device_));
+}
+
+CodeOfOthers::~CodeOfOthers() {
+    if (lostByFork()) {
+        return;
+    }
+    int now = device_;
+    // To set it anew may begin a context on a GPU that this thread never used.
+    if (cudaGetDevice(&now) == cudaSuccess && device_ >= 0 && now != device_) {
+        cudaSetDevice(device_);
+    }
+    cudaGetLastError();
+}
+
 RelaxedCapture::RelaxedCapture() noexcept : exchanged_(false) {
     // Those within another one need not ask CUDA.
     if (relaxedScopes++ == 0 && !lostByFork()) {

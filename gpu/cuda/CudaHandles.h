@@ -26,6 +26,22 @@ class FAISS_EXT_API DeviceGuard {
     bool changed_;
 };
 
+/// For one scope, in which the thread runs code of others, a pool's or a
+/// callback's. Afterwards the same GPU is current, since work that comes next
+/// would else go to another one, and no error is left behind, on which Faiss
+/// would abort after its next kernel. Does not throw.
+class FAISS_EXT_API CodeOfOthers {
+   public:
+    CodeOfOthers() noexcept;
+    ~CodeOfOthers();
+
+    CodeOfOthers(const CodeOfOthers&) = delete;
+    CodeOfOthers& operator=(const CodeOfOthers&) = delete;
+
+   private:
+    int device_ = -1;
+};
+
 /// For one scope, the calling thread may ask, wait, allocate and free while
 /// anybody captures a stream into a CUDA graph (stream capture mode "relaxed",
 /// cudaThreadExchangeStreamCaptureMode). Without it such a call fails while

@@ -39,22 +39,6 @@ constexpr size_t kMostScratch = size_t(1536) << 20;
 
 constexpr size_t kFaissDefault = std::numeric_limits<size_t>::max();
 
-/// A pool may make another GPU current; Faiss would work on it.
-class KeepDevice {
-   public:
-    KeepDevice() {
-        FAISS_EXT_CUDA_NOTHROW(cudaGetDevice(&device_));
-    }
-    ~KeepDevice() {
-        if (device_ >= 0) {
-            FAISS_EXT_CUDA_NOTHROW(cudaSetDevice(device_));
-        }
-    }
-
-   private:
-    int device_ = -1;
-};
-
 } // namespace
 
 /// Faiss' resources with the allocations replaced. Derived from them, and not a
@@ -84,7 +68,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
             streams.push_back(impl->getAsyncCopyStream(device));
             waitForDevice(device);
             // Of whoever used the resources without owning them.
-            KeepDevice current;
+            CodeOfOthers current;
             FAISS_EXT_CUDA_NOTHROW(cudaSetDevice(device));
             for (const auto& [memory, block] : gpu.blocks) {
                 impl->giveBack(memory, block, device);
@@ -260,20 +244,18 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
         std::string problem = "it gave address 0";
         void* memory = nullptr;
         {
-            KeepDevice current;
+            // Also where the pool then found memory elsewhere, an allocation
+            // that failed leaves its error behind.
+            CodeOfOthers pool;
             try {
                 memory =
                         allocator_->allocate(block.bytes, device, block.stream);
             } catch (const Interrupted&) {
-                cudaGetLastError();
                 throw;
             } catch (const std::exception& e) {
                 problem = e.what();
             }
         }
-        // Left behind by an allocation that failed, also where the pool then
-        // found memory elsewhere: Faiss aborts on it after its next kernel.
-        cudaGetLastError();
         if (!memory) {
             throwIfContextLost(block.stream);
             throw AllocationError(
@@ -308,7 +290,7 @@ class PooledGpuResources::Impl : public faiss::gpu::StandardGpuResourcesImpl {
     }
 
     void giveBack(void* memory, const Block& block, int device) noexcept {
-        KeepDevice current;
+        CodeOfOthers pool;
         allocator_->deallocate(memory, block.bytes, device, block.stream);
     }
 

@@ -38,6 +38,7 @@ bool isInterrupted() {
     }
     const Asking now;
     const MayNotReturn mayNotReturn;
+    CodeOfOthers callback;
     return sleepAtEnd([] {
         return faiss::InterruptCallback::instance->want_interrupt();
     });

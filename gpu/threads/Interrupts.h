@@ -48,7 +48,8 @@ bool faissIsAsking() noexcept;
 /// what this one holds.
 FAISS_EXT_API void refuseInQuestion(bool waits);
 
-/// Throws Interrupted if the callback, where there is one, says so. Asks it at
+/// Throws Interrupted if the callback, where there is one, says so; whatever
+/// that does, the current GPU stays, and CUDA's last error is none. Asks it at
 /// once, so not for small pieces of work: see InterruptClock.
 FAISS_EXT_API void throwIfInterrupted();
 

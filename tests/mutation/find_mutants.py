@@ -21,7 +21,7 @@ KINDS = (
     ("lock", r"std::(lock_guard|unique_lock|scoped_lock|shared_lock)\b"),
     ("lock", r"\.(un)?lock\s*\(\s*\)|\b(end|begin)(Con|De)struction\s*\("),
     ("lock", r"\bowner_\.store\s*\(|(\+\+|--)depth_;"),
-    ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bKeepDevice\s+\w+;|cudaSetDevice\s*\("),
+    ("device guard", r"\bDeviceGuard\s+\w+\s*\(|\bCodeOfOthers\s+\w+;|cudaSetDevice\s*\("),
     ("capture guard", r"\bRelaxedCapture\s+\w+;|\brelaxed_\.(emplace|reset)\s*\("),
     ("capture guard", r"\brefuseCapture\s*\("),
     ("drain guard", r"\bEndWorkOnFailure\s+\w+|\bdisarm\s*\(|\babandon\s*\("),
@@ -277,7 +277,7 @@ def of_statement(code, source, begin, end):
             (begin, kind_end, "::faiss_ext_mutants::Unless<", ">"),
             (arguments, end - 2, f"{N}, ", ""),
         ]
-    guard = re.match(r"(?:const\s+)?(KeepDevice|RelaxedCapture)\s+\w+;", text)
+    guard = re.match(r"(?:const\s+)?(CodeOfOthers|RelaxedCapture)\s+\w+;", text)
     if guard:
         return [
             (begin + guard.start(1), begin + guard.end(1), "::faiss_ext_mutants::Unless<", ">"),

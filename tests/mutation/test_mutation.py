@@ -3,7 +3,9 @@ tells the killed from the survivors: on a made-up source."""
 
 import collections
 import pathlib
+import re
 import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -35,8 +37,8 @@ struct Event {
 struct DeviceGuard {
     explicit DeviceGuard(int device) { calls["device"] = device; }
 };
-struct KeepDevice {
-    ~KeepDevice() { calls["device"] = before_; }
+struct CodeOfOthers {
+    ~CodeOfOthers() { calls["device"] = before_; }
     int before_ = calls["device"];
 };
 struct RelaxedCapture {
@@ -105,7 +107,7 @@ int onDevice() {
 
 int keepsDevice() {
     {
-        KeepDevice current;  // device guard
+        CodeOfOthers current;  // device guard
         calls["device"] = 7;
     }
     return calls["device"];
@@ -258,15 +260,32 @@ def test_a_test_that_does_not_come_by_a_mutant_is_not_run(program):
     assert run.judge(1, [test]) == ["", ""]
 
 
+#: In a shell: ends well without a mutant.
+WHOLE = "[ $FAISS_EXT_MUTANT = 0 ] && exit 0"
+
+
 def test_a_test_that_a_mutant_makes_endless_has_failed(tmp_path):
-    test = run.Test("endless", ["sleep", "60"], tmp_path, limit=0.2, reached={1})
+    test = run.Test("endless", ["sh", "-c", f"{WHOLE}; sleep 60"], tmp_path,
+                    limit=2, reached={1})
     assert "does not end" in run.judge(1, [test])[1]
+    assert test.limit == 2
+
+
+def test_a_test_that_a_busy_machine_makes_slow_has_not_failed(tmp_path):
+    test = run.Test("slow", ["sleep", "1"], tmp_path, limit=0.2, reached={1})
+    assert run.judge(1, [test]) == ["", ""]
+    assert test.limit > 1
+
+
+def test_a_test_that_ends_by_no_means_tells_nothing(tmp_path):
+    test = run.Test("endless", ["sleep", "60"], tmp_path, limit=0.01, reached={1})
+    assert run.judge(1, [test]) == ["", ""]
 
 
 def test_a_test_that_was_killed_is_waited_for(tmp_path):
     # With its output closed, nothing but its end can be waited for.
-    command = "echo $$ > it; exec sleep 60 >&- 2>&-"
-    test = run.Test("killed", ["sh", "-c", command], tmp_path, limit=0.5, reached={1})
+    command = f"{WHOLE}; echo $$ > it; exec sleep 60 >&- 2>&-"
+    test = run.Test("killed", ["sh", "-c", command], tmp_path, limit=2, reached={1})
     assert "does not end" in run.judge(1, [test])[1]
     assert not pathlib.Path("/proc", (tmp_path / "it").read_text().strip()).exists()
 
@@ -278,7 +297,8 @@ def test_a_test_that_was_killed_is_waited_for(tmp_path):
 def test_what_a_test_prints_costs_neither_time_nor_memory(
     tmp_path, command, failure
 ):
-    test = run.Test("talks", ["sh", "-c", command], tmp_path, limit=2, reached={1})
+    test = run.Test("talks", ["sh", "-c", f"{WHOLE}; {command}"], tmp_path,
+                    limit=2, reached={1})
     tracemalloc.start()
     begin = time.monotonic()
     assert run.judge(1, [test]) == ["talks", failure]
@@ -323,3 +343,22 @@ def test_verdicts_are_kept_while_the_tree_is_the_same(tmp_path):
     assert run.Verdicts(path, "a", forget=False).found == {"one": ["test", "why"]}
     assert run.Verdicts(path, "b", forget=False).found == {}
     assert run.Verdicts(path, "a", forget=True).found == {}
+
+
+def listed(*options):
+    """What run.py says, and its names of mutants."""
+    done = subprocess.run(
+        [sys.executable, run.HERE / "run.py", "nowhere", "--list", *options],
+        capture_output=True, text=True,
+    )
+    return done, [line.split(": ", 2)[2] for line in done.stdout.splitlines()]
+
+
+def test_mutants_are_chosen_by_a_regular_expression():
+    _, every = listed()
+    _, names = listed("--only", "^Pinned|lock_guard.*guard")
+    assert names == [n for n in every if re.search("^Pinned|lock_guard.*guard", n)]
+    assert 0 < len(names) < len(every)
+    done, _ = listed("--only", "(")
+    assert done.returncode == 2
+    assert "argument --only: '(': missing )" in done.stderr

@@ -41,9 +41,9 @@
 //   Filter: thresholdBase() of the query's cut, once. Then for each tile of
 //   vectors the largest errorRest(), fineThreshold(); for each vector its
 //   VectorBounds' norm and fineStart(startOf()); and for each score
-//   passes(fineValue(...), threshold). Where all norms are alike, one
-//   multiply-add a score less: thresholdOver() of the tile's VectorBounds
-//   (addVector, or the largest square and error), passes(valueOf(...)).
+//   passes(fineValue(...), threshold). Where all norms are alike, a threshold
+//   of the base and the spread of the tile's VectorBounds would do, against
+//   valueOf(): one multiply-add a score less. Tests and benchmarks compare.
 //   The cut: lossOf(metric, D) of the k-th best of any k or more vectors. At
 //   first, from scores of the first chunk alone, the k-th smallest mostLoss();
 //   after each chunk D of the k-th best so far, which with what passes next

@@ -173,9 +173,9 @@ FAISS_EXT_HOST_DEVICE inline float valueOf(
     return multiplyAdd(score, factor, start);
 }
 
-/// A query's threshold but for the vectors' part, of a cut: every vector whose
-/// loss is at most `cut` is to pass. A cut of missingLoss() or more, or NaN,
-/// lets everything pass.
+/// A query's threshold but for the vectors' part, the spread, of a cut: every
+/// vector whose loss is at most `cut` is to pass. A cut of missingLoss() or
+/// more, or NaN, lets everything pass.
 template <typename Margin = FullMargin>
 FAISS_EXT_HOST_DEVICE inline float thresholdBase(
         const IndexTerms& index, const QueryTerms& query, float cut) {
@@ -196,13 +196,6 @@ FAISS_EXT_HOST_DEVICE inline float thresholdBase(
     double base = reach - query.low;
     base += 0x1p-50 * (fabs(reach) + fabs(query.low));
     return floatAbove(base);
-}
-
-/// The threshold for any of a set of vectors.
-FAISS_EXT_HOST_DEVICE inline float thresholdOver(
-        const QueryTerms& query, float base, const VectorBounds& vectors) {
-    const float part = multiplyAddAbove(query.perNorm, vectors.norm, base);
-    return multiplyAddAbove(query.perError, vectors.error, part);
 }
 
 /// Whether a vector may be among those whose loss is at most the cut. If not,

@@ -273,10 +273,59 @@ TEST_F(ExactEngine, tells_of_each_wait_for_memory_that_faiss_allocates) {
     index_->resetTransferStats();
     cuda_sim_reset_counters();
     search();
-    // To free waits by itself, after the wait that is counted.
-    EXPECT_EQ(hostWaits() - counts().waits_free, 1u);
+    // Asking, so in no call of CUDA, but for that to free, which waits by
+    // itself.
+    EXPECT_EQ(hostWaits() - counts().waits_free, 0u);
     EXPECT_EQ(stats().hostWaits, 1u);
     EXPECT_EQ(stats().deviceAllocations, 1u);
+}
+
+TEST_F(ExactEngine, can_be_interrupted_where_it_waits_to_free_memory) {
+    resources_.setTempMemory(0);
+    make();
+    GpuArrays arrays(queries_);
+    const cudaStream_t stream = resources_.getDefaultStream(0);
+    // Before anything is kept, and after.
+    for (int times = 0; times < 2; ++times) {
+        check(cudaDeviceSynchronize());
+        cuda_sim_hold_stream(stream);
+        {
+            Interrupting interrupting([&](int) {
+                // What is under way is waited for before the call ends.
+                cuda_sim_release_stream(stream);
+                return true;
+            });
+            EXPECT_THROW(arrays.search(*index_), faiss_ext::gpu::Interrupted);
+            EXPECT_TRUE(interrupting.fired());
+            EXPECT_EQ(cuda_sim_pending(), 0u);
+        }
+        searchAndExpectRight();
+    }
+}
+
+TEST_F(ExactEngine, can_be_interrupted_while_its_state_is_in_scratch_memory) {
+    // Which the state alone does not fit into.
+    make();
+    GpuArrays arrays(queries_);
+    const cudaStream_t stream = resources_.getDefaultStream(0);
+    check(cudaDeviceSynchronize());
+    resources_.setTempMemory(2048);
+    cuda_sim_fail_call("cudaMalloc", 1, cudaErrorMemoryAllocation);
+    cuda_sim_hold_stream(stream);
+    {
+        Interrupting interrupting([&](int) {
+            cuda_sim_release_stream(stream);
+            return true;
+        });
+        EXPECT_THROW(arrays.search(*index_), faiss_ext::gpu::Interrupted);
+        EXPECT_TRUE(interrupting.fired());
+    }
+    // No wait but those.
+    cuda_sim_fail_call("cudaMalloc", 1, cudaErrorMemoryAllocation);
+    cuda_sim_reset_counters();
+    arrays.search(*index_);
+    EXPECT_EQ(hostWaits() - counts().waits_free, 0u);
+    searchAndExpectRight();
 }
 
 TEST_F(ExactEngine, small_adds_do_not_make_each_search_allocate) {
@@ -363,6 +412,25 @@ TEST_F(ExactEngine, has_its_state_in_scratch_memory_where_it_cannot_keep_it) {
     searchAndExpectRight();
     EXPECT_EQ(launches("exactPrepareVectors"), 3u);
     EXPECT_EQ(stats().deviceAllocations, 1u);
+}
+
+TEST_F(ExactEngine, names_a_way_out_where_the_gpu_has_no_room_for_its_state) {
+    resources_.setTempMemory(2048);
+    make();
+    check(cudaDeviceSynchronize());
+    cuda_sim_set_device_memory(counts().live_device_bytes);
+    try {
+        search();
+        ADD_FAILURE() << "no exception";
+    } catch (const faiss_ext::gpu::OutOfMemory& e) {
+        for (const char* part :
+             {"300 vectors", "GPU 0", "StagedConfig::search \"faiss\""}) {
+            EXPECT_NE(std::string(e.what()).find(part), std::string::npos)
+                    << e.what();
+        }
+    }
+    cuda_sim_set_device_memory(size_t(1) << 34);
+    searchAndExpectRight();
 }
 
 TEST_F(ExactEngine, takes_what_temporary_memory_a_full_gpu_has) {
@@ -561,6 +629,25 @@ TEST_F(ExactEngine, asks_Faiss_while_there_is_no_memory_for_that_test) {
             stats().searchedBy,
             "Faiss' kernels: there was no memory for the exact engine's "
             "self-test");
+    searchAndExpectRight();
+    EXPECT_EQ(stats().searchedBy, "the exact engine");
+}
+
+TEST_F(ExactEngine, that_test_is_over_before_its_memory_whatever_fails) {
+    rememberSelfTest(0, std::nullopt);
+    make();
+    check(cudaDeviceSynchronize());
+    cuda_sim_fail_call("kernel:exactScores", 2, cudaErrorMemoryAllocation);
+    cuda_sim_fail_call(
+            "libfaiss_ext/cudaStreamSynchronize", 1, cudaErrorInvalidValue);
+    search();
+    EXPECT_EQ(cuda_sim_last_fault(), std::string("cudaStreamSynchronize"));
+    EXPECT_EQ(
+            stats().searchedBy,
+            "Faiss' kernels: there was no memory for the exact engine's "
+            "self-test");
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    // Nothing is known of it.
     searchAndExpectRight();
     EXPECT_EQ(stats().searchedBy, "the exact engine");
 }

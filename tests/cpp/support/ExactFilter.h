@@ -148,6 +148,15 @@ struct FilterIndex {
     }
 };
 
+/// The threshold for any of a set of vectors, of thresholdBase(): the filter of
+/// one multiply-add less that the finer one is held against.
+inline float thresholdOver(
+        const QueryTerms& query, float base, const VectorBounds& vectors) {
+    const float part =
+            exact::multiplyAddAbove(query.perNorm, vectors.norm, base);
+    return exact::multiplyAddAbove(query.perError, vectors.error, part);
+}
+
 /// A query with what the filter keeps of it. `Margin` may be a weakened one.
 template <typename Margin = exact::FullMargin>
 struct FilterQuery {
@@ -196,7 +205,7 @@ struct FilterQuery {
             const VectorBounds& bounds) const {
         return exact::passes(
                 value(index, row, score),
-                exact::thresholdOver(
+                thresholdOver(
                         terms,
                         exact::thresholdBase<Margin>(index.terms, terms, cut),
                         bounds));

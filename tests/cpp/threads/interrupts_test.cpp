@@ -343,6 +343,28 @@ TEST_F(Interrupts, end_the_wait_for_another_threads_call) {
     searchAndExpectRight(*index);
 }
 
+TEST_F(Interrupts, a_callback_leaves_neither_another_gpu_nor_an_error) {
+    // With which the call would go on, and Faiss end the process.
+    for (bool ends : {false, true}) {
+        const Interrupting interrupt([=](int) {
+            cudaSetDevice(1);
+            cudaSetDevice(99);
+            return ends;
+        });
+        try {
+            faiss_ext::gpu::throwIfInterrupted();
+            EXPECT_FALSE(ends);
+        } catch (const Interrupted&) {
+            EXPECT_TRUE(ends);
+        }
+        EXPECT_EQ(interrupt.asked(), 1);
+        int current = -1;
+        check(cudaGetDevice(&current));
+        EXPECT_EQ(current, 0);
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    }
+}
+
 TEST_F(Interrupts, a_call_from_the_callback_is_refused) {
     const auto index = makeIndex(longCalls(0), 0);
     const auto other = makeIndex(0);

@@ -268,7 +268,7 @@ TEST(ExactThreshold, over_a_set_is_not_below_the_base_and_its_spread) {
         }
         const Quad spread = Quad(query.perNorm) * Quad(bounds.norm) +
                             Quad(query.perError) * Quad(bounds.error);
-        const float threshold = exact::thresholdOver(query, base, bounds);
+        const float threshold = test::thresholdOver(query, base, bounds);
         EXPECT_GE(Quad(threshold), Quad(base) + spread);
         EXPECT_LE(
                 Quad(threshold),
