@@ -109,7 +109,7 @@ void enqueueScan(
                 temporaryState);
     }
     const ScanPlaces places(search, queries);
-    const ScratchMemory scratch(
+    ScratchMemory scratch(
             search.resources, search.device, places.bytes(), search.counters);
     const ScanState scan = stateIn(scratch.data(), places, search, queries);
     FAISS_EXT_CUDA_TRY(
@@ -129,6 +129,10 @@ void enqueueScan(
             results.labels,
             counts,
             stream));
+    scratch.waitUnlessInterrupted();
+    if (temporaryState) {
+        temporaryState->waitUnlessInterrupted();
+    }
 }
 
 } // namespace gpu

@@ -341,6 +341,10 @@ void enqueueScored(
                          results.labels + first * queries.k},
                         counts);
     }
+    scratch->waitUnlessInterrupted();
+    if (temporaryState) {
+        temporaryState->waitUnlessInterrupted();
+    }
 }
 
 } // namespace gpu

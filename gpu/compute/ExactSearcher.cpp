@@ -56,10 +56,6 @@ void ExactSearcher::enqueue(
     } else {
         enqueueScored(search_, queries, results, counts, stream);
     }
-    scratch->waitUnlessInterrupted();
-    if (temporaryState) {
-        temporaryState->waitUnlessInterrupted();
-    }
 }
 
 } // namespace gpu
