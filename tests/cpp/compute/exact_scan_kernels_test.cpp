@@ -190,9 +190,10 @@ void expectTheNearest(
             ASSERT_EQ(found.labels[i], exact::labelOf(expected[i]))
                     << "way " << int(way) << ", query " << i / k << ", place "
                     << i % k;
-            ASSERT_TRUE(
-                    same(found.distances[i],
-                         exact::distanceOf(store.metric, expected[i])));
+            ASSERT_EQ(
+                    exact::bitsOf(found.distances[i]),
+                    exact::bitsOf(
+                            exact::distanceOf(store.metric, expected[i])));
         }
         const uint64_t once = found.counts.certified - kBefore.certified;
         const uint64_t again = found.counts.widened - kBefore.widened;
