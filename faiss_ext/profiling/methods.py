@@ -144,8 +144,8 @@ def transfer_stats(self: Any) -> TransferStats:
         makes by itself (in `add`) are not in it.
 
         Of the exact engine: ``certified_queries``, whose results a certificate
-        has shown to be right; ``widened_queries``, the same after a list of
-        vectors had run over; ``last_path_queries``, which were compared with
+        has shown to be right; ``widened_queries``, the same in a second round
+        of filtering; ``last_path_queries``, which were compared with
         every vector. The GPU counts them: they are whole once the index's
         stream has passed the searches. Those of a search that began anew, for
         want of memory, count again.

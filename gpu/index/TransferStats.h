@@ -33,8 +33,8 @@ struct TransferStats {
     uint64_t pinnedAllocations = 0;
 
     /// Queries that the exact engine has answered, by how their results are
-    /// known to be right: by a certificate; by one after a list of vectors had
-    /// run over; because they were compared with every vector. The GPU counts
+    /// known to be right: by a certificate; by one, in a second round of
+    /// filtering; because they were compared with every vector. The GPU counts
     /// them: they are whole once the index's stream has passed the searches.
     /// Those of a search that began anew, for want of memory, count again.
     uint64_t certifiedQueries = 0;

@@ -165,6 +165,7 @@ void Run::makeExactMistakes() {
     faults.overflow = oneOf({0, 0, 1, 2});
     faults.small_cuts = oneOf({0, 0, 1});
     faults.score_error = oneOf({0.0, 3.9});
+    faults.small_guesses = oneOf({0, 0, 1});
     cuda_sim_set_exact_faults(&faults);
 }
 
