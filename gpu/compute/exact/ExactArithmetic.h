@@ -52,5 +52,5 @@
 //   Re-rank: addDimension(), joinChains(), joinGroups(); resultKey() of each,
 //   the k smallest; certified(loss of the k-th key, least cut used); labelOf()
 //   and distanceOf() of the keys are the results.
-//   Last path: the same keys of all vectors. For queries without certificate,
-//   those whose list ran over, and those that are not inRange.
+//   Last path: the same keys of all vectors. For queries that have no
+//   certificate or whole list in the end, and those that are not inRange.
