@@ -108,7 +108,8 @@ inline cudaError_t multiprocessors(int& count) {
 /// Allows a kernel so much dynamic shared memory.
 template <typename Kernel>
 inline cudaError_t allowShared(Kernel* kernel, size_t bytes) {
-    constexpr size_t kAlways = 48 << 10;
+    // Of 48 KiB, which it has anyway, static shared memory is a part.
+    constexpr size_t kAlways = 8 << 10;
     if (bytes <= kAlways) {
         return cudaSuccess;
     }
