@@ -17,6 +17,7 @@ import time
 import numpy as np
 
 from measure import memory, peers
+from measure.names import IN_A_ROW, OURS, STOCK
 from measure.oracle import WrongResult
 from measure.plan import Contest
 from measure.scratch import ScratchMeter
@@ -25,17 +26,14 @@ from measure.timing import Contender
 
 NAME = "engine"
 
-OURS = "ours, exact"
-#: Calls in a row, and one wait: closer to what the GPU takes.
-IN_A_ROW = "ours, exact, in a row"
 #: Up to so many queries a call and its wait are a large part of a search.
-FEW = 32
+_FEW = 32
 _CALLS = 50
 
 #: Those that come last are left out first.
 CONTENDERS = (
-    OURS, "stock", "FlashLib fp16", "torch", "ours, Faiss' kernels", "torch TF32",
-    "FlashLib", "cuVS",
+    OURS, STOCK, "torch", "FlashLib fp16", "torch TF32", "FlashLib", "cuVS",
+    "ours, Faiss' kernels",
 )
 
 #: Queries and labels whose labels are compared.
@@ -51,7 +49,9 @@ def run(session):
     cells = session.cells or session.shapes.engine_cells()
     order = list(dict.fromkeys(cell[2:] for cell in cells))
     cells = sorted(cells, key=lambda cell: order.index(cell[2:]))
-    contest = Contest(CONTENDERS, cells)
+    contest = Contest(
+        [name for name in CONTENDERS if peers.may_start(name)], cells,
+        session.shapes.engine_bar_cells())
     session.expect(len(cells))
     for (nb, d), group in itertools.groupby(cells, lambda cell: cell[2:]):
         _database(session, contest, list(group))
@@ -117,11 +117,11 @@ def _contenders(session, contest, case, searches, meter, entered):
     for name, kind, config in (
         (OURS, "ours", {"search": "exact"}),
         (IN_A_ROW, "ours", {"search": "exact", "in_a_row": _CALLS}),
-        ("stock", "stock", {}),
+        (STOCK, "stock", {}),
         ("ours, Faiss' kernels", "ours", {"search": "faiss"}),
     ):
         if name not in entered and not (
-                name == IN_A_ROW and OURS in entered and n <= FEW):
+                name == IN_A_ROW and OURS in entered and n <= _FEW):
             continue
         contender = searches.by_pointers(name, kind, x, D, I, wait=True, **config)
         contender.check = agreement.check(

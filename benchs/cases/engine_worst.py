@@ -12,12 +12,12 @@ import numpy as np
 
 from measure import memory
 from measure.datasets import HARD, made
+from measure.names import FIRST_SEARCH, NEXT_SEARCH, OURS, STOCK
 from measure.searches import Searches, database, random_vectors
 
 NAME = "engine_worst"
 
-OURS = "ours, exact"
-FIRST = "first after an add"
+AFTER_ADD = "after an add"
 D = 128
 
 #: Which part of the queries lies beyond what float16 copies can hold, so that
@@ -43,7 +43,7 @@ def run(session):
             session, database(nb, d), random_vectors(max(first_n), d, 2), first_k,
             rows={n - 1 for n in first_n}))
         for n in first_n:
-            case = {"data": FIRST, "n": n, "k": first_k, "nb": nb, "d": d}
+            case = {"data": AFTER_ADD, "n": n, "k": first_k, "nb": nb, "d": d}
             if not _skipped(session, case):
                 _measure_first(session, case, searches())
         searches.cache_clear()
@@ -57,6 +57,7 @@ def run(session):
                     _measure(session, case, searches())
         searches.cache_clear()
         gc.collect()
+
 
 def _skipped(session, case):
     base = 4 * case["nb"] * case["d"]
@@ -91,7 +92,7 @@ def _places(session, searches, case):
 def _measure(session, case, searches):
     places = _places(session, searches, case)
     session.measure(NAME, case, [
-        searches.by_pointers("stock", "stock", *places, wait=True),
+        searches.by_pointers(STOCK, "stock", *places, wait=True),
         searches.by_pointers(OURS, "ours", *places, wait=True, search="exact"),
     ], least_runs=3, slow_runs=1, most_s=_MOST_S)
 
@@ -108,6 +109,6 @@ def _measure_first(session, case, searches):
 
     first, following = (
         searches.by_pointers(name, "ours", *places, wait=True, search="exact")
-        for name in ("first search", "next search"))
+        for name in (FIRST_SEARCH, NEXT_SEARCH))
     first.prepare = add
     session.measure(NAME, case, [following, first], most_s=_MOST_S)

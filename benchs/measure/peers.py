@@ -19,12 +19,18 @@ WITH_LOW_PRECISION = (*NAMES, "torch TF32", "FlashLib", "FlashLib fp16")
 _MATRIX_BYTES = 4 << 30
 
 
+_NEEDED = {"torch": "torch", "CuPy": "cupy", "cuVS": "cuvs", "torch TF32": "torch",
+           "FlashLib": "flashlib", "FlashLib fp16": "flashlib"}
+
+
 def installed():
     """Names of those that can be imported."""
-    needed = {"torch": "torch", "CuPy": "cupy", "cuVS": "cuvs"}
-    return [
-        name for name in NAMES if importlib.util.find_spec(needed[name])
-    ]
+    return [name for name in NAMES if may_start(name)]
+
+
+def may_start(name) -> bool:
+    """Whether a contender is none of these, or can be imported."""
+    return name not in _NEEDED or bool(importlib.util.find_spec(_NEEDED[name]))
 
 
 def available(session, base, x, k, wanted=NAMES.__contains__):

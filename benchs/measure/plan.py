@@ -139,8 +139,9 @@ class Contest:
     """Of one benchmark whose contenders differ by more than its cases: who takes
     part in which. Learns from what it has measured.
 
-    Where time is short, every case loses about the same share of what it needs,
-    and the contenders that come last in `names` are left out first.
+    The first contenders take part everywhere. Of the time that is left each
+    other one, in turn, may take half, and is left out of cases that are not
+    important first, and of those that would take it longest.
     """
 
     #: Of a contender: runs that are not timed and timed ones, at least; a part
@@ -149,34 +150,38 @@ class Contest:
     #: Of a database: to make it, to look for what is right, and to copy it to
     #: the GPU for each contender.
     _BYTE_S = 3e-9
+    #: Which part of the time is given away beforehand.
+    _SURE = 0.85
     #: One run is enough where it takes longer.
     SLOW_S = 0.25
 
-    def __init__(self, names, cases, always=2):
+    def __init__(self, names, cases, important=(), always=2):
         """`names`: of contenders, the first `always` of which are never left
         out. `cases`: (n, k, nb, d) in the order in which they will come."""
         self._names, self._always = list(names), always
+        self._important = frozenset(important)
         self._left = list(cases)
-        self._medians, self._last, self._first_s = {}, {}, {}
+        self._medians, self._first_s = {}, {}
         self._made = set()
 
     def run_s(self, name, n, k, nb, d) -> float:
         """Estimate of one run of a contender, from the case most like it."""
         case = n, k, nb, d
-        known = self._medians.get((name, nb, d)) or self._last.get(name)
-        if not known:
+        by_k = self._medians.get(name)
+        if not by_k:
             return _guess(*case)
-        near = min(known, key=lambda other: sum(
-            abs(math.log(mine / its)) for mine, its in zip(case, other)))
+        # What more queries or vectors take is known better than what more
+        # neighbours do.
+        known = by_k[min(by_k, key=lambda other: abs(math.log(k / other)))]
+        near = min(known, key=lambda other: (
+            other[2:] != (nb, d), abs(math.log(n / other[0]))))
         return known[near] * _guess(*case) / _guess(*near)
 
     def needed_s(self, name, case) -> float:
         """Of a case, for a contender."""
         run = self.run_s(name, *case)
         first = self._first_s.get(name)
-        if first is not None:
-            first += run
-        return (first or 0) + self._LOOK_S + (
+        return (0 if first is None else first + run) + self._LOOK_S + (
             run if run > self.SLOW_S
             else max(self._RUNS * run, 2 * run + self._MORE_S))
 
@@ -186,24 +191,33 @@ class Contest:
         place = self._left.index(case)
         later = {other[2:] for other in self._left} - self._made
         left_s -= sum(4 * nb * d * self._BYTE_S for nb, d in later)
-        needs = [
-            sum(self.needed_s(name, other) for name in self._names)
-            for other in self._left
-        ]
-        allowed = max(left_s, 0) * max(needs[place] / sum(needs), 1e-3)
+        # What is important, and then what is short, comes first.
+        needs = {
+            name: [(other not in self._important, self.needed_s(name, other))
+                   for other in self._left]
+            for name in self._names
+        }
         self._left.pop(place)
         entered, out, spent = [], {}, 0.0
-        for name in self._names:
-            needed = self.needed_s(name, case)
-            if len(entered) < self._always or spent + needed <= allowed:
+        # Some of it for what estimates miss.
+        free = self._SURE * left_s
+        for i, name in enumerate(self._names):
+            mine = sorted(needs[name])
+            if i >= self._always:
+                mine = _fitting(mine, free / 2)
+            if mine and needs[name][place] <= mine[-1]:
                 entered.append(name)
-                spent += needed
+                spent += needs[name][place][1]
             else:
                 out[name] = (
                     f"time budget: a search takes about "
-                    f"{self.run_s(name, *case):.2g} s; there were "
-                    f"{max(allowed - spent, 0):.2g} s left")
-        if spent > max(left_s, 0):
+                    f"{self.run_s(name, *case):.2g} s")
+            free -= sum(seconds for _, seconds in mine)
+        if spent > left_s:
+            out |= dict.fromkeys(entered[self._always :], "time budget")
+            entered = entered[: self._always]
+            spent = sum(needs[name][place][1] for name in entered)
+        if spent > left_s:
             return None, (f"time budget: at least {spent:.1f} s needed, "
                           f"{max(left_s, 0):.1f} s are left")
         self._made.add(case[2:])
@@ -218,9 +232,19 @@ class Contest:
         """Note what a case's runs took."""
         for name, entry in entries.items():
             if "median_s" in entry:
-                known = self._medians.setdefault((name, *case[2:]), {})
-                known[case] = entry["median_s"]
-                self._last[name] = known
+                by_k = self._medians.setdefault(name, {})
+                by_k.setdefault(case[1], {})[case] = entry["median_s"]
                 if name in self._first_s:
                     self._first_s[name] = max(
                         self._first_s[name] - entry["median_s"], 0.0)
+
+
+def _fitting(needs, budget_s):
+    """The first of (anything, seconds) that fit together."""
+    fitting = []
+    for need in needs:
+        budget_s -= need[1]
+        if budget_s < 0:
+            break
+        fitting.append(need)
+    return fitting

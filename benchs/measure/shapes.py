@@ -52,9 +52,16 @@ class Shapes:
     #: The exact engine, all arrays on the GPU: every number of queries among each
     #: database, and then (n, nb, d); k as in the grid.
     engine_databases: tuple = ((1_000_000, 128), (10_000, 128), (1_000_000, 512),
-                               (10_000_000, 96), (1_000_000, 1024))
+                               (1_000_000, 1024), (10_000_000, 96))
     engine_queries: tuple = (1, 32, 500, 10_000)
     engine_more: tuple = ((100_000, 1_000_000, 128),)
+    #: Of these, the numbers of queries that the bar names, by database.
+    engine_bar: tuple = (
+        ((10_000, 128), (1, 10_000)),
+        ((1_000_000, 128), (1, 32, 500, 10_000, 100_000)),
+        ((1_000_000, 512), (1, 10_000)), ((10_000_000, 96), (10_000,)),
+        ((1_000_000, 1024), (10_000,)),
+    )
     #: Where it falls back: vectors of each kind, of 128 dimensions, n, and k.
     engine_worst: tuple = (1_000_000, (32, 10_000), (10, 1000))
     #: The first search after an add: databases, n, and k.
@@ -119,6 +126,11 @@ class Shapes:
                 more for more, *where in self.engine_more if where == [nb, d]))
             for k in self.neighbours
         ]
+
+    def engine_bar_cells(self) -> list[tuple]:
+        """Those of them that the bar names."""
+        return [(n, k, *database) for database, numbers in self.engine_bar
+                for n in numbers for k in self.neighbours]
 
 
 WHOLE = Shapes()
