@@ -66,6 +66,8 @@ def arguments():
                         "of those in --cells")
     parser.add_argument("--cells", metavar="N:K:NB:D,...", type=_cells, default=[],
                         help="of the grid and of engine: these cells alone")
+    parser.add_argument("--without", metavar="CONTENDER,...", default="",
+                        help="of engine: contenders to leave out")
     parser.add_argument("--library", help=f"path of {native.NAME}")
     parser.add_argument("--smoke", action="store_true",
                         help="the smallest cases; keeps nothing")
@@ -86,6 +88,7 @@ def measured(options, library, path) -> Session:
         cell_s=0 if options.smoke else options.cell_seconds,
         smoke=options.smoke,
         cells=options.cells,
+        without=options.without.split(","),
         say=lambda text: print(text, flush=True),
         save=lambda content: record.write(content, path),
     )

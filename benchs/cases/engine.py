@@ -50,7 +50,8 @@ def run(session):
     order = list(dict.fromkeys(cell[2:] for cell in cells))
     cells = sorted(cells, key=lambda cell: order.index(cell[2:]))
     contest = Contest(
-        [name for name in CONTENDERS if peers.may_start(name)], cells,
+        [name for name in CONTENDERS
+         if peers.may_start(name) and name not in session.without], cells,
         session.shapes.engine_bar_cells())
     session.expect(len(cells))
     for (nb, d), group in itertools.groupby(cells, lambda cell: cell[2:]):
@@ -125,11 +126,13 @@ def _contenders(session, contest, case, searches, meter, entered):
             continue
         contender = searches.by_pointers(name, kind, x, D, I, wait=True, **config)
         contender.check = agreement.check(
-            results, contender.check, contender.counts, config.get("search"))
+            results, contender.check, contender.counts, config.get("search"),
+            first=name == OURS)
         contender.counts = agreement.counts(contender.counts)
+        if name == OURS:
+            contender.counts = _with(
+                contender.counts, scratch_bytes=meter.bytes_of(x, k))
         made.append(contender)
-    scratch = meter.bytes_of(x, k)
-    made[0].counts = _with(made[0].counts, scratch_bytes=scratch)
     for name, search, fetch in peers.available(
             session, searches.base, queries, k, entered.__contains__):
         try:
@@ -160,9 +163,10 @@ class _Agreement:
         self._rows = min(n, _QUERIES, max(1, _LABELS // k))
         self._ours = self._share = None
 
-    def check(self, results, also=None, counts=None, asked=None):
+    def check(self, results, also=None, counts=None, asked=None, first=False):
         """`also`: what else a contender is checked by; `counts` of one of ours,
-        and by which kernels it was `asked` to search."""
+        and by which kernels it was `asked` to search. `first`: it is the one
+        that the others are compared with."""
 
         def check():
             text = also() if also else "for range"
@@ -177,8 +181,10 @@ class _Agreement:
             labels = np.unique(
                 labels.astype("int64")
                 + self._nb * np.arange(self._rows, dtype="int64")[:, None])
-            if self._ours is None:
+            if first:
                 self._ours = labels
+            elif self._ours is None:
+                raise WrongResult("nothing to compare the labels with")
             self._share = float(
                 np.isin(labels, self._ours, assume_unique=True).sum()
                 / len(self._ours))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 
 NAMES = ("torch", "CuPy", "cuVS")
 
@@ -62,6 +63,9 @@ def _stored(name, base, make):
 def forget():
     """Free what was kept of databases."""
     _kept.clear()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _rows(x, base):

@@ -245,6 +245,19 @@ def paths(results):
         ("n, k, nb, d", "scratch memory", "certified", "widened", "last path"), rows)
 
 
+def times(results):
+    """Of everybody."""
+    found = cells(results)
+    names = list(dict.fromkeys(
+        name for cell in found for name in results.contenders(BENCH, cell.case)
+        if name != IN_A_ROW))
+    return table(
+        ("n, k, nb, d", *names),
+        [(bar.cell(cell.case), *(
+            text(results.get(BENCH, cell.case, name), lambda it: seconds(it.median))
+            for name in names)) for cell in found])
+
+
 def _by_path(counts):
     return tuple(
         f"{counts[f'{path}_queries']:,}" if f"{path}_queries" in counts else NOT_YET
@@ -314,4 +327,5 @@ def sections(results):
 def details(results):
     """What comes behind the other tables."""
     if cells(results):
+        yield "The exact engine and all others", times(results)
         yield "The exact engine's memory and paths", paths(results)

@@ -185,4 +185,4 @@ def test_everybody_takes_part_where_there_is_time():
 def test_a_case_without_time_for_ours_and_stock_says_so():
     case = (100_000, 1000, 1_000_000, 128)
     names, why = Contest(CONTEST, [case]).entered(case, 3)
-    assert names is None and why.startswith("time budget: at least 6")
+    assert names is None and why.startswith("time budget: at least 4.5 s")
