@@ -54,7 +54,7 @@ def run(session):
          if peers.may_start(name) and name not in session.without], cells,
         session.shapes.engine_bar_cells())
     session.expect(len(cells))
-    for (nb, d), group in itertools.groupby(cells, lambda cell: cell[2:]):
+    for _, group in itertools.groupby(cells, lambda cell: cell[2:]):
         _database(session, contest, list(group))
         # The next one needs the room.
         peers.forget()

@@ -5,7 +5,6 @@ search after vectors were added, which makes anew what the engine keeps of them.
 
 from __future__ import annotations
 
-import functools
 import gc
 
 import numpy as np
@@ -34,29 +33,38 @@ _MOST_S = 0.3
 def run(session):
     """The first searches, then every kind of data."""
     nb, numbers, neighbours = session.shapes.engine_worst
-    databases, first_n, first_k = session.shapes.engine_first
+    databases, first_n, _ = session.shapes.engine_first
     kinds = [*HARD, *OUT_OF_RANGE]
     session.expect(
         len(kinds) * len(numbers) * len(neighbours) + len(databases) * len(first_n))
-    for nb, d in databases:
-        searches = functools.cache(lambda nb=nb, d=d: Searches(
-            session, database(nb, d), random_vectors(max(first_n), d, 2), first_k,
-            rows={n - 1 for n in first_n}))
-        for n in first_n:
-            case = {"data": AFTER_ADD, "n": n, "k": first_k, "nb": nb, "d": d}
-            if not _skipped(session, case):
-                _measure_first(session, case, searches())
-        searches.cache_clear()
+    for shape in databases:
+        _first_searches(session, *shape)
     for data in kinds:
-        searches = functools.cache(lambda data=data: _searches(
-            session, data, nb, max(numbers), max(neighbours)))
-        for n in numbers:
-            for k in neighbours:
-                case = {"data": data, "n": n, "k": k, "nb": nb, "d": D}
-                if not _skipped(session, case):
-                    _measure(session, case, searches())
-        searches.cache_clear()
+        _kind(session, data, nb, numbers, neighbours)
         gc.collect()
+
+
+def _first_searches(session, nb, d):
+    _, numbers, k = session.shapes.engine_first
+    searches = None
+    for n in numbers:
+        case = {"data": AFTER_ADD, "n": n, "k": k, "nb": nb, "d": d}
+        if not _skipped(session, case):
+            searches = searches or Searches(
+                session, database(nb, d), random_vectors(max(numbers), d, 2), k,
+                rows={n - 1 for n in numbers})
+            _measure_first(session, case, searches)
+
+
+def _kind(session, data, nb, numbers, neighbours):
+    searches = None
+    for n in numbers:
+        for k in neighbours:
+            case = {"data": data, "n": n, "k": k, "nb": nb, "d": D}
+            if not _skipped(session, case):
+                searches = searches or _searches(
+                    session, data, nb, max(numbers), max(neighbours))
+                _measure(session, case, searches)
 
 
 def _skipped(session, case):
