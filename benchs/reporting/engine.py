@@ -9,7 +9,7 @@ from measure.names import FIRST_SEARCH, IN_A_ROW, NEXT_SEARCH, OURS, STOCK
 from measure.shapes import WHOLE
 
 from . import bar
-from .data import NOT_YET, Results, nbytes, seconds, text
+from .data import NOT_YET, Results, seconds, text
 from .markdown import table
 
 BENCH, WORST = "engine", "engine_worst"
@@ -240,7 +240,8 @@ def paths(results):
         scratch = counts.get("scratch_bytes")
         rows.append((
             bar.cell(cell.case),
-            nbytes(scratch) if scratch is not None else NOT_YET, *_by_path(counts)))
+            f"{scratch / 2**20:,.1f} MiB" if scratch is not None else NOT_YET,
+            *_by_path(counts)))
     return table(
         ("n, k, nb, d", "scratch memory", "certified", "widened", "last path"), rows)
 

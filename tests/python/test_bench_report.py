@@ -102,7 +102,7 @@ def test_the_exact_engine_is_told_first_and_is_judged_by_its_bar(results, tmp_pa
     assert "In 21 cells somebody is faster than ours, in 21 of" in text
     assert "| n 32, k 1, nb 1,000,000, d 512 | FlashLib fp16 | 0.90 | 99.000% |" in text
     assert "| FlashLib | 0 | - | - | 84: time budget |" in text
-    assert "| n 1, k 1, nb 1,000,000, d 128 | 3 MiB | 1 | 0 | 0 |" in text
+    assert "| n 1, k 1, nb 1,000,000, d 128 | 3.0 MiB | 1 | 0 | 0 |" in text
     assert re.search(r"\| 1 % out of range \| 32 .* within \(1\.1\) \| 30 \| 1 \| 1 \|", text)
     assert re.search(r"\| all equal \| 32 .* \*\*beyond \(2\)\*\* ", text)
     assert re.search(r"\| sorted by cluster \| 32 .* within \(1\) ", text)
