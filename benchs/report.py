@@ -17,7 +17,7 @@ import sys
 
 from measure.record import InvalidRecord
 from measure.shapes import WHOLE
-from reporting import filter_rates, plots, tables, words
+from reporting import engine, filter_rates, plots, tables, words
 from reporting.data import Refused, Results
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -40,6 +40,7 @@ def sections(results, pictures):
     databases = [
         (f"nb = {nb:,}, d = {d}", nb, d) for nb, d in WHOLE.small_databases
     ]
+    yield from engine.sections(results)
     yield "Measured on", "\n\n".join(
         (tables.machines(results), tables.ceilings(results)))
     yield "What is to be reached", tables.bar_table(results)
@@ -67,6 +68,7 @@ def sections(results, pictures):
     yield "Many results for little computation", tables.large_results(results)
     yield "Results larger than the GPU's free memory", tables.beyond_memory(results)
     yield "How exact the results are", tables.exactness(results)
+    yield from engine.details(results)
     yield "Constants", tables.constants(results)
     rates = filter_rates.section(results.folder / "filter")
     if rates:

@@ -27,13 +27,14 @@ from measure.session import Session
 
 #: Seconds of each in a run of WHOLE_S; in this order, so that a run that is ended
 #: has what says most. One that needs less leaves it to those that follow.
-CASES = {"copy_back": 45, "small_batches": 45, "threads": 12, "cupy_script": 14,
-         "large_results": 30, "beyond_memory": 12, "exactness": 30, "grid": 265, "constants": 105}
-WHOLE_S = 540
+CASES = {"engine": 240, "engine_worst": 60, "copy_back": 45, "small_batches": 45,
+         "threads": 12, "cupy_script": 14, "large_results": 30, "beyond_memory": 12,
+         "exactness": 30, "grid": 265, "constants": 105}
+WHOLE_S = 840
 
 #: A run of all benchmarks with less than this leaves the sweeps out, which
 #: settle constants and compare nothing.
-LEAST_S_WITH_CONSTANTS = 400
+LEAST_S_WITH_CONSTANTS = 700
 
 
 def _cells(text):
@@ -64,7 +65,9 @@ def arguments():
                         help="budget of the timed runs of one case (default 3), but "
                         "of those in --cells")
     parser.add_argument("--cells", metavar="N:K:NB:D,...", type=_cells, default=[],
-                        help="of the grid: these cells alone")
+                        help="of the grid and of engine: these cells alone")
+    parser.add_argument("--without", metavar="CONTENDER,...", default="",
+                        help="of engine: contenders to leave out")
     parser.add_argument("--library", help=f"path of {native.NAME}")
     parser.add_argument("--smoke", action="store_true",
                         help="the smallest cases; keeps nothing")
@@ -85,6 +88,7 @@ def measured(options, library, path) -> Session:
         cell_s=0 if options.smoke else options.cell_seconds,
         smoke=options.smoke,
         cells=options.cells,
+        without=options.without.split(","),
         say=lambda text: print(text, flush=True),
         save=lambda content: record.write(content, path),
     )

@@ -48,6 +48,25 @@ def _near_duplicates(source, n, d):
     return kinds[source.integers(0, len(kinds), n)] + apart
 
 
+def _one_vector(source, n, d):
+    """All the same."""
+    return np.repeat(source.standard_normal((1, d), dtype="float32"), n, axis=0)
+
+
+def _sorted_clusters(source, n, d):
+    """1,000 clusters, one after the other."""
+    centres = np.random.default_rng(96).standard_normal((1000, d), dtype="float32")
+    near = 0.1 * source.standard_normal((n, d), dtype="float32")
+    return centres[np.sort(source.integers(0, len(centres), n))] + near
+
+
+def _two_kinds(source, n, d):
+    """Of two kinds, far apart, by turns."""
+    rows = source.standard_normal((n, d), dtype="float32")
+    rows[::2] += 20
+    return rows
+
+
 #: Name: how they are made, and of how many dimensions.
 DATASETS = {
     "uniform": (_uniform, 128),
@@ -59,10 +78,18 @@ DATASETS = {
     "near duplicates": (_near_duplicates, 128),
 }
 
+#: The same, of data that are hard to filter.
+HARD = {
+    "all equal": (_one_vector, 128),
+    "near duplicates": (_near_duplicates, 128),
+    "sorted by cluster": (_sorted_clusters, 128),
+    "two kinds by turns": (_two_kinds, 128),
+}
+
 
 def made(name, nb, n):
     """Base [nb, d] and queries [n, d] of a data set, float32."""
-    make, d = DATASETS[name]
+    make, d = {**DATASETS, **HARD}[name]
     return tuple(
         np.ascontiguousarray(make(np.random.default_rng(seed), rows, d), "float32")
         for seed, rows in ((1, nb), (2, n))

@@ -48,7 +48,7 @@ def environment(native) -> dict:
             **{
                 name: _version(name)
                 for name in ("faiss", "faiss_ext", "numpy", "torch", "cupy",
-                             "cuvs")
+                             "cuvs", "flashlib")
             },
         },
     }

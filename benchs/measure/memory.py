@@ -91,10 +91,11 @@ class OnGpu:
         native.memcpy(made._address, values.ctypes.data, values.nbytes)
         return made
 
-    def get(self):
-        """The content, as a NumPy array; waits."""
-        values = np.empty(self.shape, self.dtype)
-        self._native.memcpy(values.ctypes.data, self._address, self.nbytes)
+    def get(self, rows=None):
+        """The content, or its first `rows`, as a NumPy array; waits."""
+        length = self.shape[0] if rows is None else min(rows, self.shape[0])
+        values = np.empty((length, *self.shape[1:]), self.dtype)
+        self._native.memcpy(values.ctypes.data, self._address, values.nbytes)
         return values
 
     def poison(self):

@@ -1,14 +1,15 @@
 """The same neighbours by other libraries, with arrays on the GPU throughout.
 
 Each entry of `_PEERS` makes what its library needs and returns a function that
-searches and waits, and one that fetches the results. A library that is not
-there is left out.
+searches and waits, and one that fetches the results, of all queries or of the
+first `rows`. A library that is not there is left out.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 
 NAMES = ("torch", "CuPy", "cuVS")
 
@@ -19,12 +20,18 @@ WITH_LOW_PRECISION = (*NAMES, "torch TF32", "FlashLib", "FlashLib fp16")
 _MATRIX_BYTES = 4 << 30
 
 
+_NEEDED = {"torch": "torch", "CuPy": "cupy", "cuVS": "cuvs", "torch TF32": "torch",
+           "FlashLib": "flashlib", "FlashLib fp16": "flashlib"}
+
+
 def installed():
     """Names of those that can be imported."""
-    needed = {"torch": "torch", "CuPy": "cupy", "cuVS": "cuvs"}
-    return [
-        name for name in NAMES if importlib.util.find_spec(needed[name])
-    ]
+    return [name for name in NAMES if may_start(name)]
+
+
+def may_start(name) -> bool:
+    """Whether a contender is none of these, or can be imported."""
+    return name not in _NEEDED or bool(importlib.util.find_spec(_NEEDED[name]))
 
 
 def available(session, base, x, k, wanted=NAMES.__contains__):
@@ -53,6 +60,14 @@ def _stored(name, base, make):
     return _kept[key][1]
 
 
+def forget():
+    """Free what was kept of databases."""
+    _kept.clear()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _rows(x, base):
     return max(1, min(len(x), _MATRIX_BYTES // (4 * len(base))))
 
@@ -79,9 +94,10 @@ def _torch(base, x, k, tf32=False):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.synchronize()
 
-    def results():
+    def results(rows=None):
         return tuple(
-            torch.cat([pair[i] for pair in out]).cpu().numpy() for i in (0, 1)
+            torch.cat([pair[i] for pair in out])[:rows].cpu().numpy()
+            for i in (0, 1)
         )
 
     return run, results
@@ -114,9 +130,10 @@ def _cupy(base, x, k):
             out.append((values + cupy.square(part).sum(1)[:, None], labels))
         cupy.cuda.Device().synchronize()
 
-    def results():
+    def results(rows=None):
         return tuple(
-            cupy.concatenate([pair[i] for pair in out]).get() for i in (0, 1)
+            cupy.concatenate([pair[i] for pair in out])[:rows].get()
+            for i in (0, 1)
         )
 
     return run, results
@@ -135,8 +152,8 @@ def _cuvs(base, x, k):
         out[:] = brute_force.search(index, queries, k)
         cupy.cuda.Device().synchronize()
 
-    def results():
-        return tuple(cupy.asarray(array).get() for array in out)
+    def results(rows=None):
+        return tuple(cupy.asarray(array)[:rows].get() for array in out)
 
     return run, results
 
@@ -157,8 +174,8 @@ def _flashlib(base, x, k, half=False):
         out[:] = flash_knn(queries.to(kind), stored, k)
         torch.cuda.synchronize()
 
-    def results():
-        return tuple(array.cpu().numpy() for array in out)
+    def results(rows=None):
+        return tuple(array[:rows].cpu().numpy() for array in out)
 
     return run, results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -152,10 +153,11 @@ class Searches:
         reset, counts = _counts(index)
         return Contender(name, run, None, check, reset, counts, out.clear)
 
-    def by_pointers(self, name, kind, x, D, I, *, wait):
+    def by_pointers(self, name, kind, x, D, I, *, wait, in_a_row=1, **config):
         """The C++ method as Faiss' Python has it, with pointers to arrays on the
-        GPU. `wait`: for the device, afterwards."""
-        index = self.index(kind)
+        GPU. `wait`: for the device, afterwards. `in_a_row`: so many calls before
+        the wait; a run is one of them, on average."""
+        index = self.index(kind, **config)
         arguments = (
             x.shape[0],
             faiss.cast_integer_to_float_ptr(_address(x)),
@@ -165,17 +167,26 @@ class Searches:
         )
 
         def run():
-            index.search_c(*arguments)
+            begin = time.perf_counter()
+            for _ in range(in_a_row):
+                index.search_c(*arguments)
             if wait:
                 self.native.synchronize()
+            return (time.perf_counter() - begin) / in_a_row
 
         def check():
             self.native.synchronize()
             return self.oracle.check(D.get(), I.get())
 
+        reset, counts = _counts(index)
+
+        def spoil():
+            memory.poison(D, I)
+            reset()
+
         # The pointers do not keep the arrays.
         run.arrays = x, D, I
-        return Contender(name, run, None, check, lambda: memory.poison(D, I))
+        return Contender(name, run, None, check, spoil, counts)
 
     def peers(self, x, k, wanted=peers.NAMES.__contains__):
         """Whatever peer library is installed and `wanted` takes, with arrays on

@@ -19,15 +19,17 @@ class Session:
 
     `smoke` asks for the smallest cases that still take every path. `budget_s` is
     for everything; a case that begins after its end is skipped, and says so.
-    `cells`: those of the grid (n, k, nb, d) to measure, if not all.
+    `cells`: those of the grid and of engine (n, k, nb, d) to measure, if not all.
+    `without`: contenders that engine leaves out.
     """
 
     def __init__(self, native, *, budget_s, cell_s, smoke=False, cells=(),
-                 say=print, save=lambda record: None):
+                 without=(), say=print, save=lambda record: None):
         self.native = native
         self.smoke = smoke
         self.shapes = SMOKE if smoke else WHOLE
         self.cells = list(cells)
+        self.without = frozenset(without)
         self.cell_s = cell_s
         self.say = say
         self._save = save

@@ -49,6 +49,24 @@ class Shapes:
     beyond_memory: tuple = (10_000, 64, 1000)
     beyond_left: int | None = _GIB
 
+    #: The exact engine, all arrays on the GPU: every number of queries among each
+    #: database, and then (n, nb, d); k as in the grid.
+    engine_databases: tuple = ((1_000_000, 128), (10_000, 128), (1_000_000, 512),
+                               (1_000_000, 1024), (10_000_000, 96))
+    engine_queries: tuple = (1, 32, 500, 10_000)
+    engine_more: tuple = ((100_000, 1_000_000, 128),)
+    #: Of these, the numbers of queries that the bar names, by database.
+    engine_bar: tuple = (
+        ((10_000, 128), (1, 10_000)),
+        ((1_000_000, 128), (1, 32, 500, 10_000, 100_000)),
+        ((1_000_000, 512), (1, 10_000)), ((10_000_000, 96), (10_000,)),
+        ((1_000_000, 1024), (10_000,)),
+    )
+    #: Where it falls back: vectors of each kind, of 128 dimensions, n, and k.
+    engine_worst: tuple = (1_000_000, (32, 10_000), (10, 1000))
+    #: The first search after an add: databases, n, and k.
+    engine_first: tuple = (((10_000, 128), (1_000_000, 128)), (1, 10_000), 10)
+
     #: Exactness: vectors and queries of each data set, and k.
     exactness: tuple = (100_000, 1000)
     exactness_k: tuple = (1, 10, 100)
@@ -99,6 +117,21 @@ class Shapes:
                              64 * _MIB)
     one_tile_cuts: tuple = (1, 2, 4, 8)
 
+    def engine_cells(self) -> list[tuple]:
+        """(n, k, nb, d) of cases/engine.py, database by database."""
+        return [
+            (n, k, nb, d)
+            for nb, d in self.engine_databases
+            for n in (*self.engine_queries, *(
+                more for more, *where in self.engine_more if where == [nb, d]))
+            for k in self.neighbours
+        ]
+
+    def engine_bar_cells(self) -> list[tuple]:
+        """Those of them that the bar names."""
+        return [(n, k, *database) for database, numbers in self.engine_bar
+                for n in numbers for k in self.neighbours]
+
 
 WHOLE = Shapes()
 
@@ -118,6 +151,11 @@ SMOKE = Shapes(
     cupy_script=(400, 32, 20, 1),
     beyond_memory=(60, 8, 50),
     beyond_left=None,
+    engine_databases=((300, 16), (90, 8)),
+    engine_queries=(1, 40),
+    engine_more=((60, 300, 16),),
+    engine_worst=(400, (3, 20), (10,)),
+    engine_first=(((200, 16),), (1, 20), 3),
     exactness=(2000, 10),
     exactness_k=(1, 10),
     constants=(60, 8, 10),

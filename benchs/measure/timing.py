@@ -94,6 +94,7 @@ def measure(
     *,
     least_runs: int = 5,
     slow_runs: int = 2,
+    slow_s: float = SLOW_S,
     most_runs: int = 5000,
     seed: int = 0,
 ) -> list[Timing]:
@@ -103,15 +104,19 @@ def measure(
     warms up. Then all share the budget (seconds) equally, by what their runs
     take with all that belongs to them: a slow one has few runs and takes none
     from the others. Each has at least `least_runs`, or `slow_runs` where one
-    takes longer than SLOW_S, and at most `most_runs`. One that raises is left
-    out from there on, and says why.
+    takes longer than `slow_s`, and at most `most_runs`. With `slow_runs` 0 the
+    run that is checked counts, and such a one needs no other. One that raises is
+    left out from there on, and says why.
     """
     turns = [_Turn(contender) for contender in contenders]
     for turn in turns:
         turn.check()
-        turn.least = slow_runs if turn.last_s > SLOW_S else least_runs
-        if turn.last_s <= SLOW_S:
+        slow = turn.last_s > slow_s
+        turn.least = slow_runs if slow else least_runs
+        if not slow:
             turn.attempt(lambda: timed_run(turn.contender))
+        elif not slow_runs:
+            turn.keep()
     share = budget_s / max(len(turns), 1)
     shuffle = random.Random(seed).shuffle
     gc.collect()
@@ -171,6 +176,11 @@ class _Turn:
 
         # Not what the check took.
         self.last_s = self.attempt(run) or 0.0
+
+    def keep(self):
+        """The checked run counts."""
+        self.spent_s = self.last_s
+        self.timing.samples.append(self.last_s)
 
     def run(self):
         sample = self.attempt(lambda: timed_run(self.contender))

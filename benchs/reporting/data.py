@@ -110,6 +110,15 @@ class Results:
             and found.median is not None
         ]
 
+    def left_out(self, bench) -> list[tuple[str, dict, str]]:
+        """(contender, case, why) of each that was not timed where others were."""
+        return [
+            (found.entry["contender"], found.entry["case"], found.entry["skipped"])
+            for found in self._found.values()
+            if found.entry["bench"] == bench and "contender" in found.entry
+            and "skipped" in found.entry
+        ]
+
     def errors(self) -> list[str]:
         """What failed, one line each."""
         return [

@@ -9,6 +9,7 @@ from measure.floors import COMPUTE
 from measure.shapes import WHOLE
 from measure.timing import QUANTILES
 
+from . import engine
 from .data import Results, few_queries
 
 
@@ -25,6 +26,9 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
         old.unlink()
     made = []
     for name, caption, plot in (
+        ("engine.svg",
+         "Times the speed of the fastest of all others that the exact engine has, all "
+         "arrays on the GPU (log scale of colours; grey: not measured)", _engine),
         ("speed_up.svg",
          "Times stock Faiss' speed, no output arrays given (log scale of colours; "
          "grey: not measured)", _speed_up),
@@ -47,19 +51,21 @@ def draw(results: Results, folder: pathlib.Path) -> list[tuple[str, str]]:
     return made
 
 
-def _heat_maps(values, norm, colours, show, ticks):
-    """A row of maps for each (label, function of a case), one a database, n
-    against k; None if there is nothing on them."""
+def _heat_maps(values, norm, colours, show, ticks,
+               databases=WHOLE.databases, numbers=WHOLE.queries):
+    """A row of maps for each (label, function of a case), one a database, n, of
+    these `numbers`, against k; None if there is nothing on them."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        len(values), len(WHOLE.databases), figsize=(10, 3.2 * len(values)),
+        len(values), len(databases),
+        figsize=(10 / 3 * max(len(databases), 3), 3.2 * len(values)),
         layout="constrained", sharey=True, squeeze=False,
     )
     images = [
-        _heat_map(axis, value, nb, d, norm, colours, show)
+        _heat_map(axis, value, nb, d, numbers, norm, colours, show)
         for line, (_, value) in zip(axes, values)
-        for axis, (nb, d) in zip(line, WHOLE.databases)
+        for axis, (nb, d) in zip(line, databases)
     ]
     image = next(filter(None, images), None)
     if image is None:
@@ -75,11 +81,11 @@ def _heat_maps(values, norm, colours, show, ticks):
     return figure
 
 
-def _heat_map(axis, value, nb, d, norm, colours, show):
+def _heat_map(axis, value, nb, d, rows, norm, colours, show):
     """One of them; its image, or None if nothing is on it."""
     import numpy as np
 
-    rows, columns = WHOLE.queries, WHOLE.neighbours
+    columns = WHOLE.neighbours
     grid = np.full((len(rows), len(columns)), np.nan)
     for i, n in enumerate(rows):
         for j, k in enumerate(columns):
@@ -111,6 +117,25 @@ def _speed_up(results):
         "RdBu",
         lambda ratio: f"{ratio:.2f}",
         (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8),
+    )
+
+
+def _engine(results):
+    import matplotlib.colors as colors
+
+    best = {
+        tuple(sorted(cell.case.items())): cell.best[0]
+        for cell in engine.cells(results) if cell.best
+    }
+    numbers = {n for n, *_ in WHOLE.engine_cells()}
+    return _heat_maps(
+        [("", lambda case: best.get(tuple(sorted(case.items()))))],
+        colors.LogNorm(1 / 16, 16),
+        "RdBu",
+        lambda ratio: f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}",
+        (1 / 16, 1 / 4, 1, 4, 16),
+        WHOLE.engine_databases,
+        sorted(numbers),
     )
 
 

@@ -7,13 +7,7 @@ from measure.shapes import WHOLE
 
 from . import bar
 from .data import NOT_YET, few_queries, nbytes, rate, seconds, text
-
-
-def table(head, rows) -> str:
-    """Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
+from .markdown import table
 
 
 def bar_table(results):

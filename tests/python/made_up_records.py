@@ -11,6 +11,7 @@ import sys
 BENCHS = pathlib.Path(__file__).resolve().parents[2] / "benchs"
 sys.path.append(str(BENCHS))
 
+from measure import names  # noqa: E402
 from measure.floors import COMPUTE, floor, floors, measured_floor  # noqa: E402
 from measure.record import SCHEMA  # noqa: E402
 from measure.shapes import WHOLE  # noqa: E402
@@ -134,3 +135,35 @@ def rest():
             "n": 200_000, "k": 100, "nb": 10_000, "d": 64}
     for value in (0, 2, 4):
         yield timed("constants", case, f"pipelineDepth={value}", 0.01 + value / 1e3)
+
+
+def engine():
+    """Every cell of the exact engine's table, by a formula: others take longer
+    the more queries there are, but for FlashLib fp16 with k = 1."""
+    paths = {"widened_queries": 0, "last_path_queries": 0}
+    for n, k, nb, d in WHOLE.engine_cells():
+        case = {"n": n, "k": k, "nb": nb, "d": d}
+        ours = 1e-5 + n * nb * d * (5e-15 + k * 1e-17)
+        for name, times in (
+            (names.OURS, 1), ("stock", 8), ("FlashLib fp16", 0.9 if k == 1 else 2),
+            ("torch TF32", 5), *([(names.IN_A_ROW, 0.5)] if n <= 32 else []),
+        ):
+            yield timed("engine", case, name, times * ours, None, {
+                "label_agreement": 0.99 if "fp16" in name else 1.0,
+                **({"certified_queries": n, "scratch_bytes": 3 << 20, **paths}
+                   if name == names.OURS else {})})
+        yield {"bench": "engine", "case": case, "contender": "FlashLib",
+               "skipped": "time budget: a search takes about 1 s"}
+
+
+def engine_worst():
+    for data, times in (("1 % out of range", 1.05), ("all equal", 3.0),
+                        ("sorted by cluster", 0.4)):
+        case = {"data": data, "n": 32, "k": 10, "nb": 1_000_000, "d": 128}
+        yield timed("engine_worst", case, "stock", 0.01)
+        yield timed("engine_worst", case, names.OURS, times * 0.01, None, {
+            "certified_queries": 30, "widened_queries": 1, "last_path_queries": 1})
+    for n, times in ((1, 2.0), (10_000, 4.0)):
+        case = {"data": "after an add", "n": n, "k": 10, "nb": 10_000, "d": 128}
+        yield timed("engine_worst", case, names.NEXT_SEARCH, 0.01)
+        yield timed("engine_worst", case, names.FIRST_SEARCH, times * 0.01)

@@ -10,7 +10,7 @@ import pytest
 from measure import timing
 from measure.ceilings import Implausible, plausible
 from measure.floors import COMPUTE, floors, measured_floor
-from measure.plan import EFFORTS, Plan
+from measure.plan import EFFORTS, Contest, Plan
 from measure.shapes import WHOLE
 from measure.timing import Contender, measure
 
@@ -61,6 +61,16 @@ def test_one_that_takes_long_runs_twice_and_one_that_fails_not_at_all():
          Contender("wrong", lambda: None, None, fails)], 0)
     assert len(timings[0].samples) == 2 and len(runs) == 3
     assert timings[1].error == "ValueError: no"
+
+
+def test_of_one_that_takes_long_the_checked_run_may_be_the_only_one():
+    runs = []
+    slow, fast = measure(
+        [Contender("slow", lambda: runs.append(time.sleep(0.02)), None, lambda: "ok"),
+         Contender("fast", lambda: None, None, lambda: "ok")],
+        0, slow_runs=0, slow_s=0.01)
+    assert len(runs) == 1 and 0.02 <= slow.samples[0] < 0.2
+    assert len(slow.samples) == 1 and len(fast.samples) == 5
 
 
 def test_outputs_are_spoilt_before_the_run_that_is_checked_and_no_other():
@@ -128,3 +138,51 @@ def test_floors_are_of_computation_with_its_traffic_or_of_the_link():
     assert bounds["copy_back"] == 1e-5 and bounds["upload"] == 4e-6
     assert measured_floor(bounds, 3e-5) == 3e-5
     assert measured_floor(bounds, None) is None
+
+
+CONTEST = ("ours", "stock", "torch", "compiles", "slow")
+
+
+def contest(seconds, compiling, cells=None):
+    """Who took part in a made-up run of the engine's table, by case, and how long
+    it took."""
+    cells = cells or WHOLE.engine_cells()
+    contest, now, took_part = Contest(
+        CONTEST, cells, WHOLE.engine_bar_cells()), 0.0, {}
+    speeds = dict(zip(CONTEST, (0.1, 1, 2, 0.5, 6)))
+    for case in cells:
+        n, k, nb, d = case
+        names, _ = contest.entered(case, seconds - now)
+        took_part[case] = names
+        medians = {}
+        for name in names or ():
+            run = speeds[name] * n * nb * (d / 128) * 1e-11 * (1 + k / 500)
+            if name == "compiles":
+                contest.began(name, compiling + run)
+                now += compiling + run
+            now += run if run > Contest.SLOW_S else max(7 * run, 2 * run + 0.05)
+            medians[name] = {"median_s": run}
+        contest.learn(case, medians)
+    return took_part, now
+
+
+@pytest.mark.parametrize("compiling", [0.1, 3])
+def test_in_any_time_ours_and_stock_take_part_everywhere(compiling):
+    for seconds in (150, 240):
+        took_part, now = contest(seconds, compiling)
+        assert now < seconds
+        assert all(names[:2] == ["ours", "stock"] for names in took_part.values())
+        # What is left out is left out where it takes longest, or matters least.
+        bar = [case for case in WHOLE.engine_bar_cells() if case[0] < 10_000]
+        assert all("torch" in took_part[case] for case in bar)
+
+
+def test_everybody_takes_part_where_there_is_time():
+    took_part, _ = contest(5000, 1)
+    assert all(names == list(CONTEST) for names in took_part.values())
+
+
+def test_a_case_without_time_for_ours_and_stock_says_so():
+    case = (100_000, 1000, 1_000_000, 128)
+    names, why = Contest(CONTEST, [case]).entered(case, 3)
+    assert names is None and why.startswith("time budget: at least 4.5 s")

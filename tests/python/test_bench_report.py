@@ -15,7 +15,7 @@ from measure import record
 from measure.floors import COMPUTE
 from measure.shapes import WHOLE
 from measure.timing import QUANTILES
-from reporting import bar, tables, words
+from reporting import bar, engine, tables, words
 from reporting.data import NOT_YET, Refused, Results
 
 
@@ -83,6 +83,52 @@ def test_exactness_is_told_with_its_price(results):
     text = tables.exactness(results(*made_up.rest()))
     assert re.search(r"around 100 \| 10 \| stock \| 75\.0000% \| 2\.0e-02 \|", text)
     assert re.search(r"ours, exact \| 100\.0000% \| 1\.0e-07 \|.*\| 10\.00% \|", text)
+
+
+def test_the_exact_engine_is_told_first_and_is_judged_by_its_bar(results, tmp_path):
+    found = results(*made_up.engine(), *made_up.engine_worst())
+    text = written(found, tmp_path)
+    assert text.index("## ") == text.index("## The exact engine's speed")
+    row = next(line for line in text.splitlines()
+               if line.startswith("| 1,000,000 | 128 | 10,000 | "))
+    assert "; aim 7 reached; FlashLib fp16 0.90x; stock 8." in row
+    assert "**19.4 ms**; **beyond the bar 19**; FlashLib fp16" in row
+    # By a search in a row, which takes half.
+    case = {"n": 1, "k": 1, "nb": 10_000, "d": 128}
+    (cell,) = (cell for cell in engine.cells(found) if cell.case == case)
+    assert cell.verdict == "within the bar 0.031"
+    assert cell.in_a_row == pytest.approx(cell.ours / 2, 0.05)
+    assert "Of 84 measured cells 44 have a bar: 24 reach what was aimed at, " in text
+    assert "In 21 cells somebody is faster than ours, in 21 of" in text
+    assert "| n 32, k 1, nb 1,000,000, d 512 | FlashLib fp16 | 0.90 | 99.000% |" in text
+    assert "| FlashLib | 0 | - | - | 84: time budget |" in text
+    assert "| n 1, k 1, nb 1,000,000, d 128 | 3.0 MiB | 1 | 0 | 0 |" in text
+    assert re.search(r"\| 1 % out of range \| 32 .* within \(1\.1\) \| 30 \| 1 \| 1 \|", text)
+    assert re.search(r"\| all equal \| 32 .* \*\*beyond \(2\)\*\* ", text)
+    assert re.search(r"\| sorted by cluster \| 32 .* within \(1\) ", text)
+    assert re.search(r"n 10,000, k 10, nb 10,000, d 128 .* \*\*beyond \(3\)\*\* ", text)
+    assert "(plots/engine.svg)" in text
+
+
+def test_what_nobody_does_faster_and_what_was_not_measured_is_said(results):
+    case = {"n": 500, "k": 10, "nb": 1_000_000, "d": 128}
+    found = results(
+        made_up.timed("engine", case, "ours, exact", 0.6e-3),
+        made_up.timed("engine", case, "stock", 6e-3),
+        {"bench": "engine", "case": {**case, "k": 100}, "skipped": "time budget: 9 s"},
+        {"bench": "engine", "case": {**case, "k": 1000}, "contender": "ours, exact",
+         "error": "WrongResult: off"})
+    assert "Nobody is faster than ours" in engine.honest(found)
+    row = next(line for line in engine.speed(found).splitlines()
+               if line.startswith("| 1,000,000 | 128 | 500 | "))
+    assert row == (f"| 1,000,000 | 128 | 500 | {NOT_YET} | **608 µs**; within the bar "
+                   "0.75, aim 0.5; stock 9.95x | skipped: time budget | failed |")
+
+
+def test_every_cell_of_the_bar_is_measured():
+    cells = {(n, k, nb, d) for (nb, d), by_n in engine.BAR.items()
+             for n, (accept, _) in by_n.items() for k in accept}
+    assert cells == set(WHOLE.engine_bar_cells()) <= set(WHOLE.engine_cells())
 
 
 def test_versions_of_faiss_are_not_mixed(results):

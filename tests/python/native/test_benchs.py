@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -122,6 +124,55 @@ def test_results_that_never_arrive_are_not_timed(session, searches):
     session.measure("test", {}, [contender])
     (entry,) = session.record["measurements"]
     assert entry["error"].startswith("WrongResult")
+
+
+@pytest.fixture
+def of_engine(session):
+    """What a case of the exact engine's benchmarks says of it."""
+
+    def run(name, **shapes):
+        session.shapes = dataclasses.replace(session.shapes, **shapes)
+        importlib.import_module(f"cases.{name}").run(session)
+        assert not session.errors()
+        return [(entry["case"], entry["counts"])
+                for entry in session.record["measurements"]
+                if entry.get("contender") == "ours, exact"]
+
+    return run
+
+
+def test_as_many_queries_as_named_are_out_of_range(of_engine):
+    found = {
+        case["data"]: counts for case, counts in of_engine(
+            "engine_worst", engine_worst=(3000, (200,), (10,)))
+    }
+    assert len(found) == 7
+    for share, data in ((2, "1 % out of range"), (20, "10 % out of range"),
+                        (200, "all out of range")):
+        assert found[data]["last_path_queries"] == share
+        assert found[data]["certified_queries"] == 200 - share
+    assert found["two kinds by turns"]["last_path_queries"] == 0
+
+
+def test_the_engine_is_what_searches_and_its_scratch_memory_is_counted(of_engine):
+    cases = of_engine("engine")
+    assert len(cases) == 10
+    for case, counts in cases:
+        assert counts["searched_by"] == "the exact engine"
+        assert counts["label_agreement"] == 1
+        # Room for each result at least, and nothing of what is kept.
+        assert counts["scratch_bytes"] >= 8 * case["n"] * case["k"]
+        assert counts["scratch_bytes"] < 1 << 26
+
+
+def test_kernels_that_were_not_asked_for_are_not_timed():
+    from cases.engine import _Agreement
+
+    check = _Agreement(9, 1, 1).check(
+        lambda rows: pytest.fail("not to be looked at"), None,
+        lambda: {"searched_by": "Faiss' kernels"}, "exact", first=True)
+    with pytest.raises(AssertionError, match="asked for 'exact'"):
+        check()
 
 
 def test_a_benchmark_that_fails_stops_no_other(session):
