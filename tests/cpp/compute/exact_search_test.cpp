@@ -380,7 +380,7 @@ TEST_F(ExactSearch, lanes_and_slices_of_Faiss_kernels_do_not_show) {
                 faiss::METRIC_L2,
                 false,
                 config,
-                {ExactWay::Best, ExactWay::Scores});
+                {ExactWay::Best});
     }
 }
 
