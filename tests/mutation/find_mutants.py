@@ -69,11 +69,10 @@ EXPRESSIONS = (
     ("lock", r"(?<!bool )(?:\b[\w.>-]+[.>])?\bheldByThisThread\(\)", "false"),
     ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
     # Of the exact search: copies of more vectors than there is room for, or that
-    # nobody needs; guesses that nobody makes good; ranks beyond what there is.
+    # nobody needs; guesses that nobody makes good.
     ("exact plan", r"\bcopiedVectors\(\) == asked_\.vectors", "true"),
     ("exact plan", r"\bpass == FilterPass::Again \? queries_\.againCount : nullptr", "nullptr"),
     ("exact plan", r"\bfused_ \? (cutRank\([\w.]+\)) : asked_\.k", r"\1"),
-    ("exact plan", r"\bstd::min<idx_t>\(rank, seen\)", "rank"),
     ("exact plan", r"\bstd::max\((search\.most\.survivors), queries\.k\)", r"\1"),
     ("exact plan", r"\brank < k(?= \?)", "true"),
     ("exact plan", r"(?<=\+ )4\.75 \* std::sqrt\(mean\)", "0.0"),
