@@ -1068,6 +1068,18 @@ TEST_F(ExactFilters, make_up_for_guesses_that_were_too_small) {
     expectPaths(0, 0, 20);
 }
 
+TEST_F(ExactFilters, guess_by_more_of_the_best_with_each_stage) {
+    TunedConfig config = by(ExactWay::FusedFilter);
+    config.exactSample = 50;
+    config.exactSurvivors = 200;
+    make(1000, 20, kDims, config);
+    // By 13 of the sample, 19 of 112 vectors and 35 of 334: the first number
+    // would let half of the forty pass in the end.
+    searchForAndExpectRight(40);
+    expectPaths(20, 0, 0);
+    EXPECT_EQ(launches("exactSelect"), 3u + 1);
+}
+
 TEST_F(ExactFilters, by_scores_make_no_guesses) {
     TunedConfig config = by(ExactWay::Scores);
     config.exactSample = 50;
