@@ -61,7 +61,9 @@ class Planner {
             : asked_(shape),
               scanAll_(
                       !shape.bounded ||
-                      shape.k > shape.vectors / tuning::kScanShare),
+                      shape.k > shape.vectors /
+                                        (shape.fused ? tuning::kFusedScanShare
+                                                     : tuning::kScanShare)),
               fused_(shape.fused && !scanAll_),
               survivors_(
                       most.survivors > 0 ? most.survivors
@@ -201,8 +203,7 @@ class Planner {
     }
 
     int cutRank(idx_t seen) const {
-        const int rank = exact::cutRank(asked_.k, seen, asked_.vectors);
-        return static_cast<int>(std::min<idx_t>(rank, seen));
+        return exact::cutRank(asked_.k, seen, asked_.vectors);
     }
 
     /// How often stages grow to kExactGrowth times as many vectors: often
@@ -251,7 +252,6 @@ class Planner {
             stage.rank = cutRank(seen);
             plan.stages.push_back(std::move(stage));
         }
-        plan.stages.back().rank = asked_.k;
         appendParts({0, total, 1}, most, plan.again);
     }
 

@@ -43,6 +43,12 @@ KINDS = (
     ("free", r"cuda(FreeHost|Free|EventDestroy|StreamDestroy)\b"),
     ("free", r"\brunner\.reset\s*\(|\b(block|slot\.(in|out))\.reset\s*\(|\bfreeNow\s*\(|deallocMemory"),
     ("swallowed error", r"cudaGetLastError\s*\("),
+    # What an exact search enqueues, and the cuts and the cutting of its plan.
+    (
+        "exact step",
+        r"\bexact::launch\w+\s*\(|\bscored_\.interrupts\.ask\s*\(|\bqueries_\.(rank|capacity)\s*="
+        r"|\b(stage|first|back\(\))\.rank\s*=|\bseen\s*\+=\s*rows\.count",
+    ),
     # What the exact search adds to its bounds.
     (
         "margin term",
@@ -62,6 +68,16 @@ EXPRESSIONS = (
     ("query", r"(?<!bool )\bcontextLost\((?:[^()]|\([^()]*\))*\)", "false"),
     ("lock", r"(?<!bool )(?:\b[\w.>-]+[.>])?\bheldByThisThread\(\)", "false"),
     ("recycle", r"(?<==\s)\btake(?:Any)?Idle\([^()]*(?:\.first)?\)(?=\))", "nullptr"),
+    # Of the exact search: copies of more vectors than there is room for, or that
+    # nobody needs; guesses that nobody makes good.
+    ("exact plan", r"\bcopiedVectors\(\) == asked_\.vectors", "true"),
+    ("exact plan", r"\bpass == FilterPass::Again \? queries_\.againCount : nullptr", "nullptr"),
+    ("exact plan", r"\bfused_ \? (cutRank\([\w.]+\)) : asked_\.k", r"\1"),
+    ("exact plan", r"\bstd::max\((search\.most\.survivors), queries\.k\)", r"\1"),
+    ("exact plan", r"\brank < k(?= \?)", "true"),
+    ("exact plan", r"(?<=\+ )4\.75 \* std::sqrt\(mean\)", "0.0"),
+    ("exact plan", r"\bdivideUp\(total, step\) > chunkVectors\(\)", "false"),
+    ("exact plan", r"\bpassing > few\b", "true"),
     # To nearest instead.
     ("margin rounding", r"(?<!float )\b(?:next(?:Up|Down)|float(?:Above|Below))\(" + ARGUMENT + r"\)",
      r"static_cast<float>(\1)"),

@@ -141,6 +141,15 @@ void giveBack(void* memory) {
     cudaFree(memory);  // free
 }
 
+namespace exact {
+void launchNothing() { ++calls["launched"]; }
+}
+
+int rankOf(int rank, int k) {
+    exact::launchNothing();  // exact step
+    return rank < k ? rank : k;  // exact plan
+}
+
 float nextUp(float value) {
     return value + 1;
 }
@@ -189,6 +198,7 @@ int main() {
     takeTurn();
     require(busy_);
     require(limit(1) == 2);
+    require(rankOf(5, 3) == 3 && calls["launched"] == 1);
     giveBack(nullptr);  // hand back
     require(calls["free"] == 1);
     lent_.clear();

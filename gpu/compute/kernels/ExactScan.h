@@ -107,20 +107,23 @@ enum class ScanWay {
 /// searches of 1M x 128 on an H200 for k 1, 10, 100 and 1000, in microseconds.
 FAISS_EXT_HOST_DEVICE constexpr ScanWay scanBest(
         Metric metric, idx_t vectors, idx_t n, int d, int k, bool float16) {
-    // Lists that have all: 10,000 x 128, n 32: 20, 25, 28, 33.
-    constexpr idx_t kMostOfAll = 64;
-    // n 32: 170, 180, 198, 295 by tensor cores; filters: 410, 413, 423, 484.
-    constexpr idx_t kMostTensor = 64;
-    // n 4: 135, 139, 147, 170; n 8: 157, 170, 180, 203, by tensor cores 151,
-    // 160, 166, 192.
-    constexpr idx_t kMostPlain = 4;
-    // Inner products are half the operations of L2. Of many dimensions the
-    // operations are a smaller part: n 8, 1M x 512, 529, 566, 583, 634, of
-    // which reading is 510.
-    constexpr idx_t kMostPlainOfFew = 8;
+    // Of many dimensions operations are a smaller part.
     constexpr int kManyDimensions = 256;
-    // float16: n 1, 87, 95, 100, 117; by tensor cores, of copies of that size,
-    // 78, 84, 90, 112.
+    // Lists that have all: 10,000 x 128, n 64: 90, 100, 102, 110.
+    constexpr idx_t kMostOfAll = 64;
+    // n 32: 206, 214, 234, 352 by tensor cores; filters: 409, 413, 423, 484.
+    // n 64: 260, 305, 397, 578; filters of n 128: 393, 464, 481, 511.
+    constexpr idx_t kMostTensor = 64;
+    constexpr idx_t kMostTensorOfMany = 48;
+    constexpr int kManyResults = 256;
+    // n 4: 146, 147, 157, 182, by tensor cores 164, 169, 173, 207; n 5: 192,
+    // 196, 203, 229, by tensor cores 160, 169, 180, 211.
+    constexpr idx_t kMostPlain = 4;
+    // Inner products are half the operations of L2: n 8: 173, 178, 184, 212; by
+    // tensor cores 169, 172, 181, 213. 1M x 512, L2, n 8: 635, 640, 655, 708,
+    // by tensor cores 595, 619, 653, 741.
+    constexpr idx_t kMostPlainOfFew = 8;
+    // float16: n 1, 92, 96, 102, 122; by tensor cores 84, 89, 95, 115.
     constexpr idx_t kMostPlainHalf = 0;
 
     if (!scanServes(n, d, k)) {
@@ -133,7 +136,10 @@ FAISS_EXT_HOST_DEVICE constexpr ScanWay scanBest(
     const idx_t mostPlain = float16 ? kMostPlainHalf
                             : few   ? kMostPlainOfFew
                                     : kMostPlain;
-    if (n > mostPlain && n <= kMostTensor &&
+    const idx_t mostTensor = k > kManyResults && d < kManyDimensions
+                                     ? kMostTensorOfMany
+                                     : kMostTensor;
+    if (n > mostPlain && n <= mostTensor &&
         tensorScanServes(n, d, k, float16)) {
         return ScanWay::Tensor;
     }

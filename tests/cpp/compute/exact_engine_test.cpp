@@ -5,6 +5,9 @@
 #include <cuda_sim_exact.h>
 #include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>
+#include <faiss_ext/gpu/call/Tuning.h>
+#include <faiss_ext/gpu/compute/ExactPlan.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/SearchChoice.h>
 #include <faiss_ext/gpu/compute/TensorCoreSelfTest.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
@@ -27,7 +30,9 @@
 namespace {
 
 using faiss_ext::gpu::CudaError;
+using faiss_ext::gpu::ExactWay;
 using faiss_ext::gpu::GpuIndexFlat;
+using faiss_ext::gpu::idx_t;
 using faiss_ext::gpu::rememberSelfTest;
 using namespace test;
 
@@ -62,9 +67,10 @@ class ExactEngine : public SimTest {
     }
 
     /// 300 vectors are three chunks, ten queries two tiles.
-    static TunedConfig small() {
+    static TunedConfig small(ExactWay way = ExactWay::Scores) {
         TunedConfig config;
         config.search = "exact";
+        config.exactWay = static_cast<int>(way);
         config.exactVectors = 128;
         config.exactQueries = 5;
         config.exactSurvivors = 20;
@@ -137,6 +143,18 @@ class ExactEngine : public SimTest {
         expectRight(search());
     }
 
+    void expectLaunches(const std::map<std::string, uint64_t>& expected) {
+        for (const auto& [kernel, count] : expected) {
+            EXPECT_EQ(launches(kernel.c_str()), count) << kernel;
+        }
+    }
+
+    void expectPaths(uint64_t certified, uint64_t widened, uint64_t last) {
+        EXPECT_EQ(stats().certifiedQueries, certified);
+        EXPECT_EQ(stats().widenedQueries, widened);
+        EXPECT_EQ(stats().lastPathQueries, last);
+    }
+
     faiss_ext::gpu::TransferStats stats() {
         return index_->getTransferStats();
     }
@@ -151,52 +169,85 @@ class ExactEngine : public SimTest {
     std::vector<float> queries_;
 };
 
-TEST_F(ExactEngine, enqueues_each_step_of_each_tile_and_chunk) {
-    make();
-    searchAndExpectRight();
-    cuda_sim_reset_counters();
-    searchAndExpectRight();
-    const std::map<std::string, uint64_t> expected{
-            {"exactPrepareVectors", 0},
-            {"exactPrepareQueries", 2},
-            {"exactCopyVectors", 6},
-            {"exactScores", 6},
-            {"exactSampleCut", 2},
-            {"exactFilter", 6},
-            {"exactSelect", 6},
-            {"exactFilterAgain", 6},
-            {"exactSelectAgain", 6},
-            {"exactCollectLast", 2},
-            {"exactLosses", 6},
-            {"exactSelectLosses", 6},
-            {"exactWriteResults", 2}};
-    for (const auto& [kernel, count] : expected) {
-        EXPECT_EQ(launches(kernel.c_str()), count) << kernel;
+/// By each way to search; where a fallback differs, so do its counts.
+class ExactWays : public ExactEngine,
+                  public ::testing::WithParamInterface<ExactWay> {
+   protected:
+    /// Of vectors that a scan by tensor cores can read, or of such whose copies
+    /// have padding.
+    static int dims() {
+        return GetParam() == ExactWay::TensorScan ? 8 : kDims;
+    }
+
+    static bool scans() {
+        return GetParam() != ExactWay::FusedFilter &&
+               GetParam() != ExactWay::Scores;
+    }
+
+    void makeSmall(faiss::MetricType metric = faiss::METRIC_L2) {
+        make(small(GetParam()), dims(), false, metric);
+    }
+
+    void expectWay() {
+        const bool tensor = GetParam() == ExactWay::TensorScan;
+        const bool scores = GetParam() == ExactWay::Scores;
+        EXPECT_EQ(launches("exactScan") > 0, scans() && !tensor);
+        EXPECT_EQ(launches("exactTensorScan") > 0, tensor);
+        EXPECT_EQ(
+                launches("exactFusedFilter") > 0,
+                GetParam() == ExactWay::FusedFilter);
+        EXPECT_EQ(launches("exactFilter") > 0, scores);
+    }
+};
+
+const char* nameOfWay(ExactWay way) {
+    switch (way) {
+        case ExactWay::Best:
+            return "Best";
+        case ExactWay::Scan:
+            return "Scan";
+        case ExactWay::TensorScan:
+            return "TensorScan";
+        case ExactWay::FusedFilter:
+            return "FusedFilter";
+        case ExactWay::Scores:
+            return "Scores";
+    }
+    return "";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        ,
+        ExactWays,
+        ::testing::Values(
+                ExactWay::Best,
+                ExactWay::Scan,
+                ExactWay::TensorScan,
+                ExactWay::FusedFilter,
+                ExactWay::Scores),
+        [](const auto& way) { return nameOfWay(way.param); });
+
+TEST_P(ExactWays, are_those_that_are_asked_for) {
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        makeSmall(metric);
+        cuda_sim_reset_counters();
+        searchAndExpectRight();
+        expectWay();
+        expectPaths(kQueries, 0, 0);
+        EXPECT_EQ(stats().searchedBy, "the exact engine");
     }
 }
 
-TEST_F(ExactEngine, a_single_chunk_is_scored_once) {
-    TunedConfig config = small();
-    config.exactVectors = 1000;
-    make(config);
-    searchAndExpectRight();
-    EXPECT_EQ(launches("exactScores"), 2u);
-    EXPECT_EQ(launches("exactCopyVectors"), 2u);
-    EXPECT_EQ(launches("exactFilter"), 2u);
+TEST_P(ExactWays, are_right_for_float16_vectors) {
+    for (int d : {8, 5}) {
+        make(small(GetParam()), d, true);
+        searchAndExpectRight();
+        expectPaths(kQueries, 0, 0);
+    }
 }
 
-TEST_F(ExactEngine, float16_vectors_of_whole_loads_are_their_own_copies) {
-    make(small(), 8, true);
-    searchAndExpectRight();
-    EXPECT_EQ(launches("exactCopyVectors"), 0u);
-    make(small(), 5, true);
-    cuda_sim_reset_counters();
-    searchAndExpectRight();
-    EXPECT_EQ(launches("exactCopyVectors"), 6u);
-}
-
-TEST_F(ExactEngine, in_steady_state_neither_waits_nor_allocates) {
-    make();
+TEST_P(ExactWays, in_steady_state_neither_wait_nor_allocate) {
+    makeSmall();
     GpuArrays arrays(queries_);
     const auto search = [&] { arrays.search(*index_); };
     search();
@@ -207,48 +258,46 @@ TEST_F(ExactEngine, in_steady_state_neither_waits_nor_allocates) {
     EXPECT_EQ(hostWaits(), 0u);
     EXPECT_EQ(allocations(), 0u);
     EXPECT_EQ(counts().queries, 0u);
-    EXPECT_EQ(stats().certifiedQueries, kQueries);
+    expectPaths(kQueries, 0, 0);
     cuda_sim_release_all();
     expectRight(arrays.found());
-    EXPECT_EQ(stats().certifiedQueries, 2 * kQueries);
+    expectPaths(2 * kQueries, 0, 0);
 }
 
-TEST_F(ExactEngine, its_fallbacks_do_not_wait_either) {
-    make();
-    searchAndExpectRight();
-    cuda_sim_exact_faults wrong{};
-    wrong.small_cuts = 1;
-    cuda_sim_set_exact_faults(&wrong);
+TEST_P(ExactWays, do_not_wait_in_their_fallbacks_either) {
+    makeSmall();
     GpuArrays arrays(queries_);
-    cuda_sim_reset_counters();
     arrays.search(*index_);
-    EXPECT_EQ(hostWaits(), 0u);
     expectRight(arrays.found());
-    EXPECT_EQ(stats().lastPathQueries, kQueries);
+    index_->resetTransferStats();
+    for (int overflow : {1, 2}) {
+        cuda_sim_exact_faults wrong{};
+        wrong.overflow = overflow;
+        cuda_sim_set_exact_faults(&wrong);
+        check(cudaDeviceSynchronize());
+        cuda_sim_reset_counters();
+        cuda_sim_hold_stream(resources_.getDefaultStream(0));
+        arrays.search(*index_);
+        EXPECT_EQ(hostWaits(), 0u);
+        EXPECT_EQ(allocations(), 0u);
+        cuda_sim_release_all();
+        expectRight(arrays.found());
+        EXPECT_EQ(stats().certifiedQueries, 0u);
+    }
 }
 
-TEST_F(ExactEngine, keeps_eight_bytes_a_vector_and_little_more) {
-    make();
-    check(cudaDeviceSynchronize());
-    const size_t before = counts().live_device_bytes;
-    searchAndExpectRight();
-    const size_t kept = counts().live_device_bytes - before;
-    EXPECT_GE(kept, 8 * kVectors);
-    EXPECT_LE(kept, 8 * kVectors + 5 * 256);
-    EXPECT_EQ(stats().deviceAllocations, 1u);
-}
-
-TEST_F(ExactEngine, in_a_pool_neither_waits_whatever_it_may_plan_with) {
+TEST_P(ExactWays, in_a_pool_do_not_wait_whatever_they_may_plan_with) {
     faiss_ext::gpu::PooledGpuResources pool(std::make_shared<CachingPool>());
     pool.noTempMemory();
+    const int d = dims();
     GpuIndexFlat index(
             &pool,
-            kDims,
+            d,
             faiss::METRIC_L2,
             faiss::gpu::GpuIndexFlatConfig(),
-            small());
-    base_ = uniform(kVectors, kDims, 1);
-    queries_ = uniform(kQueries, kDims, 2);
+            small(GetParam()));
+    base_ = uniform(kVectors, d, 1);
+    queries_ = uniform(kQueries, d, 2);
     index.add(kVectors, base_.data());
     GpuArrays arrays(queries_);
     const auto search = [&] { arrays.search(index); };
@@ -257,15 +306,16 @@ TEST_F(ExactEngine, in_a_pool_neither_waits_whatever_it_may_plan_with) {
     cuda_sim_reset_counters();
     search();
     EXPECT_EQ(hostWaits(), 0u);
+    expectWay();
     expectSameBits(
             arrays.found(),
-            searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2),
+            searchExactly(base_, queries_, d, kNearest, faiss::METRIC_L2),
             kNearest);
 }
 
-TEST_F(ExactEngine, tells_of_each_wait_for_memory_that_faiss_allocates) {
+TEST_P(ExactWays, tell_of_each_wait_for_memory_that_faiss_allocates) {
     resources_.setTempMemory(0);
-    make();
+    makeSmall();
     GpuArrays arrays(queries_);
     const auto search = [&] { arrays.search(*index_); };
     search();
@@ -328,6 +378,271 @@ TEST_F(ExactEngine, can_be_interrupted_while_its_state_is_in_scratch_memory) {
     searchAndExpectRight();
 }
 
+TEST_P(ExactWays, find_again_what_a_list_has_lost) {
+    cuda_sim_exact_faults wrong{};
+    wrong.overflow = 1;
+    cuda_sim_set_exact_faults(&wrong);
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        makeSmall(metric);
+        searchAndExpectRight();
+        // Scores by cuBLAS have no second round.
+        if (GetParam() == ExactWay::Scores) {
+            expectPaths(0, 0, kQueries);
+        } else {
+            expectPaths(0, kQueries, 0);
+        }
+    }
+}
+
+TEST_P(ExactWays, compare_all_vectors_where_lists_run_over_twice) {
+    cuda_sim_exact_faults wrong{};
+    wrong.overflow = 2;
+    cuda_sim_set_exact_faults(&wrong);
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        makeSmall(metric);
+        searchAndExpectRight();
+        expectPaths(0, 0, kQueries);
+    }
+}
+
+TEST_P(ExactWays, compare_all_vectors_where_the_first_cuts_are_too_small) {
+    cuda_sim_exact_faults wrong{};
+    wrong.small_cuts = 1;
+    cuda_sim_set_exact_faults(&wrong);
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        makeSmall(metric);
+        searchAndExpectRight();
+        // The cuts of a scan are no guesses. (Of the others too little passes
+        // to be filtered again with.)
+        if (scans()) {
+            expectPaths(kQueries, 0, 0);
+        } else {
+            expectPaths(0, 0, kQueries);
+        }
+    }
+}
+
+TEST_P(ExactWays, are_right_whatever_tensor_cores_lose_within_the_bound) {
+    cuda_sim_exact_faults wrong{};
+    wrong.score_error = 3.99;
+    cuda_sim_set_exact_faults(&wrong);
+    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
+        makeSmall(metric);
+        searchAndExpectRight();
+        expectPaths(kQueries, 0, 0);
+    }
+}
+
+TEST_P(ExactWays, follow_the_vectors_and_the_metric) {
+    makeSmall();
+    searchAndExpectRight();
+    const auto more = uniform(40, dims(), 3);
+    index_->add(40, more.data());
+    base_.insert(base_.end(), more.begin(), more.end());
+    searchAndExpectRight();
+    index_->metric_type = faiss::METRIC_INNER_PRODUCT;
+    searchAndExpectRight();
+    index_->reset();
+    base_ = uniform(340, dims(), 4);
+    index_->add(340, base_.data());
+    searchAndExpectRight();
+}
+
+TEST_P(ExactWays, make_ready_only_what_they_read) {
+    makeSmall();
+    const bool plain = scans() && GetParam() != ExactWay::TensorScan;
+    for (uint64_t prepared : {1, 0}) {
+        check(cudaDeviceSynchronize());
+        index_->resetTransferStats();
+        cuda_sim_reset_counters();
+        searchAndExpectRight();
+        // A plain scan reads the vectors alone.
+        EXPECT_EQ(launches("exactPrepareVectors"), plain ? 0 : prepared);
+        EXPECT_EQ(stats().deviceAllocations, plain ? 0 : prepared);
+    }
+}
+
+TEST_P(ExactWays, search_where_their_counts_cannot_be_pinned) {
+    makeSmall();
+    cuda_sim_fail_call("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+    GpuArrays arrays(queries_);
+    arrays.search(*index_);
+    expectRight(arrays.found());
+    expectPaths(0, 0, 0);
+    cuda_sim_clear_faults();
+    searchAndExpectRight();
+    expectPaths(kQueries, 0, 0);
+}
+
+TEST_P(ExactWays, take_what_temporary_memory_a_full_gpu_has) {
+    resources_.setTempMemory(size_t(1) << 20);
+    makeSmall();
+    search();
+    check(cudaDeviceSynchronize());
+    cuda_sim_set_device_memory(counts().live_device_bytes);
+    searchAndExpectRight();
+    cuda_sim_set_device_memory(size_t(1) << 34);
+}
+
+TEST_F(ExactEngine, scores_each_chunk_for_each_tile) {
+    make();
+    searchAndExpectRight();
+    cuda_sim_reset_counters();
+    searchAndExpectRight();
+    // The sample is of all chunks.
+    expectLaunches(
+            {{"exactPrepareVectors", 0},
+             {"exactPrepareQueries", 2},
+             {"exactCopyVectors", 8},
+             {"exactScores", 8},
+             {"exactSampleCut", 2},
+             {"exactFilter", 6},
+             {"exactSelect", 6},
+             {"exactCollectAgain", 0},
+             {"exactCollectLast", 2},
+             {"exactLosses", 6},
+             {"exactSelectLosses", 6},
+             {"exactWriteResults", 2}});
+}
+
+TEST_F(ExactEngine, filters_in_stages_of_vectors_that_are_copied_once) {
+    make(small(ExactWay::FusedFilter));
+    searchAndExpectRight();
+    cuda_sim_reset_counters();
+    searchAndExpectRight();
+    // One vector in three, and then the other two; and all of them for queries
+    // that need it, of which there are none.
+    expectLaunches(
+            {{"exactPrepareVectors", 0},
+             {"exactPrepareQueries", 2},
+             {"exactCopyVectors", 1},
+             {"exactCopyVectorsAgain", 0},
+             {"exactScores", 2},
+             {"exactSampleCut", 2},
+             {"exactFusedFilter", 6},
+             {"exactSelect", 6},
+             {"exactCollectAgain", 2},
+             {"exactFusedFilterAgain", 2},
+             {"exactCollectLast", 2},
+             {"exactLosses", 6},
+             {"exactSelectLosses", 6},
+             {"exactWriteResults", 2}});
+}
+
+TEST_F(ExactEngine, copies_pieces_where_not_all_may_be_copied_at_once) {
+    TunedConfig config = small(ExactWay::FusedFilter);
+    config.exactVectors = 64;
+    config.exactCopied = 110;
+    make(config);
+    searchAndExpectRight();
+    cuda_sim_reset_counters();
+    searchAndExpectRight();
+    expectPaths(2 * kQueries, 0, 0);
+    // Of each tile the sample, one vector in three of 300 once and twice, and
+    // three thirds of all: these only for queries that need them.
+    expectLaunches(
+            {{"exactPrepareQueries", 2},
+             {"exactCopyVectors", 2 * (1 + launches("exactFusedFilter") / 2)},
+             {"exactCopyVectorsAgain", 2 * 3},
+             {"exactFusedFilterAgain", 2 * 3},
+             {"exactCollectAgain", 2}});
+    EXPECT_GE(launches("exactFusedFilter"), 2u * 3);
+    cuda_sim_exact_faults wrong{};
+    wrong.overflow = 1;
+    cuda_sim_set_exact_faults(&wrong);
+    searchAndExpectRight();
+    expectPaths(2 * kQueries, kQueries, 0);
+}
+
+TEST_F(ExactEngine, scans_in_three_kernels_whatever_the_tiles) {
+    for (ExactWay way : {ExactWay::Scan, ExactWay::TensorScan}) {
+        make(small(way), 8);
+        searchAndExpectRight();
+        cuda_sim_reset_counters();
+        searchAndExpectRight();
+        const bool tensor = way == ExactWay::TensorScan;
+        expectLaunches(
+                {{"exactPrepareVectors", 0},
+                 {"exactPrepareQueries", 0},
+                 {"exactCopyVectors", 0},
+                 {"exactScores", 0},
+                 {"exactScanCut", 1},
+                 {"exactScan", tensor ? 0 : 1},
+                 {"exactTensorScan", tensor ? 1 : 0},
+                 {"exactScanResults", 1},
+                 {"exactWriteResults", 0}});
+    }
+}
+
+TEST_F(ExactEngine, lists_that_have_room_for_all_vectors_need_no_cut) {
+    for (ExactWay way : {ExactWay::Scan, ExactWay::TensorScan}) {
+        TunedConfig config = small(way);
+        config.exactSurvivors = 0;
+        make(config, 8);
+        cuda_sim_reset_counters();
+        searchAndExpectRight();
+        expectLaunches(
+                {{"exactScanCut", 0},
+                 {"exactScan", 1},
+                 {"exactTensorScan", 0},
+                 {"exactScanResults", 1}});
+        expectPaths(kQueries, 0, 0);
+    }
+}
+
+TEST_F(ExactEngine, scans_by_another_way_where_tensor_cores_cannot) {
+    // Of rows that are no whole loads.
+    make(small(ExactWay::TensorScan), 6);
+    searchAndExpectRight();
+    EXPECT_EQ(launches("exactScan"), 1u);
+    make(small(ExactWay::TensorScan), 4, true);
+    searchAndExpectRight();
+    EXPECT_EQ(launches("exactScan"), 2u);
+    make(small(ExactWay::TensorScan), 8, true);
+    searchAndExpectRight();
+    EXPECT_EQ(launches("exactScan"), 2u);
+    EXPECT_EQ(launches("exactTensorScan"), 1u);
+}
+
+TEST_F(ExactEngine, a_single_chunk_is_scored_once_and_for_the_sample) {
+    TunedConfig config = small();
+    config.exactVectors = 1000;
+    make(config);
+    searchAndExpectRight();
+    EXPECT_EQ(launches("exactScores"), 4u);
+    EXPECT_EQ(launches("exactCopyVectors"), 4u);
+    EXPECT_EQ(launches("exactFilter"), 2u);
+}
+
+TEST_F(ExactEngine, float16_vectors_of_whole_loads_are_their_own_copies) {
+    for (ExactWay way : {ExactWay::Scores, ExactWay::FusedFilter}) {
+        for (int64_t copied : {0, 110}) {
+            TunedConfig config = small(way);
+            config.exactCopied = copied;
+            make(config, 8, true);
+            cuda_sim_reset_counters();
+            searchAndExpectRight();
+            EXPECT_EQ(launches("exactCopyVectors"), 0u);
+            EXPECT_EQ(launches("exactCopyVectorsAgain"), 0u);
+            make(config, 5, true);
+            cuda_sim_reset_counters();
+            searchAndExpectRight();
+            EXPECT_GT(launches("exactCopyVectors"), 0u);
+        }
+    }
+}
+
+TEST_F(ExactEngine, keeps_eight_bytes_a_vector_and_little_more) {
+    make();
+    check(cudaDeviceSynchronize());
+    const size_t before = counts().live_device_bytes;
+    searchAndExpectRight();
+    const size_t kept = counts().live_device_bytes - before;
+    EXPECT_GE(kept, 8 * kVectors);
+    EXPECT_LE(kept, 8 * kVectors + 5 * 256);
+    EXPECT_EQ(stats().deviceAllocations, 1u);
+}
+
 TEST_F(ExactEngine, small_adds_do_not_make_each_search_allocate) {
     make();
     searchAndExpectRight();
@@ -339,27 +654,6 @@ TEST_F(ExactEngine, small_adds_do_not_make_each_search_allocate) {
         searchAndExpectRight();
     }
     EXPECT_LE(stats().deviceAllocations, 2u);
-}
-
-TEST_F(ExactEngine, follows_a_metric_that_is_set_between_searches) {
-    make();
-    searchAndExpectRight();
-    index_->metric_type = faiss::METRIC_INNER_PRODUCT;
-    searchAndExpectRight();
-    index_->metric_type = faiss::METRIC_L2;
-    searchAndExpectRight();
-}
-
-TEST_F(ExactEngine, searches_where_its_counts_cannot_be_pinned) {
-    make();
-    cuda_sim_fail_call("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
-    GpuArrays arrays(queries_);
-    arrays.search(*index_);
-    expectRight(arrays.found());
-    EXPECT_EQ(stats().certifiedQueries, 0u);
-    cuda_sim_clear_faults();
-    searchAndExpectRight();
-    EXPECT_EQ(stats().certifiedQueries, kQueries);
 }
 
 TEST_F(ExactEngine, is_made_ready_by_the_first_search_after_a_change) {
@@ -433,16 +727,6 @@ TEST_F(ExactEngine, names_a_way_out_where_the_gpu_has_no_room_for_its_state) {
     searchAndExpectRight();
 }
 
-TEST_F(ExactEngine, takes_what_temporary_memory_a_full_gpu_has) {
-    resources_.setTempMemory(size_t(1) << 16);
-    make();
-    search();
-    check(cudaDeviceSynchronize());
-    cuda_sim_set_device_memory(counts().live_device_bytes);
-    searchAndExpectRight();
-    cuda_sim_set_device_memory(size_t(1) << 34);
-}
-
 TEST_F(ExactEngine, survives_vectors_that_pass_though_they_need_not) {
     cuda_sim_exact_faults wrong{};
     wrong.extra_survivors = 7;
@@ -454,51 +738,6 @@ TEST_F(ExactEngine, survives_vectors_that_pass_though_they_need_not) {
     EXPECT_EQ(stats().certifiedQueries, kQueries);
 }
 
-TEST_F(ExactEngine, makes_lists_that_ran_over_anew) {
-    cuda_sim_exact_faults wrong{};
-    wrong.overflow = 1;
-    cuda_sim_set_exact_faults(&wrong);
-    make();
-    searchAndExpectRight();
-    EXPECT_EQ(stats().certifiedQueries, 0u);
-    EXPECT_EQ(stats().widenedQueries, kQueries);
-    EXPECT_EQ(stats().lastPathQueries, 0u);
-}
-
-TEST_F(ExactEngine, compares_all_vectors_where_a_list_runs_over_twice) {
-    cuda_sim_exact_faults wrong{};
-    wrong.overflow = 2;
-    cuda_sim_set_exact_faults(&wrong);
-    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
-        make(small(), kDims, false, metric);
-        searchAndExpectRight();
-        EXPECT_EQ(stats().widenedQueries, 0u);
-        EXPECT_EQ(stats().lastPathQueries, kQueries);
-    }
-}
-
-TEST_F(ExactEngine, compares_all_vectors_where_there_is_no_certificate) {
-    cuda_sim_exact_faults wrong{};
-    wrong.small_cuts = 1;
-    cuda_sim_set_exact_faults(&wrong);
-    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
-        make(small(), kDims, false, metric);
-        searchAndExpectRight();
-        EXPECT_EQ(stats().lastPathQueries, kQueries);
-    }
-}
-
-TEST_F(ExactEngine, is_right_whatever_the_tensor_cores_lose_within_the_bound) {
-    cuda_sim_exact_faults wrong{};
-    wrong.score_error = 3.99;
-    cuda_sim_set_exact_faults(&wrong);
-    for (auto metric : {faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT}) {
-        make(small(), kDims, false, metric);
-        searchAndExpectRight();
-        EXPECT_EQ(stats().certifiedQueries, kQueries);
-    }
-}
-
 TEST_F(ExactEngine, tests_the_tensor_cores_once_with_two_waits) {
     rememberSelfTest(0, std::nullopt);
     for (uint64_t tests : {1, 0}) {
@@ -506,7 +745,7 @@ TEST_F(ExactEngine, tests_the_tensor_cores_once_with_two_waits) {
         check(cudaDeviceSynchronize());
         cuda_sim_reset_counters();
         searchAndExpectRight();
-        const uint64_t ofSearch = 6;
+        const uint64_t ofSearch = 8;
         EXPECT_EQ(launches("exactScores") > ofSearch, tests == 1);
         // But for what is unpinned; the self-test first waits, asking, for what
         // is enqueued, and then for itself.
@@ -586,37 +825,41 @@ class ScarcePool : public CachingPool {
 };
 
 TEST_F(ExactEngine, takes_smaller_chunks_where_a_pool_has_less_than_planned) {
-    const auto pool = std::make_shared<ScarcePool>();
-    faiss_ext::gpu::PooledGpuResources resources(pool);
-    TunedConfig config;
-    config.search = "exact";
-    GpuIndexFlat index(
-            &resources,
-            kDims,
-            faiss::METRIC_L2,
-            faiss::gpu::GpuIndexFlatConfig(),
-            config);
     const size_t nb = 60000, n = 200;
     base_ = uniform(nb, kDims, 1);
     queries_ = uniform(n, kDims, 2);
-    index.add(nb, base_.data());
-    // Of what the scores of 200 queries take, 48 MB.
-    pool->most = size_t(9) << 20;
-    Neighbours found{
-            std::vector<float>(n * kNearest),
-            std::vector<int64_t>(n * kNearest)};
-    index.search(
-            n,
-            queries_.data(),
-            kNearest,
-            found.distances.data(),
-            found.labels.data());
-    expectSameBits(
-            found,
-            searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2),
-            kNearest);
-    // All of them at once.
-    EXPECT_EQ(launches("exactPrepareQueries"), 1u);
+    const auto right =
+            searchExactly(base_, queries_, kDims, kNearest, faiss::METRIC_L2);
+    // All of them at once; with copies of all vectors, half of them.
+    for (const auto& [way, tiles] :
+         {std::pair(ExactWay::Scores, 1), {ExactWay::FusedFilter, 2}}) {
+        const auto pool = std::make_shared<ScarcePool>();
+        faiss_ext::gpu::PooledGpuResources resources(pool);
+        TunedConfig config;
+        config.search = "exact";
+        config.exactWay = static_cast<int>(way);
+        GpuIndexFlat index(
+                &resources,
+                kDims,
+                faiss::METRIC_L2,
+                faiss::gpu::GpuIndexFlatConfig(),
+                config);
+        index.add(nb, base_.data());
+        // Of what the scores of 200 queries take, 48 MB.
+        pool->most = size_t(9) << 20;
+        Neighbours found{
+                std::vector<float>(n * kNearest),
+                std::vector<int64_t>(n * kNearest)};
+        cuda_sim_reset_counters();
+        index.search(
+                n,
+                queries_.data(),
+                kNearest,
+                found.distances.data(),
+                found.labels.data());
+        expectSameBits(found, right, kNearest);
+        EXPECT_EQ(launches("exactPrepareQueries"), uint64_t(tiles));
+    }
 }
 
 TEST_F(ExactEngine, asks_Faiss_while_there_is_no_memory_for_that_test) {
@@ -661,47 +904,99 @@ TEST_F(ExactEngine, other_failures_of_that_test_are_the_searchs) {
 }
 
 TEST_F(ExactEngine, begins_anew_where_cublas_has_no_memory) {
-    make();
-    searchAndExpectRight();
-    cuda_sim_fail_call("kernel:exactScores", 3, cudaErrorMemoryAllocation);
-    searchAndExpectRight();
+    for (ExactWay way : {ExactWay::Scores, ExactWay::FusedFilter}) {
+        make(small(way));
+        searchAndExpectRight();
+        cuda_sim_fail_call("kernel:exactScores", 2, cudaErrorMemoryAllocation);
+        searchAndExpectRight();
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    }
 }
 
 TEST_F(ExactEngine, throws_where_cublas_fails) {
-    make();
-    searchAndExpectRight();
-    cuda_sim_fail_call("kernel:exactScores", 3, cudaErrorInvalidValue);
-    try {
-        search();
-        ADD_FAILURE() << "no exception";
-    } catch (const faiss::FaissException& e) {
-        EXPECT_NE(
-                std::string(e.what()).find("cuBLAS has failed: scores"),
-                std::string::npos)
-                << e.what();
+    for (ExactWay way : {ExactWay::Scores, ExactWay::FusedFilter}) {
+        make(small(way));
+        searchAndExpectRight();
+        cuda_sim_fail_call("kernel:exactScores", 2, cudaErrorInvalidValue);
+        try {
+            search();
+            ADD_FAILURE() << "no exception";
+        } catch (const faiss::FaissException& e) {
+            EXPECT_NE(
+                    std::string(e.what()).find("cuBLAS has failed: scores"),
+                    std::string::npos)
+                    << e.what();
+        }
+        // The error is told once.
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+        searchAndExpectRight();
     }
-    // The error is told once.
-    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
+TEST_P(ExactWays, throw_where_a_kernel_cannot_be_launched) {
+    const std::map<ExactWay, std::vector<const char*>> kernels{
+            {ExactWay::Best, {"exactScanCut", "exactScan"}},
+            {ExactWay::Scan, {"exactScanCut", "exactScan", "exactScanResults"}},
+            {ExactWay::TensorScan,
+             {"exactScanCut", "exactTensorScan", "exactScanResults"}},
+            {ExactWay::FusedFilter,
+             {"exactPrepareQueries",
+              "exactCopyVectors",
+              "exactSampleCut",
+              "exactFusedFilter",
+              "exactSelect",
+              "exactCollectAgain",
+              "exactFusedFilterAgain",
+              "exactCollectLast",
+              "exactLosses",
+              "exactSelectLosses",
+              "exactWriteResults"}},
+            {ExactWay::Scores,
+             {"exactPrepareQueries",
+              "exactCopyVectors",
+              "exactSampleCut",
+              "exactFilter",
+              "exactSelect",
+              "exactCollectLast",
+              "exactLosses",
+              "exactSelectLosses",
+              "exactWriteResults"}}};
+    makeSmall();
     searchAndExpectRight();
+    for (const char* kernel : kernels.at(GetParam())) {
+        SCOPED_TRACE(kernel);
+        cuda_sim_fail_call(
+                (std::string("kernel:") + kernel).c_str(),
+                1,
+                cudaErrorInvalidValue);
+        EXPECT_THROW(search(), CudaError);
+        cuda_sim_clear_faults();
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+        searchAndExpectRight();
+    }
 }
 
 TEST_F(ExactEngine, can_be_interrupted_between_tiles) {
-    TunedConfig config = small();
-    config.exactQueries = 1;
-    make(config);
-    const size_t many = 2000;
-    Array<float> x(Memory::Device, uniform(many, kDims, 9));
-    Array<float> distances(Memory::Device, many);
-    Array<int64_t> labels(Memory::Device, many);
-    {
-        Interrupting interrupting([](int) { return true; });
-        EXPECT_THROW(
-                index_->search(
-                        many, x.data(), 1, distances.data(), labels.data()),
-                faiss_ext::gpu::Interrupted);
+    for (ExactWay way : {ExactWay::Scores, ExactWay::FusedFilter}) {
+        SCOPED_TRACE(nameOfWay(way));
+        TunedConfig config = small(way);
+        config.exactQueries = 1;
+        make(config);
+        const size_t many = 2000;
+        Array<float> x(Memory::Device, uniform(many, kDims, 9));
+        Array<float> distances(Memory::Device, many);
+        Array<int64_t> labels(Memory::Device, many);
+        {
+            Interrupting interrupting([](int) { return true; });
+            EXPECT_THROW(
+                    index_->search(
+                            many, x.data(), 1, distances.data(), labels.data()),
+                    faiss_ext::gpu::Interrupted);
+        }
+        EXPECT_LT(launches("exactWriteResults"), many);
+        cuda_sim_reset_counters();
+        searchAndExpectRight();
     }
-    EXPECT_LT(launches("exactWriteResults"), many);
-    searchAndExpectRight();
 }
 
 TEST_F(ExactEngine, can_be_interrupted_before_its_self_test) {
@@ -723,33 +1018,37 @@ TEST_F(ExactEngine, can_be_interrupted_before_its_self_test) {
 }
 
 TEST_F(ExactEngine, an_interrupt_may_leave_cublas_on_another_stream) {
-    TunedConfig config = small();
-    config.exactQueries = 1;
-    make(config);
-    const cublasHandle_t blas = resources_.getResources()->getBlasHandle(0);
-    const cudaStream_t other =
-            resources_.getResources()->getAlternateStreams(0)[0];
-    const size_t many = 400;
-    queries_ = uniform(many, kDims, 9);
-    Array<float> x(Memory::Device, queries_);
-    Array<float> distances(Memory::Device, many);
-    Array<int64_t> labels(Memory::Device, many);
-    // What is enqueued there comes too late.
-    cuda_sim_hold_stream(other);
-    {
-        Interrupting interrupting([&](int) {
-            cublasSetStream(blas, other);
-            return false;
-        });
-        index_->search(many, x.data(), 1, distances.data(), labels.data());
-        EXPECT_GT(interrupting.asked(), 0);
-        check(cudaStreamSynchronize(resources_.getDefaultStream(0)));
+    for (ExactWay way : {ExactWay::Scores, ExactWay::FusedFilter}) {
+        SCOPED_TRACE(nameOfWay(way));
+        TunedConfig config = small(way);
+        config.exactQueries = 1;
+        make(config);
+
+        const cublasHandle_t blas = resources_.getResources()->getBlasHandle(0);
+        const cudaStream_t other =
+                resources_.getResources()->getAlternateStreams(0)[0];
+        const size_t many = 400;
+        queries_ = uniform(many, kDims, 9);
+        Array<float> x(Memory::Device, queries_);
+        Array<float> distances(Memory::Device, many);
+        Array<int64_t> labels(Memory::Device, many);
+        // What is enqueued there comes too late.
+        cuda_sim_hold_stream(other);
+        {
+            Interrupting interrupting([&](int) {
+                cublasSetStream(blas, other);
+                return false;
+            });
+            index_->search(many, x.data(), 1, distances.data(), labels.data());
+            EXPECT_GT(interrupting.asked(), 0);
+            check(cudaStreamSynchronize(resources_.getDefaultStream(0)));
+        }
+        cuda_sim_release_stream(other);
+        expectSameBits(
+                {distances.get(), labels.get()},
+                searchExactly(base_, queries_, kDims, 1, faiss::METRIC_L2),
+                1);
     }
-    cuda_sim_release_stream(other);
-    expectSameBits(
-            {distances.get(), labels.get()},
-            searchExactly(base_, queries_, kDims, 1, faiss::METRIC_L2),
-            1);
 }
 
 TEST_F(ExactEngine, an_empty_index_finds_nothing) {
@@ -776,6 +1075,241 @@ TEST_F(ExactEngine, leaves_the_stream_of_cublas_to_whoever_uses_it_next) {
     cudaStream_t stream = nullptr;
     cublasGetStream(resources_.getResources()->getBlasHandle(0), &stream);
     EXPECT_EQ(stream, resources_.getDefaultStream(0));
+}
+
+/// Searches of a size of their own, by filters.
+class ExactFilters : public ExactEngine {
+   protected:
+    void make(
+            size_t vectors, size_t queries, int d, const TunedConfig& config) {
+        base_ = uniform(vectors, d, 1);
+        queries_ = uniform(queries, d, 2);
+        index_ = std::make_unique<GpuIndexFlat>(
+                &resources_,
+                d,
+                faiss::METRIC_L2,
+                faiss::gpu::GpuIndexFlatConfig(),
+                config);
+        index_->add(vectors, base_.data());
+    }
+
+    Neighbours searchFor(int k) {
+        const size_t n = queries_.size() / index_->d;
+        Neighbours found{
+                std::vector<float>(n * k), std::vector<int64_t>(n * k)};
+        index_->search(
+                n,
+                queries_.data(),
+                k,
+                found.distances.data(),
+                found.labels.data());
+        return found;
+    }
+
+    void searchForAndExpectRight(int k) {
+        expectSameBits(
+                searchFor(k),
+                searchExactly(base_, queries_, index_->d, k, faiss::METRIC_L2),
+                k);
+    }
+
+    static TunedConfig by(ExactWay way) {
+        TunedConfig config;
+        config.search = "exact";
+        config.exactWay = static_cast<int>(way);
+        return config;
+    }
+};
+
+TEST_F(ExactFilters, make_up_for_guesses_that_were_too_small) {
+    TunedConfig config = by(ExactWay::FusedFilter);
+    config.exactSample = 50;
+    config.exactSurvivors = 200;
+    const int k = 16;
+    // Copies of all, and of pieces.
+    for (int64_t copied : {0, 200}) {
+        config.exactVectors = copied;
+        config.exactCopied = copied;
+        make(1000, 20, kDims, config);
+        searchForAndExpectRight(k);
+        expectPaths(20, 0, 0);
+        index_->resetTransferStats();
+        cuda_sim_exact_faults wrong{};
+        wrong.small_guesses = 1;
+        cuda_sim_set_exact_faults(&wrong);
+        searchForAndExpectRight(k);
+        // (Where no guess is made, too few having passed, none is too small.)
+        EXPECT_LT(stats().certifiedQueries, 10u);
+        EXPECT_GE(stats().widenedQueries, 5u);
+        cuda_sim_set_exact_faults(nullptr);
+    }
+    // And if that does not help.
+    config.exactVectors = 0;
+    config.exactCopied = 0;
+    make(1000, 20, kDims, config);
+    cuda_sim_exact_faults wrong{};
+    wrong.small_guesses = 1;
+    wrong.overflow = 2;
+    cuda_sim_set_exact_faults(&wrong);
+    searchForAndExpectRight(k);
+    expectPaths(0, 0, 20);
+}
+
+TEST_F(ExactFilters, guess_by_more_of_the_best_with_each_stage) {
+    TunedConfig config = by(ExactWay::FusedFilter);
+    config.exactSample = 50;
+    config.exactSurvivors = 200;
+    make(1000, 20, kDims, config);
+    // By 13 of the sample, 19 of 112 vectors and 35 of 334: the first number
+    // would let half of the forty pass in the end.
+    searchForAndExpectRight(40);
+    expectPaths(20, 0, 0);
+    EXPECT_EQ(launches("exactSelect"), 3u + 1);
+}
+
+TEST_F(ExactFilters, by_scores_make_no_guesses) {
+    TunedConfig config = by(ExactWay::Scores);
+    config.exactSample = 50;
+    config.exactSurvivors = 400;
+    config.exactVectors = 200;
+    make(1000, 20, kDims, config);
+    cuda_sim_exact_faults wrong{};
+    wrong.small_guesses = 1;
+    cuda_sim_set_exact_faults(&wrong);
+    searchForAndExpectRight(16);
+    expectPaths(20, 0, 0);
+}
+
+/// What the search has enqueued so far when it asks.
+enum class Phase { Filter, Again, Last, Other };
+
+class ExactInterrupts : public ExactFilters {
+   protected:
+    /// Enough pieces for each phase to take about as long as what passes
+    /// between two questions; one tile.
+    static constexpr size_t kMany = 100000;
+
+    void makeMany(ExactWay way) {
+        TunedConfig config = by(way);
+        config.exactVectors = 64;
+        config.exactCopied = 64;
+        config.exactSurvivors = 64;
+        make(kMany, 2, kDims, config);
+        searchForAndExpectRight(kNearest);
+        check(cudaDeviceSynchronize());
+        cuda_sim_reset_counters();
+    }
+
+    static Phase phase() {
+        if (launches("exactWriteResults") > 0) {
+            return Phase::Other;
+        }
+        if (launches("exactCollectLast") > 0) {
+            return Phase::Last;
+        }
+        if (launches("exactCollectAgain") > 0) {
+            return Phase::Again;
+        }
+        return launches("exactSampleCut") > 0 ? Phase::Filter : Phase::Other;
+    }
+
+    /// Some time passes between two questions, so that a search of a fast
+    /// machine may go through a phase without any.
+    void expectInterruptedIn(Phase wanted) {
+        bool fired = false;
+        for (int attempt = 0; attempt < 20 && !fired; ++attempt) {
+            cuda_sim_reset_counters();
+            Interrupting interrupting([&](int) { return phase() == wanted; });
+            try {
+                searchFor(kNearest);
+                EXPECT_FALSE(interrupting.fired());
+            } catch (const faiss_ext::gpu::Interrupted&) {
+                EXPECT_EQ(launches("exactWriteResults"), 0u);
+            }
+            fired = interrupting.fired();
+        }
+        EXPECT_TRUE(fired) << int(wanted);
+        check(cudaDeviceSynchronize());
+    }
+};
+
+TEST_F(ExactInterrupts, come_between_the_pieces_of_each_round) {
+    makeMany(ExactWay::FusedFilter);
+    for (Phase wanted : {Phase::Filter, Phase::Again, Phase::Last}) {
+        expectInterruptedIn(wanted);
+    }
+    searchForAndExpectRight(kNearest);
+}
+
+TEST_F(ExactInterrupts, come_between_the_chunks_of_scores) {
+    makeMany(ExactWay::Scores);
+    for (Phase wanted : {Phase::Filter, Phase::Last}) {
+        expectInterruptedIn(wanted);
+    }
+    searchForAndExpectRight(kNearest);
+}
+
+TEST_F(ExactFilters, follow_their_plan_where_memory_is_short) {
+    const size_t nb = 20000, n = 8;
+    const int d = 8;
+    const TunedConfig config = by(ExactWay::FusedFilter);
+    const faiss_ext::gpu::ExactSizes most =
+            faiss_ext::gpu::complete(config).exact;
+    const faiss_ext::gpu::ExactShape shape{
+            idx_t(n), idx_t(nb), d, kNearest, false, true, true};
+    const auto planned = [&](size_t bytes) {
+        return faiss_ext::gpu::planExact(shape, most, bytes);
+    };
+    // All copies at once; pieces of them; smaller tiles; smaller chunks.
+    std::vector<faiss_ext::gpu::ExactPlan> plans;
+    for (size_t bytes = size_t(8) << 20; bytes > 4096; bytes -= bytes / 50) {
+        const auto plan = planned(bytes);
+        if (plans.empty() || plan.wholeCopies != plans.back().wholeCopies ||
+            plan.queries != plans.back().queries) {
+            plans.push_back(plan);
+        }
+    }
+    ASSERT_GE(plans.size(), 3u);
+    plans.resize(3);
+    EXPECT_TRUE(plans.front().wholeCopies);
+    EXPECT_FALSE(plans[1].wholeCopies);
+    EXPECT_EQ(plans[1].queries, idx_t(n));
+    EXPECT_LT(plans.back().queries, idx_t(n));
+    for (const auto& plan : plans) {
+        index_.reset();
+        cuda_sim_set_device_memory(size_t(1) << 34);
+        resources_.setTempMemory(
+                faiss_ext::gpu::ScratchMemory::bytesOf(plan.bytes) + 512);
+        make(nb, n, d, config);
+        // Made ready.
+        searchFor(1);
+        check(cudaDeviceSynchronize());
+        cuda_sim_set_device_memory(counts().live_device_bytes);
+        const size_t free =
+                resources_.getResources()->getTempMemoryAvailable(0);
+        const auto expected =
+                planned(free - faiss_ext::gpu::ScratchMemory::bytesOf(0));
+        EXPECT_EQ(expected.queries, plan.queries);
+        EXPECT_EQ(expected.wholeCopies, plan.wholeCopies);
+        cuda_sim_reset_counters();
+        searchForAndExpectRight(kNearest);
+        const uint64_t tiles = (n + expected.queries - 1) / expected.queries;
+        uint64_t filters = 0;
+        for (const auto& stage : expected.stages) {
+            filters += stage.rows.size();
+        }
+        const bool whole = expected.wholeCopies;
+        expectLaunches(
+                {{"exactPrepareQueries", tiles},
+                 {"exactCopyVectors", whole ? 1 : tiles * (1 + filters)},
+                 {"exactCopyVectorsAgain",
+                  whole ? 0 : tiles * expected.again.size()},
+                 {"exactFusedFilter", tiles * filters},
+                 {"exactFusedFilterAgain", tiles * expected.again.size()},
+                 {"exactSelect", tiles * (expected.stages.size() + 1)},
+                 {"exactLosses", tiles * expected.chunks.size()}});
+    }
+    cuda_sim_set_device_memory(size_t(1) << 34);
 }
 
 TEST(TensorCores, are_known_of_some_gpus) {

@@ -23,8 +23,27 @@
 
 namespace {
 
+using faiss_ext::gpu::ExactWay;
 using faiss_ext::gpu::GpuIndexFlat;
 using namespace test;
+
+constexpr ExactWay kAllWays[] = {
+        ExactWay::Best,
+        ExactWay::Scan,
+        ExactWay::TensorScan,
+        ExactWay::FusedFilter,
+        ExactWay::Scores};
+
+std::string nameOf(ExactWay way) {
+    constexpr const char* kNames[] = {
+            "Best", "Scan", "TensorScan", "FusedFilter", "Scores"};
+    return kNames[static_cast<int>(way)];
+}
+
+TunedConfig by(ExactWay way, TunedConfig config = {}) {
+    config.exactWay = static_cast<int>(way);
+    return config;
+}
 
 constexpr faiss::MetricType kMetrics[] = {
         faiss::METRIC_L2, faiss::METRIC_INNER_PRODUCT};
@@ -126,7 +145,9 @@ class ExactSearch : public GpuTest {
     void SetUp() override {
         GpuTest::SetUp();
         if (!IsSkipped()) {
-            makeAndSearch({1, 1, 1}, Data::Zeros, faiss::METRIC_L2, false, {});
+            const Shape one{1, 1, 1};
+            makeData(one, Data::Zeros, false);
+            makeAndSearch(one, faiss::METRIC_L2, false, {});
             if (searchedBy_ == faiss_ext::gpu::searched_by::kUnknownGpu) {
                 GTEST_SKIP() << searchedBy_;
             }
@@ -174,38 +195,47 @@ class ExactSearch : public GpuTest {
         return found;
     }
 
+    void makeData(const Shape& shape, Data data, bool float16) {
+        base_ = asStored(vectorsOf(data, shape.nb, shape.d, 1), float16);
+        queries_ = vectorsOf(data, shape.n, shape.d, 2);
+    }
+
     Neighbours makeAndSearch(
             const Shape& shape,
-            Data data,
             faiss::MetricType metric,
             bool float16,
             const TunedConfig& config) {
-        base_ = asStored(vectorsOf(data, shape.nb, shape.d, 1), float16);
-        queries_ = vectorsOf(data, shape.n, shape.d, 2);
         const auto index = makeIndex(base_, shape.d, metric, float16, config);
         const auto found = search(*index, queries_, shape.k);
         searchedBy_ = index->getTransferStats().searchedBy;
         return found;
     }
 
+    /// By every way, or some.
     void expectExact(
             const Shape& shape,
             Data data,
             faiss::MetricType metric,
             bool float16,
-            const TunedConfig& config = {}) {
+            const TunedConfig& config = {},
+            const std::vector<ExactWay>& ways = {
+                    std::begin(kAllWays), std::end(kAllWays)}) {
         SCOPED_TRACE(
                 "data " + std::to_string(int(data)) + ", nb " +
                 std::to_string(shape.nb) + ", n " + std::to_string(shape.n) +
                 ", d " + std::to_string(shape.d) + ", k " +
                 std::to_string(shape.k) + ", metric " + std::to_string(metric) +
                 ", float16 " + std::to_string(float16));
-        const auto found = makeAndSearch(shape, data, metric, float16, config);
-        ASSERT_EQ(searchedBy_, "the exact engine");
-        expectSameBits(
-                found,
-                searchExactly(base_, queries_, shape.d, shape.k, metric),
-                shape.k);
+        makeData(shape, data, float16);
+        const auto right =
+                searchExactly(base_, queries_, shape.d, shape.k, metric);
+        for (ExactWay way : ways) {
+            SCOPED_TRACE(nameOf(way));
+            const auto found =
+                    makeAndSearch(shape, metric, float16, by(way, config));
+            ASSERT_EQ(searchedBy_, "the exact engine");
+            expectSameBits(found, right, shape.k);
+        }
     }
 
     std::vector<float> base_;
@@ -262,6 +292,8 @@ TEST_F(ExactSearch, tiles_and_chunks_of_all_sizes_and_short_lists) {
                     config.exactSurvivors = survivors;
                     config.exactVectors = vectors;
                     config.exactQueries = 1 + vectors / 20;
+                    config.exactSample = vectors / 4;
+                    config.exactCopied = survivors == 20 ? 0 : vectors;
                     expectExact(
                             {1111, 29, 16, 9},
                             data,
@@ -269,6 +301,55 @@ TEST_F(ExactSearch, tiles_and_chunks_of_all_sizes_and_short_lists) {
                             float16,
                             config);
                 }
+            }
+        }
+    }
+}
+
+TEST_F(ExactSearch, samples_and_copies_of_all_sizes) {
+    // Guesses from few, and from nearly all; copies of as few as may be.
+    for (auto metric : kMetrics) {
+        for (int64_t sample : {1, 40, 300, 100000}) {
+            for (int64_t copied : {1, 200, 100000}) {
+                TunedConfig config;
+                config.exactSample = sample;
+                config.exactCopied = copied;
+                config.exactVectors = 64;
+                config.exactSurvivors = 100;
+                expectExact(
+                        {1500, 12, 20, 30},
+                        Data::Clusters,
+                        metric,
+                        false,
+                        config);
+            }
+        }
+    }
+}
+
+TEST_F(ExactSearch, vectors_in_the_order_of_what_they_are) {
+    // The first hundreds are the neighbours of no query, then of all.
+    const Shape shape{3000, 20, 8, 40};
+    TunedConfig config;
+    config.exactSample = 64;
+    config.exactVectors = 500;
+    for (bool ascending : {false, true}) {
+        makeData(shape, Data::Uniform, false);
+        for (size_t i = 0; i < shape.nb; ++i) {
+            const float size = ascending ? i : shape.nb - i;
+            for (int j = 0; j < shape.d; ++j) {
+                base_[i * shape.d + j] *= 0.01f * size;
+            }
+        }
+        for (auto metric : kMetrics) {
+            const auto right =
+                    searchExactly(base_, queries_, shape.d, shape.k, metric);
+            for (ExactWay way : kAllWays) {
+                SCOPED_TRACE(nameOf(way) + std::to_string(ascending));
+                expectSameBits(
+                        makeAndSearch(shape, metric, false, by(way, config)),
+                        right,
+                        shape.k);
             }
         }
     }
@@ -298,7 +379,8 @@ TEST_F(ExactSearch, lanes_and_slices_of_Faiss_kernels_do_not_show) {
                 Data::Clusters,
                 faiss::METRIC_L2,
                 false,
-                config);
+                config,
+                {ExactWay::Best});
     }
 }
 
@@ -311,9 +393,12 @@ TEST_F(ExactSearch, with_the_least_of_temporary_memory) {
     for (size_t bytes : {size_t(0), size_t(1) << 12, size_t(1) << 16}) {
         faiss::gpu::StandardGpuResources scarce;
         scarce.setTempMemory(bytes);
-        const auto index =
-                makeIndex(base, d, faiss::METRIC_L2, false, {}, &scarce);
-        expectSameBits(search(*index, queries, k), right, k);
+        for (ExactWay way : kAllWays) {
+            SCOPED_TRACE(nameOf(way) + " in " + std::to_string(bytes));
+            const auto index = makeIndex(
+                    base, d, faiss::METRIC_L2, false, by(way), &scarce);
+            expectSameBits(search(*index, queries, k), right, k);
+        }
     }
 }
 
@@ -324,11 +409,13 @@ TEST_F(ExactSearch, from_a_pool) {
     const int k = 6;
     const auto base = vectorsOf(Data::Clusters, 1000, d, 1);
     const auto queries = vectorsOf(Data::Clusters, 50, d, 2);
-    const auto index = makeIndex(base, d, faiss::METRIC_L2, false, {}, &pooled);
-    expectSameBits(
-            search(*index, queries, k),
-            searchExactly(base, queries, d, k, faiss::METRIC_L2),
-            k);
+    const auto right = searchExactly(base, queries, d, k, faiss::METRIC_L2);
+    for (ExactWay way : kAllWays) {
+        SCOPED_TRACE(nameOf(way));
+        const auto index =
+                makeIndex(base, d, faiss::METRIC_L2, false, by(way), &pooled);
+        expectSameBits(search(*index, queries, k), right, k);
+    }
 }
 
 TEST_F(ExactSearch, batches_of_every_size_have_the_same_bits) {
@@ -337,25 +424,30 @@ TEST_F(ExactSearch, batches_of_every_size_have_the_same_bits) {
     const size_t n = 60;
     const auto base = vectorsOf(Data::FarFromZero, 2000, d, 1);
     const auto queries = vectorsOf(Data::FarFromZero, n, d, 2);
-    const auto index = makeIndex(base, d, faiss::METRIC_L2, false, {});
     const auto right = searchExactly(base, queries, d, k, faiss::METRIC_L2);
-    for (size_t batch : {1, 2, 7, 16, 31, 60}) {
-        Neighbours found;
-        for (size_t first = 0; first < n; first += batch) {
-            const size_t end = std::min(n, first + batch);
-            const auto part = search(
-                    *index,
-                    {queries.begin() + first * d, queries.begin() + end * d},
-                    k);
-            found.distances.insert(
-                    found.distances.end(),
-                    part.distances.begin(),
-                    part.distances.end());
-            found.labels.insert(
-                    found.labels.end(), part.labels.begin(), part.labels.end());
+    for (ExactWay way : kAllWays) {
+        const auto index = makeIndex(base, d, faiss::METRIC_L2, false, by(way));
+        for (size_t batch : {1, 2, 7, 16, 31, 60}) {
+            Neighbours found;
+            for (size_t first = 0; first < n; first += batch) {
+                const size_t end = std::min(n, first + batch);
+                const auto part =
+                        search(*index,
+                               {queries.begin() + first * d,
+                                queries.begin() + end * d},
+                               k);
+                found.distances.insert(
+                        found.distances.end(),
+                        part.distances.begin(),
+                        part.distances.end());
+                found.labels.insert(
+                        found.labels.end(),
+                        part.labels.begin(),
+                        part.labels.end());
+            }
+            SCOPED_TRACE(nameOf(way) + ", batches of " + std::to_string(batch));
+            expectSameBits(found, right, k);
         }
-        SCOPED_TRACE("batches of " + std::to_string(batch));
-        expectSameBits(found, right, k);
     }
 }
 
@@ -363,31 +455,34 @@ TEST_F(ExactSearch, sixteen_threads_have_the_same_bits) {
     const int d = 16;
     const int k = 5;
     const auto base = vectorsOf(Data::Uniform, 1500, d, 1);
-    const auto index = makeIndex(base, d, faiss::METRIC_L2, false, {});
     struct Work {
         std::vector<float> queries;
         Neighbours found;
     };
-    std::vector<Work> all;
-    for (unsigned i = 0; i < 16; ++i) {
-        all.push_back({vectorsOf(Data::Uniform, 1 + i % 5, d, 10 + i), {}});
-    }
-    std::vector<std::thread> threads;
-    for (Work& work : all) {
-        threads.emplace_back([&work, &index] {
-            for (int round = 0; round < 3; ++round) {
-                work.found = search(*index, work.queries, k);
-            }
-        });
-    }
-    for (auto& thread : threads) {
-        thread.join();
-    }
-    for (const Work& work : all) {
-        expectSameBits(
-                work.found,
-                searchExactly(base, work.queries, d, k, faiss::METRIC_L2),
-                k);
+    for (ExactWay way : kAllWays) {
+        SCOPED_TRACE(nameOf(way));
+        const auto index = makeIndex(base, d, faiss::METRIC_L2, false, by(way));
+        std::vector<Work> all;
+        for (unsigned i = 0; i < 16; ++i) {
+            all.push_back({vectorsOf(Data::Uniform, 1 + i % 5, d, 10 + i), {}});
+        }
+        std::vector<std::thread> threads;
+        for (Work& work : all) {
+            threads.emplace_back([&work, &index] {
+                for (int round = 0; round < 3; ++round) {
+                    work.found = search(*index, work.queries, k);
+                }
+            });
+        }
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        for (const Work& work : all) {
+            expectSameBits(
+                    work.found,
+                    searchExactly(base, work.queries, d, k, faiss::METRIC_L2),
+                    k);
+        }
     }
 }
 
@@ -425,34 +520,37 @@ TEST_F(ExactSearch, whatever_has_changed_in_between) {
     const int d = 12;
     const int k = 5;
     const auto queries = vectorsOf(Data::Uniform, 20, d, 2);
-    std::vector<float> base;
-    const auto index = makeIndex({}, d, faiss::METRIC_L2, false, {});
-    const auto expectRight = [&] {
-        expectSameBits(
-                search(*index, queries, k),
-                searchExactly(base, queries, d, k, faiss::METRIC_L2),
-                k);
-    };
-    expectRight();
-    for (unsigned size : {30, 500, 3}) {
-        const auto more = vectorsOf(Data::Uniform, size, d, 100 + size);
-        base.insert(base.end(), more.begin(), more.end());
-        index->add(size, more.data());
+    for (ExactWay way : kAllWays) {
+        SCOPED_TRACE(nameOf(way));
+        std::vector<float> base;
+        const auto index = makeIndex({}, d, faiss::METRIC_L2, false, by(way));
+        const auto expectRight = [&] {
+            expectSameBits(
+                    search(*index, queries, k),
+                    searchExactly(base, queries, d, k, faiss::METRIC_L2),
+                    k);
+        };
         expectRight();
+        for (unsigned size : {30, 500, 3}) {
+            const auto more = vectorsOf(Data::Uniform, size, d, 100 + size);
+            base.insert(base.end(), more.begin(), more.end());
+            index->add(size, more.data());
+            expectRight();
+            expectRight();
+        }
+        index->reset();
+        base.clear();
+        expectRight();
+        // As many as before, and another scale.
+        base = vectorsOf(Data::AllSizes, 533, d, 7);
+        index->add(533, base.data());
+        expectRight();
+        base = vectorsOf(Data::FarFromZero, 533, d, 8);
+        faiss::IndexFlat cpu(d, faiss::METRIC_L2);
+        cpu.add(533, base.data());
+        index->copyFrom(&cpu);
         expectRight();
     }
-    index->reset();
-    base.clear();
-    expectRight();
-    // As many as before, and another scale.
-    base = vectorsOf(Data::AllSizes, 533, d, 7);
-    index->add(533, base.data());
-    expectRight();
-    base = vectorsOf(Data::FarFromZero, 533, d, 8);
-    faiss::IndexFlat cpu(d, faiss::METRIC_L2);
-    cpu.add(533, base.data());
-    index->copyFrom(&cpu);
-    expectRight();
 }
 
 TEST_F(ExactSearch, assigns_the_same_labels) {
@@ -475,7 +573,32 @@ TEST_F(ExactSearch, a_vector_is_at_distance_zero_from_itself) {
     EXPECT_EQ(found.distances, std::vector<float>(300));
 }
 
-TEST_F(ExactSearch, counts_its_queries_and_says_so) {
+TEST_F(ExactSearch, counts_its_queries) {
+    const int d = 8;
+    const auto base = vectorsOf(Data::Uniform, 1000, d, 1);
+    const auto queries = vectorsOf(Data::Uniform, 30, d, 2);
+    for (ExactWay way : kAllWays) {
+        SCOPED_TRACE(nameOf(way));
+        const auto index = makeIndex(base, d, faiss::METRIC_L2, false, by(way));
+        search(*index, queries, 3);
+        auto stats = index->getTransferStats();
+        EXPECT_EQ(stats.searchedBy, "the exact engine");
+        EXPECT_EQ(stats.certifiedQueries + stats.widenedQueries, 30u);
+        EXPECT_EQ(stats.lastPathQueries, 0u);
+        // More than a sixteenth of the vectors: a scan compares all anyway, the
+        // other ways find that a filter is not worth it.
+        index->resetTransferStats();
+        search(*index, queries, 63);
+        const bool filters =
+                way == ExactWay::FusedFilter || way == ExactWay::Scores;
+        stats = index->getTransferStats();
+        EXPECT_EQ(stats.certifiedQueries, filters ? 0u : 30u);
+        EXPECT_EQ(stats.widenedQueries, 0u);
+        EXPECT_EQ(stats.lastPathQueries, filters ? 30u : 0u);
+    }
+}
+
+TEST_F(ExactSearch, says_what_has_searched) {
     const int d = 8;
     const auto base = vectorsOf(Data::Uniform, 1000, d, 1);
     const auto queries = vectorsOf(Data::Uniform, 30, d, 2);
@@ -484,11 +607,7 @@ TEST_F(ExactSearch, counts_its_queries_and_says_so) {
     search(*index, queries, 3);
     auto stats = index->getTransferStats();
     EXPECT_EQ(stats.searchedBy, "the exact engine");
-    EXPECT_EQ(stats.certifiedQueries + stats.widenedQueries, 30u);
-    EXPECT_EQ(stats.lastPathQueries, 0u);
-    // More than a sixteenth of the vectors.
-    search(*index, queries, 63);
-    EXPECT_EQ(index->getTransferStats().lastPathQueries, 30u);
+    EXPECT_EQ(stats.certifiedQueries, 30u);
     index->resetTransferStats();
     stats = index->getTransferStats();
     EXPECT_EQ(stats.certifiedQueries, 0u);

@@ -164,6 +164,7 @@ void Run::makeExactMistakes() {
     faults.extra_survivors = oneOf({0, 0, 3});
     faults.overflow = oneOf({0, 0, 1, 2});
     faults.small_cuts = oneOf({0, 0, 1});
+    faults.small_guesses = oneOf({0, 0, 1});
     faults.score_error = oneOf({0.0, 3.9});
     faults.small_guesses = oneOf({0, 0, 1});
     cuda_sim_set_exact_faults(&faults);

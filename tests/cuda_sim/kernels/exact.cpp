@@ -289,7 +289,9 @@ cudaError_t launchCopyVectors(
     if (neededBy) {
         ranges.push_back(reads(neededBy, 1));
     }
-    return cuda_sim::launch("exactCopyVectors", stream, ranges, [=] {
+    const char* const name =
+            neededBy ? "exactCopyVectorsAgain" : "exactCopyVectors";
+    return cuda_sim::launch(name, stream, ranges, [=] {
         if (neededBy && *view(neededBy) == 0) {
             return;
         }
