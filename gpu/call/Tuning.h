@@ -235,6 +235,9 @@ constexpr int64_t kExactProvenSamples = 16;
 /// All that were filtered become so many times as many with each stage; a power
 /// of 3 is seldom the period of a store whose kinds of vectors come by turns.
 constexpr int64_t kExactGrowth = 3;
+/// The first stage has so many times the sample's vectors, at least: a stage
+/// costs some 30 us for its launches.
+constexpr int64_t kExactStageSamples = 4;
 /// Survivors of the first stage that are not worth another one.
 constexpr int kExactFewSurvivors = 128;
 /// Scratch memory that is allocated where Faiss' temporary memory has less.

@@ -216,7 +216,8 @@ class Planner {
                          double(asked_.vectors);
         int growths = 0;
         idx_t first = asked_.vectors / tuning::kExactGrowth;
-        while (passing > few && first >= plan.sample.count) {
+        while (passing > few &&
+               first >= tuning::kExactStageSamples * plan.sample.count) {
             passing /= tuning::kExactGrowth;
             first /= tuning::kExactGrowth;
             ++growths;

@@ -85,18 +85,46 @@ ScanState stateIn(
     return scan;
 }
 
+/// False where neither Faiss' temporary memory has as much, nor the least that
+/// is allocated beside it is as much, or the GPU or pool is full.
+bool takeScratch(
+        const ExactSearch& search,
+        size_t bytes,
+        cudaStream_t stream,
+        std::optional<ScratchMemory>& scratch) {
+    const size_t free = search.resources.getTempMemoryAvailable(search.device);
+    if (ScratchMemory::bytesOf(bytes) >
+        std::max(free, tuning::kExactLeastBytes)) {
+        return false;
+    }
+    try {
+        scratch.emplace(
+                search.resources, search.device, bytes, search.counters);
+    } catch (const faiss::FaissException& e) {
+        rethrowUnlessOutOfMemory(e, stream);
+        return false;
+    }
+    return true;
+}
+
 } // namespace
 
 bool scanIsBest(const ExactSearch& search, const QueryRows& queries) {
     return wayOf(search, queries) != ScanWay::None;
 }
 
-void enqueueScan(
+bool enqueueScan(
         const ExactSearch& search,
         const QueryRows& queries,
         const SearchResults& results,
         exact::PathCounts* counts,
         cudaStream_t stream) {
+    const ScanPlaces places(search, queries);
+    std::optional<ScratchMemory> scratch;
+    if (!takeScratch(search, places.bytes(), stream, scratch)) {
+        return false;
+    }
+    const ScanState scan = stateIn(scratch->data(), places, search, queries);
     const bool byTensorCores = wayOf(search, queries) == ScanWay::Tensor;
     std::optional<ScratchMemory> temporaryState;
     exact::IndexState index{};
@@ -108,10 +136,6 @@ void enqueueScan(
                 search.changes,
                 temporaryState);
     }
-    const ScanPlaces places(search, queries);
-    ScratchMemory scratch(
-            search.resources, search.device, places.bytes(), search.counters);
-    const ScanState scan = stateIn(scratch.data(), places, search, queries);
     FAISS_EXT_CUDA_TRY(
             exact::launchScanCut(search.metric, search.vectors, scan, stream));
     if (byTensorCores) {
@@ -129,10 +153,11 @@ void enqueueScan(
             results.labels,
             counts,
             stream));
-    scratch.waitUnlessInterrupted();
+    scratch->waitUnlessInterrupted();
     if (temporaryState) {
         temporaryState->waitUnlessInterrupted();
     }
+    return true;
 }
 
 } // namespace gpu

@@ -11,8 +11,9 @@ bool scanIsBest(const ExactSearch& search, const QueryRows& queries);
 
 /// An exact search that reads every vector once, for few queries
 /// (scanIsBest()): each is compared by D, or, by tensor cores, each that scores
-/// in half precision do not rule out. Otherwise as enqueueScored().
-void enqueueScan(
+/// in half precision do not rule out. False, and nothing is enqueued, where
+/// there is no memory for it. Otherwise as enqueueScored().
+bool enqueueScan(
         const ExactSearch& search,
         const QueryRows& queries,
         const SearchResults& results,

@@ -276,25 +276,34 @@ void takeScratch(
         cudaStream_t stream,
         ExactPlan& plan,
         std::optional<ScratchMemory>& scratch) {
-    const auto takeWithin = [&](size_t bytes) {
+    const size_t free = search.resources.getTempMemoryAvailable(search.device);
+    size_t bytes = std::max(free, tuning::kExactLeastBytes);
+    size_t former = 0;
+    while (true) {
         plan = planExact(
                 shape,
                 search.most,
                 bytes - std::min(bytes, ScratchMemory::bytesOf(0)));
-        scratch.emplace(
-                search.resources, search.device, plan.bytes, search.counters);
-    };
-    const size_t free = search.resources.getTempMemoryAvailable(search.device);
-    try {
-        takeWithin(std::max(free, tuning::kExactLeastBytes));
-    } catch (const faiss::FaissException& e) {
-        rethrowUnlessOutOfMemory(e, stream);
-        // A pool may have less than it may be planned with.
-        const size_t less = std::min(free, tuning::kExactLeastBytes);
-        if (plan.bytes <= less) {
-            throw;
+        try {
+            scratch.emplace(
+                    search.resources,
+                    search.device,
+                    plan.bytes,
+                    search.counters);
+            return;
+        } catch (const faiss::FaissException& e) {
+            rethrowUnlessOutOfMemory(e, stream);
+            if (plan.bytes == former) {
+                throw;
+            }
         }
-        takeWithin(less);
+        // The GPU may be full, and a pool have less than it may be planned
+        // with.
+        former = plan.bytes;
+        const size_t less = bytes > tuning::kExactLeastBytes
+                                    ? tuning::kExactLeastBytes
+                                    : bytes / 4;
+        bytes = less < free && free < bytes ? free : less;
     }
 }
 

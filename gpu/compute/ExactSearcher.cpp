@@ -51,9 +51,8 @@ void ExactSearcher::enqueue(
     }
     // First, since to pin memory may wait for what is enqueued.
     exact::PathCounts* const counts = search_.kept.paths().forKernels();
-    if (scanIsBest(search_, queries)) {
-        enqueueScan(search_, queries, results, counts, stream);
-    } else {
+    if (!scanIsBest(search_, queries) ||
+        !enqueueScan(search_, queries, results, counts, stream)) {
         enqueueScored(search_, queries, results, counts, stream);
     }
 }
