@@ -277,13 +277,16 @@ void takeScratch(
         ExactPlan& plan,
         std::optional<ScratchMemory>& scratch) {
     const size_t free = search.resources.getTempMemoryAvailable(search.device);
-    size_t bytes = std::max(free, tuning::kExactLeastBytes);
-    size_t former = 0;
-    while (true) {
-        plan = planExact(
+    const auto planned = [&](size_t bytes) {
+        return planExact(
                 shape,
                 search.most,
                 bytes - std::min(bytes, ScratchMemory::bytesOf(0)));
+    };
+    const size_t least = planned(0).bytes;
+    size_t bytes = std::max(free, tuning::kExactLeastBytes);
+    while (true) {
+        plan = planned(bytes);
         try {
             scratch.emplace(
                     search.resources,
@@ -293,13 +296,12 @@ void takeScratch(
             return;
         } catch (const faiss::FaissException& e) {
             rethrowUnlessOutOfMemory(e, stream);
-            if (plan.bytes == former) {
+            if (plan.bytes <= least) {
                 throw;
             }
         }
         // The GPU may be full, and a pool have less than it may be planned
         // with.
-        former = plan.bytes;
         const size_t less = bytes > tuning::kExactLeastBytes
                                     ? tuning::kExactLeastBytes
                                     : bytes / 4;
