@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/ExactScan.h>
@@ -37,25 +38,35 @@ ScanWay wayOf(const ExactSearch& search, const QueryRows& queries) {
     }
 }
 
+/// Of a list: no more than all vectors, rounded up to be even.
+int capacityOf(const ExactSearch& search, const QueryRows& queries) {
+    const int usual = search.most.survivors > 0
+                              ? search.most.survivors
+                              : exact::scanCapacity(queries.k);
+    const idx_t all = roundUp<idx_t>(search.vectors.n, 2);
+    return static_cast<int>(std::max<idx_t>(
+            std::min<idx_t>(usual, all), roundUp(queries.k, 2)));
+}
+
 /// Where the parts of a scan's scratch memory begin.
 struct ScanPlaces {
-    ScanPlaces(const ExactSearch& search, const QueryRows& queries) {
+    ScanPlaces(const ExactSearch& search, const QueryRows& queries)
+            : capacity(capacityOf(search, queries)) {
         const size_t n = queries.n;
-        capacity = search.most.survivors > 0
-                           ? std::max(search.most.survivors, queries.k)
-                           : exact::scanCapacity(queries.k);
-        parts = places_.take<uint64_t>(n * exact::kScanParts);
-        cuts = places_.take<uint64_t>(n);
-        counts = places_.take<uint32_t>(n);
+        // Where lists have room for all vectors there is no cut.
+        const bool all = search.vectors.n <= capacity;
+        parts = places_.take<uint64_t>(all ? 0 : n * exact::kScanParts);
+        cuts = places_.take<uint64_t>(all ? 0 : n);
+        counts = places_.take<uint32_t>(all ? 0 : n);
+        again = places_.take<exact::ScanAgain>(all ? 0 : n);
         lists = places_.take<uint64_t>(n * capacity);
-        again = places_.take<exact::ScanAgain>(n);
     }
 
     size_t bytes() const {
         return places_.bytes();
     }
 
-    int capacity;
+    const int capacity;
     size_t parts;
     size_t cuts;
     size_t counts;

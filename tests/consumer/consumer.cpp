@@ -22,8 +22,8 @@ int main() {
 
         std::vector<float> distances(n * k);
         std::vector<faiss_ext::gpu::idx_t> labels(n * k);
-        // The first search of a process tests the GPU, for which it waits.
-        index.search(1, vectors.data(), k, distances.data(), labels.data());
+        index.search(n, vectors.data(), k, distances.data(), labels.data());
+        // The first one of a process has tested the GPU, for which it waits.
         index.resetTransferStats();
         index.search(n, vectors.data(), k, distances.data(), labels.data());
         const auto stats = index.getTransferStats();

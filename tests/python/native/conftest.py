@@ -53,8 +53,8 @@ class Simulator:
     def searches(self):
         """How many searches of Faiss' kernels or of the exact engine were
         enqueued, each tile counted."""
-        return self.calls("kernel:bfKnnOnDevice") + self.calls(
-            "kernel:exactWriteResults")
+        return sum(self.calls("kernel:" + last) for last in (
+            "bfKnnOnDevice", "exactWriteResults", "exactScanResults"))
 
     def waits(self):
         return sum(
