@@ -303,6 +303,41 @@ TEST_F(ExactEngine, can_be_interrupted_where_it_waits_to_free_memory) {
     }
 }
 
+TEST_F(ExactEngine, keeps_memory_of_a_gpu_that_is_lost_after_an_interrupt) {
+    // Which Faiss would abort on; so whether it is lost is asked once the work
+    // that uses the memory is over.
+    auto resources = std::make_unique<faiss::gpu::StandardGpuResources>();
+    resources->setTempMemory(0);
+    auto index = std::make_unique<GpuIndexFlat>(
+            resources.get(),
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    queries_ = uniform(kQueries, kDims, 2);
+    index->add(kVectors, uniform(kVectors, kDims, 1).data());
+    GpuArrays arrays(queries_);
+    arrays.search(*index);
+    const cudaStream_t stream = resources->getDefaultStream(0);
+    check(cudaDeviceSynchronize());
+    cuda_sim_hold_stream(stream);
+    {
+        Interrupting interrupting([&](int) {
+            // The last one.
+            cuda_sim_fail_operation(
+                    cuda_sim_pending(), cudaErrorIllegalAddress);
+            cuda_sim_release_stream(stream);
+            return true;
+        });
+        EXPECT_ANY_THROW(arrays.search(*index));
+        EXPECT_TRUE(interrupting.fired());
+    }
+    EXPECT_EQ(cudaStreamQuery(stream), cudaErrorIllegalAddress);
+    index.reset();
+    resources.reset();
+    check(cudaDeviceReset());
+}
+
 TEST_F(ExactEngine, can_be_interrupted_while_its_state_is_in_scratch_memory) {
     // Which the state alone does not fit into.
     make();
@@ -385,6 +420,31 @@ TEST_F(ExactEngine, is_made_ready_by_the_first_search_after_a_change) {
     cpu.add(340, base_.data());
     index_->copyFrom(&cpu);
     expectPrepared(1);
+}
+
+TEST_F(ExactEngine, is_made_ready_for_other_vectors_in_the_same_memory) {
+    faiss_ext::gpu::PooledGpuResources pool(std::make_shared<CachingPool>());
+    GpuIndexFlat index(
+            &pool,
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    queries_ = uniform(kQueries, kDims, 2);
+    for (unsigned seed : {4, 5}) {
+        base_ = uniform(kVectors, kDims, seed);
+        faiss::IndexFlat cpu(kDims);
+        cpu.add(kVectors, base_.data());
+        index.copyFrom(&cpu);
+        GpuArrays arrays(queries_);
+        arrays.search(index);
+        expectSameBits(
+                arrays.found(),
+                searchExactly(
+                        base_, queries_, kDims, kNearest, faiss::METRIC_L2),
+                kNearest);
+    }
+    EXPECT_EQ(launches("exactPrepareVectors"), 2u);
 }
 
 TEST_F(ExactEngine, is_made_ready_again_after_an_add_that_failed) {
