@@ -12,9 +12,9 @@ void checkBlas(cublasStatus_t status, const char* doing, cudaStream_t stream) {
     if (status == CUBLAS_STATUS_SUCCESS) {
         return;
     }
+    // That clears the error of the failed call, too, over which Faiss' next
+    // check would abort the process.
     throwIfContextLost(stream);
-    // Of the failed call: Faiss' next check would abort the process over it.
-    cudaGetLastError();
     const std::string text = std::string("cuBLAS has failed: ") + doing +
                              ", status " + std::to_string(int(status));
     if (status == CUBLAS_STATUS_ALLOC_FAILED) {

@@ -13,12 +13,17 @@
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
+#include <faiss_ext/gpu/resources/ResourcesLock.h>
+#include <faiss_ext/gpu/threads/Interrupts.h>
 
+#include <future>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 
 #include "support/Arrays.h"
 #include "support/CachingPool.h"
@@ -131,14 +136,13 @@ class ExactEngine : public SimTest {
     }
 
     void expectRight(const Neighbours& found) {
+        expectRight(found, index_->d, index_->metric_type);
+    }
+
+    void expectRight(const Neighbours& found, int d, faiss::MetricType metric) {
         expectSameBits(
                 found,
-                searchExactly(
-                        base_,
-                        queries_,
-                        index_->d,
-                        kNearest,
-                        index_->metric_type),
+                searchExactly(base_, queries_, d, kNearest, metric),
                 kNearest);
     }
 
@@ -310,10 +314,7 @@ TEST_P(ExactWays, in_a_pool_do_not_wait_whatever_they_may_plan_with) {
     search();
     EXPECT_EQ(hostWaits(), 0u);
     expectWay();
-    expectSameBits(
-            arrays.found(),
-            searchExactly(base_, queries_, d, kNearest, faiss::METRIC_L2),
-            kNearest);
+    expectRight(arrays.found(), d, faiss::METRIC_L2);
 }
 
 TEST_P(ExactWays, tell_of_each_wait_for_memory_that_faiss_allocates) {
@@ -354,6 +355,83 @@ TEST_F(ExactEngine, can_be_interrupted_where_it_waits_to_free_memory) {
         }
         searchAndExpectRight();
     }
+}
+
+TEST_F(ExactEngine, keeps_memory_of_a_gpu_that_is_lost_after_an_interrupt) {
+    // Which Faiss would abort on; so whether it is lost is asked once the work
+    // that uses the memory is over.
+    auto resources = std::make_unique<faiss::gpu::StandardGpuResources>();
+    resources->setTempMemory(0);
+    auto index = std::make_unique<GpuIndexFlat>(
+            resources.get(),
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    queries_ = uniform(kQueries, kDims, 2);
+    index->add(kVectors, uniform(kVectors, kDims, 1).data());
+    GpuArrays arrays(queries_);
+    arrays.search(*index);
+    const cudaStream_t stream = resources->getDefaultStream(0);
+    check(cudaDeviceSynchronize());
+    cuda_sim_hold_stream(stream);
+    {
+        Interrupting interrupting([&](int) {
+            // The last one.
+            cuda_sim_fail_operation(
+                    cuda_sim_pending(), cudaErrorIllegalAddress);
+            cuda_sim_release_stream(stream);
+            return true;
+        });
+        EXPECT_ANY_THROW(arrays.search(*index));
+        EXPECT_TRUE(interrupting.fired());
+    }
+    EXPECT_EQ(cudaStreamQuery(stream), cudaErrorIllegalAddress);
+    index.reset();
+    resources.reset();
+    check(cudaDeviceReset());
+}
+
+TEST_F(ExactEngine, frees_nothing_that_an_index_left_to_others_may_use) {
+    // Dropped while Faiss asks and another thread has the lock, an index waits
+    // for nothing, and is kept.
+    faiss::gpu::StandardGpuResources resources;
+    auto index = std::make_unique<GpuIndexFlat>(
+            &resources,
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    base_ = uniform(kVectors, kDims, 1);
+    queries_ = uniform(kQueries, kDims, 2);
+    index->add(kVectors, base_.data());
+    GpuArrays arrays(queries_);
+    arrays.search(*index);
+    check(cudaDeviceSynchronize());
+    const cudaStream_t stream = resources.getDefaultStream(0);
+    cuda_sim_hold_stream(stream);
+    arrays.search(*index);
+    const auto lock = faiss_ext::gpu::lockOf(resources.getResources().get());
+    std::promise<void> dropped, held;
+    std::thread holder([&] {
+        const std::lock_guard<faiss_ext::gpu::ResourcesLock> guard(*lock);
+        held.set_value();
+        dropped.get_future().wait();
+    });
+    held.get_future().wait();
+    const auto frees = [] {
+        return cuda_sim_calls("cudaFree") + cuda_sim_calls("cudaFreeHost");
+    };
+    {
+        const faiss_ext::gpu::Question ofFaiss;
+        const uint64_t before = frees();
+        index.reset();
+        EXPECT_EQ(frees(), before);
+    }
+    dropped.set_value();
+    holder.join();
+    cuda_sim_release_stream(stream);
+    expectRight(arrays.found(), kDims, faiss::METRIC_L2);
 }
 
 TEST_F(ExactEngine, can_be_interrupted_while_its_state_is_in_scratch_memory) {
@@ -686,6 +764,27 @@ TEST_F(ExactEngine, is_made_ready_by_the_first_search_after_a_change) {
     cpu.add(340, base_.data());
     index_->copyFrom(&cpu);
     expectPrepared(1);
+}
+
+TEST_F(ExactEngine, is_made_ready_for_other_vectors_in_the_same_memory) {
+    faiss_ext::gpu::PooledGpuResources pool(std::make_shared<CachingPool>());
+    GpuIndexFlat index(
+            &pool,
+            kDims,
+            faiss::METRIC_L2,
+            faiss::gpu::GpuIndexFlatConfig(),
+            small());
+    queries_ = uniform(kQueries, kDims, 2);
+    for (unsigned seed : {4, 5}) {
+        base_ = uniform(kVectors, kDims, seed);
+        faiss::IndexFlat cpu(kDims);
+        cpu.add(kVectors, base_.data());
+        index.copyFrom(&cpu);
+        GpuArrays arrays(queries_);
+        arrays.search(index);
+        expectRight(arrays.found(), kDims, faiss::METRIC_L2);
+    }
+    EXPECT_EQ(launches("exactPrepareVectors"), 2u);
 }
 
 TEST_F(ExactEngine, is_made_ready_again_after_an_add_that_failed) {
