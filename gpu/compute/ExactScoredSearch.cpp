@@ -283,7 +283,6 @@ void takeScratch(
                 search.most,
                 bytes - std::min(bytes, ScratchMemory::bytesOf(0)));
     };
-    const size_t least = planned(0).bytes;
     size_t bytes = std::max(free, tuning::kExactLeastBytes);
     while (true) {
         plan = planned(bytes);
@@ -296,7 +295,7 @@ void takeScratch(
             return;
         } catch (const faiss::FaissException& e) {
             rethrowUnlessOutOfMemory(e, stream);
-            if (plan.bytes <= least) {
+            if (plan.bytes <= planned(0).bytes) {
                 throw;
             }
         }

@@ -14,6 +14,7 @@
 
 namespace {
 
+using faiss_ext::gpu::ExactWay;
 using faiss_ext::gpu::GpuIndexFlat;
 using namespace test;
 
@@ -43,13 +44,14 @@ Neighbours inAllBlocks(const Neighbours& one, int ofOne, int k) {
 void expectRight(
         faiss::gpu::StandardGpuResources& resources,
         bool float16,
-        faiss::MetricType metric) {
+        faiss::MetricType metric,
+        ExactWay way) {
     const int ofOne = 4, k = ofOne * kBlocks;
     const int64_t n = 10;
     const auto block = asStored(randomVectors(kBlock, kDims, 1), float16);
     auto queries = randomVectors(n, kDims, 2);
-    // The last query is out of range, and for the last path; by L2 it has no
-    // neighbours.
+    // The last query is out of range, and for the last path, if there is one;
+    // by L2 it has no neighbours.
     for (auto x = queries.end() - kDims; x != queries.end(); ++x) {
         *x = metric == faiss::METRIC_L2
                      ? std::numeric_limits<float>::quiet_NaN()
@@ -57,6 +59,7 @@ void expectRight(
     }
     TunedConfig config;
     config.search = "exact";
+    config.exactWay = static_cast<int>(way);
     faiss::gpu::GpuIndexFlatConfig storage;
     storage.useFloat16 = float16;
     GpuIndexFlat index(&resources, kDims, metric, storage, config);
@@ -67,8 +70,9 @@ void expectRight(
     index.search(
             n, queries.data(), k, found.distances.data(), found.labels.data());
     const auto stats = index.getTransferStats();
-    EXPECT_EQ(stats.certifiedQueries + stats.widenedQueries, n - 1);
-    EXPECT_EQ(stats.lastPathQueries, 1);
+    const int64_t last = way == ExactWay::FusedFilter ? 1 : 0;
+    EXPECT_EQ(stats.certifiedQueries + stats.widenedQueries, n - last);
+    EXPECT_EQ(stats.lastPathQueries, last);
     expectSameBits(
             found,
             inAllBlocks(
@@ -79,11 +83,15 @@ void expectRight(
 }
 
 TEST_F(ExactLarge, float32_beyond_two_to_the_32_components) {
-    expectRight(resources(), false, faiss::METRIC_L2);
+    for (ExactWay way : {ExactWay::FusedFilter, ExactWay::Best}) {
+        expectRight(resources(), false, faiss::METRIC_L2, way);
+    }
 }
 
 TEST_F(ExactLarge, float16_beyond_two_to_the_32_components) {
-    expectRight(resources(), true, faiss::METRIC_INNER_PRODUCT);
+    for (ExactWay way : {ExactWay::FusedFilter, ExactWay::Best}) {
+        expectRight(resources(), true, faiss::METRIC_INNER_PRODUCT, way);
+    }
 }
 
 } // namespace
