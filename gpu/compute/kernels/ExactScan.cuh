@@ -42,16 +42,9 @@ struct StoredFour<Half> {
     }
 };
 
-/// Sectors that nobody reads again: they need not push out others. (Older GPUs
-/// cannot be told so.)
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
-#define FAISS_EXT_LOAD_ONCE "ld.global.nc.L1::no_allocate"
-#else
-#define FAISS_EXT_LOAD_ONCE "ld.global.nc"
-#endif
-
+/// Sectors that nobody reads again: they need not push out others.
 __device__ inline void loadOnce(const float* from, StoredFour<float>& four) {
-    asm volatile(FAISS_EXT_LOAD_ONCE ".v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(four.bits.x),
                    "=r"(four.bits.y),
                    "=r"(four.bits.z),
@@ -60,7 +53,7 @@ __device__ inline void loadOnce(const float* from, StoredFour<float>& four) {
 }
 
 __device__ inline void loadOnce(const Half* from, StoredFour<Half>& four) {
-    asm volatile(FAISS_EXT_LOAD_ONCE ".v2.u32 {%0, %1}, [%2];"
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
                  : "=r"(four.bits.x), "=r"(four.bits.y)
                  : "l"(from));
 }
@@ -68,7 +61,7 @@ __device__ inline void loadOnce(const Half* from, StoredFour<Half>& four) {
 /// Eight neighbouring components.
 __device__ inline void loadTwice(
         const Half* from, StoredFour<Half>& four, StoredFour<Half>& next) {
-    asm volatile(FAISS_EXT_LOAD_ONCE ".v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(four.bits.x),
                    "=r"(four.bits.y),
                    "=r"(next.bits.x),

@@ -39,21 +39,13 @@ __host__ __device__ constexpr int componentsOf(int step) {
 template <typename Source>
 constexpr int kLoaded = 16 / sizeof(Source);
 
-/// D += A B: 16 vectors by 16 components, by 8 queries. GPUs before compute
-/// capability 8.0 have no such product; nothing calls it there.
+/// D += A B: 16 vectors by 16 components, by 8 queries.
 __device__ inline void multiplyStep(
         float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#else
-    (void)sums;
-    (void)a;
-    (void)b0;
-    (void)b1;
-#endif
 }
 
 __device__ inline uint32_t pairOf(Half low, Half high) {
