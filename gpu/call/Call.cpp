@@ -30,6 +30,10 @@ RowArrays outputsOf(
     return arrays;
 }
 
+char* dataOf(const std::optional<ScratchMemory>& memory) {
+    return memory ? memory->data() : nullptr;
+}
+
 } // namespace
 
 Call::Call(
@@ -66,11 +70,8 @@ void Call::run() {
     try {
         runPath();
     } catch (...) {
-        if (contextLost(defaultStream_)) {
-            // Faiss would abort the process when it cannot free them.
-            temporaryIn_.data = nullptr;
-            temporaryOut_.data = nullptr;
-        }
+        // The exception tells it; Faiss would abort on an error left behind.
+        cudaGetLastError();
         throw;
     }
 }
@@ -111,8 +112,8 @@ void Call::runOneTile() {
     reserveTemporary(tile);
     openStreams();
     EndWorkOnFailure onFailure = endOnFailure({defaultStream_});
-    auto* const inBlock = static_cast<char*>(temporaryIn_.get());
-    auto* const outBlock = static_cast<char*>(temporaryOut_.get());
+    auto* const inBlock = dataOf(temporaryIn_);
+    auto* const outBlock = dataOf(temporaryOut_);
     copyOnHost(Stage::HostRead, tile, pinnedIn.data());
     copyOnDevice(Stage::Upload, tile, inBlock, pinnedIn.data(), defaultStream_);
     computeAll(tile, inBlock, outBlock);
@@ -120,6 +121,7 @@ void Call::runOneTile() {
     copyOnDevice(Stage::CopyBack, tile, outBlock, pinnedOut, defaultStream_);
     if (plan_.waits) {
         waitFor(defaultStream_);
+        temporaryIsUnused();
         copyOnHost(Stage::HostCopy, tile, pinnedOut);
     } else {
         pinnedIn.releaseAfter(defaultStream_);
@@ -190,6 +192,7 @@ void Call::runTiles() {
     }
     if (plan_.waits) {
         waitFor(copyStream_);
+        temporaryIsUnused();
         copyLastTiles();
     } else if (out) {
         // Copies to another GPU come before later work of this index's stream.
@@ -211,16 +214,23 @@ Call::Tile Call::tileOf(idx_t number) const {
 /// the order of the default stream: other streams that use them wait for it,
 /// and it for them.
 void Call::reserveTemporary(const Tile& tile) {
-    const auto reserve = [this](size_t bytes) {
-        return kept_.faiss->allocMemoryHandle(faiss::gpu::AllocRequest(
-                faiss::gpu::AllocType::Other,
-                kept_.device,
-                faiss::gpu::MemorySpace::Temporary,
-                defaultStream_,
-                bytes));
+    const auto reserve = [this](size_t bytes,
+                                std::optional<ScratchMemory>& memory) {
+        if (bytes > 0) {
+            memory.emplace(*kept_.faiss, kept_.device, bytes, kept_.counters);
+        }
     };
-    temporaryIn_ = reserve(tile.in.blockBytes);
-    temporaryOut_ = reserve(tile.out.blockBytes);
+    reserve(tile.in.blockBytes, temporaryIn_);
+    reserve(tile.out.blockBytes, temporaryOut_);
+}
+
+/// After a wait for all that the call has enqueued.
+void Call::temporaryIsUnused() {
+    for (auto* memory : {&temporaryIn_, &temporaryOut_}) {
+        if (*memory) {
+            (*memory)->isUnused();
+        }
+    }
 }
 
 void Call::prepareSlots() {
@@ -260,14 +270,14 @@ DeviceBlocks::Slot& Call::slotOf(const Tile& tile) {
 
 char* Call::inBlock(DeviceBlocks::Slot& slot) {
     return static_cast<char*>(
-            plan_.temporaryBlocks ? temporaryIn_.get()
+            plan_.temporaryBlocks ? dataOf(temporaryIn_)
             : slot.in             ? slot.in->get()
                                   : nullptr);
 }
 
 char* Call::outBlock(DeviceBlocks::Slot& slot) {
     return static_cast<char*>(
-            plan_.temporaryBlocks ? temporaryOut_.get()
+            plan_.temporaryBlocks ? dataOf(temporaryOut_)
             : slot.out            ? slot.out->get()
                                   : nullptr);
 }
@@ -301,6 +311,7 @@ EndWorkOnFailure Call::endOnFailure(std::vector<cudaStream_t> streams) {
 void Call::endCall(EndWorkOnFailure& onFailure) {
     if (recorder_ && !plan_.waits) {
         waitFor(defaultStream_);
+        temporaryIsUnused();
     }
     onFailure.disarm();
 }

@@ -10,6 +10,7 @@
 #include <faiss_ext/gpu/call/EndWorkOnFailure.h>
 #include <faiss_ext/gpu/call/Pace.h>
 #include <faiss_ext/gpu/call/RowArrays.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
@@ -56,6 +57,7 @@ class Call {
     void runTiles();
 
     void reserveTemporary(const Tile& tile);
+    void temporaryIsUnused();
     void prepareSlots();
     void openStreams();
     DeviceBlocks::Slot& slotOf(const Tile& tile);
@@ -117,8 +119,8 @@ class Call {
 
     // Where the plan takes the tiles' blocks from Faiss' temporary memory, a
     // stack: given back in the order opposite to this.
-    faiss::gpu::GpuMemoryReservation temporaryIn_;
-    faiss::gpu::GpuMemoryReservation temporaryOut_;
+    std::optional<ScratchMemory> temporaryIn_;
+    std::optional<ScratchMemory> temporaryOut_;
     // Scratch memory of streams side by side lies on the same stack.
     ComputeStreams streams_;
     ComputeTurns turns_;

@@ -61,6 +61,11 @@ class ScratchMemory {
         }
     }
 
+    /// Whoever calls this has waited for all that uses it: the end does not.
+    void isUnused() {
+        waited_ = true;
+    }
+
     /// Where the context is lost, Faiss would abort the process when it cannot
     /// free. What it has allocated it frees at once, which waits for the GPU,
     /// so it is known before.
