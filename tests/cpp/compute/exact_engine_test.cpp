@@ -1356,6 +1356,8 @@ TEST_F(ExactInterrupts, come_between_the_chunks_of_scores) {
 }
 
 TEST_F(ExactFilters, follow_their_plan_where_memory_is_short) {
+    // Queries and results take some of the temporary memory, too.
+    constexpr size_t kOfTheCall = 2048;
     const size_t nb = 20000, n = 8;
     const int d = 8;
     const TunedConfig config = by(ExactWay::FusedFilter);
@@ -1385,7 +1387,8 @@ TEST_F(ExactFilters, follow_their_plan_where_memory_is_short) {
         index_.reset();
         cuda_sim_set_device_memory(size_t(1) << 34);
         resources_.setTempMemory(
-                faiss_ext::gpu::ScratchMemory::bytesOf(plan.bytes) + 512);
+                faiss_ext::gpu::ScratchMemory::bytesOf(plan.bytes) +
+                kOfTheCall);
         make(nb, n, d, config);
         // Made ready.
         searchFor(1);
