@@ -55,8 +55,8 @@ __global__ void __launch_bounds__(kThreads, 1) fusedFilterKernel(
         Place copies;
         Place terms;
         while (part.begin()) {
-            __syncthreads();
-            if (!__syncthreads_or(0)) {
+            hopper::waitForBlock<kThreads>();
+            if (!hopper::anyOfBlock<kThreads>(false)) {
                 continue;
             }
             if (threadIdx.x == 0) {
@@ -77,9 +77,9 @@ __global__ void __launch_bounds__(kThreads, 1) fusedFilterKernel(
         Comparing<S> comparing(filtering, shared, tiles);
         while (part.begin()) {
             // Nobody needs the terms of the former queries any more.
-            __syncthreads();
+            hopper::waitForBlock<kThreads>();
             const bool active = comparing.readRow(part);
-            if (!__syncthreads_or(active)) {
+            if (!hopper::anyOfBlock<kThreads>(active)) {
                 continue;
             }
             comparing.run(part);

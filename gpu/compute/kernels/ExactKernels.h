@@ -97,8 +97,8 @@ struct QueryState {
     uint32_t* survivors;  // [n, capacity]: labels
     uint32_t* counts;     // [n]: survivors, more than `capacity` if it ran over
     QueryPath* paths;     // [n]
-    uint32_t* last;       // [n]: the queries of QueryPath::Last ...
-    uint32_t* lastCount;  // [1]: ... so many, once collected
+    uint32_t* last;       // [n]: the queries of QueryPath::Last that have been
+    uint32_t* lastCount;  // [1]: collected, and how many these are
     uint32_t* againCount; // [1]: queries that are filtered again
     /// The cut is made of so many of the best vectors so far: of k, which
     /// prove it, or of fewer, a guess from a part of the store, which lets
@@ -108,8 +108,8 @@ struct QueryState {
 };
 
 /// Copies and terms of the queries; best: kMissing; cut and leastCut:
-/// missingLoss(); counts and againCount: 0; paths: Last for queries out of
-/// range, and for all if `scanAll`, else Certified.
+/// missingLoss(); counts, lastCount and againCount: 0; paths: Last for queries
+/// out of range, and for all if `scanAll`, else Certified.
 FAISS_EXT_API cudaError_t launchPrepareQueries(
         const IndexState& state,
         const QueryState& queries,
@@ -172,8 +172,8 @@ FAISS_EXT_API cudaError_t
 launchCollectAgain(const QueryState& queries, cudaStream_t stream);
 
 /// Asks for the certificate of each query, makes those that have none or are
-/// Incomplete Last, and collects all these in `last`, in ascending order, with
-/// `best` kMissing.
+/// Incomplete Last, and appends all these to `last`, in no order, with `best`
+/// kMissing.
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 

@@ -7,31 +7,53 @@ namespace exact {
 
 namespace {
 
-// A block compares 32 queries with 32 vectors, in segments of 32 components
-// that it copies to shared memory: the next one while it computes with this.
-// Two blocks share a multiprocessor, so that one computes while the other
-// waits.
+// A block compares a tile of queries with a tile of vectors, in segments of
+// some components that it copies to shared memory: the next one while it
+// computes with this. Several blocks share a multiprocessor, so that one
+// computes while another waits.
 //
-// Four lanes have four queries and four vectors, 16 pairs, in common, and a
-// quarter of each pair's chains each. So D's order of operations costs no
-// register more than a plain sum would, and every load serves four operations.
-constexpr int kThreads = 256;
-constexpr int kBlocks = 2;
-constexpr int kTileQueries = 32;
-constexpr int kTileVectors = 32;
-constexpr int kSegment = 32;
-constexpr int kOfLane = 4;
-/// Neighbouring fours of rows, read at once, lie in different banks.
-constexpr int kStride = kSegment + 4;
-/// A thread copies four components of a query and of a vector.
+// Eight lanes have eight queries and eight vectors, 64 pairs, in common, and an
+// eighth of each pair's chains each, two. So D's order of operations costs no
+// register more than a plain sum would, and what a lane reads of 16 rows serves
+// 256 operations: shared memory is half as busy as the multiplying units.
+
+constexpr int kLanes = 8;
+constexpr int kOfLane = 8;
+constexpr int kChainsOfLane = kChains / kLanes;
+static_assert(kChainsOfLane == 2, "a lane's pieces are read as float2");
+/// In a warp: 2 x 2 such groups of lanes.
+constexpr int kWarpQueries = 2 * kOfLane;
+constexpr int kWarpVectors = 2 * kOfLane;
+#ifndef SEG
+#define SEG 32
+#endif
+#ifndef QW
+#define QW 2
+#define VW 2
+#define NB 2
+#endif
+/// In a block.
+constexpr int kQueryWarps = QW;
+constexpr int kVectorWarps = VW;
+constexpr int kThreads = 32 * kQueryWarps * kVectorWarps;
+constexpr int kBlocks = NB;
+constexpr int kTileQueries = kQueryWarps * kWarpQueries;
+constexpr int kTileVectors = kVectorWarps * kWarpVectors;
+
+constexpr int kSegment = SEG;
 constexpr int kFours = kSegment / 4;
+/// Half a warp reads 16 neighbouring components of two rows that are kOfLane
+/// apart: from different banks.
+constexpr int kStride = kSegment + 2;
+static_assert(kOfLane * kStride % 32 == 16, "see kStride");
+/// Rows that a block copies at once, four components a thread.
+constexpr int kCopiedRows = kThreads / kFours;
+constexpr int kQueryCopies = kTileQueries / kCopiedRows;
+constexpr int kVectorCopies = kTileVectors / kCopiedRows;
 static_assert(
-        kTileQueries * kFours == kThreads && kTileVectors * kFours == kThreads,
-        "each four of a segment has a thread");
-/// In a warp: 2 x 4 of these lanes; in a block: 4 x 2 warps.
-static_assert(
-        4 * 2 * kOfLane == kTileQueries && 2 * 4 * kOfLane == kTileVectors,
-        "all pairs of a tile");
+        kQueryCopies * kCopiedRows == kTileQueries &&
+                kVectorCopies * kCopiedRows == kTileVectors,
+        "each row of a tile is copied");
 
 struct Segment {
     float queries[kTileQueries * kStride];
@@ -39,107 +61,152 @@ struct Segment {
 };
 
 __device__ inline void store(float* row, int four, const Four& components) {
-    *reinterpret_cast<float4*>(row + 4 * four) = make_float4(
-            components.at[0],
-            components.at[1],
-            components.at[2],
-            components.at[3]);
-}
-
-__device__ inline void load(const float* row, float (&components)[4]) {
-    const float4 four = *reinterpret_cast<const float4*>(row);
-    components[0] = four.x;
-    components[1] = four.y;
-    components[2] = four.z;
-    components[3] = four.w;
+    float2* const to = reinterpret_cast<float2*>(row + 4 * four);
+    to[0] = make_float2(components.at[0], components.at[1]);
+    to[1] = make_float2(components.at[2], components.at[3]);
 }
 
 /// Where a thread stands.
 struct Place {
-    int group; // of chains
-    int query; // the first of four, in the tile
+    int lane;  // of eight: which chains
+    int query; // the first of eight, in the tile
     int vector;
 
     __device__ Place() {
-        const int lane = threadIdx.x % 32;
+        const int group = threadIdx.x % 32 / kLanes;
         const int warp = threadIdx.x / 32;
-        group = lane % 4;
-        query = (warp / 2 * 2 + lane / 16) * kOfLane;
-        vector = (warp % 2 * 4 + lane / 4 % 4) * kOfLane;
+        lane = threadIdx.x % kLanes;
+        query = warp / kVectorWarps * kWarpQueries + group / 2 * kOfLane;
+        vector = warp % kVectorWarps * kWarpVectors + group % 2 * kOfLane;
     }
 };
 
-/// The losses of query `place.query + place.group` and four vectors.
+/// Of each of two neighbouring lanes, `apart` from each other, half of the sums
+/// of `count` queries: it adds the other lane's, of its half, to its own.
+template <int count>
+__device__ inline void joinHalves(float (&sums)[kOfLane][kOfLane], int apart) {
+    const bool upper = threadIdx.x & apart;
+#pragma unroll
+    for (int i = 0; i < count / 2; ++i) {
+#pragma unroll
+        for (int j = 0; j < kOfLane; ++j) {
+            const float even = sums[2 * i][j];
+            const float odd = sums[2 * i + 1][j];
+            const float other =
+                    __shfl_xor_sync(kWholeWarp, upper ? even : odd, apart);
+            sums[i][j] = add(upper ? odd : even, other);
+        }
+    }
+}
+
+/// The rows of a tile that a thread copies, or null.
+template <typename Stored>
+struct CopiedRows {
+    const float* queries[kQueryCopies];
+    const Stored* vectors[kVectorCopies];
+};
+
+/// Four components of each.
+struct Copied {
+    Four queries[kQueryCopies];
+    Four vectors[kVectorCopies];
+};
+
+template <bool aligned, typename Stored>
+__device__ inline void loadSegment(
+        const CopiedRows<Stored>& rows, int first, int d, Copied& copied) {
+    const int at = first + 4 * (threadIdx.x % kFours);
+#pragma unroll
+    for (int c = 0; c < kQueryCopies; ++c) {
+        copied.queries[c] = {{0, 0, 0, 0}};
+        if (rows.queries[c]) {
+            copied.queries[c] = loadFour<aligned>(rows.queries[c], at, d);
+        }
+    }
+#pragma unroll
+    for (int c = 0; c < kVectorCopies; ++c) {
+        copied.vectors[c] = {{0, 0, 0, 0}};
+        if (rows.vectors[c]) {
+            copied.vectors[c] = loadFour<aligned>(rows.vectors[c], at, d);
+        }
+    }
+}
+
+__device__ inline void storeSegment(const Copied& copied, Segment& segment) {
+    const int four = threadIdx.x % kFours;
+    const int row = threadIdx.x / kFours;
+#pragma unroll
+    for (int c = 0; c < kQueryCopies; ++c) {
+        store(segment.queries + (row + c * kCopiedRows) * kStride,
+              four,
+              copied.queries[c]);
+    }
+#pragma unroll
+    for (int c = 0; c < kVectorCopies; ++c) {
+        store(segment.vectors + (row + c * kCopiedRows) * kStride,
+              four,
+              copied.vectors[c]);
+    }
+}
+
+/// The losses of query `place.query + place.lane` and eight vectors.
 template <Metric metric, bool aligned, typename Stored>
 __device__ inline void lossesOfTile(
-        const float* x, // of this thread's four, or nullptr
-        const Stored* y,
+        const CopiedRows<Stored>& rows,
         int d,
         const Place& place,
         bool computes,
         Segment* segments,
         float (&losses)[kOfLane]) {
-    const int four = threadIdx.x % kFours;
-    const int row = threadIdx.x / kFours;
-    float chain[kOfLane][kOfLane][4];
+    float chain[kChainsOfLane][kOfLane][kOfLane];
 #pragma unroll
-    for (int i = 0; i < kOfLane; ++i) {
+    for (int c = 0; c < kChainsOfLane; ++c) {
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
+        for (int i = 0; i < kOfLane; ++i) {
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                chain[i][j][c] = 0;
+            for (int j = 0; j < kOfLane; ++j) {
+                chain[c][i][j] = 0;
             }
         }
     }
-    const Four none = {{0, 0, 0, 0}};
-    const auto loadX = [&](int first) {
-        return x ? loadFour<aligned>(x, first + 4 * four, d) : none;
-    };
-    const auto loadY = [&](int first) {
-        return y ? loadFour<aligned>(y, first + 4 * four, d) : none;
-    };
-    const auto storeBoth = [&](Segment& segment, const Four& a, const Four& b) {
-        store(segment.queries + row * kStride, four, a);
-        store(segment.vectors + row * kStride, four, b);
-    };
-    storeBoth(segments[0], loadX(0), loadY(0));
+    Copied copied;
+    loadSegment<aligned>(rows, 0, d, copied);
+    storeSegment(copied, segments[0]);
     __syncthreads();
     int current = 0;
     for (int first = 0; first < d; first += kSegment) {
         const bool more = first + kSegment < d;
-        Four nextX = none;
-        Four nextY = none;
         if (more) {
-            nextX = loadX(first + kSegment);
-            nextY = loadY(first + kSegment);
+            loadSegment<aligned>(rows, first + kSegment, d, copied);
         }
         if (computes) {
             const float* xs = segments[current].queries +
-                              place.query * kStride + 4 * place.group;
+                              place.query * kStride +
+                              kChainsOfLane * place.lane;
             const float* ys = segments[current].vectors +
-                              place.vector * kStride + 4 * place.group;
+                              place.vector * kStride +
+                              kChainsOfLane * place.lane;
 #pragma unroll
             for (int step = 0; step < kSegment; step += kChains) {
                 if (first + step >= d) {
                     break;
                 }
-                float a[kOfLane][4];
-                float b[kOfLane][4];
+                float2 a[kOfLane];
 #pragma unroll
                 for (int i = 0; i < kOfLane; ++i) {
-                    load(xs + i * kStride + step, a[i]);
-                    load(ys + i * kStride + step, b[i]);
+                    a[i] = *reinterpret_cast<const float2*>(
+                            xs + i * kStride + step);
                 }
 #pragma unroll
-                for (int c = 0; c < 4; ++c) {
+                for (int j = 0; j < kOfLane; ++j) {
+                    const float2 b = *reinterpret_cast<const float2*>(
+                            ys + j * kStride + step);
 #pragma unroll
                     for (int i = 0; i < kOfLane; ++i) {
-#pragma unroll
-                        for (int j = 0; j < kOfLane; ++j) {
-                            chain[i][j][c] = addDimension<metric>(
-                                    a[i][c], b[j][c], chain[i][j][c]);
-                        }
+                        chain[0][i][j] = addDimension<metric>(
+                                a[i].x, b.x, chain[0][i][j]);
+                        chain[1][i][j] = addDimension<metric>(
+                                a[i].y, b.y, chain[1][i][j]);
                     }
                 }
             }
@@ -147,38 +214,28 @@ __device__ inline void lossesOfTile(
         current ^= 1;
         if (more) {
             // Nobody has read it since the last time that all waited.
-            storeBoth(segments[current], nextX, nextY);
+            storeSegment(copied, segments[current]);
         }
         __syncthreads();
     }
     if (!computes) {
         return;
     }
-    // Each lane joins the groups of chains of another of the four queries: it
-    // gives away half of what it has, twice.
-    const bool odd = place.group & 1;
-    const bool upper = place.group & 2;
+    // As joinChains() and joinGroups(): neighbouring chains first.
+    float sums[kOfLane][kOfLane];
+#pragma unroll
+    for (int i = 0; i < kOfLane; ++i) {
+#pragma unroll
+        for (int j = 0; j < kOfLane; ++j) {
+            sums[i][j] = add(chain[0][i][j], chain[1][i][j]);
+        }
+    }
+    joinHalves<8>(sums, 1);
+    joinHalves<4>(sums, 2);
+    joinHalves<2>(sums, 4);
 #pragma unroll
     for (int j = 0; j < kOfLane; ++j) {
-        float own[kOfLane];
-#pragma unroll
-        for (int i = 0; i < kOfLane; ++i) {
-            own[i] = joinChains(
-                    chain[i][j][0],
-                    chain[i][j][1],
-                    chain[i][j][2],
-                    chain[i][j][3]);
-        }
-        const float low =
-                add(odd ? own[1] : own[0],
-                    __shfl_xor_sync(kWholeWarp, odd ? own[0] : own[1], 1));
-        const float high =
-                add(odd ? own[3] : own[2],
-                    __shfl_xor_sync(kWholeWarp, odd ? own[2] : own[3], 1));
-        const float all =
-                add(upper ? high : low,
-                    __shfl_xor_sync(kWholeWarp, upper ? low : high, 2));
-        losses[j] = lossOf(metric, add(all, 0.0f));
+        losses[j] = lossOf(metric, add(sums[0][j], 0.0f));
     }
 }
 
@@ -207,35 +264,45 @@ __global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
          tile += gridDim.x) {
         const idx_t firstVector = tile / queryTiles * kTileVectors;
         const idx_t firstQuery = tile % queryTiles * kTileQueries;
-        const float* x = nullptr;
-        if (firstQuery + row < count) {
-            x = queries.x + idx_t(queries.last[firstQuery + row]) * d;
+        CopiedRows<Stored> copied;
+#pragma unroll
+        for (int c = 0; c < kQueryCopies; ++c) {
+            const idx_t query = firstQuery + row + c * kCopiedRows;
+            copied.queries[c] =
+                    query < count ? queries.x + idx_t(queries.last[query]) * d
+                                  : nullptr;
         }
-        const Stored* y = nullptr;
-        if (firstVector + row < rows.count) {
-            y = data + (rows.first + (firstVector + row) * rows.step) * d;
+#pragma unroll
+        for (int c = 0; c < kVectorCopies; ++c) {
+            const idx_t vector = firstVector + row + c * kCopiedRows;
+            copied.vectors[c] =
+                    vector < rows.count
+                            ? data + (rows.first + vector * rows.step) * d
+                            : nullptr;
         }
         // The same for a warp.
         const bool computes =
-                firstQuery + place.query / (2 * kOfLane) * (2 * kOfLane) <
-                count;
+                firstQuery + place.query / kWarpQueries * kWarpQueries < count;
         float found[kOfLane];
         if (l2) {
             lossesOfTile<Metric::L2, aligned>(
-                    x, y, d, place, computes, segments, found);
+                    copied, d, place, computes, segments, found);
         } else {
             lossesOfTile<Metric::InnerProduct, aligned>(
-                    x, y, d, place, computes, segments, found);
+                    copied, d, place, computes, segments, found);
         }
-        const idx_t query = firstQuery + place.query + place.group;
+        const idx_t query = firstQuery + place.query + place.lane;
         const idx_t vector = firstVector + place.vector;
         if (!computes || query >= count) {
             continue;
         }
         float* to = losses + query * ld + vector;
         if (alignedLosses && vector + kOfLane <= rows.count) {
-            *reinterpret_cast<float4*>(to) =
-                    make_float4(found[0], found[1], found[2], found[3]);
+#pragma unroll
+            for (int j = 0; j < kOfLane; j += 4) {
+                *reinterpret_cast<float4*>(to + j) = make_float4(
+                        found[j], found[j + 1], found[j + 2], found[j + 3]);
+            }
         } else {
 #pragma unroll
             for (int j = 0; j < kOfLane; ++j) {

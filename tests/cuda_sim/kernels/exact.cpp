@@ -330,9 +330,11 @@ cudaError_t launchPrepareQueries(
              writes(queries.best, n * queries.k),
              writes(queries.counts, n),
              writes(queries.paths, n),
+             writes(queries.lastCount, 1),
              writes(queries.againCount, 1)},
             [=] {
                 *view(queries.againCount) = 0;
+                *view(queries.lastCount) = 0;
                 for (idx_t query = 0; query < n; ++query) {
                     prepareQuery(
                             *view(state.terms),
@@ -535,7 +537,7 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
              writes(queries.last, n),
              writes(queries.lastCount, 1)},
             [=] {
-                uint32_t count = 0;
+                uint32_t& count = *view(queries.lastCount);
                 for (idx_t query = 0; query < n; ++query) {
                     if (isProven(queries, query)) {
                         continue;
@@ -547,7 +549,6 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
                             kMissing);
                     view(queries.last)[count++] = static_cast<uint32_t>(query);
                 }
-                *view(queries.lastCount) = count;
             });
 }
 
