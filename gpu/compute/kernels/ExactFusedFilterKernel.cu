@@ -56,7 +56,9 @@ __global__ void __launch_bounds__(kThreads, 1) fusedFilterKernel(
         Place terms;
         while (part.begin()) {
             hopper::waitForBlock<kThreads>();
-            if (!hopper::anyOfBlock<kThreads>(false)) {
+            // The queries are read.
+            hopper::waitForBlock<kThreads>();
+            if (!shared.hasRows()) {
                 continue;
             }
             if (threadIdx.x == 0) {
@@ -78,8 +80,9 @@ __global__ void __launch_bounds__(kThreads, 1) fusedFilterKernel(
         while (part.begin()) {
             // Nobody needs the terms of the former queries any more.
             hopper::waitForBlock<kThreads>();
-            const bool active = comparing.readRow(part);
-            if (!hopper::anyOfBlock<kThreads>(active)) {
+            comparing.readRow(part);
+            hopper::waitForBlock<kThreads>();
+            if (!shared.hasRows()) {
                 continue;
             }
             comparing.run(part);

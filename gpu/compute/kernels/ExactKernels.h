@@ -99,7 +99,7 @@ struct QueryState {
     QueryPath* paths;     // [n]
     uint32_t* last;       // [n]: the queries of QueryPath::Last that have been
     uint32_t* lastCount;  // [1]: collected, and how many these are
-    uint32_t* againCount; // [1]: queries that are filtered again
+    uint32_t* againCount; // [1]: queries that are Widened
     /// The cut is made of so many of the best vectors so far: of k, which
     /// prove it, or of fewer, a guess from a part of the store, which lets
     /// fewer vectors pass. It was too small for a query that has no certificate
@@ -173,7 +173,7 @@ launchCollectAgain(const QueryState& queries, cudaStream_t stream);
 
 /// Asks for the certificate of each query, makes those that have none or are
 /// Incomplete Last, and appends all these to `last`, in no order, with `best`
-/// kMissing.
+/// kMissing. `againCount` loses those that were Widened.
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 
@@ -204,8 +204,9 @@ struct PathCounts {
     uint64_t last;
 };
 
-/// Distances and labels [n, k] of `best`, and adds to `counts`, if there are
-/// any. These three may be pinned host memory.
+/// Distances and labels [n, k] of `best`, and adds the queries of each path,
+/// once collected, to `counts`, if there are any. These three may be pinned
+/// host memory.
 FAISS_EXT_API cudaError_t launchWriteResults(
         Metric metric,
         const QueryState& queries,

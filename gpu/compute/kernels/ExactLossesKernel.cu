@@ -99,38 +99,122 @@ __device__ inline void joinHalves(float (&sums)[kOfLane][kOfLane], int apart) {
     }
 }
 
-/// The rows of a tile that a thread copies, or null.
-template <typename Stored>
-struct CopiedRows {
-    const float* queries[kQueryCopies];
-    const Stored* vectors[kVectorCopies];
-};
-
-/// Four components of each.
+/// Four components of each row that a thread copies, of one segment.
 struct Copied {
     Four queries[kQueryCopies];
     Four vectors[kVectorCopies];
 };
 
+/// What there is to compare.
+struct Work {
+    const VectorRows& rows;
+    const QueryState& queries;
+    idx_t count;
+    idx_t queryTiles;
+    idx_t vectorTiles;
+
+    __device__ Work(const VectorRows& of, const QueryState& by, idx_t last)
+            : rows(of),
+              queries(by),
+              count(last),
+              queryTiles((last + kTileQueries - 1) / kTileQueries),
+              vectorTiles((of.count + kTileVectors - 1) / kTileVectors) {}
+};
+
+/// The pairs of tiles that a block compares, one after the other. Blocks that
+/// are at work together share vectors.
+struct Tile {
+    const Work& work;
+    /// From one to the next. (To divide for each would take a fifth as long as
+    /// its work.)
+    const idx_t vectorStep;
+    const idx_t queryStep;
+    idx_t vector;
+    idx_t query;
+
+    __device__ explicit Tile(const Work& of)
+            : work(of),
+              vectorStep(gridDim.x / of.queryTiles),
+              queryStep(gridDim.x % of.queryTiles),
+              vector(blockIdx.x / of.queryTiles),
+              query(blockIdx.x % of.queryTiles) {}
+
+    __device__ bool exists() const {
+        return vector < work.vectorTiles;
+    }
+    __device__ void advance() {
+        vector += vectorStep;
+        query += queryStep;
+        if (query >= work.queryTiles) {
+            query -= work.queryTiles;
+            ++vector;
+        }
+    }
+    __device__ idx_t firstVector() const {
+        return vector * kTileVectors;
+    }
+    __device__ idx_t firstQuery() const {
+        return query * kTileQueries;
+    }
+};
+
+/// Loads the segments of a block's tiles, one after the other: two ahead of
+/// what is computed, for memory takes longer than a segment.
 template <bool aligned, typename Stored>
-__device__ inline void loadSegment(
-        const CopiedRows<Stored>& rows, int first, int d, Copied& copied) {
-    const int at = first + 4 * (threadIdx.x % kFours);
+struct Loading {
+    const Work& work;
+    const Stored* const data;
+    const int d;
+    /// Components of all segments of a tile.
+    const int length;
+    Tile tile;
+    int first = 0;
+    /// This thread's rows of the tile. Who has none takes the last one again,
+    /// and who has no tile any more.
+    const float* x[kQueryCopies];
+    const Stored* y[kVectorCopies];
+
+    __device__ Loading(
+            const Work& of, const Stored* stored, int components, int all)
+            : work(of), data(stored), d(components), length(all), tile(of) {
+        begin();
+    }
+
+    __device__ void begin() {
+        const int row = threadIdx.x / kFours;
 #pragma unroll
-    for (int c = 0; c < kQueryCopies; ++c) {
-        copied.queries[c] = {{0, 0, 0, 0}};
-        if (rows.queries[c]) {
-            copied.queries[c] = loadFour<aligned>(rows.queries[c], at, d);
+        for (int c = 0; c < kQueryCopies; ++c) {
+            const idx_t query = tile.firstQuery() + row + c * kCopiedRows;
+            const idx_t known = query < work.count ? query : work.count - 1;
+            x[c] = work.queries.x + idx_t(work.queries.last[known]) * d;
+        }
+#pragma unroll
+        for (int c = 0; c < kVectorCopies; ++c) {
+            const idx_t vector = tile.firstVector() + row + c * kCopiedRows;
+            const idx_t known =
+                    vector < work.rows.count ? vector : work.rows.count - 1;
+            y[c] = data + (work.rows.first + known * work.rows.step) * d;
         }
     }
+
+    __device__ void next(Copied& copied) {
+        const int at = first + 4 * (threadIdx.x % kFours);
 #pragma unroll
-    for (int c = 0; c < kVectorCopies; ++c) {
-        copied.vectors[c] = {{0, 0, 0, 0}};
-        if (rows.vectors[c]) {
-            copied.vectors[c] = loadFour<aligned>(rows.vectors[c], at, d);
+        for (int c = 0; c < kQueryCopies; ++c) {
+            copied.queries[c] = loadFour<aligned>(x[c], at, d);
+        }
+#pragma unroll
+        for (int c = 0; c < kVectorCopies; ++c) {
+            copied.vectors[c] = loadFour<aligned>(y[c], at, d);
+        }
+        first += kSegment;
+        if (first == length) {
+            first = 0;
+            tile.advance();
+            begin();
         }
     }
-}
+};
 
 __device__ inline void storeSegment(const Copied& copied, Segment& segment) {
     const int four = threadIdx.x % kFours;
@@ -149,79 +233,50 @@ __device__ inline void storeSegment(const Copied& copied, Segment& segment) {
     }
 }
 
-/// The losses of query `place.query + place.lane` and eight vectors.
-template <Metric metric, bool aligned, typename Stored>
-__device__ inline void lossesOfTile(
-        const CopiedRows<Stored>& rows,
-        int d,
+/// What a lane has of 64 pairs.
+using Chains = float[kChainsOfLane][kOfLane][kOfLane];
+
+/// Adds the dimensions of a segment that there are.
+template <Metric metric>
+__device__ inline void addSegment(
+        const Segment& segment,
         const Place& place,
-        bool computes,
-        Segment* segments,
-        float (&losses)[kOfLane]) {
-    float chain[kChainsOfLane][kOfLane][kOfLane];
+        int dimensions,
+        Chains& chain) {
+    const float* xs = segment.queries + place.query * kStride +
+                      kChainsOfLane * place.lane;
+    const float* ys = segment.vectors + place.vector * kStride +
+                      kChainsOfLane * place.lane;
 #pragma unroll
-    for (int c = 0; c < kChainsOfLane; ++c) {
+    for (int step = 0; step < kSegment; step += kChains) {
+        if (step >= dimensions) {
+            break;
+        }
+        float2 a[kOfLane];
 #pragma unroll
         for (int i = 0; i < kOfLane; ++i) {
+            a[i] = *reinterpret_cast<const float2*>(xs + i * kStride + step);
+        }
 #pragma unroll
-            for (int j = 0; j < kOfLane; ++j) {
-                chain[c][i][j] = 0;
+        for (int j = 0; j < kOfLane; ++j) {
+            const float2 b =
+                    *reinterpret_cast<const float2*>(ys + j * kStride + step);
+#pragma unroll
+            for (int i = 0; i < kOfLane; ++i) {
+                chain[0][i][j] =
+                        addDimension<metric>(a[i].x, b.x, chain[0][i][j]);
+                chain[1][i][j] =
+                        addDimension<metric>(a[i].y, b.y, chain[1][i][j]);
             }
         }
     }
-    Copied copied;
-    loadSegment<aligned>(rows, 0, d, copied);
-    storeSegment(copied, segments[0]);
-    __syncthreads();
-    int current = 0;
-    for (int first = 0; first < d; first += kSegment) {
-        const bool more = first + kSegment < d;
-        if (more) {
-            loadSegment<aligned>(rows, first + kSegment, d, copied);
-        }
-        if (computes) {
-            const float* xs = segments[current].queries +
-                              place.query * kStride +
-                              kChainsOfLane * place.lane;
-            const float* ys = segments[current].vectors +
-                              place.vector * kStride +
-                              kChainsOfLane * place.lane;
-#pragma unroll
-            for (int step = 0; step < kSegment; step += kChains) {
-                if (first + step >= d) {
-                    break;
-                }
-                float2 a[kOfLane];
-#pragma unroll
-                for (int i = 0; i < kOfLane; ++i) {
-                    a[i] = *reinterpret_cast<const float2*>(
-                            xs + i * kStride + step);
-                }
-#pragma unroll
-                for (int j = 0; j < kOfLane; ++j) {
-                    const float2 b = *reinterpret_cast<const float2*>(
-                            ys + j * kStride + step);
-#pragma unroll
-                    for (int i = 0; i < kOfLane; ++i) {
-                        chain[0][i][j] = addDimension<metric>(
-                                a[i].x, b.x, chain[0][i][j]);
-                        chain[1][i][j] = addDimension<metric>(
-                                a[i].y, b.y, chain[1][i][j]);
-                    }
-                }
-            }
-        }
-        current ^= 1;
-        if (more) {
-            // Nobody has read it since the last time that all waited.
-            storeSegment(copied, segments[current]);
-        }
-        __syncthreads();
-    }
-    if (!computes) {
-        return;
-    }
-    // As joinChains() and joinGroups(): neighbouring chains first.
+}
+
+/// The losses of query `place.query + place.lane` and eight vectors: the sums
+/// as joinChains() and joinGroups() make them, neighbouring chains first.
+template <Metric metric>
+__device__ inline void joinLanes(
+        const Chains& chain, float (&losses)[kOfLane]) {
     float sums[kOfLane][kOfLane];
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
@@ -239,6 +294,84 @@ __device__ inline void lossesOfTile(
     }
 }
 
+template <Metric metric, bool aligned, typename Stored>
+__device__ inline void lossesOfBlock(
+        const Work& work,
+        const Stored* data,
+        Segment* segments,
+        float* losses,
+        idx_t ld,
+        bool alignedLosses) {
+    const int d = work.queries.d;
+    // An even number of segments.
+    const int length = (d + 2 * kSegment - 1) / (2 * kSegment) * (2 * kSegment);
+    const Place place;
+    Loading<aligned, Stored> loading(work, data, d, length);
+    // (Two, by name, so that each stays in registers.)
+    Copied odd;
+    Copied even;
+    loading.next(even);
+    storeSegment(even, segments[0]);
+    loading.next(odd);
+    __syncthreads();
+    for (Tile tile(work); tile.exists(); tile.advance()) {
+        const idx_t firstQuery = tile.firstQuery();
+        // The same for a warp.
+        const bool computes =
+                firstQuery + place.query / kWarpQueries * kWarpQueries <
+                work.count;
+        Chains chain;
+#pragma unroll
+        for (int c = 0; c < kChainsOfLane; ++c) {
+#pragma unroll
+            for (int i = 0; i < kOfLane; ++i) {
+#pragma unroll
+                for (int j = 0; j < kOfLane; ++j) {
+                    chain[c][i][j] = 0;
+                }
+            }
+        }
+        for (int first = 0; first < length; first += 2 * kSegment) {
+            // A segment is stored where nobody has read since all waited.
+            loading.next(even);
+            if (computes) {
+                addSegment<metric>(segments[0], place, d - first, chain);
+            }
+            storeSegment(odd, segments[1]);
+            __syncthreads();
+            loading.next(odd);
+            if (computes) {
+                addSegment<metric>(
+                        segments[1], place, d - first - kSegment, chain);
+            }
+            storeSegment(even, segments[0]);
+            __syncthreads();
+        }
+        float found[kOfLane];
+        joinLanes<metric>(chain, found);
+        const idx_t query = firstQuery + place.query + place.lane;
+        const idx_t vector = tile.firstVector() + place.vector;
+        if (query >= work.count) {
+            continue;
+        }
+        float* to = losses + query * ld + vector;
+        if (alignedLosses && vector + kOfLane <= work.rows.count) {
+#pragma unroll
+            for (int j = 0; j < kOfLane; j += 4) {
+                *reinterpret_cast<float4*>(to + j) = make_float4(
+                        found[j], found[j + 1], found[j + 2], found[j + 3]);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < kOfLane; ++j) {
+                if (vector + j < work.rows.count) {
+                    to[j] = found[j];
+                }
+            }
+        }
+    }
+}
+
 template <bool aligned, typename Stored>
 __global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
         const Stored* data,
@@ -253,64 +386,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) lossesKernel(
         return;
     }
     __shared__ __align__(16) Segment segments[2];
-    const int d = queries.d;
-    const bool l2 = state.terms->metric == Metric::L2;
-    const Place place;
-    const int row = threadIdx.x / kFours;
-    const idx_t queryTiles = (count + kTileQueries - 1) / kTileQueries;
-    const idx_t vectorTiles = (rows.count + kTileVectors - 1) / kTileVectors;
-    // Blocks that are at work together share vectors.
-    for (idx_t tile = blockIdx.x; tile < queryTiles * vectorTiles;
-         tile += gridDim.x) {
-        const idx_t firstVector = tile / queryTiles * kTileVectors;
-        const idx_t firstQuery = tile % queryTiles * kTileQueries;
-        CopiedRows<Stored> copied;
-#pragma unroll
-        for (int c = 0; c < kQueryCopies; ++c) {
-            const idx_t query = firstQuery + row + c * kCopiedRows;
-            copied.queries[c] =
-                    query < count ? queries.x + idx_t(queries.last[query]) * d
-                                  : nullptr;
-        }
-#pragma unroll
-        for (int c = 0; c < kVectorCopies; ++c) {
-            const idx_t vector = firstVector + row + c * kCopiedRows;
-            copied.vectors[c] =
-                    vector < rows.count
-                            ? data + (rows.first + vector * rows.step) * d
-                            : nullptr;
-        }
-        // The same for a warp.
-        const bool computes =
-                firstQuery + place.query / kWarpQueries * kWarpQueries < count;
-        float found[kOfLane];
-        if (l2) {
-            lossesOfTile<Metric::L2, aligned>(
-                    copied, d, place, computes, segments, found);
-        } else {
-            lossesOfTile<Metric::InnerProduct, aligned>(
-                    copied, d, place, computes, segments, found);
-        }
-        const idx_t query = firstQuery + place.query + place.lane;
-        const idx_t vector = firstVector + place.vector;
-        if (!computes || query >= count) {
-            continue;
-        }
-        float* to = losses + query * ld + vector;
-        if (alignedLosses && vector + kOfLane <= rows.count) {
-#pragma unroll
-            for (int j = 0; j < kOfLane; j += 4) {
-                *reinterpret_cast<float4*>(to + j) = make_float4(
-                        found[j], found[j + 1], found[j + 2], found[j + 3]);
-            }
-        } else {
-#pragma unroll
-            for (int j = 0; j < kOfLane; ++j) {
-                if (vector + j < rows.count) {
-                    to[j] = found[j];
-                }
-            }
-        }
+    const Work work(rows, queries, count);
+    if (state.terms->metric == Metric::L2) {
+        lossesOfBlock<Metric::L2, aligned>(
+                work, data, segments, losses, ld, alignedLosses);
+    } else {
+        lossesOfBlock<Metric::InnerProduct, aligned>(
+                work, data, segments, losses, ld, alignedLosses);
     }
 }
 

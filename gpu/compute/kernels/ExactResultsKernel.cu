@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
@@ -62,10 +60,16 @@ __global__ void collectLastKernel(QueryState queries) {
     if (lanes == 0) {
         return;
     }
+    const unsigned widened = __ballot_sync(
+            kWholeWarp, last && queries.paths[query] == QueryPath::Widened);
     uint32_t place = 0;
     if (lane == 0) {
         place = atomicAdd(
                 queries.lastCount, static_cast<uint32_t>(__popc(lanes)));
+        if (widened != 0) {
+            atomicSub(
+                    queries.againCount, static_cast<uint32_t>(__popc(widened)));
+        }
     }
     place = __shfl_sync(kWholeWarp, place, 0);
     if (last) {
@@ -76,34 +80,32 @@ __global__ void collectLastKernel(QueryState queries) {
     clearBest(queries, query, lanes);
 }
 
-/// Adds the queries of a block to the counts of their paths, to which others
-/// may add.
+/// Of all queries. Others may add to the same counts, which may be far away:
+/// one thread's business.
 __device__ inline void countPaths(
         const QueryState& queries, PathCounts* counts) {
-    const idx_t query = idx_t(blockIdx.x) * kThreads + threadIdx.x;
-    const bool exists = query < queries.n;
-    const QueryPath own = exists ? queries.paths[query] : QueryPath::Certified;
-    const auto add = [&](QueryPath path, uint64_t& count) {
-        const int these = __syncthreads_count(exists && own == path);
-        if (threadIdx.x == 0 && these > 0) {
+    const auto add = [](uint64_t& count, uint64_t these) {
+        if (these > 0) {
             atomicAdd(
                     reinterpret_cast<unsigned long long*>(&count),
                     static_cast<unsigned long long>(these));
         }
     };
-    add(QueryPath::Certified, counts->certified);
-    add(QueryPath::Widened, counts->widened);
-    add(QueryPath::Last, counts->last);
+    const uint32_t last = *queries.lastCount;
+    const uint32_t widened = *queries.againCount;
+    add(counts->certified, queries.n - last - widened);
+    add(counts->widened, widened);
+    add(counts->last, last);
 }
 
-/// A thread a query, and several results.
+/// A thread several results.
 __global__ void writeResultsKernel(
         Metric metric,
         QueryState queries,
         float* distances,
         idx_t* labels,
         PathCounts* counts) {
-    if (counts && idx_t(blockIdx.x) * kThreads < queries.n) {
+    if (counts && blockIdx.x == 0 && threadIdx.x == 0) {
         countPaths(queries, counts);
     }
     const idx_t end = queries.n * queries.k;
@@ -146,11 +148,9 @@ cudaError_t launchWriteResults(
     if (queries.n == 0) {
         return cudaSuccess;
     }
-    // (One for each of the queries, at least.)
-    const int64_t most =
-            std::max<int64_t>(16384, (queries.n + kThreads - 1) / kThreads);
+    constexpr int64_t kMostBlocks = 16384;
     writeResultsKernel<<<
-            blocksFor(queries.n * queries.k, kThreads, most),
+            blocksFor(queries.n * queries.k, kThreads, kMostBlocks),
             kThreads,
             0,
             stream>>>(metric, queries, distances, labels, counts);

@@ -331,12 +331,13 @@ cudaError_t launchSampleCut(
     const idx_t enough = std::max<idx_t>(
             {1 << 14, 16 * rank, rows.count / queries.capacity * 4 * rank});
     const idx_t step = std::max<idx_t>(1, rows.count / enough);
-    // Parts: 2048, an eighth of which is the rank; 8192, a quarter.
-    return rank <= 256
-                   ? launch<256, 4, 8>(
-                             rows, state, queries, scores, ld, step, stream)
-                   : launch<512, 2, 16>(
-                             rows, state, queries, scores, ld, step, stream);
+    const auto by = [&](auto launchParts) {
+        return launchParts(rows, state, queries, scores, ld, step, stream);
+    };
+    // Parts: 512 and 2048, an eighth of which is the rank; 8192, a quarter.
+    return rank <= 64    ? by(launch<128, 4, 4>)
+           : rank <= 256 ? by(launch<256, 4, 8>)
+                         : by(launch<512, 2, 16>);
 }
 
 } // namespace exact

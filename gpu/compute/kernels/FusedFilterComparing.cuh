@@ -61,8 +61,8 @@ struct Comparing {
         return groupRow(block) + 16 * (warp % 4);
     }
 
-    /// Reads what is known of one query of the part. Whether it takes part.
-    __device__ bool readRow(const Part& part) {
+    /// Reads what is known of one query of the part.
+    __device__ void readRow(const Part& part) {
         bool active = false;
         if (thread < S::kBlocks * hopper::kProductRows) {
             const QueryState& queries = filtering.queries;
@@ -92,7 +92,6 @@ struct Comparing {
         if (lane == 0) {
             shared.warpHasRows[warp] = any;
         }
-        return active;
     }
 
     /// After all rows of the part have been read: whether the group has any in
@@ -120,12 +119,9 @@ struct Comparing {
         }
     }
 
-    /// One warp's part of giving a stage back, for which no lane waits any
-    /// more: after a product, which a warp makes together.
+    /// One thread's part of giving a stage back.
     __device__ void release(int stage) {
-        if (lane == 0) {
-            shared.empty[stage].arrive();
-        }
+        shared.empty[stage].arrive();
     }
 
     /// Multiplies a block of queries with one part of a tile's components.
@@ -160,9 +156,7 @@ struct Comparing {
             ofWarp[column] = startOf(columns[column], spread);
         }
         __syncwarp();
-        if (lane == 0) {
-            shared.termsEmpty[termsPlace.stage].arrive();
-        }
+        shared.termsEmpty[termsPlace.stage].arrive();
         termsPlace.advance(kTermsAhead);
     }
 
@@ -297,7 +291,6 @@ struct Comparing {
                     hopper::holdSums(sums);
                 } else {
                     hopper::giveTurn(1 - group);
-                    __syncwarp();
                 }
                 if (block == S::kBlocks - 1) {
                     releaseTile();
@@ -344,7 +337,6 @@ struct Comparing {
         for (idx_t at = part.firstTile; at < part.lastTile; ++at) {
             for (int i = 0; i < filtering.depth; ++i) {
                 shared.full[place.stage].wait(place.phase);
-                __syncwarp();
                 release(place.stage);
                 place.advance(filtering.stages);
             }

@@ -20,7 +20,8 @@ namespace fused {
 /// Groups of four warps that multiply and compare.
 constexpr int kGroups = 2;
 constexpr int kThreads = (1 + kGroups) * hopper::kWarpgroup;
-constexpr int kComparingWarps = kGroups * hopper::kWarpgroup / 32;
+constexpr int kComparingThreads = kGroups * hopper::kWarpgroup;
+constexpr int kComparingWarps = kComparingThreads / 32;
 /// Vectors of a tile.
 constexpr int kColumns = hopper::kProductColumns;
 constexpr int kColumnTileBytes = kColumns * hopper::kTileRowBytes;
@@ -89,13 +90,22 @@ struct Shared {
         queriesHere.initialise(1);
         for (int i = 0; i < stages; ++i) {
             full[i].initialise(1);
-            empty[i].initialise(kComparingWarps);
+            empty[i].initialise(kComparingThreads);
         }
         for (int i = 0; i < kTermsAhead; ++i) {
-            termsFull[i].initialise(1);
-            termsEmpty[i].initialise(kComparingWarps);
+            termsFull[i].initialise(32);
+            termsEmpty[i].initialise(kComparingThreads);
         }
         hopper::fenceBarriers();
+    }
+
+    /// Whether any query of the part takes part.
+    __device__ bool hasRows() const {
+        bool any = false;
+        for (int warp = 0; warp < kComparingWarps; ++warp) {
+            any |= warpHasRows[warp];
+        }
+        return any;
     }
 };
 
@@ -288,10 +298,7 @@ __device__ inline void bringTerms(
             all.least = all.least < infinity() ? all.least : 0;
             shared.tiles[place.stage] = all;
         }
-        __syncwarp();
-        if (lane == 0) {
-            shared.termsFull[place.stage].arrive();
-        }
+        shared.termsFull[place.stage].arrive();
         place.advance(kTermsAhead);
     }
 }

@@ -92,7 +92,6 @@ struct Survivors {
     __device__ void ask(int these) {
         const int lane = threadIdx.x % 32;
         settle();
-        __syncwarp();
         count -= these;
         if (lane < these) {
             asked = true;
@@ -103,6 +102,8 @@ struct Survivors {
     }
 
     __device__ void settle() {
+        // Others may be reading `active`.
+        __syncwarp();
         if (asked) {
             asked = false;
             if (place < static_cast<uint32_t>(queries.capacity)) {
@@ -114,6 +115,7 @@ struct Survivors {
                 active[placed.row] = 0;
             }
         }
+        __syncwarp();
     }
 };
 

@@ -328,23 +328,6 @@ __device__ inline void waitForBlock() {
     asm volatile("barrier.sync 3, %0;" : : "n"(threads) : "memory");
 }
 
-/// The same; whether it is true of any of them.
-template <int threads>
-__device__ inline bool anyOfBlock(bool own) {
-    int any;
-    asm volatile(
-            "{\n"
-            ".reg .pred own, any;\n"
-            "setp.ne.b32 own, %1, 0;\n"
-            "barrier.red.or.pred any, 3, %2, own;\n"
-            "selp.b32 %0, 1, 0, any;\n"
-            "}\n"
-            : "=r"(any)
-            : "r"(int(own)), "n"(threads)
-            : "memory");
-    return any != 0;
-}
-
 /// No reader of the sums goes before this, nor a writer behind it.
 __device__ inline void holdSums(float (&sums)[kSums]) {
 #pragma unroll

@@ -535,14 +535,19 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
              writes(queries.best, n * queries.k),
              writes(queries.paths, n),
              writes(queries.last, n),
-             writes(queries.lastCount, 1)},
+             writes(queries.lastCount, 1),
+             writes(queries.againCount, 1)},
             [=] {
                 uint32_t& count = *view(queries.lastCount);
                 for (idx_t query = 0; query < n; ++query) {
                     if (isProven(queries, query)) {
                         continue;
                     }
-                    view(queries.paths)[query] = QueryPath::Last;
+                    QueryPath& path = view(queries.paths)[query];
+                    if (path == QueryPath::Widened) {
+                        --*view(queries.againCount);
+                    }
+                    path = QueryPath::Last;
                     std::fill_n(
                             row(queries.best, query, queries.k),
                             queries.k,
@@ -637,7 +642,8 @@ cudaError_t launchWriteResults(
     const size_t results = queries.n * queries.k;
     Ranges ranges{
             reads(queries.best, results),
-            reads(queries.paths, queries.n),
+            reads(queries.lastCount, 1),
+            reads(queries.againCount, 1),
             writes(distances, results),
             writes(labels, results)};
     if (counts) {
@@ -650,22 +656,12 @@ cudaError_t launchWriteResults(
                     return distanceOf(metric, key);
                 });
         std::transform(keys, keys + results, view(labels), labelOf);
-        for (idx_t query = 0; counts && query < queries.n; ++query) {
-            PathCounts& all = *view(counts);
-            switch (view(queries.paths)[query]) {
-                case QueryPath::Certified:
-                    ++all.certified;
-                    break;
-                case QueryPath::Widened:
-                    ++all.widened;
-                    break;
-                case QueryPath::Last:
-                    ++all.last;
-                    break;
-                case QueryPath::Incomplete:
-                    // Nobody leaves one so.
-                    std::abort();
-            }
+        if (counts) {
+            const uint32_t last = *view(queries.lastCount);
+            const uint32_t widened = *view(queries.againCount);
+            view(counts)->certified += queries.n - last - widened;
+            view(counts)->widened += widened;
+            view(counts)->last += last;
         }
     });
 }
