@@ -283,6 +283,7 @@ class Planner {
         plan.at.last = places.take<uint32_t>(n);
         plan.at.lastCount = places.take<uint32_t>(1);
         plan.at.againCount = places.take<uint32_t>(1);
+        plan.at.widenedCount = places.take<uint32_t>(1);
         plan.at.vectorCopies =
                 places.take<exact::Half>(copies ? copiedVectors() * width : 0);
         plan.at.scores = places.take<float>(n * plan.ld);

@@ -79,6 +79,7 @@ struct ExactPlan {
         size_t last;
         size_t lastCount;
         size_t againCount;
+        size_t widenedCount;
         size_t vectorCopies;
         size_t scores;
     };

@@ -132,6 +132,7 @@ class TileSearch {
         queries_.last = scored.at<uint32_t>(plan_.at.last);
         queries_.lastCount = scored.at<uint32_t>(plan_.at.lastCount);
         queries_.againCount = scored.at<uint32_t>(plan_.at.againCount);
+        queries_.widenedCount = scored.at<uint32_t>(plan_.at.widenedCount);
         queries_.rank = plan_.sampleRank;
     }
 

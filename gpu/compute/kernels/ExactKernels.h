@@ -99,7 +99,8 @@ struct QueryState {
     QueryPath* paths;     // [n]
     uint32_t* last;       // [n]: the queries of QueryPath::Last that have been
     uint32_t* lastCount;  // [1]: collected, and how many these are
-    uint32_t* againCount; // [1]: queries that are Widened
+    uint32_t* againCount; // [1]: queries that are filtered again
+    uint32_t* widenedCount; // [1]: Widened ones, once all have been collected
     /// The cut is made of so many of the best vectors so far: of k, which
     /// prove it, or of fewer, a guess from a part of the store, which lets
     /// fewer vectors pass. It was too small for a query that has no certificate
@@ -108,8 +109,8 @@ struct QueryState {
 };
 
 /// Copies and terms of the queries; best: kMissing; cut and leastCut:
-/// missingLoss(); counts, lastCount and againCount: 0; paths: Last for queries
-/// out of range, and for all if `scanAll`, else Certified.
+/// missingLoss(); counts, lastCount, againCount and widenedCount: 0; paths:
+/// Last for queries out of range, and for all if `scanAll`, else Certified.
 FAISS_EXT_API cudaError_t launchPrepareQueries(
         const IndexState& state,
         const QueryState& queries,
@@ -173,7 +174,7 @@ launchCollectAgain(const QueryState& queries, cudaStream_t stream);
 
 /// Asks for the certificate of each query, makes those that have none or are
 /// Incomplete Last, and appends all these to `last`, in no order, with `best`
-/// kMissing. `againCount` loses those that were Widened.
+/// kMissing. Those that are Widened and stay it are counted in `widenedCount`.
 FAISS_EXT_API cudaError_t
 launchCollectLast(const QueryState& queries, cudaStream_t stream);
 

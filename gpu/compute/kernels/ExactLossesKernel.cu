@@ -18,18 +18,23 @@ namespace {
 // 256 operations: shared memory is half as busy as the multiplying units.
 
 constexpr int kLanes = 8;
-constexpr int kOfLane = 8;
 constexpr int kChainsOfLane = kChains / kLanes;
 static_assert(kChainsOfLane == 2, "a lane's pieces are read as float2");
+/// Of eight lanes; when the chains are joined, each lane gets one query.
+#ifndef VOL
+#define VOL 4
+#endif
+constexpr int kOfLanes = kLanes;
+constexpr int kVectorsOfLanes = VOL;
 /// In a warp: 2 x 2 such groups of lanes.
-constexpr int kWarpQueries = 2 * kOfLane;
-constexpr int kWarpVectors = 2 * kOfLane;
+constexpr int kWarpQueries = 2 * kOfLanes;
+constexpr int kWarpVectors = 2 * kVectorsOfLanes;
 #ifndef SEG
 #define SEG 32
 #endif
 #ifndef QW
 #define QW 2
-#define VW 2
+#define VW 4
 #define NB 2
 #endif
 /// In a block.
@@ -42,10 +47,10 @@ constexpr int kTileVectors = kVectorWarps * kWarpVectors;
 
 constexpr int kSegment = SEG;
 constexpr int kFours = kSegment / 4;
-/// Half a warp reads 16 neighbouring components of two rows that are kOfLane
-/// apart: from different banks.
-constexpr int kStride = kSegment + 2;
-static_assert(kOfLane * kStride % 32 == 16, "see kStride");
+/// Half a warp reads 16 neighbouring components of two rows that are
+/// kVectorsOfLanes apart: from different banks.
+constexpr int kStride = kSegment + 16 / kVectorsOfLanes;
+static_assert(kVectorsOfLanes * kStride % 32 == 16, "see kStride");
 /// Rows that a block copies at once, four components a thread.
 constexpr int kCopiedRows = kThreads / kFours;
 constexpr int kQueryCopies = kTileQueries / kCopiedRows;
@@ -76,20 +81,20 @@ struct Place {
         const int group = threadIdx.x % 32 / kLanes;
         const int warp = threadIdx.x / 32;
         lane = threadIdx.x % kLanes;
-        query = warp / kVectorWarps * kWarpQueries + group / 2 * kOfLane;
-        vector = warp % kVectorWarps * kWarpVectors + group % 2 * kOfLane;
+        query = warp / kVectorWarps * kWarpQueries + group / 2 * kOfLanes;
+        vector = warp % kVectorWarps * kWarpVectors + group % 2 * kVectorsOfLanes;
     }
 };
 
 /// Of each of two neighbouring lanes, `apart` from each other, half of the sums
 /// of `count` queries: it adds the other lane's, of its half, to its own.
 template <int count>
-__device__ inline void joinHalves(float (&sums)[kOfLane][kOfLane], int apart) {
+__device__ inline void joinHalves(float (&sums)[kOfLanes][kVectorsOfLanes], int apart) {
     const bool upper = threadIdx.x & apart;
 #pragma unroll
     for (int i = 0; i < count / 2; ++i) {
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
+        for (int j = 0; j < kVectorsOfLanes; ++j) {
             const float even = sums[2 * i][j];
             const float odd = sums[2 * i + 1][j];
             const float other =
@@ -234,7 +239,7 @@ __device__ inline void storeSegment(const Copied& copied, Segment& segment) {
 }
 
 /// What a lane has of 64 pairs.
-using Chains = float[kChainsOfLane][kOfLane][kOfLane];
+using Chains = float[kChainsOfLane][kOfLanes][kVectorsOfLanes];
 
 /// Adds the dimensions of a segment that there are.
 template <Metric metric>
@@ -252,17 +257,17 @@ __device__ inline void addSegment(
         if (step >= dimensions) {
             break;
         }
-        float2 a[kOfLane];
+        float2 a[kOfLanes];
 #pragma unroll
-        for (int i = 0; i < kOfLane; ++i) {
+        for (int i = 0; i < kOfLanes; ++i) {
             a[i] = *reinterpret_cast<const float2*>(xs + i * kStride + step);
         }
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
+        for (int j = 0; j < kVectorsOfLanes; ++j) {
             const float2 b =
                     *reinterpret_cast<const float2*>(ys + j * kStride + step);
 #pragma unroll
-            for (int i = 0; i < kOfLane; ++i) {
+            for (int i = 0; i < kOfLanes; ++i) {
                 chain[0][i][j] =
                         addDimension<metric>(a[i].x, b.x, chain[0][i][j]);
                 chain[1][i][j] =
@@ -276,12 +281,12 @@ __device__ inline void addSegment(
 /// as joinChains() and joinGroups() make them, neighbouring chains first.
 template <Metric metric>
 __device__ inline void joinLanes(
-        const Chains& chain, float (&losses)[kOfLane]) {
-    float sums[kOfLane][kOfLane];
+        const Chains& chain, float (&losses)[kVectorsOfLanes]) {
+    float sums[kOfLanes][kVectorsOfLanes];
 #pragma unroll
-    for (int i = 0; i < kOfLane; ++i) {
+    for (int i = 0; i < kOfLanes; ++i) {
 #pragma unroll
-        for (int j = 0; j < kOfLane; ++j) {
+        for (int j = 0; j < kVectorsOfLanes; ++j) {
             sums[i][j] = add(chain[0][i][j], chain[1][i][j]);
         }
     }
@@ -289,7 +294,7 @@ __device__ inline void joinLanes(
     joinHalves<4>(sums, 2);
     joinHalves<2>(sums, 4);
 #pragma unroll
-    for (int j = 0; j < kOfLane; ++j) {
+    for (int j = 0; j < kVectorsOfLanes; ++j) {
         losses[j] = lossOf(metric, add(sums[0][j], 0.0f));
     }
 }
@@ -324,9 +329,9 @@ __device__ inline void lossesOfBlock(
 #pragma unroll
         for (int c = 0; c < kChainsOfLane; ++c) {
 #pragma unroll
-            for (int i = 0; i < kOfLane; ++i) {
+            for (int i = 0; i < kOfLanes; ++i) {
 #pragma unroll
-                for (int j = 0; j < kOfLane; ++j) {
+                for (int j = 0; j < kVectorsOfLanes; ++j) {
                     chain[c][i][j] = 0;
                 }
             }
@@ -347,7 +352,7 @@ __device__ inline void lossesOfBlock(
             storeSegment(even, segments[0]);
             __syncthreads();
         }
-        float found[kOfLane];
+        float found[kVectorsOfLanes];
         joinLanes<metric>(chain, found);
         const idx_t query = firstQuery + place.query + place.lane;
         const idx_t vector = tile.firstVector() + place.vector;
@@ -355,15 +360,15 @@ __device__ inline void lossesOfBlock(
             continue;
         }
         float* to = losses + query * ld + vector;
-        if (alignedLosses && vector + kOfLane <= work.rows.count) {
+        if (alignedLosses && vector + kVectorsOfLanes <= work.rows.count) {
 #pragma unroll
-            for (int j = 0; j < kOfLane; j += 4) {
+            for (int j = 0; j < kVectorsOfLanes; j += 4) {
                 *reinterpret_cast<float4*>(to + j) = make_float4(
                         found[j], found[j + 1], found[j + 2], found[j + 3]);
             }
         } else {
 #pragma unroll
-            for (int j = 0; j < kOfLane; ++j) {
+            for (int j = 0; j < kVectorsOfLanes; ++j) {
                 if (vector + j < work.rows.count) {
                     to[j] = found[j];
                 }

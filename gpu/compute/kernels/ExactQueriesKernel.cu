@@ -63,6 +63,7 @@ __global__ void prepareQueriesKernel(
     if (query == 0 && lane == 0) {
         *queries.againCount = 0;
         *queries.lastCount = 0;
+        *queries.widenedCount = 0;
     }
     if (lane == 0) {
         const QueryTerms terms = queryTerms(*state.terms, sums, scale);

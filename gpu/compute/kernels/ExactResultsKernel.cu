@@ -55,21 +55,24 @@ __global__ void collectAgainKernel(QueryState queries) {
 __global__ void collectLastKernel(QueryState queries) {
     const int lane = threadIdx.x % 32;
     const idx_t query = idx_t(blockIdx.x) * kThreads + threadIdx.x;
-    const bool last = query < queries.n && !isProven(queries, query);
+    const bool exists = query < queries.n;
+    const bool last = exists && !isProven(queries, query);
+    const bool widened =
+            exists && !last && queries.paths[query] == QueryPath::Widened;
+    const unsigned widenedLanes = __ballot_sync(kWholeWarp, widened);
+    if (lane == 0 && widenedLanes != 0) {
+        atomicAdd(
+                queries.widenedCount,
+                static_cast<uint32_t>(__popc(widenedLanes)));
+    }
     const unsigned lanes = __ballot_sync(kWholeWarp, last);
     if (lanes == 0) {
         return;
     }
-    const unsigned widened = __ballot_sync(
-            kWholeWarp, last && queries.paths[query] == QueryPath::Widened);
     uint32_t place = 0;
     if (lane == 0) {
         place = atomicAdd(
                 queries.lastCount, static_cast<uint32_t>(__popc(lanes)));
-        if (widened != 0) {
-            atomicSub(
-                    queries.againCount, static_cast<uint32_t>(__popc(widened)));
-        }
     }
     place = __shfl_sync(kWholeWarp, place, 0);
     if (last) {
@@ -92,7 +95,7 @@ __device__ inline void countPaths(
         }
     };
     const uint32_t last = *queries.lastCount;
-    const uint32_t widened = *queries.againCount;
+    const uint32_t widened = *queries.widenedCount;
     add(counts->certified, queries.n - last - widened);
     add(counts->widened, widened);
     add(counts->last, last);

@@ -152,7 +152,8 @@ class DeviceQueries {
               paths(n),
               last(n),
               lastCount(1),
-              againCount(1) {
+              againCount(1),
+              widenedCount(1) {
         state.n = n;
         state.d = d;
         state.k = k;
@@ -169,6 +170,7 @@ class DeviceQueries {
         state.last = last.get();
         state.lastCount = lastCount.get();
         state.againCount = againCount.get();
+        state.widenedCount = widenedCount.get();
         state.rank = k;
     }
 
@@ -185,6 +187,7 @@ class DeviceQueries {
     DeviceArray<uint32_t> last;
     DeviceArray<uint32_t> lastCount;
     DeviceArray<uint32_t> againCount;
+    DeviceArray<uint32_t> widenedCount;
     QueryState state;
 };
 

@@ -331,10 +331,12 @@ cudaError_t launchPrepareQueries(
              writes(queries.counts, n),
              writes(queries.paths, n),
              writes(queries.lastCount, 1),
-             writes(queries.againCount, 1)},
+             writes(queries.againCount, 1),
+             writes(queries.widenedCount, 1)},
             [=] {
                 *view(queries.againCount) = 0;
                 *view(queries.lastCount) = 0;
+                *view(queries.widenedCount) = 0;
                 for (idx_t query = 0; query < n; ++query) {
                     prepareQuery(
                             *view(state.terms),
@@ -536,16 +538,15 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
              writes(queries.paths, n),
              writes(queries.last, n),
              writes(queries.lastCount, 1),
-             writes(queries.againCount, 1)},
+             writes(queries.widenedCount, 1)},
             [=] {
                 uint32_t& count = *view(queries.lastCount);
                 for (idx_t query = 0; query < n; ++query) {
-                    if (isProven(queries, query)) {
-                        continue;
-                    }
                     QueryPath& path = view(queries.paths)[query];
-                    if (path == QueryPath::Widened) {
-                        --*view(queries.againCount);
+                    if (isProven(queries, query)) {
+                        *view(queries.widenedCount) +=
+                                path == QueryPath::Widened;
+                        continue;
                     }
                     path = QueryPath::Last;
                     std::fill_n(
@@ -643,7 +644,7 @@ cudaError_t launchWriteResults(
     Ranges ranges{
             reads(queries.best, results),
             reads(queries.lastCount, 1),
-            reads(queries.againCount, 1),
+            reads(queries.widenedCount, 1),
             writes(distances, results),
             writes(labels, results)};
     if (counts) {
@@ -658,7 +659,7 @@ cudaError_t launchWriteResults(
         std::transform(keys, keys + results, view(labels), labelOf);
         if (counts) {
             const uint32_t last = *view(queries.lastCount);
-            const uint32_t widened = *view(queries.againCount);
+            const uint32_t widened = *view(queries.widenedCount);
             view(counts)->certified += queries.n - last - widened;
             view(counts)->widened += widened;
             view(counts)->last += last;
