@@ -8,9 +8,9 @@ namespace exact {
 namespace {
 
 // A block compares a tile of queries with a tile of vectors, in segments of
-// some components that it copies to shared memory: the next one while it
-// computes with this. Several blocks share a multiprocessor, so that one
-// computes while another waits.
+// some components that it copies to shared memory, loading two ahead of what it
+// computes. Two blocks share a multiprocessor, so that one computes while the
+// other waits.
 //
 // Eight lanes have eight queries and eight vectors, 64 pairs, in common, and an
 // eighth of each pair's chains each, two. So D's order of operations costs no
@@ -20,37 +20,25 @@ namespace {
 constexpr int kLanes = 8;
 constexpr int kChainsOfLane = kChains / kLanes;
 static_assert(kChainsOfLane == 2, "a lane's pieces are read as float2");
-/// Of eight lanes; when the chains are joined, each lane gets one query.
-#ifndef VOL
-#define VOL 4
-#endif
-constexpr int kOfLanes = kLanes;
-constexpr int kVectorsOfLanes = VOL;
+/// What eight lanes have in common.
+constexpr int kOfLanes = 8;
+static_assert(kOfLanes == kLanes, "each lane gets one query's sums");
 /// In a warp: 2 x 2 such groups of lanes.
 constexpr int kWarpQueries = 2 * kOfLanes;
-constexpr int kWarpVectors = 2 * kVectorsOfLanes;
-#ifndef SEG
-#define SEG 32
-#endif
-#ifndef QW
-#define QW 2
-#define VW 4
-#define NB 2
-#endif
+constexpr int kWarpVectors = 2 * kOfLanes;
 /// In a block.
-constexpr int kQueryWarps = QW;
-constexpr int kVectorWarps = VW;
-constexpr int kThreads = 32 * kQueryWarps * kVectorWarps;
-constexpr int kBlocks = NB;
-constexpr int kTileQueries = kQueryWarps * kWarpQueries;
+constexpr int kVectorWarps = 2;
+constexpr int kThreads = 128;
+constexpr int kBlocks = 2;
+constexpr int kTileQueries = kThreads / 32 / kVectorWarps * kWarpQueries;
 constexpr int kTileVectors = kVectorWarps * kWarpVectors;
 
-constexpr int kSegment = SEG;
+constexpr int kSegment = 32;
 constexpr int kFours = kSegment / 4;
-/// Half a warp reads 16 neighbouring components of two rows that are
-/// kVectorsOfLanes apart: from different banks.
-constexpr int kStride = kSegment + 16 / kVectorsOfLanes;
-static_assert(kVectorsOfLanes * kStride % 32 == 16, "see kStride");
+/// Half a warp reads 16 neighbouring components of two rows that are kOfLanes
+/// apart: from different banks.
+constexpr int kStride = kSegment + 2;
+static_assert(kOfLanes * kStride % 32 == 16, "see kStride");
 /// Rows that a block copies at once, four components a thread.
 constexpr int kCopiedRows = kThreads / kFours;
 constexpr int kQueryCopies = kTileQueries / kCopiedRows;
@@ -65,10 +53,11 @@ struct Segment {
     float vectors[kTileVectors * kStride];
 };
 
-__device__ inline void store(float* row, int four, const Four& components) {
-    float2* const to = reinterpret_cast<float2*>(row + 4 * four);
-    to[0] = make_float2(components.at[0], components.at[1]);
-    to[1] = make_float2(components.at[2], components.at[3]);
+/// The row of a segment where a query's components for one lane are: number i
+/// of a lane's is query i ^ lane, so that what lanes give each other when they
+/// join their chains has the same numbers in all of them.
+__device__ inline int rowOfQuery(int query, int lane) {
+    return query ^ lane;
 }
 
 /// Where a thread stands.
@@ -82,24 +71,22 @@ struct Place {
         const int warp = threadIdx.x / 32;
         lane = threadIdx.x % kLanes;
         query = warp / kVectorWarps * kWarpQueries + group / 2 * kOfLanes;
-        vector = warp % kVectorWarps * kWarpVectors + group % 2 * kVectorsOfLanes;
+        vector = warp % kVectorWarps * kWarpVectors + group % 2 * kOfLanes;
     }
 };
 
-/// Of each of two neighbouring lanes, `apart` from each other, half of the sums
-/// of `count` queries: it adds the other lane's, of its half, to its own.
+/// Of two lanes, `apart` from each other, each adds half of the sums of `count`
+/// queries of the other's to its own: numbers 2 i + 1, of i ^ lane, to 2 i.
 template <int count>
-__device__ inline void joinHalves(float (&sums)[kOfLanes][kVectorsOfLanes], int apart) {
-    const bool upper = threadIdx.x & apart;
+__device__ inline void joinHalves(
+        float (&sums)[kOfLanes][kOfLanes], int apart) {
 #pragma unroll
     for (int i = 0; i < count / 2; ++i) {
 #pragma unroll
-        for (int j = 0; j < kVectorsOfLanes; ++j) {
-            const float even = sums[2 * i][j];
-            const float odd = sums[2 * i + 1][j];
+        for (int j = 0; j < kOfLanes; ++j) {
             const float other =
-                    __shfl_xor_sync(kWholeWarp, upper ? even : odd, apart);
-            sums[i][j] = add(upper ? odd : even, other);
+                    __shfl_xor_sync(kWholeWarp, sums[2 * i + 1][j], apart);
+            sums[i][j] = add(sums[2 * i][j], other);
         }
     }
 }
@@ -221,25 +208,36 @@ struct Loading {
     }
 };
 
+/// Two lanes' components, of one row.
+__device__ inline void store(
+        float* first, float* second, const Four& components) {
+    *reinterpret_cast<float2*>(first) =
+            make_float2(components.at[0], components.at[1]);
+    *reinterpret_cast<float2*>(second) =
+            make_float2(components.at[2], components.at[3]);
+}
+
 __device__ inline void storeSegment(const Copied& copied, Segment& segment) {
-    const int four = threadIdx.x % kFours;
+    const int at = 4 * (threadIdx.x % kFours);
     const int row = threadIdx.x / kFours;
+    const int lane = at / kChainsOfLane % kLanes;
 #pragma unroll
     for (int c = 0; c < kQueryCopies; ++c) {
-        store(segment.queries + (row + c * kCopiedRows) * kStride,
-              four,
+        const int query = row + c * kCopiedRows;
+        store(segment.queries + rowOfQuery(query, lane) * kStride + at,
+              segment.queries + rowOfQuery(query, lane + 1) * kStride + at + 2,
               copied.queries[c]);
     }
 #pragma unroll
     for (int c = 0; c < kVectorCopies; ++c) {
-        store(segment.vectors + (row + c * kCopiedRows) * kStride,
-              four,
-              copied.vectors[c]);
+        float* const to =
+                segment.vectors + (row + c * kCopiedRows) * kStride + at;
+        store(to, to + 2, copied.vectors[c]);
     }
 }
 
 /// What a lane has of 64 pairs.
-using Chains = float[kChainsOfLane][kOfLanes][kVectorsOfLanes];
+using Chains = float[kChainsOfLane][kOfLanes][kOfLanes];
 
 /// Adds the dimensions of a segment that there are.
 template <Metric metric>
@@ -263,7 +261,7 @@ __device__ inline void addSegment(
             a[i] = *reinterpret_cast<const float2*>(xs + i * kStride + step);
         }
 #pragma unroll
-        for (int j = 0; j < kVectorsOfLanes; ++j) {
+        for (int j = 0; j < kOfLanes; ++j) {
             const float2 b =
                     *reinterpret_cast<const float2*>(ys + j * kStride + step);
 #pragma unroll
@@ -281,12 +279,12 @@ __device__ inline void addSegment(
 /// as joinChains() and joinGroups() make them, neighbouring chains first.
 template <Metric metric>
 __device__ inline void joinLanes(
-        const Chains& chain, float (&losses)[kVectorsOfLanes]) {
-    float sums[kOfLanes][kVectorsOfLanes];
+        const Chains& chain, float (&losses)[kOfLanes]) {
+    float sums[kOfLanes][kOfLanes];
 #pragma unroll
     for (int i = 0; i < kOfLanes; ++i) {
 #pragma unroll
-        for (int j = 0; j < kVectorsOfLanes; ++j) {
+        for (int j = 0; j < kOfLanes; ++j) {
             sums[i][j] = add(chain[0][i][j], chain[1][i][j]);
         }
     }
@@ -294,7 +292,7 @@ __device__ inline void joinLanes(
     joinHalves<4>(sums, 2);
     joinHalves<2>(sums, 4);
 #pragma unroll
-    for (int j = 0; j < kVectorsOfLanes; ++j) {
+    for (int j = 0; j < kOfLanes; ++j) {
         losses[j] = lossOf(metric, add(sums[0][j], 0.0f));
     }
 }
@@ -331,7 +329,7 @@ __device__ inline void lossesOfBlock(
 #pragma unroll
             for (int i = 0; i < kOfLanes; ++i) {
 #pragma unroll
-                for (int j = 0; j < kVectorsOfLanes; ++j) {
+                for (int j = 0; j < kOfLanes; ++j) {
                     chain[c][i][j] = 0;
                 }
             }
@@ -352,7 +350,7 @@ __device__ inline void lossesOfBlock(
             storeSegment(even, segments[0]);
             __syncthreads();
         }
-        float found[kVectorsOfLanes];
+        float found[kOfLanes];
         joinLanes<metric>(chain, found);
         const idx_t query = firstQuery + place.query + place.lane;
         const idx_t vector = tile.firstVector() + place.vector;
@@ -360,15 +358,15 @@ __device__ inline void lossesOfBlock(
             continue;
         }
         float* to = losses + query * ld + vector;
-        if (alignedLosses && vector + kVectorsOfLanes <= work.rows.count) {
+        if (alignedLosses && vector + kOfLanes <= work.rows.count) {
 #pragma unroll
-            for (int j = 0; j < kVectorsOfLanes; j += 4) {
+            for (int j = 0; j < kOfLanes; j += 4) {
                 *reinterpret_cast<float4*>(to + j) = make_float4(
                         found[j], found[j + 1], found[j + 2], found[j + 3]);
             }
         } else {
 #pragma unroll
-            for (int j = 0; j < kVectorsOfLanes; ++j) {
+            for (int j = 0; j < kOfLanes; ++j) {
                 if (vector + j < work.rows.count) {
                     to[j] = found[j];
                 }

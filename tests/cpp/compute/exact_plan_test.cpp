@@ -255,11 +255,11 @@ TEST(ExactPlan, fewer_copies_exist_at_once_where_memory_is_short) {
     EXPECT_GT(less.again.size(), 1u);
 }
 
-TEST(ExactPlan, few_vectors_are_filtered_at_once_by_a_guess_from_an_eighth) {
+TEST(ExactPlan, few_vectors_are_filtered_by_a_guess_from_one_in_sixteen) {
     const auto plan =
             planExact(shapeOf(10000, 10000, 128, 100, true), kUsual, kPlenty);
-    EXPECT_EQ(plan.stages.size(), 1u);
-    EXPECT_NEAR(plan.sample.count, 10000 / 7, 1);
+    EXPECT_EQ(plan.stages.size(), 2u);
+    EXPECT_NEAR(plan.sample.count, 10000 / 13, 1);
     EXPECT_LT(plan.sampleRank, 100);
 }
 
