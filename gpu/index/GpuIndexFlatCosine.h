@@ -73,10 +73,27 @@ class FAISS_EXT_API GpuIndexFlatCosine
     /// what was stored is dropped. If it throws, the index is empty.
     void copyFrom(const faiss::IndexFlat* index);
 
-    /// The same of vectors i0 .. i0 + n - 1 of `index`, which stay as they are
-    /// stored there, behind those that are here; through host memory, in
-    /// blocks. Waits. Throws as `add` and `reconstruct_n`, which name what is
-    /// out of bounds; vectors of the blocks before stay.
+    /// Stores n vectors, normalised: x [n, d] float32, on the host or a GPU.
+    void add(idx_t n, const float* x) override;
+
+    /// `add` for ids == nullptr; other ids are refused, as by Faiss' flat
+    /// indexes.
+    void add_with_ids(idx_t n, const float* x, const idx_t* ids) override;
+
+#if FAISS_EXT_HAS_NUMERIC_TYPE
+    /// The same for NumericType::Float32; others are refused, as by Faiss.
+    void add_ex(idx_t n, const void* x, faiss::NumericType type) override;
+    void add_with_ids_ex(
+            idx_t n,
+            const void* x,
+            faiss::NumericType type,
+            const idx_t* ids) override;
+#endif
+
+    /// Stores vectors i0 .. i0 + n - 1 of `index` as they are stored there,
+    /// where they are normalised already; through host memory, in blocks, and
+    /// so it waits. Throws as `add` and `reconstruct_n`; then the blocks before
+    /// stay.
     void addFrom(const GpuIndexFlatCosine& index, idx_t i0, idx_t n);
 
     /// Whether vectors are stored as float16.
@@ -88,12 +105,9 @@ class FAISS_EXT_API GpuIndexFlatCosine
             int k,
             const faiss::SearchParameters* params) const override;
 
-    /// Where all that is added passes.
-    void addImpl_(SearchImplCount n, const float* x, const idx_t* ids) override;
-
    private:
-    /// What is being added is normalised already. Under the lock.
-    bool addsAsGiven_ = false;
+    void addRows(idx_t n, const float* x, bool normalized);
+    void addHalves(idx_t n, const float* x, bool normalized);
 };
 
 } // namespace gpu
