@@ -5,6 +5,7 @@
 #include <faiss/IndexIDMap.h>
 #include <faiss/IndexReplicas.h>
 #include <faiss/gpu/GpuCloner.h>
+#include <faiss_ext/gpu/compute/CosineSearcher.h>
 #include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuCloner.h>
@@ -238,6 +239,91 @@ TEST_F(CosineTest, faiss_kernels_search_normalised_queries_too) {
     }
 }
 
+/// Notes with what it is asked to search.
+class NotingSearcher : public faiss_ext::gpu::Searcher {
+   public:
+    struct Asked {
+        faiss_ext::gpu::ComputeContext context;
+        faiss_ext::gpu::QueryRows queries;
+    };
+    static constexpr size_t kBytes = 1000;
+
+    explicit NotingSearcher(std::vector<Asked>& asked) : asked_(asked) {}
+
+    faiss_ext::gpu::ComputeNeeds needs(
+            faiss_ext::gpu::idx_t, int) const override {
+        faiss_ext::gpu::ComputeNeeds needs;
+        needs.laneBytes = kBytes;
+        return needs;
+    }
+    faiss_ext::gpu::SliceNeeds sliceNeeds(
+            faiss_ext::gpu::idx_t,
+            int,
+            const faiss_ext::gpu::Slices&) const override {
+        return {kBytes, 2, 3};
+    }
+    void enqueue(
+            const faiss_ext::gpu::ComputeContext& context,
+            const faiss_ext::gpu::QueryRows& queries,
+            const faiss_ext::gpu::SearchResults&) override {
+        asked_.push_back({context, queries});
+    }
+    void enqueueSlice(
+            const faiss_ext::gpu::ComputeContext& context,
+            const faiss_ext::gpu::QueryRows& queries,
+            const faiss_ext::gpu::Slices&,
+            void*,
+            int) override {
+        asked_.push_back({context, queries});
+    }
+
+   private:
+    std::vector<Asked>& asked_;
+};
+
+// The stand-ins for Faiss' kernels take less scratch memory than these.
+TEST_F(CosineTest, copies_of_queries_and_scratch_memory_lie_apart) {
+    std::vector<NotingSearcher::Asked> asked;
+    faiss_ext::gpu::TransferCounters counters;
+    faiss_ext::gpu::CosineSearcher searcher(
+            std::make_unique<NotingSearcher>(asked),
+            *resources().getResources(),
+            0,
+            kDims,
+            counters);
+    const faiss_ext::gpu::Slices slices{2, 50};
+    const size_t onLane = searcher.needs(kQueries, 3).laneBytes;
+    const auto inSlices = searcher.sliceNeeds(kQueries, 3, slices);
+    EXPECT_EQ(inSlices.laneBytes, onLane);
+    EXPECT_EQ(inSlices.foundBytes, 2u);
+    EXPECT_EQ(inSlices.mergeBytes, 3u);
+    EXPECT_GE(onLane, queries_.size() * sizeof(float) + NotingSearcher::kBytes);
+
+    Array<float> x(Memory::Device, queries_);
+    Array<char> scratch(Memory::Device, onLane);
+    faiss_ext::gpu::ComputeContext context{nullptr};
+    context.lane = 1;
+    context.scratch = scratch.data();
+    context.scratchBytes = onLane;
+    searcher.enqueue(context, {kQueries, x.data(), 3}, {});
+    searcher.enqueueSlice(context, {kQueries, x.data(), 3}, slices, nullptr, 0);
+    ASSERT_EQ(asked.size(), 2u);
+    for (const auto& [inner, queries] : asked) {
+        EXPECT_EQ(queries.x, scratch.data());
+        EXPECT_EQ(queries.n, kQueries);
+        EXPECT_EQ(inner.lane, 1);
+        EXPECT_GE(
+                inner.scratch,
+                scratch.data() + queries_.size() * sizeof(float));
+        EXPECT_GE(inner.scratchBytes, NotingSearcher::kBytes);
+        EXPECT_EQ(inner.scratch + inner.scratchBytes, scratch.data() + onLane);
+    }
+    context.scratchBytes = 100;
+    EXPECT_THROW(
+            searcher.enqueue(context, {kQueries, x.data(), 3}, {}),
+            faiss::FaissException);
+}
+
 TEST_F(CosineTest, many_queries_are_searched_in_parts) {
     // Dimensions so many that few copies are made at a time.
     const int d = 1 << 16;
@@ -264,8 +350,7 @@ TEST_F(CosineTest, many_vectors_are_stored_in_parts) {
     GpuIndexFlatCosine copy(&resources(), d, storage(true));
     copy.addFrom(index, 7, n - 7);
     EXPECT_TRUE(
-            Bits(stored(copy)) ==
-            Bits({wanted.begin() + 7 * d, wanted.end()}));
+            Bits(stored(copy)) == Bits({wanted.begin() + 7 * d, wanted.end()}));
 }
 
 TEST_F(CosineTest, similarity_of_zeros_is_zero) {

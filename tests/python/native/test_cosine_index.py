@@ -284,6 +284,24 @@ def test_normalize_l2_on_another_gpu_than_the_current_one(
         gc.collect()
 
 
+def test_normalize_l2_is_in_the_order_of_the_streams_of_both_gpus(
+    faiss_ext, xb, gpu_array, simulator
+):
+    # The interface names the default stream, and no GPU: that of either.
+    source, later = gpu_array(xb), gpu_array(xb * 0)
+    with simulator.on_gpu(1):
+        x = gpu_array(xb * 0, stream=1)
+    address = [a.__cuda_array_interface__["data"][0] for a in (x, later, source)]
+    simulator.copy(address[0], address[2], xb.nbytes, 1)
+    faiss_ext.normalize_L2(x)
+    simulator.copy(address[1], address[0], xb.nbytes, 1)
+    np.testing.assert_array_equal(later.get(), normalized(xb))
+    with simulator.on_gpu(1):
+        simulator.finish()
+        del x
+        gc.collect()
+
+
 def test_normalize_l2_keeps_what_is_in_use(faiss_ext, xb, gpu_array, simulator):
     stream = simulator.new_stream()
     x = gpu_array(xb, stream=stream)
