@@ -21,9 +21,9 @@ namespace gpu {
 /// of denormal numbers to 1e38; zeros stay zeros, and their similarity is 0
 /// with everything; a vector that is normalised already stays as it is, to the
 /// bit; one with a component that is NaN or infinite is all NaN, and never
-/// found. Similarities are inner products
-/// of what is stored and of the normalised query, and may be beyond 1 by their
-/// rounding. A float16 store (useFloat16) rounds the normalised vectors.
+/// found. Similarities are inner products of what is stored and of the
+/// normalised query, and may be beyond 1 by their rounding. A float16 store
+/// (useFloat16) rounds the normalised vectors.
 ///
 /// Reading back (reconstruct and the like, compute_residual, copyTo,
 /// index_gpu_to_cpu) is of the normalised vectors. Rules for arrays, waits,
