@@ -16,10 +16,12 @@ from ._index.cloning import (
     index_cpu_to_gpus_list,
 )
 from ._index.knn import knn_gpu, pairwise_distance_gpu
+from ._index.normalize import normalize_L2
 from ._index.saving import write_index, write_index_binary
 from ._interop.device_array import DeviceArray
 from ._native.swigfaiss_ext import (
     GpuIndexFlat,
+    GpuIndexFlatCosine,
     GpuIndexFlatIP,
     GpuIndexFlatL2,
     StagedConfig,
@@ -39,7 +41,7 @@ for _class in _staged.CLASSES:
 # In Faiss a GpuIndexFlatL2 is a GpuIndexFlat. Ours derive from Faiss' classes
 # one by one, so Python is told here; every method that C++ must see under its
 # own type stands in each class, and is found before the added base's.
-for _class in (GpuIndexFlatL2, GpuIndexFlatIP):
+for _class in (GpuIndexFlatL2, GpuIndexFlatIP, GpuIndexFlatCosine):
     _class.__bases__ = (*_class.__bases__, GpuIndexFlat)
 
 _gpu_classes, _others = _classes.make_all()

@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Sequence
 from typing import (
     Any,
+    Literal,
     Protocol,
     SupportsFloat,
     SupportsIndex,
@@ -93,6 +94,9 @@ _DT = TypeVar("_DT", bound=_IsArray)
 _IT = TypeVar("_IT", bound=_IsArray)
 _RT = TypeVar("_RT", bound=_IsArray)
 _T = TypeVar("_T")
+
+# In the place of one of Faiss' metrics.
+_Cosine: TypeAlias = Literal["cosine"]
 
 # In Faiss both are providers, which its stubs do not say.
 _Provider: TypeAlias = (
@@ -475,6 +479,19 @@ class GpuIndexFlatIP(GpuIndexFlat, faiss.GpuIndexFlatIP):
         /,
     ) -> None: ...
 
+# (Of Faiss' GpuIndexFlatIP too, but not of that of this package.)
+class GpuIndexFlatCosine(GpuIndexFlat):
+    def __init__(
+        self,
+        provider: _Provider,
+        index_or_dims: faiss.IndexFlat | int,
+        config: faiss.GpuIndexFlatConfig = ...,
+        staged: StagedConfig = ...,
+        /,
+    ) -> None: ...
+
+# Of Faiss, for arrays of every kind.
+def normalize_L2(x: _Array) -> None: ...
 @overload
 def knn_gpu(
     res: _Provider,
@@ -483,7 +500,7 @@ def knn_gpu(
     k: SupportsIndex,
     D: _DT,
     I: _IT,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -500,7 +517,7 @@ def knn_gpu(
     k: SupportsIndex,
     D: _Floats | None = None,
     I: _Labels | None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -517,7 +534,7 @@ def knn_gpu(
     k: SupportsIndex,
     D: None = None,
     I: None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -534,7 +551,7 @@ def knn_gpu(
     k: SupportsIndex,
     D: None = None,
     I: None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -551,7 +568,7 @@ def knn_gpu(
     k: SupportsIndex,
     D: _Array | None = None,
     I: _Array | None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -566,7 +583,7 @@ def pairwise_distance_gpu(
     xq: _Array,
     xb: _Array,
     D: _DT,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     *,
     cast: bool = False,
@@ -577,7 +594,7 @@ def pairwise_distance_gpu(
     xq: _HostArray,
     xb: _Array,
     D: _Floats | None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     *,
     cast: bool = False,
@@ -588,7 +605,7 @@ def pairwise_distance_gpu(
     xq: DeviceArray,
     xb: _Array,
     D: None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     *,
     cast: bool = False,
@@ -599,7 +616,7 @@ def pairwise_distance_gpu(
     xq: _Tensor[_T],
     xb: _Array,
     D: None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     *,
     cast: bool = False,
@@ -610,7 +627,7 @@ def pairwise_distance_gpu(
     xq: _Array,
     xb: _Array,
     D: _Array | None = None,
-    metric: int = 1,
+    metric: int | _Cosine = 1,
     device: SupportsIndex = -1,
     *,
     cast: bool = False,
@@ -628,6 +645,13 @@ def index_cpu_to_gpu(
     index: faiss.IndexFlat,
     options: faiss.GpuClonerOptions | None = None,
 ) -> GpuIndexFlat: ...
+@overload
+def index_cpu_to_gpu(
+    provider: _Provider,
+    device: SupportsIndex,
+    index: GpuIndexFlatCosine,
+    options: faiss.GpuClonerOptions | None = None,
+) -> GpuIndexFlatCosine: ...
 @overload
 def index_cpu_to_gpu(
     provider: _Provider,

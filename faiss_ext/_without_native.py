@@ -22,7 +22,12 @@ from .profiling.search_profile import SearchProfile, StageSpan
 
 #: Our classes that need the native part, and those of Faiss that need a GPU, by
 #: name; each with the name of its base.
-_OUR_CLASSES = {"DeviceArray": "", "PooledGpuResources": "", "StagedConfig": ""}
+_OUR_CLASSES = {
+    "DeviceArray": "",
+    "GpuIndexFlatCosine": "GpuIndexFlat",
+    "PooledGpuResources": "",
+    "StagedConfig": "",
+}
 _FAISS_CLASSES = {
     "GpuClonerOptions": "",
     "GpuDistanceParams": "",
@@ -123,10 +128,12 @@ def _function(name: str) -> Callable[..., Any]:
 #: name; its GPU classes stay its own.
 _, _on_host = make_all()
 
-_classes = dict(_OUR_CLASSES)
 _functions = list(_OUR_FUNCTIONS)
-if not faiss_has_gpu:
-    _classes.update(_FAISS_CLASSES)
+if faiss_has_gpu:
+    _classes = _OUR_CLASSES
+else:
+    # A base before what derives from it.
+    _classes = {**_FAISS_CLASSES, **_OUR_CLASSES}
     _functions += _FAISS_FUNCTIONS
 
 #: What is here in the place of the native part, by name.

@@ -111,6 +111,7 @@ class Call:
         *,
         cast: bool = False,
         column_major: bool = False,
+        normalize: bool = False,
         view: ArrayView | None = None,
     ) -> Operand:
         """An array that is read.
@@ -119,7 +120,8 @@ class Call:
         are C-contiguous (or with `column_major`, whose transpose is) are used in
         place; others are converted on the GPU, where that keeps every value or
         `cast` says so. Of several dtypes, any will do, and the first is what
-        others become. None in `shape` takes any extent; no vectors at all, such
+        others become. With `normalize` it is a copy in float32 whose vectors have
+        length one. None in `shape` takes any extent; no vectors at all, such
         as ``[]``, are a matrix of no rows. Raises InvalidArray.
         """
         dtypes = (dtype,) if isinstance(dtype, str) else dtype
@@ -129,7 +131,9 @@ class Call:
         check_shape(
             name, view.shape, shape, host.indexable(array, name)
         )
-        if not view.on_gpu:
+        if normalize:
+            operand = operands.normalized(name, array, view, cast)
+        elif not view.on_gpu:
             operand = operands.host_input(
                 name, array, view, dtypes, column_major
             )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import faiss
 import numpy as np
 
-from .._interop import cai, host, placement
+from .._interop import cai, host, placement, unit_vectors
 from .._interop.view import ArrayView
 from .._native import swigfaiss_ext as native
 from ..errors import InvalidArray
@@ -128,6 +128,35 @@ def converted(
         return address
 
     return Operand(name, array, made, view.owner, 0, target, prepare)
+
+
+def normalized(
+    name: str, array: Any, view: ArrayView, cast: bool
+) -> Operand:
+    """A matrix of which the call reads a copy, row-major float32, whose vectors
+    have length one: in host memory, or in scratch memory of the call's GPU."""
+    if not view.on_gpu:
+        values = host.converted(
+            host.as_numpy(view, name).reshape(view.shape), name, "float32"
+        )
+        made = unit_vectors.normalized(values)
+        return in_place(name, array, host.view(made, name, False))
+    plain = converted(name, array, view, "float32", cast)
+    n, d = view.shape
+
+    def prepare(call: Place) -> int:
+        as_given = view.dtype == "float32" and view.contiguous
+        if as_given and not _is_elsewhere(plain.view, call):
+            source, address = view.pointer, call.scratch(plain.view.nbytes)
+        else:
+            assert plain.prepare
+            source = address = plain.prepare(call)
+        native.normalize_rows_c(
+            source, n, d, address, call.stream, call.device
+        )
+        return address
+
+    return dataclasses.replace(plain, prepare=prepare)
 
 
 def narrowed(name: str, array: Any, view: ArrayView, dtype: str) -> Operand:

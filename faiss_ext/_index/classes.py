@@ -18,7 +18,7 @@ from typing import Any
 import faiss
 
 from .._loader.native_part import native
-from . import decisions, host
+from . import cosine, decisions, host
 from .host import takes_any_host_array
 from .keep_alive import add_keep_alive, keep_owner
 from .nested import GPU_INDEXES, holds_others
@@ -266,10 +266,12 @@ def _array_methods(stock: type) -> dict[str, decisions.Arrays]:
 
 
 def _host_function(name: str) -> Callable[..., Any]:
-    return takes_any_host_array(
-        functools.partial(vars(faiss).__getitem__, name), name,
-        decisions.FUNCTIONS[name], _fix, method=False,
+    decided = decisions.FUNCTIONS[name]
+    function = takes_any_host_array(
+        functools.partial(vars(faiss).__getitem__, name), name, decided, _fix,
+        method=False,
     )
+    return cosine.takes_cosine(function, _fix) if decided.cosine else function
 
 
 def _fix(where: str, subject: Any) -> str:

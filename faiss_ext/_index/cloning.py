@@ -70,7 +70,8 @@ def index_cpu_to_gpu(
     device : int
         0 to ``get_num_gpus() - 1``.
     index : faiss.Index or faiss.IndexBinary
-        A CPU index; a binary one where this Faiss can.
+        A CPU index; a binary one where this Faiss can; or a
+        `GpuIndexFlatCosine`, which stays one.
     options : faiss.GpuClonerOptions, optional
 
     Returns

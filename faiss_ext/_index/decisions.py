@@ -39,6 +39,8 @@ class Arrays(NamedTuple):
     ours: bool = False
     #: The function that does the same with arrays on a GPU.
     gpu: str = ""
+    #: Whether `metric` may be cosine similarity.
+    cosine: bool = False
 
 
 class IndexFunction(NamedTuple):
@@ -129,7 +131,7 @@ FUNCTIONS: dict[str, Arrays] = {
     "eval_intersection": Arrays(),
     "kmax": Arrays(),
     "kmin": Arrays(),
-    "knn": Arrays(("xq", "xb"), gpu="knn_gpu"),
+    "knn": Arrays(("xq", "xb"), gpu="knn_gpu", cosine=True),
     "knn_hamming": Arrays(),
     "matrix_bucket_sort_inplace": Arrays(),
     "merge_knn_results": Arrays(),

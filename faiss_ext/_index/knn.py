@@ -17,6 +17,7 @@ from .._interop.take import array_view
 from .._interop.view import ArrayView
 from .._native import swigfaiss_ext as native
 from ..errors import MOST, InvalidArray, whole_number
+from .cosine import is_cosine
 from .gpu_arguments import check_resources
 
 # Taken now: `faiss-ext run` may put ours in their place.
@@ -38,7 +39,7 @@ def knn_gpu(
     k: int,
     D: Any = None,
     I: Any = None,
-    metric: int = faiss.METRIC_L2,
+    metric: int | str = faiss.METRIC_L2,
     device: int = -1,
     use_cuvs: bool = False,
     vectorsMemoryLimit: int = 0,
@@ -62,7 +63,9 @@ def knn_gpu(
     D, I : array, optional
         Outputs of shape (nq, k), float32 (or float16) and int64 or int32,
         C-contiguous, in host or GPU memory.
-    metric : int
+    metric : int or "cosine"
+        One of Faiss' metrics; or cosine similarity, the inner products of
+        vectors that are normalised as by `GpuIndexFlatCosine`, in copies.
     device : int
         The GPU that does the work; -1: the one that `xq` lies on (else `xb`, else
         the current one).
@@ -134,7 +137,7 @@ def pairwise_distance_gpu(
     xq: Any,
     xb: Any,
     D: Any = None,
-    metric: int = faiss.METRIC_L2,
+    metric: int | str = faiss.METRIC_L2,
     device: int = -1,
     *,
     cast: bool = False,
@@ -185,9 +188,13 @@ class _BruteForce:
     """One call of Faiss' bfKnn, its inputs taken."""
 
     def __init__(
-        self, res: Any, xq: Any, xb: Any, metric: int, device: int, cast: bool
+        self, res: Any, xq: Any, xb: Any, metric: int | str, device: int, cast: bool
     ):
-        self.provider, self.metric, self.cast = res, metric, cast
+        self.provider, self.cast = res, cast
+        self.normalize = is_cosine(metric)
+        self.metric: Any = (
+            faiss.METRIC_INNER_PRODUCT if self.normalize else metric
+        )
         if device == -1:
             device = _gpu_of(xq=xq, xb=xb)
         self.device = device
@@ -211,7 +218,7 @@ class _BruteForce:
     ) -> Operand:
         return self.call.input(
             x, name, shape, "float32", cast=self.cast, column_major=True,
-            view=view,
+            normalize=self.normalize, view=view,
         )
 
     def run(

@@ -9,31 +9,46 @@ import numpy as np
 import faiss_ext
 
 from .._gpus import gpu_count
+from .._interop.unit_vectors import normalized
 from ..errors import UserError, faiss_errors
 
 
 class FlatIndex(NamedTuple):
-    """An empty index for exact search, and where it is.
+    """A flat index for exact search, and where it is.
 
     Attributes
     ----------
     index : faiss.Index
-        Flat, on the device.
+        On the device.
     on_gpu : bool
         Whether the device is a GPU.
     device : str
         The device, for people.
     why : str
         Why it is this one.
+    normalize : bool
+        Whether `add` and `search` normalise, as the index does not.
     """
 
     index: Any
     on_gpu: bool
     device: str
     why: str
+    normalize: bool = False
+
+    def add(self, x: np.ndarray) -> None:
+        """Store float32 vectors."""
+        self.index.add(normalized(x) if self.normalize else x)
+
+    def search(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and labels of the `k` nearest of each."""
+        found: tuple[np.ndarray, np.ndarray] = self.index.search(
+            normalized(x) if self.normalize else x, k
+        )
+        return found
 
 
-def open_flat(device: str | int, d: int, metric: int, k: int) -> FlatIndex:
+def open_flat(device: str | int, d: int, metric: str, k: int) -> FlatIndex:
     """Make an empty flat index.
 
     Parameters
@@ -42,8 +57,7 @@ def open_flat(device: str | int, d: int, metric: int, k: int) -> FlatIndex:
         'auto' takes GPU 0 where there is one and it can return `k` results.
     d : int
         Dimensions.
-    metric : int
-        `faiss.METRIC_L2` or `faiss.METRIC_INNER_PRODUCT`.
+    metric : {'l2', 'ip', 'cosine'}
     k : int
         Results for each query that will be asked for.
 
@@ -72,25 +86,37 @@ def open_flat(device: str | int, d: int, metric: int, k: int) -> FlatIndex:
     return _on_gpu(int(device), d, metric, k, "as asked for")
 
 
-def _on_cpu(d: int, metric: int, why: str) -> FlatIndex:
+def _on_cpu(d: int, metric: str, why: str) -> FlatIndex:
     threads = faiss_ext.omp_get_max_threads()
     return FlatIndex(
-        faiss_ext.IndexFlat(d, metric),
+        faiss_ext.IndexFlat(d, _number_of(metric)),
         False,
         f"CPU, {threads} thread{'s' if threads > 1 else ''}",
         why,
+        normalize=metric == "cosine",
     )
 
 
-def _on_gpu(number: int, d: int, metric: int, k: int, why: str) -> FlatIndex:
+def _on_gpu(number: int, d: int, metric: str, k: int, why: str) -> FlatIndex:
     config = faiss_ext.GpuIndexFlatConfig()
     config.device = number
+    resources = faiss_ext.StandardGpuResources()
     with faiss_errors(f"GPU {number} cannot be used"):
-        index = faiss_ext.GpuIndexFlat(
-            faiss_ext.StandardGpuResources(), d, metric, config
+        index = (
+            faiss_ext.GpuIndexFlatCosine(resources, d, config)
+            if metric == "cosine"
+            else faiss_ext.GpuIndexFlat(
+                resources, d, _number_of(metric), config
+            )
         )
     # The limit of k depends on the version and build of Faiss, and only
     # a search tells it. It is checked before the number of queries is.
     with faiss_errors(f"GPU {number} cannot return {k} results a query"):
         index.search(np.empty((0, d), np.float32), k)
     return FlatIndex(index, True, f"GPU {number}", why)
+
+
+def _number_of(metric: str) -> int:
+    name = "METRIC_L2" if metric == "l2" else "METRIC_INNER_PRODUCT"
+    number: int = getattr(faiss_ext, name)
+    return number

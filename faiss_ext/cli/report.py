@@ -19,7 +19,11 @@ from .flat_index import FlatIndex
 __all__ = ["Stopwatch", "print_report"]
 
 _Item = TypeVar("_Item")
-_METRICS = {"l2": "squared L2 distance", "ip": "inner product"}
+_METRICS = {
+    "l2": "squared L2 distance",
+    "ip": "inner product",
+    "cosine": "cosine similarity",
+}
 
 
 class Stopwatch:

@@ -277,6 +277,10 @@ VectorsView viewOf(FlatIndex& store) {
             static_cast<int>(store.getDim())};
 }
 
+void reserveStore(FlatIndex& store, idx_t vectors, cudaStream_t stream) {
+    store.reserve(vectors, stream);
+}
+
 void narrowStore(FlatIndex& store, idx_t vectors) {
     if (vectors == 0) {
         store.reset();

@@ -33,6 +33,11 @@ struct VectorsView {
 /// many vectors as the index says.
 FAISS_EXT_API VectorsView viewOf(faiss::gpu::FlatIndex& store);
 
+/// Takes memory for so many vectors, if the store has less; what it holds moves
+/// there, in the order of `stream`. Throws faiss::FaissException.
+FAISS_EXT_API void reserveStore(
+        faiss::gpu::FlatIndex& store, idx_t vectors, cudaStream_t stream);
+
 /// Makes the store what it was when it held `vectors`, no more than now, after
 /// an `add` of Faiss' that failed: between the vectors and their norms, or
 /// between parts of what was added. Nothing is moved, allocated or enqueued;

@@ -13,6 +13,7 @@
 #include <faiss_ext/gpu/cuda/Devices.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlatCosine.h>
 #include <faiss_ext/gpu/index/IndexShards.h>
 
 namespace faiss_ext {
@@ -35,6 +36,9 @@ class FlatCloner : public faiss::gpu::ToGpuCloner {
     using faiss::gpu::ToGpuCloner::ToGpuCloner;
 
     faiss::Index* clone_Index(const faiss::Index* index) override {
+        if (dynamic_cast<const GpuIndexFlatCosine*>(index)) {
+            return partOf(*index, 0, index->ntotal);
+        }
         if (usesCuvs(*this)) {
             return faiss::gpu::ToGpuCloner::clone_Index(index);
         }
@@ -56,6 +60,25 @@ class FlatCloner : public faiss::gpu::ToGpuCloner {
         return faiss::gpu::ToGpuCloner::clone_Index(index);
     }
 
+    /// Of the vectors [begin, end) of a flat index on the CPU, or of a cosine
+    /// index on a GPU, where they stay as they are stored.
+    faiss::Index* partOf(const faiss::Index& index, idx_t begin, idx_t end) {
+        if (auto* cosine = dynamic_cast<const GpuIndexFlatCosine*>(&index)) {
+            auto part = std::make_unique<GpuIndexFlatCosine>(
+                    provider,
+                    static_cast<int>(cosine->d),
+                    flatConfig(useFloat16 || cosine->storesFloat16()));
+            part->addFrom(*cosine, begin, end - begin);
+            return part.release();
+        }
+        const auto& flat = dynamic_cast<const faiss::IndexFlat&>(index);
+        faiss::IndexFlat empty(flat.d, flat.metric_type);
+        empty.metric_arg = flat.metric_arg;
+        std::unique_ptr<faiss::Index> part(clone_Index(&empty));
+        part->add(end - begin, flat.get_xb() + begin * flat.d);
+        return part.release();
+    }
+
    private:
     faiss::gpu::GpuIndexFlatConfig flatConfig(bool float16) const {
         faiss::gpu::GpuIndexFlatConfig config;
@@ -75,42 +98,44 @@ class MultipleCloner : public faiss::gpu::ToGpuClonerMultiple {
         if (sub_cloners.size() == 1) {
             return onGpu(0, index);
         }
-        auto* flat = dynamic_cast<const faiss::IndexFlat*>(index);
-        if (!flat || sub_cloners.empty()) {
+        const bool known = dynamic_cast<const faiss::IndexFlat*>(index) ||
+                           dynamic_cast<const GpuIndexFlatCosine*>(index);
+        if (!known || sub_cloners.empty()) {
             return withOurShards(
                     faiss::gpu::ToGpuClonerMultiple::clone_Index(index));
         }
-        return shard ? shardsOf(flat) : replicasOf(flat);
+        return shard ? shardsOf(*index) : replicasOf(*index);
     }
 
    private:
-    faiss::Index* onGpu(size_t i, const faiss::Index* index) {
+    FlatCloner clonerOf(size_t i) const {
         const auto& sub = sub_cloners[i];
-        return FlatCloner(sub.provider, sub.device, *this).clone_Index(index);
+        return FlatCloner(sub.provider, sub.device, *this);
     }
 
-    faiss::Index* replicasOf(const faiss::IndexFlat* index) {
+    faiss::Index* onGpu(size_t i, const faiss::Index* index) const {
+        return clonerOf(i).clone_Index(index);
+    }
+
+    faiss::Index* replicasOf(const faiss::Index& index) const {
         auto replicas = std::make_unique<faiss::IndexReplicas>();
         ownSubIndexes(*replicas, true);
         for (size_t i = 0; i < sub_cloners.size(); ++i) {
-            replicas->addIndex(onGpu(i, index));
+            replicas->addIndex(onGpu(i, &index));
         }
         return replicas.release();
     }
 
-    faiss::Index* shardsOf(const faiss::IndexFlat* index) {
+    faiss::Index* shardsOf(const faiss::Index& index) const {
         const auto count = static_cast<idx_t>(sub_cloners.size());
         auto shards = std::make_unique<IndexShards>(
-                index->d, /*threaded=*/true, /*successive_ids=*/true);
+                index.d, /*threaded=*/true, /*successive_ids=*/true);
         ownSubIndexes(*shards, true);
-        faiss::IndexFlat empty(index->d, index->metric_type);
-        empty.metric_arg = index->metric_arg;
         for (idx_t i = 0; i < count; ++i) {
-            std::unique_ptr<faiss::Index> part(onGpu(i, &empty));
-            const idx_t begin = index->ntotal * i / count;
-            const idx_t end = index->ntotal * (i + 1) / count;
-            part->add(end - begin, index->get_xb() + begin * index->d);
-            shards->add_shard(part.release());
+            shards->add_shard(clonerOf(i).partOf(
+                    index,
+                    index.ntotal * i / count,
+                    index.ntotal * (i + 1) / count));
         }
         return shards.release();
     }

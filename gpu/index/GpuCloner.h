@@ -10,15 +10,17 @@ namespace faiss_ext {
 namespace gpu {
 
 /// faiss::gpu::index_cpu_to_gpu, but flat indexes, also inside others, become
-/// faiss_ext's classes. The caller owns the result. Throws InvalidDevice for a
-/// GPU that is not there, and what Faiss' function throws.
+/// faiss_ext's classes. A GpuIndexFlatCosine, which no index on the CPU is, is
+/// copied to that GPU with its vectors as they are stored. The caller owns the
+/// result. Throws InvalidDevice for a GPU that is not there, and what Faiss'
+/// function throws.
 FAISS_EXT_API faiss::Index* index_cpu_to_gpu(
         faiss::gpu::GpuResourcesProvider* provider,
         int device,
         const faiss::Index* index,
         const faiss::gpu::GpuClonerOptions* options = nullptr);
 
-/// The same for faiss::gpu::index_cpu_to_gpu_multiple: one flat index becomes
+/// The same for faiss::gpu::index_cpu_to_gpu_multiple: one such index becomes
 /// replicas or (options->shard) shards on the given devices, of which one may
 /// stand several times. Throws InvalidDevice for none, too, and where there are
 /// not as many resources.

@@ -2,7 +2,7 @@
 
 #include <faiss/IndexFlat.h>
 
-#include <faiss_ext/gpu/cuda/Devices.h>
+#include <faiss_ext/gpu/index/CheckedArguments.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -10,23 +10,6 @@ namespace gpu {
 using faiss::gpu::GpuIndexFlatConfig;
 using faiss::gpu::GpuResources;
 using faiss::gpu::GpuResourcesProvider;
-
-namespace {
-
-// Before Faiss' constructors run, which end the process over either.
-
-const GpuIndexFlatConfig& checked(const GpuIndexFlatConfig& config) {
-    checkDevice(config.device, "config.device");
-    return config;
-}
-
-template <typename Index>
-Index* checked(Index* index) {
-    FAISS_THROW_IF_NOT_MSG(index, "index: null; an index on the CPU is needed");
-    return index;
-}
-
-} // namespace
 
 GpuIndexFlat::GpuIndexFlat(
         GpuResourcesProvider* provider,

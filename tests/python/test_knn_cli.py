@@ -36,7 +36,12 @@ def oracle(
     """All distances in float64, [queries, base], the nearest smallest;
     without `own`, the diagonal is infinitely far."""
     base, query = base.astype(np.float64), query.astype(np.float64)
-    if metric == "ip":
+    if metric == "cosine":
+        base, query = (
+            x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
+            for x in (base, query)
+        )
+    if metric != "l2":
         score = -query @ base.T
     else:
         score = ((query[:, None] - base[None]) ** 2).sum(axis=2)
@@ -51,14 +56,14 @@ def check(score: np.ndarray, k: int, metric: str) -> None:
     distances, labels = load()
     assert distances.shape == labels.shape == (len(score), k)
     assert all(len(set(row)) == k for row in labels.tolist())
-    sign = -1 if metric == "ip" else 1
+    sign = 1 if metric == "l2" else -1
     nearest = np.sort(score, axis=1)[:, :k]
     of_labels = np.take_along_axis(score, labels, axis=1)
     np.testing.assert_allclose(of_labels, nearest, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(sign * distances, nearest, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 @pytest.mark.parametrize("chunk", [None, 1, 7, 30, 31, 1000])
 def test_results_are_those_of_brute_force(cli, rng, metric, chunk):
     base = rng.standard_normal((200, 12)).astype(np.float32)
@@ -73,6 +78,18 @@ def test_results_are_those_of_brute_force(cli, rng, metric, chunk):
     assert outcome.status == 0
     check(oracle(base, query, metric), 6, metric)
     assert sorted(os.listdir()) == ["b.fvecs", "q.npy", "r.npz"]
+
+
+def test_similarities_of_vectors_of_any_length(cli):
+    np.save("b.npy", np.array([[1e30, 0], [0, 0], [-1e-40, 0]], "float32"))
+    outcome = cli(
+        *("knn", "--base", "b.npy", "--query", "b.npy", "-k", 3),
+        *("--out", "r.npz", "--metric", "cosine", "--device", "cpu"),
+    )
+    assert outcome.status == 0 and "cosine similarity" in outcome.out
+    distances, labels = load()
+    assert distances.tolist() == [[1, 0, -1], [0, 0, 0], [1, 0, -1]]
+    assert labels[[0, 2]].tolist() == [[0, 1, 2], [2, 1, 0]]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 199, 200, 201])
@@ -120,7 +137,7 @@ def test_ivecs_and_fvecs_hold_what_npz_holds(cli, rng):
     np.testing.assert_allclose(beside, distances, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 @pytest.mark.parametrize("chunk", [None, 13])
 def test_a_vector_is_not_its_own_neighbour(cli, rng, metric, chunk):
     base = rng.standard_normal((60, 8)).astype(np.float32)
@@ -135,7 +152,7 @@ def test_a_vector_is_not_its_own_neighbour(cli, rng, metric, chunk):
     check(oracle(base, base, metric, own=False), 5, metric)
 
 
-@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 def test_a_vector_among_its_duplicates_is_not_its_own_neighbour(cli, metric):
     base = np.repeat(np.eye(4, dtype=np.float32), 25, axis=0)
     np.save("b.npy", base)
@@ -188,7 +205,7 @@ def test_taking_out_the_own_label_is_what_a_loop_would_do(rows):
 
 
 @pytest.mark.parametrize("exclude", [False, True])
-@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 def test_more_neighbours_than_vectors_get_the_label_minus_one_where_asked_for(
     cli, rng, exclude, metric
 ):

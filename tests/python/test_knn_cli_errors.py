@@ -176,7 +176,7 @@ def test_exclude_self_of_two_files(knn_refused):
 
 
 def test_an_unknown_metric(knn_refused):
-    assert "invalid choice: 'cosine'" in knn_refused("--metric", "cosine")
+    assert "invalid choice: 'cosin'" in knn_refused("--metric", "cosin")
 
 
 @pytest.mark.parametrize("device", ["gpu", "-1", "0.5", ""])

@@ -12,7 +12,7 @@ the distances beside it in .fvecs.
 Examples:
   faiss-ext knn --base base.fvecs --query query.fvecs -k 10 --out found.npz
   faiss-ext knn --base words.npy --query words.npy -k 5 --exclude-self \\
-      --metric ip --out similar.npz
+      --metric cosine --out similar.npz
   faiss-ext knn --base doubles.npy --query query.fvecs -k 100 --pad \\
       --cast --euclidean --device cpu --out found.ivecs
 """
@@ -35,8 +35,6 @@ from ..files.vector_files import VectorFile, open_vectors
 from ..flat_index import FlatIndex, open_flat
 from ..progress import progress
 from ..report import Stopwatch, print_report
-
-_METRICS = {"l2": "METRIC_L2", "ip": "METRIC_INNER_PRODUCT"}
 
 # Chunks are as large as still gives a sign of life every second or so, and
 # within these bytes.
@@ -71,10 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        choices=sorted(_METRICS, reverse=True),
+        choices=["l2", "ip", "cosine"],
         default="l2",
         help="l2: squared Euclidean distance, smallest first (default); "
-        "ip: inner product, largest first",
+        "ip: inner product, largest first; cosine: that of normalised "
+        "vectors, where zeros have 0 with all",
     )
     parser.add_argument(
         "--euclidean",
@@ -143,9 +142,8 @@ def run(args: argparse.Namespace) -> int:
         _check(args, base, query, same)
 
         k = args.k + args.exclude_self
-        metric = getattr(faiss_ext, _METRICS[args.metric])
         with watch("preparing"):
-            flat = open_flat(args.device, base.d, metric, k)
+            flat = open_flat(args.device, base.d, args.metric, k)
         _note(f"searching on the {flat.device} ({flat.why})")
         out = stack.enter_context(
             open_results(args.out, query.n, args.k, base.n)
@@ -158,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
         with progress("searching", query.n, "queries") as advance:
             for start, x in watch.each("reading", query.chunks(rows)):
                 with watch("searching"), faiss_errors("the search failed"):
-                    distances, labels = flat.index.search(x, k)
+                    distances, labels = flat.search(x, k)
                 if args.exclude_self:
                     own = np.arange(start, start + len(x))
                     distances, labels = _without(own, distances, labels)
@@ -236,7 +234,7 @@ def _add(
             if not allow_nan:
                 _refuse_nan(base, start, x)
             with watch("adding"), faiss_errors(cannot):
-                flat.index.add(x)
+                flat.add(x)
             advance(len(x))
 
 

@@ -2,12 +2,15 @@
 
 #include <faiss/IndexFlat.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlatCosine.h>
 
 #include <algorithm>
 #include <exception>
 #include <thread>
 
 #include "../support/Calls.h"
+#include "../support/ExactNeighbours.h"
+#include "../support/NormalizedRows.h"
 #include "Caller.h"
 #include "Oracle.h"
 
@@ -22,7 +25,9 @@ class IndexSubject : public Subject {
             : run_(run),
               d_(setup.dims > 0 ? setup.dims : 4 * run.pick(1, 4)),
               device_(setup.device),
-              innerProduct_(setup.innerProduct),
+              innerProduct_(setup.innerProduct || setup.cosine),
+              cosine_(setup.cosine),
+              float16_(setup.float16),
               scarce_(setup.config.pinnedBytes > 0),
               resources_(run.resources(setup.resources)),
               caller_(
@@ -78,7 +83,7 @@ class IndexSubject : public Subject {
     void searchPacked(Memory x, Memory results) override {
         const idx_t n = rows(0);
         const idx_t k = neighbours(0);
-        const auto queries = run_.vectors(n, d_);
+        const auto queries = someVectors(n, d_);
         const size_t labelBytes = n * k * sizeof(idx_t);
         caller_.call(
                 {input(x, queries)},
@@ -103,7 +108,7 @@ class IndexSubject : public Subject {
             Memory x, Memory labels, int rowCount, int labelCount) override {
         const idx_t n = rows(rowCount);
         const idx_t k = neighbours(labelCount);
-        const auto queries = run_.vectors(n, d_);
+        const auto queries = someVectors(n, d_);
         caller_.call(
                 {input(x, queries)},
                 {output(labels, n * k * sizeof(idx_t))},
@@ -118,7 +123,7 @@ class IndexSubject : public Subject {
                         const std::vector<Bytes>& out) {
                     requireNeighbours(
                             base,
-                            queries,
+                            compared(queries),
                             d_,
                             k,
                             innerProduct_,
@@ -131,7 +136,7 @@ class IndexSubject : public Subject {
     void searchAndReconstruct(const Places& places, Memory recons) override {
         const idx_t n = rows(places.n);
         const idx_t k = neighbours(places.k);
-        const auto queries = run_.vectors(n, d_);
+        const auto queries = someVectors(n, d_);
         const auto verifySearch = neighboursOf(queries, k);
         caller_.call(
                 {input(places.x, queries)},
@@ -193,7 +198,7 @@ class IndexSubject : public Subject {
 
     void residuals(Memory xs, Memory keys, Memory out, int rowCount) override {
         const auto wanted = someKeys(rows(rowCount));
-        const auto vectors = run_.vectors(wanted.size(), d_);
+        const auto vectors = someVectors(wanted.size(), d_);
         caller_.call(
                 {input(xs, vectors), input(keys, wanted)},
                 {output(out, vectors.size() * sizeof(float))},
@@ -212,7 +217,7 @@ class IndexSubject : public Subject {
     }
 
     void add(Memory x, int n) override {
-        const auto vectors = run_.vectors(n, d_);
+        const auto vectors = someVectors(n, d_);
         auto buffer = caller_.given(input(x, vectors));
         const auto before = index_->ntotal;
         try {
@@ -235,7 +240,7 @@ class IndexSubject : public Subject {
     }
 
     void copyFrom(int n) override {
-        const auto vectors = run_.vectors(n, d_);
+        const auto vectors = someVectors(n, d_);
         faiss::IndexFlat cpu(
                 d_,
                 innerProduct_ ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2);
@@ -244,7 +249,7 @@ class IndexSubject : public Subject {
         FaissAtWork here;
         copyInto(*index_, cpu);
         known_ = true;
-        base_ = vectors;
+        base_ = stored(vectors);
     }
 
     void destroy() override {
@@ -270,7 +275,7 @@ class IndexSubject : public Subject {
             const Places& places) override {
         const idx_t n = rows(places.n);
         const idx_t k = neighbours(places.k);
-        const auto queries = run_.vectors(n, d_);
+        const auto queries = someVectors(n, d_);
         auto x = run_.buffer(places.x, queries.size() * sizeof(float));
         auto distances = run_.buffer(places.distances, n * k * sizeof(float));
         auto labels = run_.buffer(places.labels, n * k * sizeof(idx_t));
@@ -302,7 +307,7 @@ class IndexSubject : public Subject {
         std::vector<Round> work(threads * rounds);
         for (auto& one : work) {
             const idx_t n = rows(0);
-            one = {run_.vectors(n, d_),
+            one = {someVectors(n, d_),
                    std::vector<float>(n * k),
                    std::vector<idx_t>(n * k)};
         }
@@ -335,7 +340,7 @@ class IndexSubject : public Subject {
             if (!one.queries.empty()) {
                 requireNeighbours(
                         base_,
-                        one.queries,
+                        compared(one.queries),
                         d_,
                         k,
                         innerProduct_,
@@ -360,7 +365,7 @@ class IndexSubject : public Subject {
     void searchBy(const Places& places, const Search& search) {
         const idx_t n = rows(places.n);
         const idx_t k = neighbours(places.k);
-        const auto queries = run_.vectors(n, d_);
+        const auto queries = someVectors(n, d_);
         caller_.call(
                 {input(places.x, queries)},
                 {output(places.distances, n * k * sizeof(float)),
@@ -400,6 +405,24 @@ class IndexSubject : public Subject {
         index.copyFrom(&cpu);
     }
 
+    std::vector<float> someVectors(idx_t n, int d) {
+        auto made = run_.vectors(n, d);
+        for (size_t i = 0; cosine_ && !exact_ && i < made.size(); ++i) {
+            // In a row one component of those that a row has.
+            made[i] = i % d == i / d % d ? made[i] : 0;
+        }
+        return made;
+    }
+
+    /// As the index compares, and stores, what it is given.
+    std::vector<float> compared(const std::vector<float>& given) const {
+        return cosine_ ? test::asDocumented(given, d_) : given;
+    }
+    std::vector<float> stored(const std::vector<float>& given) const {
+        // What others store, small integers, no float16 rounds.
+        return test::asStored(compared(given), float16_);
+    }
+
     idx_t rows(int n) {
         return n > 0 ? n : run_.pick(5, 24);
     }
@@ -419,7 +442,7 @@ class IndexSubject : public Subject {
         return [this, queries, k, base = base_](const std::vector<Bytes>& out) {
             requireNeighbours(
                     base,
-                    queries,
+                    compared(queries),
                     d_,
                     k,
                     innerProduct_,
@@ -432,7 +455,8 @@ class IndexSubject : public Subject {
     /// After an `add` that may have failed: ntotal tells what is stored.
     void remember(const std::vector<float>& vectors, idx_t before) {
         if (index_->ntotal == before + idx_t(vectors.size() / d_)) {
-            base_.insert(base_.end(), vectors.begin(), vectors.end());
+            const auto added = stored(vectors);
+            base_.insert(base_.end(), added.begin(), added.end());
         }
     }
 
@@ -454,6 +478,8 @@ class IndexSubject : public Subject {
     const int d_;
     const int device_;
     const bool innerProduct_;
+    const bool cosine_;
+    const bool float16_;
     const bool scarce_;
     /// Searched by the exact engine.
     bool exact_ = false;
@@ -476,6 +502,9 @@ std::shared_ptr<Subject> makeSubject(Run& run, const Setup& setup) {
 } // namespace
 
 std::shared_ptr<Subject> Subject::make(Run& run, const Setup& setup) {
+    if (setup.cosine) {
+        return makeSubject<faiss_ext::gpu::GpuIndexFlatCosine>(run, setup);
+    }
     if (run.coin()) {
         return makeSubject<faiss_ext::gpu::GpuIndexFlat>(run, setup);
     }

@@ -18,6 +18,9 @@ struct Setup {
     int vectors = -1;
     bool float16 = false;
     bool innerProduct = false;
+    /// A GpuIndexFlatCosine. Faiss' kernels search it with vectors of one
+    /// component other than zero, so that they round nothing.
+    bool cosine = false;
     int device = 0;
     int resources = 0;
     /// The GPUs have no memory left while a call with arrays runs.

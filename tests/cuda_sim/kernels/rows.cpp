@@ -1,11 +1,13 @@
 // Replaces the kernels of faiss_ext: conversions, the labels of slices,
-// neighbours that are missing, and the search for numbers that are large in
-// float16.
+// neighbours that are missing, the search for numbers that are large in
+// float16, and the normalisation of vectors.
 
 #include <cuda_fp16.h>
 #include <faiss_ext/gpu/arrays/ConvertRows.h>
+#include <faiss_ext/gpu/compute/exact/Normalize.h>
 #include <faiss_ext/gpu/compute/kernels/FillMissing.h>
 #include <faiss_ext/gpu/compute/kernels/FindLarge.h>
+#include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
 #include <faiss_ext/gpu/compute/kernels/OffsetLabels.h>
 
 #include <algorithm>
@@ -194,6 +196,21 @@ cudaError_t launchFindLarge(
                     if (std::abs(halfAt(from + i * 2)) >= __half2float(bound)) {
                         *cuda_sim::view(found) = 1;
                     }
+                }
+            });
+}
+
+cudaError_t launchNormalizeRows(
+        const float* from, int64_t n, int d, float* to, cudaStream_t stream) {
+    return cuda_sim::launch(
+            "normalizeRowsKernel",
+            stream,
+            {cuda_sim::reads(from, n * d), cuda_sim::writes(to, n * d)},
+            [=] {
+                const float* const rows = cuda_sim::view(from);
+                float* const made = cuda_sim::view(to);
+                for (int64_t i = 0; i < n; ++i) {
+                    exact::normalize(rows + i * d, d, made + i * d);
                 }
             });
 }

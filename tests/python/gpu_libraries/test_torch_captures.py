@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from small_search import DIMS, K, QUERIES
 
+from faiss_ext._interop import unit_vectors
+
 #: The simulated runtime shows in the first what a GPU shows in some of them.
 ROUNDS, SEARCHES = (
     (1, 1) if os.environ.get("FAISS_EXT_STAND_INS") == "1" else (30, 5)
@@ -160,3 +162,24 @@ def test_a_search_of_host_arrays_in_a_capture_is_made_at_once(
     found = []
     Capture(library).run(lambda: found.extend(index.search(queries, K)))
     expect_neighbours(*found, queries)
+
+
+def test_an_array_of_a_stream_in_a_capture_is_not_normalised(
+    faiss_ext, library, queries
+):
+    x = library.to_gpu(queries)
+
+    def normalize():
+        with pytest.raises(RuntimeError, match="^x: .* captured .* unharmed"):
+            faiss_ext.normalize_L2(x)
+
+    Capture(library).run(normalize)
+    np.testing.assert_array_equal(library.to_host(x), queries)
+
+
+def test_arrays_are_normalised_while_another_thread_captures(
+    faiss_ext, library, queries
+):
+    x = library.to_gpu(queries)
+    capture_elsewhere(library, lambda: faiss_ext.normalize_L2(x))
+    np.testing.assert_array_equal(library.to_host(x), unit_vectors.normalized(queries))

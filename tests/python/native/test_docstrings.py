@@ -10,8 +10,8 @@ import pytest
 from docstrings import check_examples, public_methods
 
 CLASSES = (
-    package.GpuIndexFlat, package.PooledGpuResources, package.DeviceArray,
-    package.SearchProfile, package.StageSpan,
+    package.GpuIndexFlat, package.GpuIndexFlatCosine, package.PooledGpuResources,
+    package.DeviceArray, package.SearchProfile, package.StageSpan,
 )
 DOCUMENTED = {
     **{name: function for name, function in package._ours._names.items()
@@ -29,7 +29,7 @@ def test_examples_run(faiss_ext, gpu_array, name):
 
 def test_what_users_call_is_among_them():
     assert DOCUMENTED.keys() >= {
-        "knn_gpu", "pinned_empty", "index_cpu_to_gpu", "PooledGpuResources",
+        "knn_gpu", "normalize_L2", "GpuIndexFlatCosine", "pinned_empty", "index_cpu_to_gpu", "PooledGpuResources",
         "GpuIndexFlat.search", "GpuIndexFlat.add", "GpuIndexFlat.transfer_stats",
         "GpuIndexFlat.profile_search", "SearchProfile.busy",
     }

@@ -43,6 +43,13 @@ def test_the_gpu_finds_what_the_cpu_finds(run, metric, chunk):
     np.testing.assert_array_equal(of_labels, expected)
 
 
+def test_the_gpu_finds_what_the_cpu_finds_by_cosine(run):
+    outcome, (distances, _) = run("--metric", "cosine", "--chunk", 32)
+    assert outcome.status == 0 and "device     GPU 0" in outcome.out
+    _, (expected, _) = run("--metric", "cosine", "--device", "cpu")
+    np.testing.assert_allclose(distances, expected, rtol=0, atol=1e-6)
+
+
 def test_a_vector_is_not_its_own_neighbour(run):
     outcome, (distances, labels) = run("--exclude-self", query="b.npy")
     assert outcome.status == 0 and "device     GPU 0" in outcome.out

@@ -94,6 +94,23 @@ def without_an_index(x: Floats, tensor: Tensor, cupy: OfCuPy) -> None:
     assert_type(faiss.pairwise_distance_gpu(resources, tensor, x), Tensor)
 
 
+def cosine(x: Floats, tensor: Tensor, cupy: OfCuPy) -> None:
+    resources = faiss.StandardGpuResources()
+    index = faiss.GpuIndexFlatCosine(resources, 8, faiss.GpuIndexFlatConfig())
+    flat: faiss.GpuIndexFlat = index
+    index.add(cupy)
+    assert_type(index.search(tensor, 3), tuple[Tensor, Tensor])
+    assert_type(
+        faiss.knn_gpu(resources, tensor, x, 3, metric="cosine"), tuple[Tensor, Tensor]
+    )
+    assert_type(
+        faiss.pairwise_distance_gpu(resources, x, x, metric="cosine"), Floats
+    )
+    faiss.normalize_L2(x)
+    faiss.normalize_L2(tensor)
+    faiss.normalize_L2(cupy)
+
+
 def configuration() -> None:
     config = faiss.StagedConfig()
     config.pinnedBytes = 1 << 20

@@ -1,0 +1,144 @@
+#include <faiss_ext/gpu/compute/CosineSearcher.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/compute/ScratchMemory.h>
+#include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
+#include <faiss_ext/gpu/cuda/CudaCheck.h>
+
+namespace faiss_ext {
+namespace gpu {
+
+namespace {
+
+/// As many queries as the exact engine searches at a time; of many dimensions
+/// so few that their copies are no more than this.
+constexpr idx_t kMostRows = 16384;
+constexpr size_t kMostBytes = 64 << 20;
+
+} // namespace
+
+CosineSearcher::CosineSearcher(
+        std::unique_ptr<Searcher> searcher,
+        faiss::gpu::GpuResources& resources,
+        int device,
+        int d,
+        TransferCounters& counters)
+        : searcher_(std::move(searcher)),
+          resources_(resources),
+          device_(device),
+          d_(d),
+          counters_(counters) {}
+
+ComputeNeeds CosineSearcher::needs(idx_t n, int k) const {
+    ComputeNeeds needs = searcher_->needs(n, k);
+    if (needs.laneBytes > 0) {
+        needs.laneBytes += bytesOf(rowsAtOnce(n));
+    }
+    return needs;
+}
+
+const char* CosineSearcher::searchedBy() const {
+    return searcher_->searchedBy();
+}
+
+SliceNeeds CosineSearcher::sliceNeeds(
+        idx_t n, int k, const Slices& slices) const {
+    SliceNeeds needs = searcher_->sliceNeeds(n, k, slices);
+    needs.laneBytes += bytesOf(n);
+    return needs;
+}
+
+void CosineSearcher::enqueue(
+        const ComputeContext& context,
+        const QueryRows& queries,
+        const SearchResults& results) {
+    const idx_t step = rowsAtOnce(queries.n);
+    const size_t bytes = bytesOf(step);
+    std::optional<ScratchMemory> memory;
+    char* copies = context.scratch;
+    ComputeContext inner = context;
+    if (context.lane < 0) {
+        memory.emplace(resources_, device_, bytes, counters_);
+        copies = memory->data();
+    } else {
+        inner = behind(context, bytes);
+    }
+    for (idx_t first = 0; first < queries.n; first += step) {
+        const idx_t rows = std::min(step, queries.n - first);
+        searcher_->enqueue(
+                inner,
+                normalized(queries, first, rows, copies, context.stream),
+                {results.distances + first * queries.k,
+                 results.labels + first * queries.k});
+    }
+    if (memory) {
+        memory->waitUnlessInterrupted();
+    }
+}
+
+void CosineSearcher::enqueueSlice(
+        const ComputeContext& context,
+        const QueryRows& queries,
+        const Slices& slices,
+        void* found,
+        int slice) {
+    // Each stream has its own copies, which it need not wait for.
+    searcher_->enqueueSlice(
+            behind(context, bytesOf(queries.n)),
+            normalized(queries, 0, queries.n, context.scratch, context.stream),
+            slices,
+            found,
+            slice);
+}
+
+void CosineSearcher::mergeSlices(
+        const ComputeContext& context,
+        const QueryRows& queries,
+        const Slices& slices,
+        void* found,
+        const SearchResults& results) {
+    searcher_->mergeSlices(context, queries, slices, found, results);
+}
+
+idx_t CosineSearcher::rowsAtOnce(idx_t n) const {
+    const auto fitting = static_cast<idx_t>(kMostBytes / (d_ * sizeof(float)));
+    return std::min({n, kMostRows, std::max<idx_t>(fitting, 1)});
+}
+
+size_t CosineSearcher::bytesOf(idx_t rows) const {
+    return roundUp(rows * d_ * sizeof(float), ScratchMemory::kAlignment);
+}
+
+/// What is left of the scratch memory of a stream behind so many bytes, which
+/// `needs` or `sliceNeeds` asked for.
+ComputeContext CosineSearcher::behind(
+        const ComputeContext& context, size_t bytes) const {
+    FAISS_THROW_IF_NOT(context.scratchBytes >= bytes);
+    ComputeContext left = context;
+    left.scratch += bytes;
+    left.scratchBytes -= bytes;
+    return left;
+}
+
+QueryRows CosineSearcher::normalized(
+        const QueryRows& queries,
+        idx_t first,
+        idx_t rows,
+        char* to,
+        cudaStream_t stream) const {
+    auto* const copies = reinterpret_cast<float*>(to);
+    FAISS_EXT_CUDA_TRY(launchNormalizeRows(
+            static_cast<const float*>(queries.x) + first * d_,
+            rows,
+            d_,
+            copies,
+            stream));
+    return {rows, copies, queries.k};
+}
+
+} // namespace gpu
+} // namespace faiss_ext

@@ -1,0 +1,101 @@
+// What normalising costs beside a search and an add: no wait, no allocation and
+// no byte over the link.
+
+#include <faiss/gpu/StandardGpuResources.h>
+#include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlatCosine.h>
+
+#include "support/Arrays.h"
+#include "support/Calls.h"
+#include "support/Neighbours.h"
+#include "support/SimTest.h"
+
+namespace {
+
+using faiss_ext::gpu::GpuIndexFlatCosine;
+using faiss_ext::gpu::GpuIndexFlatIP;
+using namespace test;
+
+constexpr int kDims = 16;
+constexpr int kNearest = 5;
+constexpr uint64_t kRows = 90;
+
+struct Cost {
+    uint64_t waits;
+    uint64_t up;
+    uint64_t down;
+    uint64_t allocations;
+
+    bool operator==(const Cost& other) const {
+        return waits == other.waits && up == other.up && down == other.down &&
+               allocations == other.allocations;
+    }
+};
+
+std::ostream& operator<<(std::ostream& out, const Cost& cost) {
+    return out << cost.waits << " waits, " << cost.up << " bytes up, "
+               << cost.down << " down, " << cost.allocations << " allocations";
+}
+
+class CosineWaits : public SimTest,
+                    public ::testing::WithParamInterface<const char*> {
+   protected:
+    template <typename Work>
+    static Cost costOf(const Work& work) {
+        check(cudaDeviceSynchronize());
+        cuda_sim_reset_counters();
+        work();
+        return {hostWaits(), bytesUp(), bytesDown(), allocations()};
+    }
+
+    /// Of a search, when two have been made before.
+    template <typename Index>
+    Cost search(Memory memory, int64_t tileRows) {
+        faiss::gpu::StandardGpuResources resources;
+        TunedConfig config;
+        config.search = GetParam();
+        config.tileRows = tileRows;
+        Index index(&resources, kDims, {}, config);
+        index.add(200, randomVectors(200, kDims, 1).data());
+        Array<float> x(memory, randomVectors(kRows, kDims, 2));
+        Array<float> distances(memory, kRows * kNearest);
+        Array<int64_t> labels(memory, kRows * kNearest);
+        const auto once = [&] {
+            index.search(
+                    kRows, x.data(), kNearest, distances.data(), labels.data());
+        };
+        once();
+        once();
+        return costOf(once);
+    }
+
+    template <typename Index>
+    Cost add(Memory memory) {
+        faiss::gpu::StandardGpuResources resources;
+        Index index(&resources, kDims);
+        index.add(5, randomVectors(5, kDims, 1).data());
+        Array<float> x(memory, randomVectors(kRows, kDims, 2));
+        return costOf([&] { index.add(kRows, x.data()); });
+    }
+};
+
+TEST_P(CosineWaits, a_search_costs_what_one_by_inner_product_does) {
+    for (Memory memory : {Memory::Pageable, Memory::Pinned, Memory::Device}) {
+        for (int64_t tileRows : {0, 9}) {
+            const Cost cost = search<GpuIndexFlatCosine>(memory, tileRows);
+            EXPECT_EQ(cost, search<GpuIndexFlatIP>(memory, tileRows));
+            EXPECT_EQ(cost.waits, memory == Memory::Device ? 0u : 1u);
+        }
+    }
+}
+
+TEST_P(CosineWaits, an_add_costs_what_one_by_inner_product_does) {
+    for (Memory memory : {Memory::Pageable, Memory::Pinned, Memory::Device}) {
+        EXPECT_EQ(add<GpuIndexFlatCosine>(memory), add<GpuIndexFlatIP>(memory));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+        Kernels, CosineWaits, ::testing::Values("faiss", "exact"));
+
+} // namespace
