@@ -71,6 +71,20 @@ Places few(const Places& places, int n = 9) {
 
 } // namespace
 
+SCENARIO(exact_profiled_searches) {
+    Setup setup = exactly(run);
+    setup.config.tileRows = run.pick(0, 3);
+    auto index = Subject::make(run, setup);
+    for (const Places& places :
+         {few(kAllDevice), few(kAllPageable, 4), few(kToDevice)}) {
+        index->profileSearch(places);
+        index->search(places);
+        index->profileSearch(places);
+    }
+    index->add(Memory::Device, 60);
+    index->profileSearch(few(kAllPinned));
+}
+
 SCENARIO(exact_searches_one_after_another) {
     auto index = Subject::make(run, exactly(run));
     index->search(few(kAllDevice));
