@@ -244,7 +244,7 @@ class TileSearch {
                          queries_,
                          rows.count,
                          again ? ComputeWork::Of::Widened
-                               : ComputeWork::Of::All),
+                               : ComputeWork::Of::Filtered),
                  number});
     }
 

@@ -70,14 +70,15 @@ inline ComputeWork filterWork(const QueryState& queries, idx_t rows) {
     return {0,
             0,
             double(queries.n) * rows * sizeof(float) +
-                    double(rows) * sizeof(VectorTerms)};
+                    double(rows) * sizeof(VectorTerms),
+            ComputeWork::Of::Filtered};
 }
 
 /// Of queries that `of` says.
 inline ComputeWork fusedFilterWork(
         const QueryState& queries, idx_t rows, ComputeWork::Of of) {
     ComputeWork work{scoreOperations(queries.n, rows, queries.d), 0, 0, of};
-    if (of == ComputeWork::Of::All) {
+    if (of == ComputeWork::Of::Filtered) {
         work.bytes = (queries.n + rows) * copyBytes(queries.d) +
                      double(rows) * sizeof(VectorTerms);
     }

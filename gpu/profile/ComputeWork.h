@@ -19,6 +19,9 @@ struct ComputeWork {
     /// Of which queries, where all of them are counted above.
     enum class Of {
         All,
+        /// But for the last path's, some of which were out of range before any
+        /// filter.
+        Filtered,
         /// What QueryPaths::widened are of all.
         Widened,
         /// What QueryPaths::last are of all.

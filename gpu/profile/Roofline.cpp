@@ -28,6 +28,20 @@ constexpr double kEdges = 2;
 constexpr double kBitsOfByte = 8;
 constexpr double kHertz = 1e3;
 
+int64_t queriesOf(ComputeWork::Of of, const QueryPaths& paths) {
+    switch (of) {
+        case ComputeWork::Of::Filtered:
+            return paths.certified + paths.widened;
+        case ComputeWork::Of::Widened:
+            return paths.widened;
+        case ComputeWork::Of::Last:
+            return paths.last;
+        case ComputeWork::Of::All:
+            break;
+    }
+    return paths.certified + paths.widened + paths.last;
+}
+
 template <typename... Values>
 std::string format(const char* form, Values... values) {
     char text[160];
@@ -87,13 +101,11 @@ double floorSeconds(
     }
     double share = 1;
     if (work.of != ComputeWork::Of::All) {
-        const int64_t all = paths.certified + paths.widened + paths.last;
+        const int64_t all = queriesOf(ComputeWork::Of::All, paths);
         if (!paths.counted || all == 0) {
             return -1;
         }
-        share = double(work.of == ComputeWork::Of::Widened ? paths.widened
-                                                           : paths.last) /
-                all;
+        share = double(queriesOf(work.of, paths)) / all;
     }
     return share * std::max(
                            {work.tensorOperations / peaks.tensorOperations,

@@ -75,6 +75,10 @@ TEST(Roofline, counts_the_queries_alone_that_need_it) {
     EXPECT_DOUBLE_EQ(
             floorSeconds({0, 1000, 0, ComputeWork::Of::Last}, paths, round()),
             1);
+    EXPECT_DOUBLE_EQ(
+            floorSeconds(
+                    {1000, 0, 0, ComputeWork::Of::Filtered}, paths, round()),
+            0.9);
     EXPECT_EQ(
             floorSeconds({0, 1000, 0, ComputeWork::Of::Last}, {}, round()), -1);
 }
