@@ -51,9 +51,8 @@ def profile_search(
     -----
     Returns when the outputs are complete, wherever they lie. Waits for the
     GPU a few times more than `search`, to compare the clocks, and records two
-    events for each stage of a tile, and one for each of the exact engine, whose
-    kernels begin a little ahead of each other's ends otherwise; so it takes a
-    little longer. Earlier work
+    events for each stage of a tile, and one for each of the exact engine; so it
+    takes a little longer. Earlier work
     on the index's stream is waited for first and not counted. What Python does
     before and after is not in the profile.
 
