@@ -30,7 +30,12 @@ from .errors import GpuUnavailable, InvalidArray, InvalidDevice
 from .memory.pinned import pinned_empty, pinned_pool_stats, trim
 from .memory.pooled import PooledGpuResources
 from .profiling import methods as _profiling
-from .profiling.search_profile import SearchProfile, StageSpan
+from .profiling.search_profile import (
+    ComputeSpan,
+    ComputeStage,
+    SearchProfile,
+    StageSpan,
+)
 
 for _class in _staged.CLASSES:
     _classes.add_methods(_class)

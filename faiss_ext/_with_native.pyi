@@ -38,6 +38,8 @@ from .memory.pinned import (
 from .memory.pooled import PooledGpuResources as PooledGpuResources
 from .profiling.methods import TransferStats
 from .profiling.search_profile import (
+    ComputeSpan as ComputeSpan,
+    ComputeStage as ComputeStage,
     SearchProfile as SearchProfile,
     StageSpan as StageSpan,
 )

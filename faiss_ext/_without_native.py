@@ -18,7 +18,12 @@ from ._index.classes import make_all
 from ._index.saving import write_index, write_index_binary
 from ._loader.native_part import faiss_has_gpu, problem
 from .errors import GpuUnavailable, InvalidArray, InvalidDevice
-from .profiling.search_profile import SearchProfile, StageSpan
+from .profiling.search_profile import (
+    ComputeSpan,
+    ComputeStage,
+    SearchProfile,
+    StageSpan,
+)
 
 #: Our classes that need the native part, and those of Faiss that need a GPU, by
 #: name; each with the name of its base.
@@ -139,7 +144,8 @@ else:
 #: What is here in the place of the native part, by name.
 _names: dict[str, Any] = {
     made.__name__: made for made in (
-        GpuUnavailable, InvalidArray, InvalidDevice, SearchProfile, StageSpan,
+        ComputeSpan, ComputeStage, GpuUnavailable, InvalidArray, InvalidDevice,
+        SearchProfile, StageSpan,
         get_num_gpus, pinned_pool_stats, trim, write_index, write_index_binary,
     )
 }

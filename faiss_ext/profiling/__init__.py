@@ -14,6 +14,9 @@ The document, which `--json` writes::
             seconds     of each search
         stock       seconds of Faiss' parts, by difference
         profiles    for 'given' and 'pooled', a list of recorded searches:
-            seconds, clock_error, tiles, plan, caller, busy, moved, and spans: those
-            of the median search, empty for the others
+            seconds, clock_error, tiles, plan, caller, busy, moved
+            compute_plan, paths, floor, peaks, and compute_stages, a list of
+            name, spans, seconds, floor: of the exact engine (`SearchProfile`)
+            spans, compute_spans: those of the median search, empty for the
+            others
 """

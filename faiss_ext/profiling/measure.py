@@ -147,6 +147,7 @@ def measure(
         for profile in recorded:
             if profile is not kept:
                 profile["spans"] = []
+                profile["compute_spans"] = []
     return {
         **case._asdict(),
         "variants": [
@@ -270,6 +271,14 @@ def _as_dict(profile: Any) -> dict[str, Any]:
         "caller": profile.caller(),
         "busy": profile.busy(),
         "moved": profile.moved(),
+        "compute_spans": [span._asdict() for span in profile.compute_spans],
+        "compute_stages": [
+            stage._asdict() for stage in profile.compute_stages
+        ],
+        "compute_plan": profile.compute_plan,
+        "paths": profile.paths,
+        "floor": profile.floor,
+        "peaks": profile.peaks,
     }
 
 

@@ -7,7 +7,13 @@ from typing import Any, TypedDict, cast
 
 from .._index.search import call_on, count, labels_fit_int32
 from ..memory.pinned import empty_results
-from .search_profile import SearchProfile, StageSpan
+from .search_profile import (
+    PATHS,
+    ComputeSpan,
+    ComputeStage,
+    SearchProfile,
+    StageSpan,
+)
 
 
 def profile_search(
@@ -33,7 +39,8 @@ def profile_search(
         As `search`.
     profile : SearchProfile
         The stages of each tile: what the GPU does by CUDA events, what the host
-        does by its clock.
+        does by its clock. Of the exact engine what it computes, stage by stage,
+        with the least time that the GPU needs for each.
 
     Raises
     ------
@@ -44,7 +51,8 @@ def profile_search(
     -----
     Returns when the outputs are complete, wherever they lie. Waits for the
     GPU a few times more than `search`, to compare the clocks, and records two
-    events for each stage of a tile; so it takes a little longer. Earlier work
+    events for each stage of a tile, and one for each of the exact engine; so it
+    takes a little longer. Earlier work
     on the index's stream is waited for first and not counted. What Python does
     before and after is not in the profile.
 
@@ -57,6 +65,19 @@ def profile_search(
     (array([0, 1]), 1)
     >>> list(profile.busy())
     ['host read', 'upload', 'compute', 'copy-back', 'host copy']
+
+    By the exact engine:
+
+    >>> config = faiss.StagedConfig()
+    >>> config.search = "exact"
+    >>> index = faiss.GpuIndexFlatL2(
+    ...     faiss.StandardGpuResources(), 4, faiss.GpuIndexFlatConfig(), config)
+    >>> index.add(np.eye(4, dtype="float32"))
+    >>> *_, profile = index.profile_search(np.eye(4, dtype="float32")[:2], 1)
+    >>> [stage.name for stage in profile.compute_stages]
+    ['scan cut', 'scan', 'scan results']
+    >>> profile.paths
+    {'certified': 2, 'widened': 0, 'last path': 0}
     """
     call = call_on(self)
     query = call.input(x, "x", (None, self.d), "float32", cast=cast)
@@ -95,7 +116,22 @@ def _as_profile(native: Any) -> SearchProfile:
         native.clockError,
         native.tiles,
         native.plan,
+        compute_spans=(
+            ComputeSpan(*span) for span in native.compute_spans_c()
+        ),
+        compute_stages=(
+            ComputeStage(name, spans, seconds, _known(floor))
+            for name, spans, seconds, floor in native.compute_stages_c()
+        ),
+        compute_plan=native.computePlan,
+        paths=dict(zip(PATHS, native.paths_c())) or None,
+        floor=_known(native.floor),
+        peaks=native.peaks,
     )
+
+
+def _known(seconds: float) -> float | None:
+    return None if seconds < 0 else seconds
 
 
 _NAMES = {

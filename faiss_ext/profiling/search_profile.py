@@ -6,10 +6,16 @@ import collections
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["CALLER_PARTS", "STAGES", "SearchProfile", "StageSpan"]
+__all__ = [
+    "CALLER_PARTS", "PATHS", "STAGES", "ComputeSpan", "ComputeStage",
+    "SearchProfile", "StageSpan",
+]
 
 #: What moves and computes, in the order of a tile's life.
 STAGES = ("host read", "upload", "compute", "copy-back", "host copy")
+
+#: How queries of the exact engine were answered (`SearchProfile.paths`).
+PATHS = ("certified", "widened", "last path")
 
 _CALLER = "calling thread"
 _WAIT = "wait"
@@ -81,6 +87,79 @@ class StageSpan(NamedTuple):
         return self.end - self.begin
 
 
+class ComputeSpan(NamedTuple):
+    """One stage of what the exact engine computes for one tile, or a part of
+    it; lies within a `StageSpan` of 'compute'.
+
+    Attributes
+    ----------
+    name : str
+        'prepare index' (after a change of the vectors), 'copy vectors',
+        'prepare queries', 'sample scores', 'first cut', 'filter 1', 'select 1',
+        'filter 2' and so on, 'second filter', 'second select', 'last path',
+        'write results'; where cuBLAS makes scores 'scores', 'filter' and
+        'select', without numbers; of a scan 'scan cut', 'scan' or 'tensor
+        scan', 'scan results'.
+    lane : str
+        As of `StageSpan`.
+    tile : int
+        0 to tiles - 1.
+    begin, end : float
+        Seconds since the call began; each begins where the former one ends.
+
+    Examples
+    --------
+    >>> span = faiss.ComputeSpan("filter 1", "default stream", 0, 0.25, 0.75)
+    >>> span.seconds
+    0.5
+    """
+
+    name: str
+    lane: str
+    tile: int
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return self.end - self.begin
+
+
+class ComputeStage(NamedTuple):
+    """All `ComputeSpan` of one name in a search.
+
+    Attributes
+    ----------
+    name : str
+    spans : int
+        How many.
+    seconds : float
+        Of all of them.
+    floor : float or None
+        Seconds that the GPU needs for it at the least: the longest of its
+        operations over the tensor cores' peak, its float32 instructions over
+        the other units', and its bytes over that of GPU memory. None: not
+        known, for this stage or this GPU.
+
+    Examples
+    --------
+    >>> faiss.ComputeStage("filter 1", 1, 0.5, 0.25).roofline
+    0.5
+    """
+
+    name: str
+    spans: int
+    seconds: float
+    floor: float | None
+
+    @property
+    def roofline(self) -> float | None:
+        """The floor over the time, 1 at best; None: not known. (More than 1
+        where what the GPU's cache holds already is read.)"""
+        return _over(self.floor, self.seconds)
+
+
 class SearchProfile:
     """Where the time of one search went, as `index.profile_search` found it.
 
@@ -98,6 +177,24 @@ class SearchProfile:
         Into how many tiles the search was cut.
     plan : str
         How it was done, in words: where it was computed, and in which parts.
+    compute_spans : list of ComputeSpan
+        The stages of the exact engine, in their order. This and all that
+        follows is of its searches alone: empty, '' or None of others.
+    compute_stages : list of ComputeStage
+        Their times by name.
+    compute_plan : str
+        How it computed, in words: a line for each size of its tiles.
+    paths : dict of str to int, or None
+        Its queries by how their results are known to be right: 'certified',
+        'widened' and 'last path', as in `transfer_stats`. None where they could
+        not be counted.
+    floor : float or None
+        Seconds that the GPU needs for the search at the least, by the best way
+        that there may be: all pairs of query and vector by tensor cores, or all
+        arrays once through its memory, whichever takes longer. None: not known.
+    peaks : str
+        What the GPU does at most, of which floors are made; or why they are not
+        known.
 
     Examples
     --------
@@ -115,12 +212,25 @@ class SearchProfile:
         clock_error: float,
         tiles: int,
         plan: str = "",
+        *,
+        compute_spans: Iterable[ComputeSpan] = (),
+        compute_stages: Iterable[ComputeStage] = (),
+        compute_plan: str = "",
+        paths: dict[str, int] | None = None,
+        floor: float | None = None,
+        peaks: str = "",
     ) -> None:
         self.spans = list(spans)
         self.seconds = seconds
         self.clock_error = clock_error
         self.tiles = tiles
         self.plan = plan
+        self.compute_spans = list(compute_spans)
+        self.compute_stages = list(compute_stages)
+        self.compute_plan = compute_plan
+        self.paths = paths
+        self.floor = floor
+        self.peaks = peaks
 
     def __repr__(self) -> str:
         parts = ", ".join(
@@ -130,6 +240,18 @@ class SearchProfile:
         )
         whole = f"{self.seconds * 1e3:.3g} ms, tiles: {self.tiles}"
         return f"SearchProfile({'; '.join(filter(None, (whole, parts)))})"
+
+    @property
+    def roofline(self) -> float | None:
+        """The floor over the time in 'compute', 1 at best; None: not known.
+
+        Examples
+        --------
+        >>> span = faiss.StageSpan("compute", "default stream", 0, 0, 0.25, 0.75)
+        >>> faiss.SearchProfile([span], 1.0, 0.0, 1, floor=0.125).roofline
+        0.25
+        """
+        return _over(self.floor, self.busy()["compute"])
 
     def busy(self) -> dict[str, float]:
         """Seconds that each stage was under way, waiting not counted.
@@ -221,6 +343,10 @@ class SearchProfile:
             )
             changes += [(begin, 1, key), (end, -1, key)]
         return sorted(changes)
+
+
+def _over(floor: float | None, seconds: float) -> float | None:
+    return None if floor is None or seconds <= 0 else floor / seconds
 
 
 def _part(running: collections.Counter[tuple[bool, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,7 +27,8 @@ _HEAD = f"{'':36} {'median':>11} {'p99':>11} {'share':>7} {'floor':>11}"
 _LEGEND = """\
 1.50x: median time of stock Faiss over this one; +-: how far the medians of every
 other repetition are apart; share: of the search it belongs to; floor: what the
-link alone needs; by difference: from stock Faiss with arrays on the GPU."""
+link alone needs, and of kernels the GPU, as far as known; (12%): floor over
+median; by difference: from stock Faiss with arrays on the GPU."""
 
 
 def table(document: dict[str, Any]) -> str:
@@ -106,8 +108,7 @@ def _our_parts(
         seconds = [profile["caller"][part] for profile in profiles]
         if any(seconds):
             yield _row(f"      {part}", seconds, whole, None)
-    if plan := profiles[0]["plan"]:
-        yield f"    {plan}"
+    yield from _plan(profiles[0]["plan"])
     tiles = profiles[0]["tiles"]
     yield (
         f"    under way ({tiles} tile{'s' if tiles > 1 else ''}; "
@@ -117,6 +118,59 @@ def _our_parts(
         seconds = [profile["busy"][stage] for profile in profiles]
         if any(seconds):
             yield _row(f"      {stage}", seconds, whole, floors.get(stage))
+        if stage == "compute":
+            yield from _compute_stages(profiles)
+    yield from _computed(profiles)
+
+
+def _plan(plan: str) -> Iterator[str]:
+    """Its lines, in 80 columns."""
+    for line in plan.splitlines():
+        yield from textwrap.wrap(
+            line, 80, initial_indent="    ", subsequent_indent="      "
+        )
+
+
+def _compute_stages(profiles: list[dict[str, Any]]) -> Iterator[str]:
+    """Of the exact engine: those that most searches had."""
+    names = dict.fromkeys(
+        stage["name"] for profile in profiles
+        for stage in profile["compute_stages"]
+    )
+    for name in names:
+        found = [
+            (stage["seconds"], profile["seconds"], stage["floor"])
+            for profile in profiles for stage in profile["compute_stages"]
+            if stage["name"] == name
+        ]
+        if 2 * len(found) <= len(profiles):
+            continue
+        seconds, whole, floors = map(list, zip(*found))
+        floor = None if None in floors else float(np.median(floors))
+        median = float(np.median(seconds))
+        part = f" ({floor / median:.0%})" if floor and median else ""
+        yield _row(f"        {name}{part}", seconds, whole, floor)
+
+
+def _computed(profiles: list[dict[str, Any]]) -> Iterator[str]:
+    """How the exact engine did it, and how near to what the GPU allows."""
+    profile = profiles[0]
+    yield from _plan(profile["compute_plan"])
+    if paths := profile["paths"]:
+        yield "    queries: " + ", ".join(
+            f"{count} {path}" for path, count in paths.items()
+        )
+    if not (peaks := profile["peaks"]):
+        return
+    floor = profile["floor"]
+    busy = float(np.median([found["busy"]["compute"] for found in profiles]))
+    if floor is None or not busy:
+        yield from _plan(f"peaks of the GPU: {peaks}")
+        return
+    yield from _plan(
+        f"the GPU needs {_time(floor)} for such a search at the least, "
+        f"{floor / busy:.1%} of its time in compute: {peaks}"
+    )
 
 
 def _verdict(profiles: list[dict[str, Any]]) -> str:

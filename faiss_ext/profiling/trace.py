@@ -72,20 +72,30 @@ def _names(
 def _spans(
     process: int, profile: dict[str, Any], lanes: list[str]
 ) -> list[dict[str, Any]]:
-    return [
-        {
+    def event(
+        name: str, category: str, span: dict[str, Any], args: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
             "ph": "X",
-            "name": (
-                span["stage"]
-                if span["tile"] < 0
-                else f"{span['stage']} {span['tile']}"
-            ),
-            "cat": span["stage"],
+            "name": name,
+            "cat": category,
             "pid": process,
             "tid": lanes.index(span["lane"]),
             "ts": span["begin"] * 1e6,
             "dur": (span["end"] - span["begin"]) * 1e6,
-            "args": {"tile": span["tile"], "bytes": span["bytes"]},
+            "args": {"tile": span["tile"], **args},
         }
+
+    # Those of the exact engine lie within 'compute': viewers nest them.
+    return [
+        event(
+            span["stage"]
+            if span["tile"] < 0
+            else f"{span['stage']} {span['tile']}",
+            span["stage"], span, {"bytes": span["bytes"]},
+        )
         for span in profile["spans"]
+    ] + [
+        event(span["name"], "compute stage", span, {})
+        for span in profile["compute_spans"]
     ]

@@ -54,7 +54,7 @@ Call::Call(
                   {n, inputs_.rowBytes(), outputs_.rowBytes(), computation},
                   limits)),
           defaultStream_(kept.defaultStream()),
-          streams_(*kept.faiss, kept.device, kept.computeStreams),
+          streams_(*kept.faiss, kept.device, kept.computeStreams, recorder),
           turns_(sideBySide() ? plan_.streams : 1,
                  n,
                  sideBySide() ? plan_.tiles.tileRows : plan_.rowsAtOnce) {

@@ -145,12 +145,14 @@ SearchProfile CallRunner::profile(
         const std::vector<OutputRows>& outputs,
         Computation& computation) {
     if (!recorder_) {
+        peaks_ = peaksOf(figuresOf(kept_.device));
         recorder_.emplace();
     }
     const CallPlan plan =
             runUntilItFits(n, inputs, outputs, computation, &*recorder_);
     // Not before the call has given its memory back: this may throw.
-    SearchProfile profile = recorder_->finish(plan.tiles.tiles());
+    SearchProfile profile = recorder_->finish(
+            plan.tiles.tiles(), computation.leastWork(n), peaks_);
     profile.plan = plan.text();
     if (*computation.computedBy()) {
         profile.plan += std::string("; by ") + computation.computedBy();

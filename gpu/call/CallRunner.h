@@ -196,7 +196,9 @@ class FAISS_EXT_API CallRunner {
 
     CallResources kept_;
     KeptMemory* indexMemory_ = nullptr;
+    // Of the first profile on.
     std::optional<StageRecorder> recorder_;
+    GpuPeaks peaks_;
 };
 
 } // namespace gpu

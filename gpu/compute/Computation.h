@@ -6,9 +6,12 @@
 #include <utility>
 
 #include <faiss_ext/gpu/faiss/FaissVersion.h>
+#include <faiss_ext/gpu/profile/ComputeWork.h>
 
 namespace faiss_ext {
 namespace gpu {
+
+class StageRecorder;
 
 /// Where a part of a call is computed, on the current GPU.
 struct ComputeContext {
@@ -21,6 +24,9 @@ struct ComputeContext {
     /// Free in the order of `stream`; aligned as cudaMalloc aligns.
     char* scratch = nullptr;
     size_t scratchBytes = 0;
+    /// Of a call that is profiled, on the default stream: what is computed may
+    /// tell its stages there (endPart). nullptr: of all others.
+    StageRecorder* recorder = nullptr;
 };
 
 /// Rows first .. first + count - 1 of a call: device pointers to the first of
@@ -90,6 +96,13 @@ class Computation {
     /// By which kernels, in words that live for ever; "": nothing to tell.
     virtual const char* computedBy() const {
         return "";
+    }
+
+    /// What n rows take at the least, by the best way that there may be; for
+    /// profiles. Pure arithmetic.
+    virtual ComputeWork leastWork(idx_t n) const {
+        (void)n;
+        return {};
     }
 
     virtual void enqueue(

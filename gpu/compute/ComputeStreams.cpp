@@ -25,11 +25,18 @@ size_t affordableStreams(
 }
 
 ComputeStreams::ComputeStreams(
-        faiss::gpu::GpuResources& resources, int device, Kept& kept)
+        faiss::gpu::GpuResources& resources,
+        int device,
+        Kept& kept,
+        StageRecorder* recorder)
         : resources_(resources),
           device_(device),
           kept_(kept),
-          whole_({resources.getDefaultStream(device)}),
+          whole_({resources.getDefaultStream(device),
+                  -1,
+                  nullptr,
+                  0,
+                  recorder}),
           contexts_{whole_} {}
 
 ComputeStreams::~ComputeStreams() {

@@ -34,8 +34,13 @@ class FAISS_EXT_API ComputeStreams {
         std::optional<Event> joined;
     };
 
-    /// On the default stream alone, until `open`. All outlive this.
-    ComputeStreams(faiss::gpu::GpuResources& resources, int device, Kept& kept);
+    /// On the default stream alone, until `open`. All outlive this, `recorder`
+    /// too, which may be nullptr.
+    ComputeStreams(
+            faiss::gpu::GpuResources& resources,
+            int device,
+            Kept& kept,
+            StageRecorder* recorder);
 
     /// Between fork and join, such as where a call has thrown: waits for the
     /// streams, before their scratch memory is given back.

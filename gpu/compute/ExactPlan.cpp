@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/compute/ExactPlan.h>
 
 #include <algorithm>
+#include <string>
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
@@ -303,6 +304,42 @@ class Planner {
 };
 
 } // namespace
+
+std::string ExactPlan::text(const ExactShape& asked) const {
+    const auto number = [](auto value) { return std::to_string(value); };
+    const auto count = [&](idx_t value, const char* what) {
+        return number(value) + " " + what + (value == 1 ? "" : "s");
+    };
+    const bool fused = asked.fused && !scanAll;
+    std::string text = number(asked.n) + " queries in " +
+                       count(divideUp(asked.n, queries), "tile") + ", ";
+    if (scanAll) {
+        text += "all " + number(asked.vectors) + " vectors compared, in " +
+                count(chunks.size(), "chunk");
+    } else {
+        text += fused ? "by fused filters" : "by scores of cuBLAS and filters";
+        text += " of " + number(asked.vectors) + " vectors: sample of " +
+                number(sample.count) + " (rank " + number(sampleRank) + "), " +
+                count(stages.size(), "stage");
+        // Chunks are all about as large, and their cuts of k vectors.
+        const size_t listed = fused ? stages.size() : 0;
+        for (size_t i = 0; i < listed; ++i) {
+            idx_t vectors = 0;
+            for (const VectorRows& rows : stages[i].rows) {
+                vectors += rows.count;
+            }
+            text += (i == 0 ? " of " : ", ") + number(vectors) + " (rank " +
+                    number(stages[i].rank) + ")";
+        }
+        text += again.empty() ? ", no second round" : ", second round";
+        text += ", lists of " + number(survivors) + ", last path in " +
+                count(chunks.size(), "chunk");
+        text += asked.ownCopies ? "; the vectors are their own copies"
+                : wholeCopies   ? "; copies of all vectors at once"
+                                : "; copies of the rows of each filter";
+    }
+    return text + "; " + number(bytes) + " bytes of scratch memory";
+}
 
 ExactPlan planExact(
         const ExactShape& shape, const ExactSizes& most, size_t bytes) {

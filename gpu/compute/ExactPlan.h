@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include <faiss_ext/gpu/Export.h>
@@ -86,6 +87,10 @@ struct ExactPlan {
     Layout at;
     /// Of the scratch memory.
     size_t bytes;
+
+    /// In one line, for profiles and for people; of `asked`, for which it was
+    /// made.
+    FAISS_EXT_API std::string text(const ExactShape& asked) const;
 };
 
 /// The largest sizes whose scratch memory is within `bytes`; the smallest ones

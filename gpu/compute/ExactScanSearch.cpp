@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include <faiss_ext/gpu/Rounding.h>
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
+#include <faiss_ext/gpu/compute/ExactWork.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/ExactScan.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/profile/StageRecorder.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -77,6 +80,22 @@ struct ScanPlaces {
     ArrayPlaces places_;
 };
 
+/// For people.
+std::string textOf(
+        const ExactSearch& search,
+        const QueryRows& queries,
+        bool byTensorCores,
+        const ScanPlaces& at) {
+    const auto number = [](auto value) { return std::to_string(value); };
+    const bool all = search.vectors.n <= at.capacity;
+    return number(queries.n) + " queries by a scan of " +
+           number(search.vectors.n) + " vectors" +
+           (byTensorCores ? " by tensor cores" : "") + ", lists of " +
+           number(at.capacity) +
+           (all ? ", which have room for all" : ", first cut by a sample") +
+           "; " + number(at.bytes()) + " bytes of scratch memory";
+}
+
 ScanState stateIn(
         char* scratch,
         const ScanPlaces& at,
@@ -129,7 +148,9 @@ bool enqueueScan(
         const QueryRows& queries,
         const SearchResults& results,
         exact::PathCounts* counts,
-        cudaStream_t stream) {
+        const ComputeContext& context) {
+    const cudaStream_t stream = context.stream;
+    StageRecorder* const recorder = context.recorder;
     const ScanPlaces places(search, queries);
     std::optional<ScratchMemory> scratch;
     if (!takeScratch(search, places.bytes(), stream, scratch)) {
@@ -137,6 +158,9 @@ bool enqueueScan(
     }
     const ScanState scan = stateIn(scratch->data(), places, search, queries);
     const bool byTensorCores = wayOf(search, queries) == ScanWay::Tensor;
+    if (recorder) {
+        recorder->computedBy(textOf(search, queries, byTensorCores, places));
+    }
     std::optional<ScratchMemory> temporaryState;
     exact::IndexState index{};
     if (byTensorCores) {
@@ -145,16 +169,25 @@ bool enqueueScan(
                 search.metric,
                 search.arithmetic,
                 search.changes,
-                temporaryState);
+                temporaryState,
+                recorder);
     }
     FAISS_EXT_CUDA_TRY(
             exact::launchScanCut(search.metric, search.vectors, scan, stream));
+    endPart(recorder, {"scan cut"}, stream);
     if (byTensorCores) {
         FAISS_EXT_CUDA_TRY(exact::launchTensorScan(
                 search.metric, search.vectors, nullptr, index, scan, stream));
+        endPart(recorder,
+                {"tensor scan", exact::tensorScanWork(search.vectors, scan.n)},
+                stream);
     } else {
         FAISS_EXT_CUDA_TRY(
                 exact::launchScan(search.metric, search.vectors, scan, stream));
+        endPart(recorder,
+                {"scan",
+                 exact::scanWork(search.metric, search.vectors, scan.n)},
+                stream);
     }
     FAISS_EXT_CUDA_TRY(exact::launchScanResults(
             search.metric,
@@ -164,6 +197,9 @@ bool enqueueScan(
             results.labels,
             counts,
             stream));
+    endPart(recorder,
+            {"scan results", exact::writeResultsWork(scan.n, scan.k)},
+            stream);
     scratch->waitUnlessInterrupted();
     if (temporaryState) {
         temporaryState->waitUnlessInterrupted();

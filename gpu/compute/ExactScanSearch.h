@@ -18,7 +18,7 @@ bool enqueueScan(
         const QueryRows& queries,
         const SearchResults& results,
         exact::PathCounts* counts,
-        cudaStream_t stream);
+        const ComputeContext& context);
 
 } // namespace gpu
 } // namespace faiss_ext

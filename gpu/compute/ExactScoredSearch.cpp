@@ -6,9 +6,11 @@
 
 #include <faiss_ext/gpu/compute/BlasStream.h>
 #include <faiss_ext/gpu/compute/ExactPlan.h>
+#include <faiss_ext/gpu/compute/ExactWork.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/ExactFusedFilter.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/profile/StageRecorder.h>
 #include <faiss_ext/gpu/threads/Interrupts.h>
 
 namespace faiss_ext {
@@ -46,10 +48,16 @@ struct Scored {
     char* scratch;
     InterruptClock& interrupts;
     cudaStream_t stream;
+    StageRecorder* recorder;
 
     template <typename T>
     T* at(size_t place) const {
         return reinterpret_cast<T*>(scratch + place);
+    }
+
+    /// What was enqueued since the former one is a stage of this name.
+    void ends(const ComputePart& stage) const {
+        endPart(recorder, stage, stream);
     }
 };
 
@@ -95,6 +103,12 @@ class VectorCopies {
                 scratch_,
                 neededBy,
                 scored_.stream));
+        // (What may copy nothing is a part of the filter that needs it.)
+        if (!neededBy) {
+            scored_.ends(
+                    {"copy vectors",
+                     exact::copyWork(scored_.search.vectors, rows.count)});
+        }
     }
 
     const Scored& scored_;
@@ -140,6 +154,7 @@ class TileSearch {
     void enqueue(const SearchResults& results, exact::PathCounts* counts) {
         FAISS_EXT_CUDA_TRY(exact::launchPrepareQueries(
                 scored_.index, queries_, plan_.scanAll, stream_));
+        scored_.ends({"prepare queries", exact::prepareQueriesWork(queries_)});
         if (!plan_.scanAll) {
             guessCuts();
             filter();
@@ -155,11 +170,14 @@ class TileSearch {
                 results.labels,
                 counts,
                 stream_));
+        scored_.ends(
+                {"write results",
+                 exact::writeResultsWork(queries_.n, queries_.k)});
     }
 
    private:
     void guessCuts() {
-        score(plan_.sample);
+        score("sample scores", 0, plan_.sample);
         FAISS_EXT_CUDA_TRY(exact::launchSampleCut(
                 plan_.sample,
                 scored_.index,
@@ -167,17 +185,21 @@ class TileSearch {
                 scores_,
                 plan_.ld,
                 stream_));
+        scored_.ends({"first cut"});
     }
 
     void filter() {
+        // Chunks are too many to be told one by one.
+        int number = 0;
         for (const ExactStage& stage : plan_.stages) {
+            number += search_.fusedFilter ? 1 : 0;
             for (const VectorRows& rows : stage.rows) {
                 scored_.interrupts.ask();
                 if (search_.fusedFilter) {
-                    filterFused(FilterPass::First, rows);
+                    filterFused(FilterPass::First, rows, number);
                     continue;
                 }
-                score(rows);
+                score("scores", number, rows);
                 FAISS_EXT_CUDA_TRY(exact::launchFilter(
                         rows,
                         scored_.index,
@@ -185,8 +207,12 @@ class TileSearch {
                         scores_,
                         plan_.ld,
                         stream_));
+                scored_.ends(
+                        {"filter",
+                         exact::filterWork(queries_, rows.count),
+                         number});
             }
-            select(stage.rank);
+            select("select", number, stage.rank);
         }
     }
 
@@ -196,15 +222,15 @@ class TileSearch {
         FAISS_EXT_CUDA_TRY(exact::launchCollectAgain(queries_, stream_));
         for (const VectorRows& rows : plan_.again) {
             scored_.interrupts.ask();
-            filterFused(FilterPass::Again, rows);
+            filterFused(FilterPass::Again, rows, 0);
         }
-        select(queries_.k);
+        select("second select", 0, queries_.k);
     }
 
-    void filterFused(FilterPass pass, const VectorRows& rows) {
-        const VectorCopies::Rows copies = copies_.of(
-                rows,
-                pass == FilterPass::Again ? queries_.againCount : nullptr);
+    void filterFused(FilterPass pass, const VectorRows& rows, int number) {
+        const bool again = pass == FilterPass::Again;
+        const VectorCopies::Rows copies =
+                copies_.of(rows, again ? queries_.againCount : nullptr);
         FAISS_EXT_CUDA_TRY(exact::launchFusedFilter(
                 pass,
                 rows,
@@ -213,15 +239,24 @@ class TileSearch {
                 copies.first,
                 copies.stride,
                 stream_));
+        scored_.ends(
+                {again ? "second filter" : "filter",
+                 exact::fusedFilterWork(
+                         queries_,
+                         rows.count,
+                         again ? ComputeWork::Of::Widened
+                               : ComputeWork::Of::Filtered),
+                 number});
     }
 
-    void select(int rank) {
+    void select(const char* name, int number, int rank) {
         queries_.rank = rank;
         FAISS_EXT_CUDA_TRY(exact::launchSelect(
                 search_.vectors, scored_.index, queries_, stream_));
+        scored_.ends({name, {}, number});
     }
 
-    void score(const VectorRows& rows) {
+    void score(const char* name, int number, const VectorRows& rows) {
         const VectorCopies::Rows copies = copies_.of(rows);
         // Anew for each: others, whom an interrupt may call, leave it as they
         // like.
@@ -240,6 +275,7 @@ class TileSearch {
                         plan_.ld),
                 "scores",
                 stream_);
+        scored_.ends({name, exact::scoresWork(queries_, rows.count), number});
     }
 
     /// Queries without a certificate; these kernels do nothing where there are
@@ -259,6 +295,10 @@ class TileSearch {
             FAISS_EXT_CUDA_TRY(exact::launchSelectLosses(
                     rows, queries_, scores_, plan_.ld, stream_));
         }
+        scored_.ends(
+                {"last path",
+                 exact::lastPathWork(
+                         search_.metric, queries_, search_.vectors.n)});
     }
 
     const Scored& scored_;
@@ -316,7 +356,7 @@ void enqueueScored(
         const QueryRows& queries,
         const SearchResults& results,
         exact::PathCounts* counts,
-        cudaStream_t stream) {
+        const ComputeContext& context) {
     const VectorsView& vectors = search.vectors;
     std::optional<ScratchMemory> temporaryState;
     const exact::IndexState index = search.kept.stateOf(
@@ -324,7 +364,8 @@ void enqueueScored(
             search.metric,
             search.arithmetic,
             search.changes,
-            temporaryState);
+            temporaryState,
+            context.recorder);
     const ExactShape shape{
             queries.n,
             vectors.n,
@@ -335,10 +376,19 @@ void enqueueScored(
             search.fusedFilter};
     ExactPlan plan;
     std::optional<ScratchMemory> scratch;
-    takeScratch(search, shape, stream, plan, scratch);
+    takeScratch(search, shape, context.stream, plan, scratch);
+    if (context.recorder) {
+        context.recorder->computedBy(plan.text(shape));
+    }
     InterruptClock interrupts;
     const Scored scored{
-            search, index, plan, scratch->data(), interrupts, stream};
+            search,
+            index,
+            plan,
+            scratch->data(),
+            interrupts,
+            context.stream,
+            context.recorder};
     const VectorCopies copies(scored);
     for (idx_t first = 0; first < queries.n; first += plan.queries) {
         TileSearch(

@@ -9,14 +9,15 @@ namespace gpu {
 /// An exact search by scores in half precision: vectors that these rule out are
 /// not compared; where that cannot be proven, all are. For vectors.n >= 1, and
 /// best for many queries. Results to arrays of the GPU or pinned memory, and
-/// the queries' paths to `counts`, if not null. In the order of `stream`, the
-/// default stream; throws faiss::FaissException, CudaError, Interrupted.
+/// the queries' paths to `counts`, if not null. In the order of the context's
+/// stream, the default stream, whose recorder is told of it; throws
+/// faiss::FaissException, CudaError, Interrupted.
 void enqueueScored(
         const ExactSearch& search,
         const QueryRows& queries,
         const SearchResults& results,
         exact::PathCounts* counts,
-        cudaStream_t stream);
+        const ComputeContext& context);
 
 } // namespace gpu
 } // namespace faiss_ext

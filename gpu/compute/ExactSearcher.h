@@ -20,6 +20,7 @@ class FAISS_EXT_API ExactSearcher : public Searcher {
 
     ComputeNeeds needs(idx_t n, int k) const override;
     const char* searchedBy() const override;
+    ComputeWork leastWork(idx_t n, int k) const override;
     void enqueue(
             const ComputeContext& context,
             const QueryRows& queries,

@@ -3,8 +3,10 @@
 #include <string>
 
 #include <faiss_ext/gpu/compute/ArrayPlaces.h>
+#include <faiss_ext/gpu/compute/ExactWork.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 #include <faiss_ext/gpu/cuda/Exceptions.h>
+#include <faiss_ext/gpu/profile/StageRecorder.h>
 #include <faiss_ext/gpu/resources/PooledGpuResources.h>
 
 namespace faiss_ext {
@@ -47,7 +49,8 @@ exact::IndexState ExactVectors::stateOf(
         exact::Metric metric,
         const exact::TensorArithmetic& arithmetic,
         uint64_t changes,
-        std::optional<ScratchMemory>& temporary) {
+        std::optional<ScratchMemory>& temporary,
+        StageRecorder* recorder) {
     const Origin origin{changes, vectors.data, vectors.n, metric};
     if (origin_ == origin) {
         return state_;
@@ -69,6 +72,9 @@ exact::IndexState ExactVectors::stateOf(
             resources_, device_, exact::prepareBytes(vectors.d), counters_);
     FAISS_EXT_CUDA_TRY(exact::launchPrepareVectors(
             metric, arithmetic, vectors, state, scratch.data(), stream));
+    endPart(recorder,
+            {"prepare index", exact::prepareIndexWork(vectors)},
+            stream);
     scratch.waitUnlessInterrupted();
     if (!temporary) {
         state_ = state;

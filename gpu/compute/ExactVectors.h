@@ -33,6 +33,7 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
     /// uses an earlier one ended before the change. Where there is no memory to
     /// keep it, it is made in `temporary`, for as long as that lives; where
     /// there is none for that either, OutOfMemory names the way to do without.
+    /// To make it is a part of what `recorder` records, if that is not null.
     /// Throws faiss::FaissException, CudaError, Interrupted; then there is
     /// none.
     exact::IndexState stateOf(
@@ -40,7 +41,8 @@ class FAISS_EXT_API ExactVectors : public KeptMemory {
             exact::Metric metric,
             const exact::TensorArithmetic& arithmetic,
             uint64_t changes,
-            std::optional<ScratchMemory>& temporary);
+            std::optional<ScratchMemory>& temporary,
+            StageRecorder* recorder);
 
     PathCounters& paths() {
         return paths_;

@@ -48,6 +48,14 @@ void PathCounters::addTo(TransferStats& stats) const {
     stats.lastPathQueries += now[2] - before[2];
 }
 
+QueryPaths PathCounters::counted() const {
+    const Counts now = read();
+    return {true,
+            static_cast<int64_t>(now[0]),
+            static_cast<int64_t>(now[1]),
+            static_cast<int64_t>(now[2])};
+}
+
 void PathCounters::reset() {
     const Counts now = read();
     for (size_t i = 0; i < now.size(); ++i) {

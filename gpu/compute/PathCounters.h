@@ -8,6 +8,7 @@
 #include <faiss_ext/gpu/compute/kernels/ExactKernels.h>
 #include <faiss_ext/gpu/host/PinnedBufferPool.h>
 #include <faiss_ext/gpu/index/TransferStats.h>
+#include <faiss_ext/gpu/profile/SearchProfile.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -30,6 +31,9 @@ class FAISS_EXT_API PathCounters {
     void freeNow() noexcept;
 
     void addTo(TransferStats& stats) const;
+
+    /// All that were counted since the memory was pinned, whatever reset() did.
+    QueryPaths counted() const;
 
     /// From now on counts as from zero; what kernels in flight still count is
     /// counted from then on.

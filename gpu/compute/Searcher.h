@@ -38,6 +38,13 @@ class Searcher {
         return "";
     }
 
+    /// Computation::leastWork of n queries.
+    virtual ComputeWork leastWork(idx_t n, int k) const {
+        (void)n;
+        (void)k;
+        return {};
+    }
+
     virtual SliceNeeds sliceNeeds(idx_t n, int k, const Slices& slices) const {
         (void)n;
         (void)k;
@@ -90,6 +97,9 @@ class SearchComputation : public Computation {
     }
     const char* computedBy() const override {
         return searcher_.searchedBy();
+    }
+    ComputeWork leastWork(idx_t n) const override {
+        return searcher_.leastWork(n, k_);
     }
     SliceNeeds sliceNeeds(idx_t rows, const Slices& slices) const override {
         return searcher_.sliceNeeds(rows, k_, slices);

@@ -68,6 +68,45 @@ struct StageSpan {
     double end = 0;
 };
 
+/// One stage of what is computed for one tile, or a part of it: the kernels of
+/// the exact engine that do one thing. Lies within a span of Stage::Compute.
+struct ComputeSpan {
+    /// "prepare index", "copy vectors", "prepare queries", "sample scores",
+    /// "first cut", "filter 1", "select 1", "filter 2" and so on, "second
+    /// filter", "second select", "last path", "write results"; where cuBLAS
+    /// makes scores "scores", "filter" and "select", without numbers; of a scan
+    /// "scan cut", "scan" or "tensor scan", "scan results".
+    std::string name;
+    Lane lane = Lane::DefaultStream;
+    int64_t tile = -1;
+    /// Seconds since the call began. The first of a tile begins with it, each
+    /// other one where the former ends: where nothing is launched in time, that
+    /// is in it.
+    double begin = 0;
+    double end = 0;
+};
+
+/// All spans of one name.
+struct ComputeStage {
+    std::string name;
+    int64_t spans = 0;
+    double seconds = 0;
+    /// Seconds that the GPU needs for it at the least (docs/architecture.md,
+    /// "Where times are taken"); floor / seconds is its fraction of the
+    /// roofline. -1: not known, for this stage or this GPU.
+    double floor = -1;
+};
+
+/// The queries of a search by the exact engine, as TransferStats has them.
+struct QueryPaths {
+    /// False where Faiss' kernels searched, or where there was no pinned memory
+    /// for the counts.
+    bool counted = false;
+    int64_t certified = 0;
+    int64_t widened = 0;
+    int64_t last = 0;
+};
+
 /// Where the time of one search went.
 ///
 /// What the GPU does is timed by CUDA events round it on its stream, behind
@@ -93,10 +132,36 @@ struct FAISS_EXT_API SearchProfile {
     /// How it was done, in words (CallPlan::text).
     std::string plan;
 
+    // Of a search by the exact engine; Faiss' kernels leave all of this as it
+    // is.
+
+    /// Its stages, in their order, and their times by name. (What
+    /// Stage::Compute has beyond them is the end of the computation.)
+    std::vector<ComputeSpan> computeSpans;
+    std::vector<ComputeStage> computeStages;
+
+    /// How it computed, in words: a line for each size of its tiles.
+    std::string computePlan;
+
+    QueryPaths paths;
+
+    /// Seconds that the GPU needs for the search at the least, by the best way
+    /// that there may be: every pair of query and vector by tensor cores, or
+    /// all arrays once through its memory, whichever takes longer. -1: not
+    /// known.
+    double floor = -1;
+
+    /// The GPU's peaks, of which floors are made, or why they are not known.
+    std::string peaks;
+
     /// How long a stage was under way; parts that run side by side count once.
     /// Stages overlap, so these add up to more than `seconds` where copies are
     /// hidden behind the kernels.
     double secondsIn(Stage stage) const;
+
+    /// floor / secondsIn(Stage::Compute): what part of the time the GPU needs
+    /// in any case; -1: not known.
+    double roofline() const;
 };
 
 } // namespace gpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace faiss_ext {
 namespace gpu {
@@ -79,9 +80,17 @@ double SearchProfile::secondsIn(Stage stage) const {
     return sum;
 }
 
+double SearchProfile::roofline() const {
+    const double seconds = secondsIn(Stage::Compute);
+    return floor < 0 || seconds <= 0 ? -1 : floor / seconds;
+}
+
 void StageRecorder::start(
         cudaStream_t stream, const std::function<void(const Event&)>& wait) {
     entries_.clear();
+    parts_.clear();
+    plans_.clear();
+    counted_ = nullptr;
     eventsUsed_ = 0;
     double closest = std::numeric_limits<double>::infinity();
     for (int i = 0; i < kComparisons; ++i) {
@@ -112,6 +121,28 @@ void StageRecorder::begin(const StageSpan& what, cudaStream_t stream) {
     TimingEvent& event = nextEvent();
     event.record(stream);
     entries_.push_back({what, &event, nullptr, {}});
+    last_ = &event;
+}
+
+void StageRecorder::endPart(const ComputePart& part, cudaStream_t stream) {
+    TimingEvent& event = nextEvent();
+    event.record(stream);
+    const StageSpan& whole = entries_.back().what;
+    parts_.push_back({part, whole.lane, whole.tile, last_, &event});
+    last_ = &event;
+}
+
+void StageRecorder::computedBy(const std::string& plan) {
+    if (std::find(plans_.begin(), plans_.end(), plan) == plans_.end()) {
+        plans_.push_back(plan);
+    }
+}
+
+void StageRecorder::countBy(const std::function<QueryPaths()>& paths) {
+    if (!counted_) {
+        countedBefore_ = paths();
+        counted_ = paths;
+    }
 }
 
 void StageRecorder::end(cudaStream_t stream) {
@@ -125,17 +156,22 @@ HostInterval* StageRecorder::onHost(const StageSpan& what) {
     return &entries_.back().host;
 }
 
-SearchProfile StageRecorder::finish(int64_t tiles) {
+double StageRecorder::secondsOf(const TimingEvent& event) const {
+    return secondsBetween(callBegan_, originOnHost_) +
+           event.secondsSince(*origin_);
+}
+
+SearchProfile StageRecorder::finish(
+        int64_t tiles, const ComputeWork& least, const GpuPeaks& peaks) {
     SearchProfile profile;
     profile.seconds = secondsBetween(callBegan_, HostInterval::Clock::now());
     profile.clockError = clockError_;
     profile.tiles = tiles;
-    const double origin = secondsBetween(callBegan_, originOnHost_);
     for (const Entry& entry : entries_) {
         StageSpan span = entry.what;
         if (entry.begin) {
-            span.begin = origin + entry.begin->secondsSince(*origin_);
-            span.end = origin + entry.end->secondsSince(*origin_);
+            span.begin = secondsOf(*entry.begin);
+            span.end = secondsOf(*entry.end);
         } else {
             span.begin = secondsBetween(callBegan_, entry.host.begin);
             span.end = secondsBetween(callBegan_, entry.host.end);
@@ -148,6 +184,37 @@ SearchProfile StageRecorder::finish(int64_t tiles) {
             [](const StageSpan& a, const StageSpan& b) {
                 return a.begin < b.begin;
             });
+    if (counted_) {
+        const QueryPaths now = counted_();
+        profile.paths = {
+                true,
+                now.certified - countedBefore_.certified,
+                now.widened - countedBefore_.widened,
+                now.last - countedBefore_.last};
+    }
+    std::vector<ComputeWork> works;
+    for (const Part& part : parts_) {
+        std::string name = part.what.name;
+        if (part.what.number > 0) {
+            name += " " + std::to_string(part.what.number);
+        }
+        profile.computeSpans.push_back(
+                {std::move(name),
+                 part.lane,
+                 part.tile,
+                 secondsOf(*part.begin),
+                 secondsOf(*part.end)});
+        works.push_back(part.what.work);
+    }
+    profile.computeStages =
+            computeStages(profile.computeSpans, works, profile.paths, peaks);
+    for (const std::string& plan : plans_) {
+        profile.computePlan += (profile.computePlan.empty() ? "" : "\n") + plan;
+    }
+    if (!least.unknown()) {
+        profile.floor = floorSeconds(least, profile.paths, peaks);
+        profile.peaks = peaks.text;
+    }
     return profile;
 }
 

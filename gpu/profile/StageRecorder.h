@@ -4,11 +4,15 @@
 
 #include <deque>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include <faiss_ext/gpu/Export.h>
 #include <faiss_ext/gpu/cuda/CudaHandles.h>
 #include <faiss_ext/gpu/cuda/NvtxRange.h>
 #include <faiss_ext/gpu/host/CopyTeam.h>
+#include <faiss_ext/gpu/profile/ComputeWork.h>
+#include <faiss_ext/gpu/profile/Roofline.h>
 #include <faiss_ext/gpu/profile/SearchProfile.h>
 
 namespace faiss_ext {
@@ -36,9 +40,22 @@ class FAISS_EXT_API StageRecorder {
     /// The address is valid until the next `start`.
     HostInterval* onHost(const StageSpan& what);
 
+    /// Within a stage that has begun on `stream`: what was enqueued there since
+    /// then, or since the part before, is `part`. One event. Throws CudaError.
+    void endPart(const ComputePart& part, cudaStream_t stream);
+
+    /// How a part of the call is computed, in words; what was said before is
+    /// not said again.
+    void computedBy(const std::string& plan);
+
+    /// Whose increase from the first such call on, before anything is enqueued
+    /// that counts, to `finish` are the call's paths.
+    void countBy(const std::function<QueryPaths()>& paths);
+
     /// The profile of the call, which ends now; all that was recorded is done.
-    /// Throws CudaError.
-    SearchProfile finish(int64_t tiles);
+    /// `least`: of all of it. Throws CudaError.
+    SearchProfile finish(
+            int64_t tiles, const ComputeWork& least, const GpuPeaks& peaks);
 
    private:
     struct Entry {
@@ -49,12 +66,27 @@ class FAISS_EXT_API StageRecorder {
         HostInterval host;
     };
 
+    struct Part {
+        ComputePart what;
+        Lane lane;
+        int64_t tile;
+        const TimingEvent* begin;
+        const TimingEvent* end;
+    };
+
     TimingEvent& nextEvent();
+    double secondsOf(const TimingEvent& event) const;
 
     // Deques: addresses stay as they grow.
     std::deque<TimingEvent> events_;
     size_t eventsUsed_ = 0;
     std::deque<Entry> entries_;
+    std::vector<Part> parts_;
+    /// Of the stage that has begun on a stream, or of its last part.
+    const TimingEvent* last_ = nullptr;
+    std::vector<std::string> plans_;
+    std::function<QueryPaths()> counted_;
+    QueryPaths countedBefore_;
 
     /// An event, and the host's time at which the GPU reached it, give or take
     /// clockError_.
@@ -80,6 +112,14 @@ void stageOnStream(
     recorder->begin(what, stream);
     work();
     recorder->end(stream);
+}
+
+/// Ends a part of what a stage computes, if there is a recorder.
+inline void endPart(
+        StageRecorder* recorder, const ComputePart& part, cudaStream_t stream) {
+    if (recorder) {
+        recorder->endPart(part, stream);
+    }
 }
 
 /// Runs `work`, a stage of the calling thread, in the same way.

@@ -54,7 +54,8 @@ GPU_NAMES = [
     "GpuProgressiveDimIndexFactory", "gpu_sync_all_devices",
 ]
 #: What works on every machine.
-HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan", "Index",
+HARMLESS = {"InvalidArray", "InvalidDevice", "SearchProfile", "StageSpan",
+            "ComputeSpan", "ComputeStage", "Index",
             "pinned_pool_stats", "trim", "GpuUnavailable", "get_num_gpus", "downcast_index",
             "write_index", "write_index_binary", "normalize_L2"}
 without_native = pytest.mark.skipif(
@@ -119,7 +120,8 @@ def test_what_is_decided_is_done():
 
 
 @pytest.mark.parametrize("name", [
-    "SearchProfile", "StageSpan", "get_num_gpus", "write_index", "write_index_binary",
+    "SearchProfile", "StageSpan", "ComputeSpan", "ComputeStage", "get_num_gpus",
+    "write_index", "write_index_binary",
 ])
 def test_examples_in_docstrings_run_everywhere(name):
     documented = getattr(faiss_ext, name)

@@ -63,6 +63,68 @@ def test_the_table_tells_waiting_for_kernels_from_copying():
     ) in text
 
 
+def test_the_table_has_the_stages_of_the_exact_engine_below_compute():
+    text = table(document())
+    lines = text.splitlines()
+    compute = next(
+        i for i, line in enumerate(lines) if line.startswith("      compute "))
+    assert lines[compute + 1].startswith("        filter 1 (75%) ")
+    assert lines[compute + 2].startswith("        select 1 ")
+    of = rows(text)
+    assert of["filter 1 (75%)"] == [
+        "3.600", "ms", "3.600", "ms", "49.3%", "2.700", "ms"
+    ]
+    # Of which no floor is known.
+    assert of["select 1"] == ["1.800", "ms", "1.800", "ms", "24.7%"]
+
+
+def test_the_table_tells_how_the_exact_engine_searched():
+    text = table(document())
+    assert "    by fused filters of 10000 vectors, and so on: words " in text
+    assert "    queries: 19990 certified, 8 widened, 2 last path\n" in text
+    told = " ".join(text.split())
+    assert (
+        "the GPU needs 2.400 ms for such a search at the least, 40.0% of its time "
+        "in compute: 1071 Tflop/s by tensor cores, 3.35 TB/s"
+    ) in told
+
+
+def test_without_known_peaks_the_table_says_why():
+    unknown = document()
+    for case in unknown["cases"]:
+        for profile in case["profiles"]["given"] + case["profiles"]["pooled"]:
+            profile["floor"] = None
+            profile["peaks"] = "not known for compute capability 8.0"
+            for stage in profile["compute_stages"]:
+                stage["floor"] = None
+    text = table(unknown)
+    assert "peaks of the GPU: not known for compute capability 8.0" in text
+    assert "the GPU needs" not in text
+    assert rows(text)["filter 1"] == ["3.600", "ms", "3.600", "ms", "49.3%"]
+
+
+def test_of_other_kernels_the_table_tells_nothing_of_this():
+    stock = document()
+    for case in stock["cases"]:
+        for profile in case["profiles"]["given"] + case["profiles"]["pooled"]:
+            profile.update(compute_spans=[], compute_stages=[], compute_plan="",
+                           paths=None, floor=None, peaks="")
+    text = table(stock)
+    for words in "queries:", "peaks", "filter", "the GPU needs":
+        assert words not in text
+
+
+def test_stages_of_a_few_searches_are_not_shown():
+    # Such as those of the first search after a change.
+    once = document()
+    of_once = once["cases"][0]["profiles"]["given"]
+    of_once[0] = {**of_once[0], "compute_stages": [
+        {"name": "prepare index", "spans": 1, "seconds": 1e-3, "floor": None},
+        *of_once[0]["compute_stages"]]}
+    assert "prepare index" not in table(once)
+    assert "filter 1" in table(once)
+
+
 def test_the_table_fits_80_columns():
     assert max(map(len, table(document()).splitlines())) <= 81
 
@@ -98,7 +160,15 @@ def test_the_trace_has_every_span_on_the_thread_of_its_lane():
     events = [
         e for e in made["traceEvents"] if e["pid"] == 1 and e["ph"] == "X"
     ]
-    assert len(events) == len(spans) == 6 * 5 + 3 + 1
+    assert len(spans) == 6 * 5 + 3 + 1
+    inside = document()["cases"][0]["profiles"]["given"][0]["compute_spans"]
+    assert len(events) == len(spans) + len(inside) == len(spans) + 6 * 2
+    for event, span in zip(events[len(spans):], inside):
+        assert event["cat"] == "compute stage"
+        assert event["name"] == span["name"]
+        assert names[1]["thread_name", event["tid"]] == "default stream"
+        assert event["ts"] == pytest.approx(span["begin"] * 1e6)
+        assert event["ts"] + event["dur"] == pytest.approx(span["end"] * 1e6)
     for event, span in zip(events, spans):
         assert event["cat"] == span["stage"]
         assert names[1]["thread_name", event["tid"]] == span["lane"]

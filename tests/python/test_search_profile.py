@@ -5,6 +5,7 @@ import pytest
 from faiss_ext.profiling.search_profile import (
     CALLER_PARTS,
     STAGES,
+    ComputeStage,
     SearchProfile,
     StageSpan,
 )
@@ -114,6 +115,16 @@ def test_spans_that_touch_and_empty_ones_are_counted_once():
         ("compute", COMPUTE, 2, 0, 2, 2),
     )
     assert parts(touching) == {"wait for compute": 2, "wait, nothing runs": 1}
+
+
+def test_the_roofline_is_the_floor_over_the_time_in_compute():
+    of = SearchProfile(ONE_TILE.spans, 20, 0.0, 1, floor=1.5)
+    assert of.roofline == 0.25
+    assert ONE_TILE.roofline is None
+    assert SearchProfile([], 20, 0.0, 1, floor=1.5).roofline is None
+    assert ComputeStage("filter 1", 2, 4.0, 1.0).roofline == 0.25
+    assert ComputeStage("select 1", 2, 4.0, None).roofline is None
+    assert ComputeStage("last path", 1, 0.0, 0.0).roofline is None
 
 
 def test_an_empty_profile_is_all_zero():

@@ -285,7 +285,7 @@ TEST_F(ComputeLanes, have_memory_that_is_aligned_as_that_of_cudaMalloc) {
     };
     TransferCounters counters;
     ComputeStreams::Kept kept;
-    ComputeStreams streams(*whole, 0, kept);
+    ComputeStreams streams(*whole, 0, kept, nullptr);
     streams.open(2, 300, 100);
     ASSERT_EQ(streams.size(), 2u);
     EXPECT_TRUE(isAligned(streams.shared()));

@@ -330,7 +330,7 @@ TEST_F(Profile, joins_the_clocks_where_they_were_compared_best) {
     recorder.begin(StageSpan(), stream.get());
     recorder.end(stream.get());
     check(cudaDeviceSynchronize());
-    const auto found = recorder.finish(1);
+    const auto found = recorder.finish(1, {}, {});
     EXPECT_LT(found.clockError, 0.025);
     // The simulated time since then is a few microseconds; the call began when
     // the host was through with the rest.

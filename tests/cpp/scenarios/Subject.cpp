@@ -77,6 +77,15 @@ class IndexSubject : public Subject {
                 require(span.begin <= span.end,
                         "a stage ends before it begins");
             }
+            for (const auto& span : profile.computeSpans) {
+                require(span.begin <= span.end,
+                        "a stage of the engine ends before it begins");
+            }
+            for (const auto& stage : profile.computeStages) {
+                require(stage.spans > 0 && stage.seconds >= 0 &&
+                                (stage.floor == -1 || stage.floor >= 0),
+                        "a stage of the engine that makes no sense");
+            }
         });
     }
 

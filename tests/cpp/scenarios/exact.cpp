@@ -71,6 +71,19 @@ Places few(const Places& places, int n = 9) {
 
 } // namespace
 
+SCENARIO(exact_profiled_searches) {
+    Setup setup = exactly(run);
+    setup.config.tileRows = run.pick(0, 3);
+    auto index = Subject::make(run, setup);
+    index->profileSearch(few(kAllPageable, 4));
+    index->search(few(kAllDevice));
+    if (!run.faulty()) {
+        index->profileSearch(few(kToDevice));
+        index->add(Memory::Device, 60);
+    }
+    index->profileSearch(few(kAllPinned));
+}
+
 SCENARIO(exact_searches_one_after_another) {
     auto index = Subject::make(run, exactly(run));
     index->search(few(kAllDevice));

@@ -232,6 +232,16 @@ cudaError_t cudaDeviceGetAttribute(
         case cudaDevAttrMultiProcessorCount:
             *value = 132;
             break;
+        // An H100's (SXM5).
+        case cudaDevAttrClockRate:
+            *value = 1980000;
+            break;
+        case cudaDevAttrMemoryClockRate:
+            *value = 2619000;
+            break;
+        case cudaDevAttrGlobalMemoryBusWidth:
+            *value = 5120;
+            break;
         case cudaDevAttrMaxThreadsPerBlock:
         case cudaDevAttrMaxBlockDimX:
         case cudaDevAttrMaxBlockDimY:

@@ -12,6 +12,7 @@ from docstrings import check_examples, public_methods
 CLASSES = (
     package.GpuIndexFlat, package.GpuIndexFlatCosine, package.PooledGpuResources,
     package.DeviceArray, package.SearchProfile, package.StageSpan,
+    package.ComputeSpan, package.ComputeStage,
 )
 DOCUMENTED = {
     **{name: function for name, function in package._ours._names.items()

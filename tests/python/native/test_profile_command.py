@@ -75,6 +75,23 @@ def test_the_spans_of_the_median_search_are_kept(document):
         assert kept["seconds"] == sorted(p["seconds"] for p in profiles)[1]
 
 
+def test_it_tells_the_stages_of_the_exact_engine(document):
+    outcome, found = document("--n", "40", "--k", "5")
+    for profiles in found["cases"][0]["profiles"].values():
+        for profile in profiles:
+            assert [stage["name"] for stage in profile["compute_stages"]] == [
+                "scan cut", "scan", "scan results"
+            ]
+            assert profile["paths"] == {
+                "certified": 40, "widened": 0, "last path": 0
+            }
+            assert profile["floor"] > 0
+            assert bool(profile["compute_spans"]) == bool(profile["spans"])
+    assert "        scan results (" in outcome.out
+    assert "    40 queries by a scan of 500 vectors" in outcome.out
+    assert "queries: 40 certified, 0 widened, 0 last path" in outcome.out
+
+
 def test_it_tells_the_machine_and_the_link(document):
     _, found = document("--n", "1", "--k", "1")
     assert found["environment"]["gpu"] == "simulated device 0"
@@ -109,7 +126,8 @@ def test_it_writes_trace_and_picture(cli):
     with open("t.json") as file:
         events = json.load(file)["traceEvents"]
     assert {e["cat"] for e in events if e["ph"] == "X"} == {
-        "host read", "upload", "compute", "copy-back", "wait", "host copy"
+        "host read", "upload", "compute", "copy-back", "wait", "host copy",
+        "compute stage",
     }
     with open("p.png", "rb") as file:
         assert file.read(4) == b"\x89PNG"

@@ -87,6 +87,56 @@ def test_of_gpu_arrays_moves_nothing(index, gpu_array):
     np.testing.assert_array_equal(labels.copy_to_host(), index.search(x, K)[1])
 
 
+def exact(faiss_ext, way=0):
+    config = faiss_ext.StagedConfig()
+    config.search = "exact"
+    config.tune("exactWay", way)
+    index = faiss_ext.GpuIndexFlatL2(
+        faiss_ext.StandardGpuResources(), D, faiss_ext.GpuIndexFlatConfig(), config
+    )
+    index.add(vectors(200))
+    return index
+
+
+def test_of_the_exact_engine_tells_its_stages(faiss_ext):
+    index = exact(faiss_ext, way=3)  # fused filters
+    *_, profile = index.profile_search(vectors(90), K)
+    names = [stage.name for stage in profile.compute_stages]
+    assert names[:3] == ["prepare index", "copy vectors", "prepare queries"]
+    assert names[-2:] == ["last path", "write results"]
+    assert profile.compute_spans[0].name == "prepare index"
+    (compute,) = [s for s in profile.spans if s.stage == "compute"]
+    end = compute.begin
+    for span in profile.compute_spans:
+        assert isinstance(span, faiss_ext.ComputeSpan)
+        assert (span.lane, span.tile) == ("default stream", 0)
+        assert span.begin == pytest.approx(end)
+        end = span.end
+    assert end <= compute.end
+    assert sum(s.seconds for s in profile.compute_stages) == pytest.approx(
+        sum(s.seconds for s in profile.compute_spans))
+    assert profile.compute_plan.startswith("90 queries in 1 tile, by fused filters")
+    assert sum(profile.paths.values()) == 90
+    floors = {stage.name: stage.floor for stage in profile.compute_stages}
+    assert floors["first cut"] is None and floors["copy vectors"] > 0
+    assert profile.floor > 0 and "Tflop/s" in profile.peaks
+    assert profile.roofline == pytest.approx(
+        profile.floor / profile.busy()["compute"])
+
+
+def test_of_kernels_of_faiss_tells_nothing_of_the_exact_engine(faiss_ext):
+    config = faiss_ext.StagedConfig()
+    config.search = "faiss"
+    index = faiss_ext.GpuIndexFlatL2(
+        faiss_ext.StandardGpuResources(), D, faiss_ext.GpuIndexFlatConfig(), config
+    )
+    index.add(vectors(200))
+    *_, profile = index.profile_search(vectors(90), K)
+    assert profile.compute_spans == profile.compute_stages == []
+    assert profile.compute_plan == profile.peaks == ""
+    assert profile.paths is profile.floor is profile.roofline is None
+
+
 def test_refuses_what_a_search_refuses(index, faiss_ext):
     with pytest.raises(faiss_ext.InvalidArray, match="x: shape"):
         index.profile_search(np.zeros((3, D + 1), "float32"), K)
