@@ -93,7 +93,7 @@ void StagedIndex::endConstruction(
     parts_->device = index.getDevice();
     parts_->runner = std::make_unique<CallRunner>(
             parts_->resources, parts_->device, config);
-    parts_->batcher.emplace(index.d, complete(config).batchedQueries);
+    parts_->batcher.emplace(complete(config).batchedQueries);
     parts_->relaxed.reset();
     parts_->atEnds.unlock();
 }
@@ -245,7 +245,8 @@ void StagedIndex::searchRows(
                 search.k,
                 resultsAt(search.labels, search.distances, search.k));
     };
-    const SmallSearch mine{n, x, k, distances, labels};
+    // (Another copyFrom may have changed d since the index was made.)
+    const SmallSearch mine{n, parts_->index->d, x, k, distances, labels};
     // Not with others, who may have asked for something else; nor behind one
     // who waits for the lock that this thread holds.
     if (params || parts_->lock->heldByThisThread()) {

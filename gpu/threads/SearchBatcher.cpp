@@ -30,8 +30,7 @@ struct Bytes {
 
 } // namespace
 
-SearchBatcher::SearchBatcher(int dims, idx_t mostQueries)
-        : dims_(dims), mostQueries_(mostQueries) {}
+SearchBatcher::SearchBatcher(idx_t mostQueries) : mostQueries_(mostQueries) {}
 
 size_t SearchBatcher::waiting() const {
     std::lock_guard<std::mutex> guard(lock_);
@@ -45,7 +44,7 @@ size_t SearchBatcher::waiting() const {
 bool SearchBatcher::mayBeTaken(const SmallSearch& search) const {
     const size_t results = search.n * search.k;
     const Bytes arrays[] = {
-            {"x", search.x, search.n * dims_ * sizeof(float)},
+            {"x", search.x, search.n * search.d * sizeof(float)},
             {"distances", search.distances, results * sizeof(float)},
             {"labels", search.labels, results * sizeof(idx_t)}};
     try {
@@ -158,7 +157,7 @@ bool SearchBatcher::Turn::takeAlong() {
     idx_t queries = mine_.n;
     const auto fits = [&](const Waiting& other) {
         const SmallSearch& search = other.search;
-        return !other.alone && search.k == mine_.k &&
+        return !other.alone && search.k == mine_.k && search.d == mine_.d &&
                queries + search.n <= batcher_.mostQueries_ &&
                batcher_.mayBeTaken(search);
     };
@@ -175,7 +174,7 @@ bool SearchBatcher::Turn::takeAlong() {
 }
 
 SmallSearch SearchBatcher::Turn::together() {
-    const int d = batcher_.dims_;
+    const int d = mine_.d;
     auto& x = batcher_.x_;
     x.assign(mine_.x, mine_.x + mine_.n * d);
     for (const auto& other : others_) {
@@ -187,6 +186,7 @@ SmallSearch SearchBatcher::Turn::together() {
     batcher_.distances_.resize(n * mine_.k);
     batcher_.labels_.resize(n * mine_.k);
     return {n,
+            d,
             x.data(),
             mine_.k,
             batcher_.distances_.data(),

@@ -18,6 +18,7 @@ namespace gpu {
 /// float32, labels [n, k] int64, in any memory.
 struct SmallSearch {
     idx_t n;
+    int d;
     const float* x;
     idx_t k;
     float* distances;
@@ -30,22 +31,22 @@ struct SmallSearch {
 ///
 /// A thread that finds nobody searching goes on at once, without a copy. The
 /// others queue. When a search is over, the thread that waits longest has its
-/// turn, and takes with it those behind it that ask for as many neighbours, up
-/// to the limit, if they are of a kind that it can make for them: it reads
-/// their queries, and writes their results, by itself. They sleep until it has
-/// shared the results. One that an interrupt ends (Interrupts.h) leaves the
-/// queue, or its place in the search that another thread makes; and where that
-/// one's search is ended, the others make theirs by themselves.
+/// turn, and takes with it those behind it that ask for as many neighbours of
+/// queries as long, up to the limit, if they are of a kind that it can make for
+/// them: it reads their queries, and writes their results, by itself. They
+/// sleep until it has shared the results. One that an interrupt ends
+/// (Interrupts.h) leaves the queue, or its place in the search that another
+/// thread makes; and where that one's search is ended, the others make theirs
+/// by themselves.
 ///
 /// Thread-safe.
 class FAISS_EXT_API SearchBatcher {
    public:
     class Turn;
 
-    /// For queries of `dims` components. No search becomes larger than
-    /// `mostQueries`; larger ones, and all where it is 1, pay no regard to the
-    /// others.
-    SearchBatcher(int dims, idx_t mostQueries);
+    /// No search becomes larger than `mostQueries`; larger ones, and all where
+    /// it is 1, pay no regard to the others.
+    explicit SearchBatcher(idx_t mostQueries);
 
     /// How many threads are in the queue.
     size_t waiting() const;
@@ -84,7 +85,6 @@ class FAISS_EXT_API SearchBatcher {
     bool mayBeTaken(const SmallSearch& search) const;
     void endTurn();
 
-    const int dims_;
     const idx_t mostQueries_;
 
     mutable std::mutex lock_;

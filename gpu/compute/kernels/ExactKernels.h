@@ -97,8 +97,8 @@ struct QueryState {
     uint32_t* survivors;  // [n, capacity]: labels
     uint32_t* counts;     // [n]: survivors, more than `capacity` if it ran over
     QueryPath* paths;     // [n]
-    uint32_t* last;       // [n]: the queries of QueryPath::Last that have been
-    uint32_t* lastCount;  // [1]: collected, and how many these are
+    uint32_t* last;       // [n]: collected queries of QueryPath::Last
+    uint32_t* lastCount;  // [1]: how many these are
     uint32_t* againCount; // [1]: queries that are filtered again
     uint32_t* widenedCount; // [1]: Widened ones, once all have been collected
     /// The cut is made of so many of the best vectors so far: of k, which

@@ -15,7 +15,7 @@ namespace {
 // Eight lanes have eight queries and eight vectors, 64 pairs, in common, and an
 // eighth of each pair's chains each, two. So D's order of operations costs no
 // register more than a plain sum would, and what a lane reads of 16 rows serves
-// 256 operations: shared memory is half as busy as the multiplying units.
+// 128 multiplications: shared memory is no busier than the multiplying units.
 
 constexpr int kLanes = 8;
 constexpr int kChainsOfLane = kChains / kLanes;

@@ -22,6 +22,8 @@ constexpr int kGroups = 2;
 constexpr int kThreads = (1 + kGroups) * hopper::kWarpgroup;
 constexpr int kComparingThreads = kGroups * hopper::kWarpgroup;
 constexpr int kComparingWarps = kComparingThreads / 32;
+/// Threads that bring the vectors' terms.
+constexpr int kTermsThreads = 32;
 /// Vectors of a tile.
 constexpr int kColumns = hopper::kProductColumns;
 constexpr int kColumnTileBytes = kColumns * hopper::kTileRowBytes;
@@ -93,7 +95,7 @@ struct Shared {
             empty[i].initialise(kComparingThreads);
         }
         for (int i = 0; i < kTermsAhead; ++i) {
-            termsFull[i].initialise(32);
+            termsFull[i].initialise(kTermsThreads);
             termsEmpty[i].initialise(kComparingThreads);
         }
         hopper::fenceBarriers();

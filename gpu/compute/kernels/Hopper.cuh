@@ -305,11 +305,15 @@ __device__ inline void multiplyTiles(
             : "l"(first), "l"(second), "r"(int(add)));
 }
 
+/// Numbers of the block's barriers that are used here: 0 is __syncthreads()'s.
+constexpr int kTurnBarrier = 1; // and the next
+constexpr int kBlockBarrier = 3;
+
 /// Two warpgroups take turns. Waits for the turn of one of them, 0 or 1.
 __device__ inline void waitForTurn(int group) {
     asm volatile("bar.sync %0, %1;"
                  :
-                 : "r"(group + 1), "n"(2 * kWarpgroup)
+                 : "r"(kTurnBarrier + group), "n"(2 * kWarpgroup)
                  : "memory");
 }
 
@@ -317,7 +321,7 @@ __device__ inline void waitForTurn(int group) {
 __device__ inline void giveTurn(int group) {
     asm volatile("bar.arrive %0, %1;"
                  :
-                 : "r"(group + 1), "n"(2 * kWarpgroup)
+                 : "r"(kTurnBarrier + group), "n"(2 * kWarpgroup)
                  : "memory");
 }
 
@@ -325,7 +329,10 @@ __device__ inline void giveTurn(int group) {
 /// program: __syncthreads() is for one place that all of them come to.
 template <int threads>
 __device__ inline void waitForBlock() {
-    asm volatile("barrier.sync 3, %0;" : : "n"(threads) : "memory");
+    asm volatile("barrier.sync %0, %1;"
+                 :
+                 : "n"(kBlockBarrier), "n"(threads)
+                 : "memory");
 }
 
 /// No reader of the sums goes before this, nor a writer behind it.

@@ -41,13 +41,13 @@ constexpr int kNearest = 2;
 
 /// One thread's arrays; query i is {id + i, ...}.
 struct Caller {
-    explicit Caller(float id, idx_t n = 1, idx_t k = kNearest)
-            : x(n * kDims),
+    explicit Caller(float id, idx_t n = 1, idx_t k = kNearest, int d = kDims)
+            : x(n * d),
               distances(n * k, -1),
               labels(n * k, -1),
-              search{n, x.data(), k, distances.data(), labels.data()} {
+              search{n, d, x.data(), k, distances.data(), labels.data()} {
         for (idx_t i = 0; i < n; ++i) {
-            std::fill_n(&x[i * kDims], kDims, id + i);
+            std::fill_n(&x[i * d], d, id + i);
         }
     }
     Caller(const Caller&) = delete;
@@ -55,7 +55,8 @@ struct Caller {
     /// Whether the results are those of its own queries.
     bool isAnswered() const {
         for (idx_t i = 0; i < search.n * search.k; ++i) {
-            if (distances[i] != 10 * x[i / search.k * kDims] + i % search.k ||
+            if (distances[i] !=
+                        10 * x[i / search.k * search.d] + i % search.k ||
                 labels[i] != distances[i] + 1000) {
                 return false;
             }
@@ -72,7 +73,7 @@ struct Caller {
 void answer(const SmallSearch& search) {
     for (idx_t i = 0; i < search.n * search.k; ++i) {
         search.distances[i] =
-                10 * search.x[i / search.k * kDims] + i % search.k;
+                10 * search.x[i / search.k * search.d] + i % search.k;
         search.labels[i] = static_cast<idx_t>(search.distances[i]) + 1000;
     }
 }
@@ -173,7 +174,7 @@ class SearchBatching : public SimTest {
         EXPECT_EQ(made, expected);
     }
 
-    SearchBatcher batcher_{kDims, kMost};
+    SearchBatcher batcher_{kMost};
     std::function<void(const SmallSearch&)> during = [](const SmallSearch&) {};
     std::function<void(const SmallSearch&)> whenQueued =
             [](const SmallSearch&) {};
@@ -208,6 +209,15 @@ TEST_F(SearchBatching, with_as_many_neighbours_only) {
     EXPECT_TRUE(c.isAnswered() && d.isAnswered());
 }
 
+// As where copyFrom has given the index vectors of other dimensions.
+TEST_F(SearchBatching, of_queries_as_long_only) {
+    Caller a(1), b(2, 3, kNearest, 7), c(5), d(6, 2, kNearest, 7);
+    queueBehindAnother({&a, &b, &c, &d});
+    EXPECT_EQ(made_, (std::vector<idx_t>{1, 2, 5}));
+    EXPECT_TRUE(a.isAnswered() && b.isAnswered());
+    EXPECT_TRUE(c.isAnswered() && d.isAnswered());
+}
+
 TEST_F(SearchBatching, up_to_the_limit) {
     Caller a(1, 5), b(10, 4), c(20, 3), d(30, 1);
     queueBehindAnother({&a, &b, &c, &d});
@@ -234,6 +244,7 @@ struct Elsewhere : Caller {
     Elsewhere(float id, const float* x, float* distances, int64_t* labels)
             : Caller(id),
               search{1,
+                     kDims,
                      x ? x : this->x.data(),
                      kNearest,
                      distances ? distances : this->distances.data(),

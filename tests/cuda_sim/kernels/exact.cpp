@@ -541,7 +541,8 @@ cudaError_t launchCollectLast(const QueryState& queries, cudaStream_t stream) {
              writes(queries.widenedCount, 1)},
             [=] {
                 uint32_t& count = *view(queries.lastCount);
-                for (idx_t query = 0; query < n; ++query) {
+                // In no order: here another one than the queries'.
+                for (idx_t query = n; query-- > 0;) {
                     QueryPath& path = view(queries.paths)[query];
                     if (isProven(queries, query)) {
                         *view(queries.widenedCount) +=
