@@ -1,4 +1,4 @@
-"""What ptxas makes of the scan's kernels."""
+"""What ptxas makes of the exact engine's kernels, but for the fused filter's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from kernel_code import KERNELS, compile_kernels
 
 #: Kernels of a file: each takes seconds to compile.
 MOST_KERNELS = {
+    "ExactLossesKernel": 4,
+    "ExactSelectLossesKernel": 1,
     "ExactScanCutKernel": 17,
     "ExactScanKernel": 14,
     "ExactScanResultsKernel": 4,
