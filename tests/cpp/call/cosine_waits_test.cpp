@@ -127,6 +127,25 @@ TEST_P(CosineWaits, an_add_costs_what_one_by_inner_product_does) {
     }
 }
 
+// Each block computes the norms of all that is stored.
+TEST_F(SimTest, a_float16_store_gets_70_MB_in_one_block) {
+    constexpr int d = 1 << 16;
+    faiss::gpu::StandardGpuResources resources;
+    faiss::gpu::GpuIndexFlatConfig config;
+    config.useFloat16 = true;
+    GpuIndexFlatCosine index(&resources, d, config);
+    const std::vector<float> x(size_t(270) * d, 1);
+    std::vector<uint64_t> kernels;
+    for (int n : {10, 270}) {
+        index.add(10, x.data()); // The store takes memory when it grows.
+        index.reset();
+        cuda_sim_reset_counters();
+        index.add(n, x.data());
+        kernels.push_back(counts().kernels);
+    }
+    EXPECT_EQ(kernels[1], kernels[0]);
+}
+
 INSTANTIATE_TEST_SUITE_P(
         Kernels, CosineWaits, ::testing::Values("faiss", "exact"));
 

@@ -432,9 +432,15 @@ TEST_F(CosineTest, many_vectors_are_stored_in_parts) {
         base[size_t(i) * d + d - 1] = -1;
     }
     const auto wanted = normalizedIn(base, true, d);
+    faiss::gpu::StandardGpuResources small;
+    small.setTempMemory(size_t(16) << 20);
+    for (auto* provider : {&resources(), &small}) {
+        GpuIndexFlatCosine index(provider, d, storage(true));
+        index.add(n, base.data());
+        EXPECT_TRUE(Bits(stored(index)) == Bits(wanted));
+    }
     GpuIndexFlatCosine index(&resources(), d, storage(true));
     index.add(n, base.data());
-    EXPECT_TRUE(Bits(stored(index)) == Bits(wanted));
     GpuIndexFlatCosine copy(&resources(), d, storage(true));
     copy.addFrom(index, 7, n - 7);
     EXPECT_TRUE(
