@@ -114,6 +114,13 @@ void GpuIndexFlatCosine::addFrom(
             "index: vectors of %lld dimensions; %lld are needed",
             static_cast<long long>(index.d),
             static_cast<long long>(d));
+    FAISS_THROW_IF_NOT_FMT(
+            n >= 0 && i0 >= 0 && i0 <= index.ntotal - n,
+            "i0, n: %lld vectors from %lld on; index has %lld: give n >= 0, "
+            "i0 >= 0 and i0 + n <= index.ntotal",
+            static_cast<long long>(n),
+            static_cast<long long>(i0),
+            static_cast<long long>(index.ntotal));
     const idx_t step = rowsIn(tuning::kCosineCopyBytes, d);
     std::vector<float> block;
     for (idx_t done = 0; done < n; done += step) {

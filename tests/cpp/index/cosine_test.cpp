@@ -646,7 +646,23 @@ TEST_F(CosineTest, errors_leave_the_index_as_it_was) {
     GpuIndexFlatCosine other(&resources(), kDims + 1);
     EXPECT_THROW(other.addFrom(*index, 0, 10), faiss::FaissException);
     GpuIndexFlatCosine same(&resources(), kDims);
-    EXPECT_THROW(same.addFrom(*index, 5, 10), faiss::FaissException);
+    const std::pair<int64_t, int64_t> wrong[] = {
+            {5, 10},
+            {11, 0},
+            {-1, 0},
+            {-1, 3},
+            {0, -1},
+            {0, INT64_MAX},
+            {INT64_MAX, 1}};
+    for (const auto& [i0, n] : wrong) {
+        try {
+            same.addFrom(*index, i0, n);
+            ADD_FAILURE() << i0 << ", " << n << " was taken";
+        } catch (const faiss::FaissException& e) {
+            EXPECT_NE(std::string(e.what()).find("i0, n: "), std::string::npos)
+                    << e.what();
+        }
+    }
     EXPECT_EQ(same.ntotal, 0);
     EXPECT_THROW(GpuIndexFlatCosine(&resources(), 0), faiss::FaissException);
     EXPECT_THROW(
