@@ -258,6 +258,22 @@ constexpr double kExactVectorOperations = 48;
 constexpr double kExactFusedOperations = 0.085;
 constexpr double kExactFusedVectorOperations = 4;
 
+/// Of a cosine index. Copies of queries on the default stream, beside
+/// kExactFusedQueries: of more dimensions fewer are made at once.
+constexpr size_t kCosineBytes = size_t(64) << 20;
+/// They take no more of Faiss' temporary memory than one part in so many: the
+/// search that comes behind needs more for each query.
+constexpr size_t kCosineShare = 4;
+/// Vectors on their way to a float16 store, in float32: Faiss computes the
+/// norms of all that is stored anew for each block, and adds blocks as large
+/// itself. No more than one part in so many of its temporary memory, which the
+/// float16 copies are taken from, too; where that is little, the lesser size.
+constexpr size_t kCosineAddBytes = size_t(256) << 20;
+constexpr size_t kCosineAddShare = 2;
+constexpr size_t kCosineAddLeastBytes = size_t(64) << 20;
+/// Vectors on their way from one cosine index to another, through host memory.
+constexpr size_t kCosineCopyBytes = size_t(64) << 20;
+
 /// How long work takes, about: 25e12 operations a second on the 132
 /// multiprocessors of an H200 (an A100 and a T4 take 1.7 and 1.9 times what is
 /// so estimated), results into new pages 2 to 12 GB/s.

@@ -5,21 +5,13 @@
 #include <utility>
 
 #include <faiss_ext/gpu/Rounding.h>
+#include <faiss_ext/gpu/call/Tuning.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
 
 namespace faiss_ext {
 namespace gpu {
-
-namespace {
-
-/// As many queries as the exact engine searches at a time; of many dimensions
-/// so few that their copies are no more than this.
-constexpr idx_t kMostRows = 16384;
-constexpr size_t kMostBytes = 64 << 20;
-
-} // namespace
 
 CosineSearcher::CosineSearcher(
         std::unique_ptr<Searcher> searcher,
@@ -36,13 +28,18 @@ CosineSearcher::CosineSearcher(
 ComputeNeeds CosineSearcher::needs(idx_t n, int k) const {
     ComputeNeeds needs = searcher_->needs(n, k);
     if (needs.laneBytes > 0) {
-        needs.laneBytes += bytesOf(rowsAtOnce(n));
+        needs.laneBytes += bytesOf(rowsOnLane(n));
     }
     return needs;
 }
 
 const char* CosineSearcher::searchedBy() const {
     return searcher_->searchedBy();
+}
+
+/// Beside which normalising is little.
+ComputeWork CosineSearcher::leastWork(idx_t n, int k) const {
+    return searcher_->leastWork(n, k);
 }
 
 SliceNeeds CosineSearcher::sliceNeeds(
@@ -56,7 +53,8 @@ void CosineSearcher::enqueue(
         const ComputeContext& context,
         const QueryRows& queries,
         const SearchResults& results) {
-    const idx_t step = rowsAtOnce(queries.n);
+    const idx_t step =
+            context.lane < 0 ? rowsAtOnce(queries.n) : rowsOnLane(queries.n);
     const size_t bytes = bytesOf(step);
     std::optional<ScratchMemory> memory;
     char* copies = context.scratch;
@@ -104,9 +102,32 @@ void CosineSearcher::mergeSlices(
     searcher_->mergeSlices(context, queries, slices, found, results);
 }
 
+/// On the default stream. Each step is a search of its own for the searcher
+/// behind, which in the exact engine copies all vectors: so steps are few, and
+/// equal, none of them for a rest.
 idx_t CosineSearcher::rowsAtOnce(idx_t n) const {
-    const auto fitting = static_cast<idx_t>(kMostBytes / (d_ * sizeof(float)));
-    return std::min({n, kMostRows, std::max<idx_t>(fitting, 1)});
+    const size_t rowBytes = d_ * sizeof(float);
+    idx_t most = std::min<idx_t>(
+            {n,
+             tuning::kExactFusedQueries,
+             std::max<idx_t>(tuning::kCosineBytes / rowBytes, 1)});
+    // What temporary memory lacks is allocated, for which the host waits, and
+    // so does the engine for its own: it is left what it allocates otherwise.
+    const size_t free = resources_.getTempMemoryAvailable(device_);
+    const size_t kept = tuning::kExactLeastBytes + ScratchMemory::bytesOf(0);
+    const size_t share =
+            std::min(free / tuning::kCosineShare, free - std::min(free, kept));
+    const auto fitting = static_cast<idx_t>(share / rowBytes);
+    if (fitting >= std::min(most, tuning::kComputeRows)) {
+        most = std::min(most, fitting);
+    }
+    // Else each step would wait: the fewer, the better.
+    return divideUp(n, divideUp(n, most));
+}
+
+/// On one of several streams, each of which has scratch memory for as many.
+idx_t CosineSearcher::rowsOnLane(idx_t n) const {
+    return std::min(n, tuning::kComputeRows);
 }
 
 size_t CosineSearcher::bytesOf(idx_t rows) const {

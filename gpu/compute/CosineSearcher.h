@@ -28,6 +28,7 @@ class FAISS_EXT_API CosineSearcher : public Searcher {
 
     ComputeNeeds needs(idx_t n, int k) const override;
     const char* searchedBy() const override;
+    ComputeWork leastWork(idx_t n, int k) const override;
     SliceNeeds sliceNeeds(idx_t n, int k, const Slices& slices) const override;
     void enqueue(
             const ComputeContext& context,
@@ -48,6 +49,7 @@ class FAISS_EXT_API CosineSearcher : public Searcher {
 
    private:
     idx_t rowsAtOnce(idx_t n) const;
+    idx_t rowsOnLane(idx_t n) const;
     size_t bytesOf(idx_t rows) const;
     ComputeContext behind(const ComputeContext& context, size_t bytes) const;
     QueryRows normalized(

@@ -11,9 +11,10 @@ namespace gpu {
 
 /// faiss::gpu::index_cpu_to_gpu, but flat indexes, also inside others, become
 /// faiss_ext's classes. A GpuIndexFlatCosine, which no index on the CPU is, is
-/// copied to that GPU with its vectors as they are stored. The caller owns the
-/// result. Throws InvalidDevice for a GPU that is not there, and what Faiss'
-/// function throws.
+/// copied to that GPU with its vectors as they are stored; options->use_cuvs,
+/// which hands flat indexes to cuVS (the default of a Faiss built with it),
+/// does not hand over this one. The caller owns the result. Throws
+/// InvalidDevice for a GPU that is not there, and what Faiss' function throws.
 FAISS_EXT_API faiss::Index* index_cpu_to_gpu(
         faiss::gpu::GpuResourcesProvider* provider,
         int device,

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <faiss_ext/gpu/call/Tuning.h>
 #include <faiss_ext/gpu/compute/CosineSearcher.h>
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
@@ -24,9 +25,10 @@ using Faiss = faiss::gpu::GpuIndexFlatIP;
 
 namespace {
 
-/// About so many bytes of float32 vectors are copied at a time, on the way to
-/// a float16 store and from another index.
-constexpr size_t kBlockBytes = size_t(64) << 20;
+/// Vectors of so many components in so many bytes, one at least.
+idx_t rowsIn(size_t bytes, idx_t d) {
+    return std::max<idx_t>(bytes / (d * sizeof(float)), 1);
+}
 
 } // namespace
 
@@ -112,7 +114,14 @@ void GpuIndexFlatCosine::addFrom(
             "index: vectors of %lld dimensions; %lld are needed",
             static_cast<long long>(index.d),
             static_cast<long long>(d));
-    const auto step = std::max<idx_t>(kBlockBytes / (d * sizeof(float)), 1);
+    FAISS_THROW_IF_NOT_FMT(
+            n >= 0 && i0 >= 0 && i0 <= index.ntotal - n,
+            "i0, n: %lld vectors from %lld on; index has %lld: give n >= 0, "
+            "i0 >= 0 and i0 + n <= index.ntotal",
+            static_cast<long long>(n),
+            static_cast<long long>(i0),
+            static_cast<long long>(index.ntotal));
+    const idx_t step = rowsIn(tuning::kCosineCopyBytes, d);
     std::vector<float> block;
     for (idx_t done = 0; done < n; done += step) {
         const idx_t rows = std::min(step, n - done);
@@ -154,8 +163,12 @@ void GpuIndexFlatCosine::addHalves(idx_t n, const float* x, bool normalized) {
     const size_t rowBytes = d * sizeof(float);
     const bool inPlace =
             placementOf(x, n * rowBytes, "x").onDevice(config_.device);
-    const idx_t step =
-            std::min<idx_t>(n, std::max<idx_t>(kBlockBytes / rowBytes, 1));
+    const size_t blockBytes = std::clamp(
+            resources_->getTempMemoryAvailable(config_.device) /
+                    tuning::kCosineAddShare,
+            tuning::kCosineAddLeastBytes,
+            tuning::kCosineAddBytes);
+    const idx_t step = std::min(n, rowsIn(blockBytes, d));
     reserveStore(*data_, ntotal + n, stream);
     ScratchMemory copies(
             *resources_, config_.device, step * rowBytes, counters());

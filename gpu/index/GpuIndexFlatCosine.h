@@ -37,7 +37,8 @@ class FAISS_EXT_API GpuIndexFlatCosine
         : public StagedFlat<faiss::gpu::GpuIndexFlatIP> {
    public:
     /// The vectors of `index`, whatever its metric, normalised, on the GPU of
-    /// `config`. Throws what the constructors of GpuIndexFlatIP throw.
+    /// `config`. Throws what the constructors of GpuIndexFlatIP and `add`
+    /// throw.
     GpuIndexFlatCosine(
             faiss::gpu::GpuResourcesProvider* provider,
             const faiss::IndexFlat* index,
@@ -70,7 +71,8 @@ class FAISS_EXT_API GpuIndexFlatCosine
     ~GpuIndexFlatCosine() override;
 
     /// Takes over the vectors of `index`, whatever its metric, normalised;
-    /// what was stored is dropped. If it throws, the index is empty.
+    /// what was stored is dropped. If it fails after its arguments were
+    /// checked, the index is empty.
     void copyFrom(const faiss::IndexFlat* index);
 
     /// Stores n vectors, normalised: x [n, d] float32, on the host or a GPU.
@@ -92,8 +94,9 @@ class FAISS_EXT_API GpuIndexFlatCosine
 
     /// Stores vectors i0 .. i0 + n - 1 of `index` as they are stored there,
     /// where they are normalised already; through host memory, in blocks, and
-    /// so it waits. Throws as `add` and `reconstruct_n`; then the blocks before
-    /// stay.
+    /// so it waits. Throws faiss::FaissException, before anything is stored,
+    /// where `index` has other dimensions or not all of these vectors, and what
+    /// `add` and `reconstruct_n` throw; then the blocks before stay.
     void addFrom(const GpuIndexFlatCosine& index, idx_t i0, idx_t n);
 
     /// Whether vectors are stored as float16.

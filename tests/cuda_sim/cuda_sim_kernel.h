@@ -11,7 +11,9 @@
 extern "C" {
 #endif
 
-/// Bytes that a kernel touches.
+/// Bytes that a kernel touches. is_write: it writes them, and may read them
+/// before or after; they are ordered after all that reads or writes them, which
+/// is more than a read needs, and so one range says both.
 struct cuda_sim_range {
     const void* ptr;
     size_t bytes;

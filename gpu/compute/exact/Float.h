@@ -38,6 +38,10 @@ FAISS_EXT_HOST_DEVICE inline float infinity() {
     return floatOf(0x7f800000);
 }
 
+FAISS_EXT_HOST_DEVICE inline bool isNan(float value) {
+    return (bitsOf(value) & 0x7fffffff) > 0x7f800000;
+}
+
 /// False for NaN, too.
 FAISS_EXT_HOST_DEVICE inline bool isFinite(float value) {
     return (bitsOf(value) & 0x7f800000) != 0x7f800000;
@@ -85,6 +89,28 @@ FAISS_EXT_HOST_DEVICE inline float multiplyAdd(float a, float b, float c) {
     return result;
 #else
     return std::fma(a, b, c);
+#endif
+}
+
+/// Exact.
+FAISS_EXT_HOST_DEVICE inline double toDouble(float value) {
+#ifdef __CUDA_ARCH__
+    double wide;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(value));
+    return wide;
+#else
+    return value;
+#endif
+}
+
+/// The nearest float, of two the even one; infinity beyond the largest.
+FAISS_EXT_HOST_DEVICE inline float nearestFloat(double value) {
+#ifdef __CUDA_ARCH__
+    float nearest;
+    asm("cvt.rn.f32.f64 %0, %1;" : "=f"(nearest) : "d"(value));
+    return nearest;
+#else
+    return static_cast<float>(value);
 #endif
 }
 

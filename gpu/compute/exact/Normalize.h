@@ -19,7 +19,7 @@ constexpr int kNormChains = 4 * kNormLanes;
 /// square is exact in double, so a fused multiply-add gives the same. Squares
 /// of floats neither overflow nor underflow there.
 FAISS_EXT_HOST_DEVICE inline double addSquare(float x, double chain) {
-    const double wide = x;
+    const double wide = toDouble(x);
     return wide * wide + chain;
 }
 
@@ -46,8 +46,8 @@ FAISS_EXT_HOST_DEVICE inline double normFactor(double sumOfSquares) {
 
 /// A component of the normalised vector. NaN has one form.
 FAISS_EXT_HOST_DEVICE inline float normalizedComponent(float x, double factor) {
-    const float product = static_cast<float>(x * factor);
-    return product == product ? product : floatOf(0x7fc00000);
+    const float product = nearestFloat(toDouble(x) * factor);
+    return isNan(product) ? floatOf(0x7fc00000) : product;
 }
 
 /// x [d] as a vector of length one, to y [d], which may be x. Kernels divide

@@ -1,6 +1,7 @@
 #include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
 
 #include <faiss_ext/gpu/compute/exact/Normalize.h>
+#include <faiss_ext/gpu/compute/kernels/ExactRows.cuh>
 
 #include <cstdint>
 
@@ -17,7 +18,8 @@ constexpr int kRowsOfBlock = kThreads / kNormLanes;
 /// Enough to fill any GPU; each warp takes many rows.
 constexpr int64_t kMostBlocks = 16384;
 
-__device__ float4 read(const float* from) {
+/// (Not by __ldg, as loadFour: the rows may be written, too.)
+__device__ float4 loadFourInPlace(const float* from) {
     return *reinterpret_cast<const float4*>(from);
 }
 
@@ -36,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
         double c0 = 0, c1 = 0, c2 = 0, c3 = 0;
         for (int i = first; i < d; i += kNormChains) {
             if (kWhole) {
-                const float4 four = read(x + i);
+                const float4 four = loadFourInPlace(x + i);
                 c0 = exact::addSquare(four.x, c0);
                 c1 = exact::addSquare(four.y, c1);
                 c2 = exact::addSquare(four.z, c2);
@@ -51,12 +53,12 @@ __global__ void __launch_bounds__(kThreads)
         double sum = exact::joinNormChains(c0, c1, c2, c3);
         // Either order of two lanes has the same sum: all lanes have it.
         for (int half = kNormLanes / 2; half > 0; half /= 2) {
-            sum += __shfl_xor_sync(0xffffffff, sum, half);
+            sum += __shfl_xor_sync(exact::kWholeWarp, sum, half);
         }
         const double factor = exact::normFactor(sum);
         for (int i = first; i < d; i += kNormChains) {
             if (kWhole) {
-                float4 four = read(x + i);
+                float4 four = loadFourInPlace(x + i);
                 four.x = exact::normalizedComponent(four.x, factor);
                 four.y = exact::normalizedComponent(four.y, factor);
                 four.z = exact::normalizedComponent(four.z, factor);
@@ -71,20 +73,18 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-bool isAligned(const float* data) {
-    return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0;
-}
-
 } // namespace
 
 cudaError_t launchNormalizeRows(
         const float* from, int64_t n, int d, float* to, cudaStream_t stream) {
-    const bool whole = d % 4 == 0 && isAligned(from) && isAligned(to);
-    const int64_t blocks = (n + kRowsOfBlock - 1) / kRowsOfBlock;
+    if (n == 0) {
+        return cudaSuccess;
+    }
+    const bool whole = exact::rowsAligned(from, d) && exact::rowsAligned(to, d);
     const auto kernel =
             whole ? normalizeRowsKernel<true> : normalizeRowsKernel<false>;
     kernel<<<
-            static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks),
+            exact::blocksFor(n, kRowsOfBlock, kMostBlocks),
             kThreads,
             0,
             stream>>>(from, n, d, to);

@@ -69,6 +69,28 @@ class CosineWaits : public SimTest,
         return costOf(once);
     }
 
+    /// Of more queries than are copied at once, 17 MiB, and results on the GPU.
+    template <typename Index>
+    Cost searchMany(size_t temporaryMegabytes) {
+        constexpr int d = 256;
+        constexpr int64_t n = 17000;
+        faiss::gpu::StandardGpuResources resources;
+        resources.setTempMemory(temporaryMegabytes << 20);
+        TunedConfig config;
+        config.search = GetParam();
+        Index index(&resources, d, {}, config);
+        index.add(10, randomVectors(10, d, 1).data());
+        Array<float> x(Memory::Device, randomVectors(n, d, 2));
+        Array<float> distances(Memory::Device, n * kNearest);
+        Array<int64_t> labels(Memory::Device, n * kNearest);
+        const auto once = [&] {
+            index.search(
+                    n, x.data(), kNearest, distances.data(), labels.data());
+        };
+        once();
+        return costOf(once);
+    }
+
     template <typename Index>
     Cost add(Memory memory) {
         faiss::gpu::StandardGpuResources resources;
@@ -89,10 +111,39 @@ TEST_P(CosineWaits, a_search_costs_what_one_by_inner_product_does) {
     }
 }
 
+/// Whose copies are larger than Faiss' temporary memory.
+TEST_P(CosineWaits, many_queries_wait_no_more_where_temporary_memory_is_small) {
+    for (size_t megabytes : {9, 16}) {
+        SCOPED_TRACE(megabytes);
+        const Cost cost = searchMany<GpuIndexFlatCosine>(megabytes);
+        EXPECT_EQ(cost, searchMany<GpuIndexFlatIP>(megabytes));
+        EXPECT_EQ(cost.waits, 0u);
+    }
+}
+
 TEST_P(CosineWaits, an_add_costs_what_one_by_inner_product_does) {
     for (Memory memory : {Memory::Pageable, Memory::Pinned, Memory::Device}) {
         EXPECT_EQ(add<GpuIndexFlatCosine>(memory), add<GpuIndexFlatIP>(memory));
     }
+}
+
+// Each block computes the norms of all that is stored.
+TEST_F(SimTest, a_float16_store_gets_70_MB_in_one_block) {
+    constexpr int d = 1 << 16;
+    faiss::gpu::StandardGpuResources resources;
+    faiss::gpu::GpuIndexFlatConfig config;
+    config.useFloat16 = true;
+    GpuIndexFlatCosine index(&resources, d, config);
+    const std::vector<float> x(size_t(270) * d, 1);
+    std::vector<uint64_t> kernels;
+    for (int n : {10, 270}) {
+        index.add(10, x.data()); // The store takes memory when it grows.
+        index.reset();
+        cuda_sim_reset_counters();
+        index.add(n, x.data());
+        kernels.push_back(counts().kernels);
+    }
+    EXPECT_EQ(kernels[1], kernels[0]);
 }
 
 INSTANTIATE_TEST_SUITE_P(

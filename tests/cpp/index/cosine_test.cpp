@@ -256,6 +256,12 @@ class NotingSearcher : public faiss_ext::gpu::Searcher {
         needs.laneBytes = kBytes;
         return needs;
     }
+    faiss_ext::gpu::ComputeWork leastWork(
+            faiss_ext::gpu::idx_t n, int k) const override {
+        faiss_ext::gpu::ComputeWork work;
+        work.bytes = n * k;
+        return work;
+    }
     faiss_ext::gpu::SliceNeeds sliceNeeds(
             faiss_ext::gpu::idx_t,
             int,
@@ -297,6 +303,7 @@ TEST_F(CosineTest, copies_of_queries_and_scratch_memory_lie_apart) {
     EXPECT_EQ(inSlices.laneBytes, onLane);
     EXPECT_EQ(inSlices.foundBytes, 2u);
     EXPECT_EQ(inSlices.mergeBytes, 3u);
+    EXPECT_EQ(searcher.leastWork(kQueries, 3).bytes, 3.0 * kQueries);
     EXPECT_GE(onLane, queries_.size() * sizeof(float) + NotingSearcher::kBytes);
 
     Array<float> x(Memory::Device, queries_);
@@ -324,6 +331,87 @@ TEST_F(CosineTest, copies_of_queries_and_scratch_memory_lie_apart) {
             faiss::FaissException);
 }
 
+class CosineSteps : public CosineTest {
+   protected:
+    /// How many queries the searcher within is asked at a time.
+    std::vector<faiss_ext::gpu::idx_t> stepsOf(
+            faiss::gpu::StandardGpuResources& resources, int n, int lane = -1) {
+        resources.getResources()->initializeForDevice(0);
+        std::vector<NotingSearcher::Asked> asked;
+        faiss_ext::gpu::TransferCounters counters;
+        faiss_ext::gpu::CosineSearcher searcher(
+                std::make_unique<NotingSearcher>(asked),
+                *resources.getResources(),
+                0,
+                kDims,
+                counters);
+        Array<float> x(Memory::Device, size_t(n) * kDims);
+        check(cudaMemset(x.data(), 0, size_t(n) * kDims * sizeof(float)));
+        const size_t bytes = searcher.needs(n, 3).laneBytes;
+        Array<char> scratch(Memory::Device, bytes);
+        faiss_ext::gpu::ComputeContext context{
+                resources.getDefaultStream(0), lane, scratch.data(), bytes};
+        Array<float> distances(Memory::Device, size_t(n) * 3);
+        Array<int64_t> labels(Memory::Device, size_t(n) * 3);
+        searcher.enqueue(
+                context, {n, x.data(), 3}, {distances.data(), labels.data()});
+        check(cudaDeviceSynchronize());
+        std::vector<faiss_ext::gpu::idx_t> steps;
+        for (const auto& step : asked) {
+            steps.push_back(step.queries.n);
+        }
+        return steps;
+    }
+
+    using Steps = std::vector<faiss_ext::gpu::idx_t>;
+};
+
+TEST_F(CosineSteps, are_few_and_equal) {
+    EXPECT_EQ(stepsOf(resources(), 16384), (Steps{16384}));
+    EXPECT_EQ(stepsOf(resources(), 16386), (Steps{8193, 8193}));
+    EXPECT_EQ(stepsOf(resources(), 40000), (Steps{13334, 13334, 13332}));
+}
+
+TEST_F(CosineSteps, take_a_part_of_temporary_memory) {
+    // 80 bytes a query. 0.5 MiB are beyond the least that the engine takes.
+    faiss::gpu::StandardGpuResources small;
+    small.setTempMemory((size_t(8) << 20) + (size_t(512) << 10));
+    EXPECT_EQ(stepsOf(small, 16000), (Steps{5334, 5334, 5332}));
+    // Whoever comes behind waits anyway, at each step.
+    small.setTempMemory(size_t(1) << 20);
+    EXPECT_EQ(stepsOf(small, 16000), (Steps{16000}));
+}
+
+TEST_F(CosineSteps, are_those_of_faiss_kernels_on_lanes) {
+    EXPECT_EQ(stepsOf(resources(), 1300, 2), (Steps{512, 512, 276}));
+}
+
+TEST_F(CosineTest, lanes_are_as_many_as_those_of_an_inner_product_index) {
+    constexpr int d = 64, n = 16384;
+    const auto base = rowsOfSize(kVectors, d, 1, 3);
+    Array<float> queries(Memory::Device, rowsOfSize(n, d, 1, 4));
+    Array<float> distances(Memory::Device, n);
+    Array<int64_t> labels(Memory::Device, n);
+    TunedConfig config;
+    config.search = "faiss";
+    config.computeLanes = 8;
+    faiss::gpu::StandardGpuResources small;
+    small.setTempMemory(size_t(16) << 20);
+    const auto planOf = [&](const auto& index) {
+        return index
+                .profile_search(
+                        n, queries.data(), 1, distances.data(), labels.data())
+                .plan;
+    };
+    GpuIndexFlatCosine cosine(&small, d, storage(false), config);
+    GpuIndexFlatIP product(&small, d, storage(false), config);
+    cosine.add(kVectors, base.data());
+    product.add(kVectors, base.data());
+    EXPECT_NE(planOf(product).find("on 8 streams"), std::string::npos)
+            << planOf(product);
+    EXPECT_EQ(planOf(cosine), planOf(product));
+}
+
 TEST_F(CosineTest, many_queries_are_searched_in_parts) {
     // Dimensions so many that few copies are made at a time.
     const int d = 1 << 16;
@@ -344,9 +432,15 @@ TEST_F(CosineTest, many_vectors_are_stored_in_parts) {
         base[size_t(i) * d + d - 1] = -1;
     }
     const auto wanted = normalizedIn(base, true, d);
+    faiss::gpu::StandardGpuResources small;
+    small.setTempMemory(size_t(16) << 20);
+    for (auto* provider : {&resources(), &small}) {
+        GpuIndexFlatCosine index(provider, d, storage(true));
+        index.add(n, base.data());
+        EXPECT_TRUE(Bits(stored(index)) == Bits(wanted));
+    }
     GpuIndexFlatCosine index(&resources(), d, storage(true));
     index.add(n, base.data());
-    EXPECT_TRUE(Bits(stored(index)) == Bits(wanted));
     GpuIndexFlatCosine copy(&resources(), d, storage(true));
     copy.addFrom(index, 7, n - 7);
     EXPECT_TRUE(
@@ -554,7 +648,23 @@ TEST_F(CosineTest, errors_leave_the_index_as_it_was) {
     GpuIndexFlatCosine other(&resources(), kDims + 1);
     EXPECT_THROW(other.addFrom(*index, 0, 10), faiss::FaissException);
     GpuIndexFlatCosine same(&resources(), kDims);
-    EXPECT_THROW(same.addFrom(*index, 5, 10), faiss::FaissException);
+    const std::pair<int64_t, int64_t> wrong[] = {
+            {5, 10},
+            {11, 0},
+            {-1, 0},
+            {-1, 3},
+            {0, -1},
+            {0, INT64_MAX},
+            {INT64_MAX, 1}};
+    for (const auto& [i0, n] : wrong) {
+        try {
+            same.addFrom(*index, i0, n);
+            ADD_FAILURE() << i0 << ", " << n << " was taken";
+        } catch (const faiss::FaissException& e) {
+            EXPECT_NE(std::string(e.what()).find("i0, n: "), std::string::npos)
+                    << e.what();
+        }
+    }
     EXPECT_EQ(same.ntotal, 0);
     EXPECT_THROW(GpuIndexFlatCosine(&resources(), 0), faiss::FaissException);
     EXPECT_THROW(

@@ -2,11 +2,14 @@
 
 #include <faiss_ext/gpu/cuda/Exceptions.h>
 #include <faiss_ext/gpu/index/GpuIndexFlat.h>
+#include <faiss_ext/gpu/index/GpuIndexFlatCosine.h>
 #include <faiss_ext/gpu/resources/ResourcesLock.h>
 #include <faiss_ext/gpu/threads/SearchBatcher.h>
 
+#include <faiss/IndexFlat.h>
 #include <faiss/gpu/StandardGpuResources.h>
 #include <faiss/impl/AuxIndexStructures.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,10 +28,12 @@
 #include "support/Calls.h"
 #include "support/Interrupting.h"
 #include "support/Neighbours.h"
+#include "support/NormalizedRows.h"
 #include "support/SimTest.h"
 
 namespace {
 
+using faiss_ext::gpu::GpuIndexFlatCosine;
 using faiss_ext::gpu::GpuIndexFlatL2;
 using faiss_ext::gpu::idx_t;
 using faiss_ext::gpu::Interrupted;
@@ -559,20 +564,65 @@ TEST_F(InterruptedBatching, a_thread_in_the_queue_is_woken_for_its_turn) {
     EXPECT_LT(best, std::chrono::milliseconds(15));
 }
 
+/// An index that tells how many searches queue.
+template <typename Base>
+struct Queued : Base {
+    using Base::Base;
+    size_t waiting() const {
+        return this->waitingSearches();
+    }
+};
+
 class BatchedIndex : public SimTest {
    protected:
-    struct Index : GpuIndexFlatL2 {
-        using GpuIndexFlatL2::GpuIndexFlatL2;
-        size_t waiting() const {
-            return waitingSearches();
-        }
-    };
+    using Index = Queued<GpuIndexFlatL2>;
 
     /// Until one is under way: who comes later is not taken along by it.
     static void waitForASearch() {
         while (cuda_sim_calls("kernel:bfKnnOnDevice") == 0) {
             std::this_thread::yield();
         }
+    }
+
+    /// Each of n queries x [n, d] by a thread of its own; all but the first
+    /// queue behind that one, unless `apart`.
+    template <typename Base>
+    static Neighbours searchByThreads(
+            const Queued<Base>& index,
+            cudaStream_t stream,
+            const float* x,
+            int n,
+            int k,
+            bool apart) {
+        const int d = index.d;
+        cuda_sim_reset_counters();
+        if (!apart) {
+            cuda_sim_hold_stream(stream);
+        }
+        Neighbours found{
+                std::vector<float>(n * k), std::vector<int64_t>(n * k)};
+        std::vector<std::thread> threads;
+        for (int t = 0; t < n; ++t) {
+            threads.emplace_back([&, t] {
+                index.search(
+                        1,
+                        x + t * d,
+                        k,
+                        &found.distances[t * k],
+                        &found.labels[t * k]);
+            });
+            if (!apart) {
+                waitForASearch();
+            }
+        }
+        while (!apart && index.waiting() + 1 < threads.size()) {
+            std::this_thread::yield();
+        }
+        cuda_sim_release_all();
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        return found;
     }
 };
 
@@ -590,39 +640,100 @@ TEST_F(BatchedIndex, sixteen_threads_make_two_searches) {
         config.batchedQueries = batched;
         Index index(&resources, d, faiss::gpu::GpuIndexFlatConfig(), config);
         index.add(100, base.data());
-        const cudaStream_t stream = resources.getDefaultStream(0);
-        cuda_sim_reset_counters();
-        if (batched != 1) {
-            cuda_sim_hold_stream(stream);
-        }
-        Neighbours found{
-                std::vector<float>(kThreads * k),
-                std::vector<int64_t>(kThreads * k)};
-        std::vector<std::thread> threads;
-        for (int t = 0; t < kThreads; ++t) {
-            threads.emplace_back([&, t] {
-                index.search(
-                        1,
-                        &queries[t * d],
-                        k,
-                        &found.distances[t * k],
-                        &found.labels[t * k]);
-            });
-            if (batched != 1) {
-                waitForASearch();
-            }
-        }
-        while (batched != 1 && index.waiting() < kThreads - 1) {
-            std::this_thread::yield();
-        }
-        cuda_sim_release_all();
-        for (auto& thread : threads) {
-            thread.join();
-        }
+        const auto found = searchByThreads(
+                index,
+                resources.getDefaultStream(0),
+                queries.data(),
+                kThreads,
+                k,
+                batched == 1);
         expectNeighbours(found, oracle, base, queries, d, k);
         EXPECT_EQ(
                 cuda_sim_calls("kernel:bfKnnOnDevice"),
                 batched == 1 ? 16u : 2u);
+    }
+}
+
+/// Numbers with a page behind them: who reads that ends the process.
+class GuardedFloats {
+   public:
+    explicit GuardedFloats(const std::vector<float>& values) {
+        const size_t page = sysconf(_SC_PAGESIZE);
+        const size_t bytes = values.size() * sizeof(float);
+        const size_t used = (bytes + page - 1) / page * page;
+        bytes_ = used + page;
+        pages_ = static_cast<char*>(
+                mmap(nullptr,
+                     bytes_,
+                     PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS,
+                     -1,
+                     0));
+        EXPECT_NE(pages_, MAP_FAILED);
+        EXPECT_EQ(mprotect(pages_ + used, page, PROT_NONE), 0);
+        data_ = reinterpret_cast<float*>(pages_ + used - bytes);
+        std::copy(values.begin(), values.end(), data_);
+    }
+    ~GuardedFloats() {
+        munmap(pages_, bytes_);
+    }
+    GuardedFloats(const GuardedFloats&) = delete;
+
+    const float* data() const {
+        return data_;
+    }
+
+   private:
+    char* pages_;
+    size_t bytes_;
+    float* data_;
+};
+
+// Searches become one by the dimensions of now, not by those of construction.
+TEST_F(BatchedIndex, threads_search_what_copyFrom_gave_other_dimensions) {
+    constexpr int kThreads = 16, kFirst = 8, k = 5;
+    faiss::gpu::StandardGpuResources resources;
+    TunedConfig config;
+    config.search = "faiss";
+    for (int d : {3, 20}) {
+        SCOPED_TRACE(d);
+        const auto base = randomVectors(100, d, 1);
+        const auto queries = randomVectors(kThreads, d, 2);
+        const GuardedFloats x(queries);
+        const auto expectRight = [&](auto& index,
+                                     const std::vector<float>& vectors,
+                                     const std::vector<float>& asked,
+                                     faiss::MetricType metric) {
+            index.add(7, randomVectors(7, kFirst, 3).data());
+            faiss::IndexFlatL2 other(d);
+            other.add(100, base.data());
+            index.copyFrom(&other);
+            ASSERT_EQ(index.d, d);
+            const auto found = searchByThreads(
+                    index,
+                    resources.getDefaultStream(0),
+                    x.data(),
+                    kThreads,
+                    k,
+                    false);
+            EXPECT_EQ(cuda_sim_calls("kernel:bfKnnOnDevice"), 2u);
+            expectNeighbours(
+                    found,
+                    searchOnCpu(vectors, asked, d, k, metric),
+                    vectors,
+                    asked,
+                    d,
+                    k,
+                    metric);
+        };
+        Index byDistance(&resources, kFirst, {}, config);
+        expectRight(byDistance, base, queries, faiss::METRIC_L2);
+        Queued<GpuIndexFlatCosine> byCosine(&resources, kFirst, {}, config);
+        expectRight(
+                byCosine,
+                asDocumented(base, d),
+                asDocumented(queries, d),
+                faiss::METRIC_INNER_PRODUCT);
     }
 }
 

@@ -102,6 +102,25 @@ TEST(ExactFloat, the_next_float_is_the_next) {
     EXPECT_TRUE(std::isnan(exact::nextDown(-kNaN)));
 }
 
+TEST(ExactFloat, doubles_become_the_nearest_float_of_two_the_even_one) {
+    for (uint32_t bits :
+         {0u, 1u, 0x7fffffu, 0x800000u, 0x3f800000u, 0x3f800001u}) {
+        const double low = exact::toDouble(exact::floatOf(bits));
+        const double high = exact::toDouble(exact::floatOf(bits + 1));
+        const double middle = low + (high - low) / 2;
+        const auto rounded = [](double value) {
+            return exact::bitsOf(exact::nearestFloat(value));
+        };
+        EXPECT_EQ(rounded(low), bits);
+        EXPECT_EQ(rounded(std::nextafter(middle, low)), bits);
+        EXPECT_EQ(rounded(middle), bits + bits % 2);
+        EXPECT_EQ(rounded(std::nextafter(middle, high)), bits + 1);
+    }
+    EXPECT_EQ(exact::nearestFloat(-1e39), -kInf);
+    EXPECT_TRUE(exact::isNan(kNaN) && exact::isNan(-kNaN));
+    EXPECT_FALSE(exact::isNan(kInf) || exact::isNan(-kInf) || exact::isNan(0));
+}
+
 TEST(ExactFloat, doubles_are_rounded_to_the_side_that_is_named) {
     std::mt19937_64 random(2);
     for (int i = 0; i < 100000; ++i) {
