@@ -35,8 +35,8 @@ _FEWEST = 3
 _LINK_BYTES = 32 << 20
 _LINK_REPETITIONS = 10
 
-# Of labels that may differ: neighbours whose distances are the same up to
-# rounding may change places when queries are cut into other tiles.
+# Of labels that may be others: of neighbours whose distances are the same up to
+# rounding, some are among the k nearest of one search and not of another.
 _TIES = 0.01
 
 
@@ -215,11 +215,11 @@ class _Searches:
             found[name] = [a.copy() for a in result]
         for name, (distances, labels) in found.items():
             close = np.isclose(distances, expected[0], rtol=1e-3, atol=1e-3)
-            same = labels == expected[1]
-            if not close.all() or (~same).mean() > _TIES:
+            others = _share_of_others(labels, expected[1])
+            if not close.all() or others > _TIES:
                 raise UserError(
                     f"{LABELS[name]}: {(~close).mean():.2%} of the distances "
-                    f"and {(~same).mean():.2%} of the labels are not those of "
+                    f"and {others:.2%} of the labels are not those of "
                     f"stock Faiss, with {self._x.shape[0]} queries and k = "
                     f"{self._k}; nothing was timed"
                 )
@@ -367,3 +367,20 @@ def _environment(device: int) -> dict[str, str]:
 def _version(number: int) -> str:
     """CUDA's number of a version: 12040 is 12.4."""
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _share_of_others(labels: np.ndarray, expected: np.ndarray) -> float:
+    """Of labels [n, k] those that are not in the same row of `expected`. Within a
+    row such neighbours may change places: the exact engine orders them by their
+    distances, Faiss' kernels by these plus their own rounding."""
+    rows = (labels != expected).any(axis=1)
+    if not rows.any():
+        return 0.0
+    row = np.arange(rows.sum())[:, None]
+    # (NumPy's order is that of the first field, then of the second.)
+    found = np.stack(np.broadcast_arrays(row, labels[rows]), axis=-1)
+    there = np.stack(np.broadcast_arrays(row, expected[rows]), axis=-1)
+    pair = np.dtype([("row", "int64"), ("label", "int64")])
+    others = ~np.isin(
+        np.ascontiguousarray(found).view(pair), np.ascontiguousarray(there).view(pair))
+    return float(others.sum() / labels.size)
