@@ -3,6 +3,7 @@ what is counted and compared does."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -150,6 +151,27 @@ def test_it_times_nothing_that_gives_other_results(cli, faiss_ext, monkeypatch):
     assert "8.00% of the labels are not those of stock Faiss" in outcome.err
     assert "nothing was timed" in outcome.err
     assert os.listdir() == []
+
+
+def test_neighbours_as_near_may_change_places(cli, faiss_ext, monkeypatch):
+    measure = importlib.import_module("faiss_ext.profiling.measure")
+    search = faiss_ext.GpuIndexFlat.search
+
+    def swapped(self, *args, **options):
+        distances, labels = search(self, *args, **options)
+        if isinstance(labels, np.ndarray):
+            # Every vector is there twice.
+            labels[:] = labels.reshape(len(labels), -1, 2)[:, :, ::-1].reshape(
+                labels.shape)
+        return distances, labels
+
+    monkeypatch.setattr(faiss_ext.GpuIndexFlat, "search", swapped)
+    made = measure._random
+    monkeypatch.setattr(
+        measure, "_random",
+        lambda n, d, seed: np.repeat(made(n // 2, d, seed), 2, axis=0))
+    outcome = cli("profile", *SMALL, "--n", "10", "--k", "4")
+    assert outcome.status == 0, outcome.err
 
 
 def test_what_faiss_refuses_is_one_line(cli):
