@@ -393,4 +393,7 @@ def _share_of_others(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
         np.searchsorted(known, wanted, sorter=order), known.size - 1)]
     same = (known[place] == wanted) & _close(
         distances.ravel(), expected[0][rows].ravel()[place])
-    return float((~same).sum() / found[1].size)
+    # Each of them answers for one label; only that of none (-1) comes again.
+    answers = place[same & (labels.ravel() >= 0)]
+    repeated = answers.size - np.unique(answers).size
+    return float(((~same).sum() + repeated) / found[1].size)

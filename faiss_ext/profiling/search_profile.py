@@ -94,7 +94,8 @@ class ComputeSpan(NamedTuple):
     Attributes
     ----------
     name : str
-        'prepare index' (after a change of the vectors), 'copy vectors',
+        'normalise queries' (cosine), 'prepare index' (after a change of the
+        vectors), 'copy vectors',
         'prepare queries', 'sample scores', 'first cut', 'filter 1', 'select 1',
         'filter 2' and so on, 'second filter', 'second select', 'last path',
         'write results'; where cuBLAS makes scores 'scores', 'filter' and
@@ -243,7 +244,8 @@ class SearchProfile:
 
     @property
     def roofline(self) -> float | None:
-        """The floor over the time in 'compute', 1 at best; None: not known.
+        """The floor over the time in 'compute'; more than 1 where the GPU's cache
+        holds a small store; None: not known.
 
         Examples
         --------

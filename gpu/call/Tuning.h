@@ -261,8 +261,9 @@ constexpr double kExactFusedVectorOperations = 4;
 /// Of a cosine index. Copies of queries on the default stream, beside
 /// kExactFusedQueries: of more dimensions fewer are made at once.
 constexpr size_t kCosineBytes = size_t(64) << 20;
-/// They take no more of Faiss' temporary memory than one part in so many: the
-/// search that comes behind needs more for each query.
+/// They take no more of Faiss' temporary memory than one part in so many (the
+/// search that comes behind needs more for each query), unless that is fewer
+/// than kComputeRows: each time they are made costs a search.
 constexpr size_t kCosineShare = 4;
 /// Vectors on their way to a float16 store, in float32: Faiss computes the
 /// norms of all that is stored anew for each block, and adds blocks as large

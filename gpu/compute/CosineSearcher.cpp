@@ -9,6 +9,7 @@
 #include <faiss_ext/gpu/compute/ScratchMemory.h>
 #include <faiss_ext/gpu/compute/kernels/NormalizeRows.h>
 #include <faiss_ext/gpu/cuda/CudaCheck.h>
+#include <faiss_ext/gpu/profile/StageRecorder.h>
 
 namespace faiss_ext {
 namespace gpu {
@@ -67,9 +68,21 @@ void CosineSearcher::enqueue(
     }
     for (idx_t first = 0; first < queries.n; first += step) {
         const idx_t rows = std::min(step, queries.n - first);
+        const QueryRows normal =
+                normalized(queries, first, rows, copies, context.stream);
+        // Faiss' kernels tell no parts.
+        if (!searcher_->leastWork(rows, queries.k).unknown()) {
+            constexpr int kReadAndWritten = 2;
+            endPart(context.recorder,
+                    {"normalise queries",
+                     {0,
+                      0,
+                      double(kReadAndWritten * sizeof(float)) * rows * d_}},
+                    context.stream);
+        }
         searcher_->enqueue(
                 inner,
-                normalized(queries, first, rows, copies, context.stream),
+                normal,
                 {results.distances + first * queries.k,
                  results.labels + first * queries.k});
     }
@@ -104,7 +117,8 @@ void CosineSearcher::mergeSlices(
 
 /// On the default stream. Each step is a search of its own for the searcher
 /// behind, which in the exact engine copies all vectors: so steps are few, and
-/// equal, none of them for a rest.
+/// equal, none of them for a rest. (Without memory for 512 at once, all the
+/// copies are allocated.)
 idx_t CosineSearcher::rowsAtOnce(idx_t n) const {
     const size_t rowBytes = d_ * sizeof(float);
     idx_t most = std::min<idx_t>(

@@ -189,7 +189,7 @@ class TileSearch {
     }
 
     void filter() {
-        // Chunks are too many to be told one by one.
+        // The parts of chunks, which may be many, have one name.
         int number = 0;
         for (const ExactStage& stage : plan_.stages) {
             number += search_.fusedFilter ? 1 : 0;

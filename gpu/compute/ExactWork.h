@@ -35,6 +35,10 @@ inline double distanceInstructions(Metric metric, idx_t n, idx_t rows, int d) {
 /// read once, and all pairs have a score.
 inline ComputeWork searchWork(const VectorsView& vectors, idx_t n, int k) {
     constexpr double kResult = sizeof(float) + sizeof(idx_t);
+    if (vectors.n == 0) {
+        // Nobody reads the queries.
+        return {0, 0, n * k * kResult};
+    }
     return {scoreOperations(n, vectors.n, vectors.d),
             0,
             vectors.n * vectorBytes(vectors) +

@@ -71,8 +71,8 @@ class FAISS_EXT_API GpuIndexFlatCosine
     ~GpuIndexFlatCosine() override;
 
     /// Takes over the vectors of `index`, whatever its metric, normalised;
-    /// what was stored is dropped. If it fails after its arguments were
-    /// checked, the index is empty.
+    /// what was stored is dropped. If it fails once it has begun to, the
+    /// index is empty.
     void copyFrom(const faiss::IndexFlat* index);
 
     /// Stores n vectors, normalised: x [n, d] float32, on the host or a GPU.

@@ -222,6 +222,16 @@ void StagedIndex::checkSearch(
     }
 }
 
+void StagedIndex::checkStillOf(int d) const {
+    FAISS_THROW_IF_NOT_FMT(
+            parts_->index->d == d,
+            "x: rows of %d components, as the index had when the call began; "
+            "copyFrom in another thread has given it vectors of %d since. Fix: "
+            "let searches end before vectors of other dimensions come",
+            d,
+            parts_->index->d);
+}
+
 void StagedIndex::searchRows(
         idx_t n,
         const float* x,
@@ -230,13 +240,15 @@ void StagedIndex::searchRows(
         idx_t* labels,
         const faiss::SearchParameters* params) const {
     NvtxRange range("search", n);
-    const size_t rowBytes = parts_->index->d * sizeof(float);
+    const int d = parts_->index->d;
+    const size_t rowBytes = d * sizeof(float);
     const auto outputs = resultsAt(labels, distances, k);
     checkSearch(n, {"x", x, rowBytes}, k, outputs, params);
     if (n == 0) {
         return;
     }
     const auto run = [&](const SmallSearch& search) {
+        checkStillOf(d);
         const int neighbours = static_cast<int>(search.k);
         runSearch(
                 *makeSearcher(search.n, neighbours, params),
@@ -245,8 +257,7 @@ void StagedIndex::searchRows(
                 search.k,
                 resultsAt(search.labels, search.distances, search.k));
     };
-    // (Another copyFrom may have changed d since the index was made.)
-    const SmallSearch mine{n, parts_->index->d, x, k, distances, labels};
+    const SmallSearch mine{n, d, x, k, distances, labels};
     // Not with others, who may have asked for something else; nor behind one
     // who waits for the lock that this thread holds.
     if (params || parts_->lock->heldByThisThread()) {
@@ -274,13 +285,15 @@ size_t StagedIndex::waitingSearches() const {
 void StagedIndex::assignRows(
         idx_t n, const float* x, idx_t* labels, idx_t k) const {
     NvtxRange range("search", n);
-    const InputRows queries{"x", x, parts_->index->d * sizeof(float)};
+    const int d = parts_->index->d;
+    const InputRows queries{"x", x, d * sizeof(float)};
     const std::vector<OutputRows> outputs{
             {"labels", labels, k * sizeof(idx_t)},
             {nullptr, nullptr, k * sizeof(float)}};
     checkSearch(n, queries, k, outputs, nullptr);
     if (n > 0) {
         const Locked lock(*this);
+        checkStillOf(d);
         const auto searcher = makeSearcher(n, static_cast<int>(k), nullptr);
         runSearch(*searcher, n, queries, k, outputs);
     }
@@ -322,13 +335,15 @@ SearchProfile StagedIndex::profile_search(
         idx_t* labels,
         const faiss::SearchParameters* params) const {
     NvtxRange range("search", n);
-    const InputRows queries{"x", x, parts_->index->d * sizeof(float)};
+    const int d = parts_->index->d;
+    const InputRows queries{"x", x, d * sizeof(float)};
     const auto outputs = resultsAt(labels, distances, k);
     checkSearch(n, queries, k, outputs, params);
     if (n == 0) {
         return {};
     }
     const Locked lock(*this);
+    checkStillOf(d);
     const int neighbours = static_cast<int>(k);
     const auto searcher = makeSearcher(n, neighbours, params);
     counters().searchedBy = searcher->searchedBy();

@@ -219,6 +219,9 @@ class FAISS_EXT_API StagedIndex {
             idx_t k,
             const std::vector<OutputRows>& outputs) const;
 
+    /// Under the lock, for a call that has read d before it: another thread's
+    /// copyFrom may have changed it. Throws then.
+    void checkStillOf(int d) const;
     void checkSearch(
             idx_t n,
             const InputRows& x,

@@ -6,7 +6,8 @@ namespace gpu {
 /// What the GPU has to do at the least, by whatever kernels: each array that is
 /// needed read or written once, and the operations that no way around is known
 /// for. The rest, such as scratch memory and sorting, is not in it; so the time
-/// that it takes (floorSeconds) is less than any that is measured.
+/// that it takes (floorSeconds) is less than any that is measured, unless the
+/// GPU's cache still holds what is read.
 struct ComputeWork {
     /// Multiplications and additions of half-precision products, on tensor
     /// cores.

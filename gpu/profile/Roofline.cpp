@@ -26,7 +26,7 @@ constexpr double kFloatInstructions = 128;
 // Of memory: HBM moves data at both edges of its clock.
 constexpr double kEdges = 2;
 constexpr double kBitsOfByte = 8;
-constexpr double kHertz = 1e3;
+constexpr double kHertzOfKilohertz = 1e3;
 
 int64_t queriesOf(ComputeWork::Of of, const QueryPaths& paths) {
     switch (of) {
@@ -77,12 +77,12 @@ GpuPeaks peaksOf(const GpuFigures& gpu) {
         peaks.text = "not known, as CUDA does not tell the GPU's clocks";
         return peaks;
     }
-    const double clocks = gpu.multiprocessors * (gpu.clock * kHertz);
+    const double clocks = gpu.multiprocessors * (gpu.clock * kHertzOfKilohertz);
     peaks.known = true;
     peaks.tensorOperations = clocks * kTensorOperations;
     peaks.floatInstructions = clocks * kFloatInstructions;
-    peaks.bytes =
-            gpu.memoryClock * kHertz * kEdges * gpu.memoryBus / kBitsOfByte;
+    peaks.bytes = gpu.memoryClock * kHertzOfKilohertz * kEdges * gpu.memoryBus /
+                  kBitsOfByte;
     peaks.text = format(
             "%.0f Tflop/s by tensor cores, %.1fe12 float32 instructions/s, "
             "%.2f TB/s",

@@ -71,7 +71,8 @@ struct StageSpan {
 /// One stage of what is computed for one tile, or a part of it: the kernels of
 /// the exact engine that do one thing. Lies within a span of Stage::Compute.
 struct ComputeSpan {
-    /// "prepare index", "copy vectors", "prepare queries", "sample scores",
+    /// "normalise queries" (cosine), "prepare index", "copy vectors", "prepare
+    /// queries", "sample scores",
     /// "first cut", "filter 1", "select 1", "filter 2" and so on, "second
     /// filter", "second select", "last path", "write results"; where cuBLAS
     /// makes scores "scores", "filter" and "select", without numbers; of a scan
@@ -160,7 +161,8 @@ struct FAISS_EXT_API SearchProfile {
     double secondsIn(Stage stage) const;
 
     /// floor / secondsIn(Stage::Compute): what part of the time the GPU needs
-    /// in any case; -1: not known.
+    /// in any case; more than 1 where its cache holds a small store; -1: not
+    /// known.
     double roofline() const;
 };
 

@@ -19,7 +19,8 @@ namespace faiss_ext {
 namespace gpu {
 
 /// Collects the times of one call after another for SearchProfile. Costs two
-/// events for each stage of a tile; they are kept for the next call.
+/// events for each stage of a tile, and one for each of its parts; they are
+/// kept for the next call.
 ///
 /// Life: `start`, the stages of a call, `finish` once all of them are done. A
 /// call that fails in between leaves nothing to clean up. Not thread-safe.

@@ -689,6 +689,57 @@ class GuardedFloats {
     float* data_;
 };
 
+// Both wait, one for the lock and one for its turn, with queries as long as the
+// vectors were.
+TEST_F(BatchedIndex,
+       searches_that_wait_while_copyFrom_changes_dimensions_are_errors) {
+    constexpr int kFirst = 8, k = 1;
+    for (int d : {3, 20}) {
+        SCOPED_TRACE(d);
+        faiss::gpu::StandardGpuResources resources;
+        Index index(&resources, kFirst);
+        index.add(7, randomVectors(7, kFirst, 1).data());
+        const auto queries = randomVectors(2, kFirst, 2);
+        const GuardedFloats x(queries);
+        faiss::IndexFlatL2 other(d);
+        other.add(9, randomVectors(9, d, 3).data());
+        std::vector<std::future<void>> searches;
+        {
+            const auto lock =
+                    faiss_ext::gpu::lockOf(resources.getResources().get());
+            const std::lock_guard<faiss_ext::gpu::ResourcesLock> held(*lock);
+            for (int i = 0; i < 2; ++i) {
+                searches.push_back(std::async(std::launch::async, [&, i] {
+                    float distance;
+                    int64_t label;
+                    index.search(
+                            1, x.data() + i * kFirst, k, &distance, &label);
+                }));
+            }
+            while (index.waiting() < 1) {
+                std::this_thread::yield();
+            }
+            index.copyFrom(&other);
+        }
+        for (auto& search : searches) {
+            try {
+                search.get();
+                ADD_FAILURE() << "no error";
+            } catch (const faiss::FaissException& e) {
+                EXPECT_NE(
+                        e.msg.find("x: rows of 8 components"),
+                        std::string::npos)
+                        << e.msg;
+            }
+        }
+        // Later ones are right.
+        float distance;
+        int64_t label;
+        index.search(1, other.get_xb() + 4 * d, k, &distance, &label);
+        EXPECT_EQ(label, 4);
+    }
+}
+
 // Searches become one by the dimensions of now, not by those of construction.
 TEST_F(BatchedIndex, threads_search_what_copyFrom_gave_other_dimensions) {
     constexpr int kThreads = 16, kFirst = 8, k = 5;
