@@ -68,6 +68,7 @@ mutation: setup ## take out each wait and keep-alive of gpu/: the tests must fai
 sanitize: setup ## the C++ tests under AddressSanitizer, UBSan and ThreadSanitizer
 	@. build/setup.env && for preset in asan tsan; do \
 	    cmake --preset $$preset -DCMAKE_PREFIX_PATH="$$FAISS_PREFIX" \
+	        -DCMAKE_CUDA_ARCHITECTURES=90 \
 	        $$(command -v ccache >/dev/null && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache) \
 	        >build/$$preset.configure.log && \
 	    cmake --build build/$$preset -j $(JOBS) && \
