@@ -347,6 +347,7 @@ class CosineSteps : public CosineTest {
                 counters);
         Array<float> x(Memory::Device, size_t(n) * kDims);
         check(cudaMemset(x.data(), 0, size_t(n) * kDims * sizeof(float)));
+        check(cudaDeviceSynchronize());
         const size_t bytes = searcher.needs(n, 3).laneBytes;
         Array<char> scratch(Memory::Device, bytes);
         faiss_ext::gpu::ComputeContext context{

@@ -19,7 +19,6 @@ index.reconstruct(0).nothing  # error
 faiss.knn_gpu(resources, x, x)  # error
 faiss.knn_gpu(resources, x, x, 3, cast="yes")  # error
 faiss.knn_gpu(resources, x, x, 3, metric="cosin")  # error
-faiss.GpuIndexFlatCosine(resources, "8")  # error
 faiss.normalize_L2(3)  # error
 faiss.normalize_L2()  # error
 faiss.pairwise_distance_gpu(resources, x, 3)  # error

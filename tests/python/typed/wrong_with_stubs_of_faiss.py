@@ -10,6 +10,7 @@ flat = stock.IndexFlatL2(8)
 faiss.IndexFlatL2("8")  # error
 faiss.GpuIndexFlatL2(0, 8)  # error
 faiss.GpuIndexFlatL2(resources, flat, flat)  # error
+faiss.GpuIndexFlatCosine(resources, "8")  # error
 faiss.GpuIndexFlatL2(resources, 8).serch  # error
 faiss.index_cpu_to_gpu(resources, flat)  # error
 faiss.index_cpu_to_gpu(resources, 0, 8)  # error
