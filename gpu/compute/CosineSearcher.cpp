@@ -71,7 +71,8 @@ void CosineSearcher::enqueue(
         const QueryRows normal =
                 normalized(queries, first, rows, copies, context.stream);
         // Faiss' kernels tell no parts.
-        if (!searcher_->leastWork(rows, queries.k).unknown()) {
+        if (context.recorder &&
+            !searcher_->leastWork(rows, queries.k).unknown()) {
             constexpr int kReadAndWritten = 2;
             endPart(context.recorder,
                     {"normalise queries",

@@ -133,7 +133,7 @@ void GpuIndexFlatCosine::addFrom(
 
 /// x: on the host or any GPU, normalised already or not.
 void GpuIndexFlatCosine::addRows(idx_t n, const float* x, bool normalized) {
-    addVectors(n, x, d * sizeof(float), [&] {
+    addVectors(n, x, sizeof(float), [&] {
         if (flatConfig_.useFloat16) {
             addHalves(n, x, normalized);
             return;

@@ -101,7 +101,8 @@ class Staged : private StagedParts, public Base, public StagedIndex {
         this->searchBy(
                 searcher,
                 n,
-                {"x", x, this->d * faiss::get_numeric_type_size(type)},
+                x,
+                faiss::get_numeric_type_size(type),
                 k,
                 distances,
                 labels,
@@ -109,10 +110,9 @@ class Staged : private StagedParts, public Base, public StagedIndex {
     }
 
     void add_ex(idx_t n, const void* x, faiss::NumericType type) override {
-        this->addVectors(
-                n, x, this->d * faiss::get_numeric_type_size(type), [&] {
-                    Base::add_ex(n, x, type);
-                });
+        this->addVectors(n, x, faiss::get_numeric_type_size(type), [&] {
+            Base::add_ex(n, x, type);
+        });
     }
 
     void add_with_ids_ex(
@@ -120,10 +120,9 @@ class Staged : private StagedParts, public Base, public StagedIndex {
             const void* x,
             faiss::NumericType type,
             const idx_t* ids) override {
-        this->addVectors(
-                n, x, this->d * faiss::get_numeric_type_size(type), [&] {
-                    Base::add_with_ids_ex(n, x, type, ids);
-                });
+        this->addVectors(n, x, faiss::get_numeric_type_size(type), [&] {
+            Base::add_with_ids_ex(n, x, type, ids);
+        });
     }
 #endif
 
@@ -155,15 +154,13 @@ class Staged : private StagedParts, public Base, public StagedIndex {
     /// index has the vectors that it had; memory that it was given for more it
     /// keeps, unless it had none.
     void add(idx_t n, const float* x) override {
-        this->addVectors(
-                n, x, this->d * sizeof(float), [&] { Base::add(n, x); });
+        this->addVectors(n, x, sizeof(float), [&] { Base::add(n, x); });
     }
 
     /// The same with the ids [n] int64 of the vectors, where Base takes them.
     void add_with_ids(idx_t n, const float* x, const idx_t* ids) override {
-        this->addVectors(n, x, this->d * sizeof(float), [&] {
-            Base::add_with_ids(n, x, ids);
-        });
+        this->addVectors(
+                n, x, sizeof(float), [&] { Base::add_with_ids(n, x, ids); });
     }
 
     /// Forgets all vectors, once the searches in flight are done. Throws

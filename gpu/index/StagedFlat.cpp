@@ -212,7 +212,7 @@ void StagedFlat<Base>::reconstruct_n(idx_t i0, idx_t n, float* out) const {
     if (n == 0) {
         return;
     }
-    const StagedIndex::Locked lock(*this);
+    const StagedIndex::Locked lock(*this, this->d);
     checkBounds(i0, n);
     RowFunction read([&](const ComputeContext&, const ComputeRows& rows) {
         Base::reconstruct_n(
@@ -231,7 +231,7 @@ void StagedFlat<Base>::reconstruct_batch(
     if (n == 0) {
         return;
     }
-    const StagedIndex::Locked lock(*this);
+    const StagedIndex::Locked lock(*this, this->d);
     checkKeys(n, keys);
     RowFunction read(
             [&](const ComputeContext& context, const ComputeRows& rows) {
@@ -267,7 +267,7 @@ void StagedFlat<Base>::compute_residual_n(
     if (n == 0) {
         return;
     }
-    const StagedIndex::Locked lock(*this);
+    const StagedIndex::Locked lock(*this, this->d);
     checkKeys(n, keys);
     RowFunction subtract([&](const ComputeContext& context,
                              const ComputeRows& rows) {

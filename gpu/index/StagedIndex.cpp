@@ -130,6 +130,17 @@ StagedIndex::Locked::Locked(const StagedIndex& index)
     lockUnlessInterrupted(lock_).release();
 }
 
+StagedIndex::Locked::Locked(const StagedIndex& index, int d) : Locked(index) {
+    const int now = index.parts_->index->d;
+    FAISS_THROW_IF_NOT_FMT(
+            now == d,
+            "d: the index had %d dimensions when the call began; copyFrom in "
+            "another thread has given it %d since. Fix: let calls end before "
+            "vectors of other dimensions come",
+            d,
+            now);
+}
+
 StagedIndex::Locked::~Locked() {
     lock_.unlock();
 }
@@ -222,16 +233,6 @@ void StagedIndex::checkSearch(
     }
 }
 
-void StagedIndex::checkStillOf(int d) const {
-    FAISS_THROW_IF_NOT_FMT(
-            parts_->index->d == d,
-            "x: rows of %d components, as the index had when the call began; "
-            "copyFrom in another thread has given it vectors of %d since. Fix: "
-            "let searches end before vectors of other dimensions come",
-            d,
-            parts_->index->d);
-}
-
 void StagedIndex::searchRows(
         idx_t n,
         const float* x,
@@ -248,7 +249,6 @@ void StagedIndex::searchRows(
         return;
     }
     const auto run = [&](const SmallSearch& search) {
-        checkStillOf(d);
         const int neighbours = static_cast<int>(search.k);
         runSearch(
                 *makeSearcher(search.n, neighbours, params),
@@ -261,7 +261,7 @@ void StagedIndex::searchRows(
     // Not with others, who may have asked for something else; nor behind one
     // who waits for the lock that this thread holds.
     if (params || parts_->lock->heldByThisThread()) {
-        const Locked lock(*this);
+        const Locked lock(*this, d);
         run(mine);
         return;
     }
@@ -269,7 +269,7 @@ void StagedIndex::searchRows(
     if (turn.answered()) {
         return;
     }
-    const Locked lock(*this);
+    const Locked lock(*this, d);
     if (!turn.takeAlong()) {
         run(mine);
         return;
@@ -292,8 +292,7 @@ void StagedIndex::assignRows(
             {nullptr, nullptr, k * sizeof(float)}};
     checkSearch(n, queries, k, outputs, nullptr);
     if (n > 0) {
-        const Locked lock(*this);
-        checkStillOf(d);
+        const Locked lock(*this, d);
         const auto searcher = makeSearcher(n, static_cast<int>(k), nullptr);
         runSearch(*searcher, n, queries, k, outputs);
     }
@@ -302,17 +301,20 @@ void StagedIndex::assignRows(
 void StagedIndex::searchBy(
         Searcher& searcher,
         idx_t n,
-        const InputRows& x,
+        const void* x,
+        size_t componentBytes,
         idx_t k,
         float* distances,
         idx_t* labels,
         const faiss::SearchParameters* params) const {
     NvtxRange range("search", n);
+    const int d = parts_->index->d;
+    const InputRows queries{"x", x, d * componentBytes};
     const auto outputs = resultsAt(labels, distances, k);
-    checkSearch(n, x, k, outputs, params);
+    checkSearch(n, queries, k, outputs, params);
     if (n > 0) {
-        const Locked lock(*this);
-        runSearch(searcher, n, x, k, outputs);
+        const Locked lock(*this, d);
+        runSearch(searcher, n, queries, k, outputs);
     }
 }
 
@@ -342,8 +344,7 @@ SearchProfile StagedIndex::profile_search(
     if (n == 0) {
         return {};
     }
-    const Locked lock(*this);
-    checkStillOf(d);
+    const Locked lock(*this, d);
     const int neighbours = static_cast<int>(k);
     const auto searcher = makeSearcher(n, neighbours, params);
     counters().searchedBy = searcher->searchedBy();
@@ -387,18 +388,20 @@ void StagedIndex::undoAdd(idx_t) noexcept {}
 void StagedIndex::addVectors(
         idx_t n,
         const void* x,
-        size_t rowBytes,
+        size_t componentBytes,
         const std::function<void()>& add) {
     NvtxRange range("add", n);
     checkRows(n, x, "x");
-    const Locked lock(*this);
+    const int d = parts_->index->d;
+    const Locked lock(*this, d);
     if (parts_->adding == StagedParts::Parts::Rows(n, x)) {
         add();
         return;
     }
     const OnGpu onGpu(*parts_->resources, parts_->device);
-    const MemoryKind kind = n > 0 ? placementOf(x, n * rowBytes, "x").kind
-                                  : MemoryKind::Pageable;
+    const MemoryKind kind =
+            n > 0 ? placementOf(x, n * d * componentBytes, "x").kind
+                  : MemoryKind::Pageable;
     const CallRunner::Change changing(*parts_->runner);
     ++parts_->changes;
     // Not before: a signal's handler may have changed it.

@@ -111,6 +111,9 @@ class FAISS_EXT_API StagedIndex {
     class FAISS_EXT_API Locked {
        public:
         explicit Locked(const StagedIndex& index);
+        /// For rows of `d` components, as the index had before: throws where
+        /// another thread's copyFrom has changed it meanwhile.
+        Locked(const StagedIndex& index, int d);
         ~Locked();
         Locked(const Locked&) = delete;
         Locked& operator=(const Locked&) = delete;
@@ -162,7 +165,8 @@ class FAISS_EXT_API StagedIndex {
     void searchBy(
             Searcher& searcher,
             idx_t n,
-            const InputRows& x,
+            const void* x,
+            size_t componentBytes,
             idx_t k,
             float* distances,
             idx_t* labels,
@@ -194,7 +198,7 @@ class FAISS_EXT_API StagedIndex {
     void addVectors(
             idx_t n,
             const void* x,
-            size_t rowBytes,
+            size_t componentBytes,
             const std::function<void()>& add);
 
     /// Throws unless n is a count that Faiss takes and `data` is there for n >
@@ -219,9 +223,6 @@ class FAISS_EXT_API StagedIndex {
             idx_t k,
             const std::vector<OutputRows>& outputs) const;
 
-    /// Under the lock, for a call that has read d before it: another thread's
-    /// copyFrom may have changed it. Throws then.
-    void checkStillOf(int d) const;
     void checkSearch(
             idx_t n,
             const InputRows& x,

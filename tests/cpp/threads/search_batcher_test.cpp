@@ -692,7 +692,7 @@ class GuardedFloats {
 // Both wait, one for the lock and one for its turn, with queries as long as the
 // vectors were.
 TEST_F(BatchedIndex,
-       searches_that_wait_while_copyFrom_changes_dimensions_are_errors) {
+       calls_that_wait_while_copyFrom_changes_dimensions_are_errors) {
     constexpr int kFirst = 8, k = 1;
     for (int d : {3, 20}) {
         SCOPED_TRACE(d);
@@ -703,6 +703,9 @@ TEST_F(BatchedIndex,
         const GuardedFloats x(queries);
         faiss::IndexFlatL2 other(d);
         other.add(9, randomVectors(9, d, 3).data());
+        std::vector<float> row(std::max(kFirst, d));
+        int64_t assigned = -1;
+        std::atomic<int> begun{0};
         std::vector<std::future<void>> searches;
         {
             const auto lock =
@@ -719,6 +722,21 @@ TEST_F(BatchedIndex,
             while (index.waiting() < 1) {
                 std::this_thread::yield();
             }
+            // Of the others no one knows that they wait: long enough is.
+            const auto later = [&](auto call) {
+                searches.push_back(std::async(
+                        std::launch::async, [&begun, call = std::move(call)] {
+                            ++begun;
+                            call();
+                        }));
+            };
+            later([&] { index.add(1, x.data()); });
+            later([&] { index.assign(1, x.data(), &assigned, 1); });
+            later([&] { index.reconstruct(0, row.data()); });
+            while (begun < 3) {
+                std::this_thread::yield();
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
             index.copyFrom(&other);
         }
         for (auto& search : searches) {
@@ -727,7 +745,7 @@ TEST_F(BatchedIndex,
                 ADD_FAILURE() << "no error";
             } catch (const faiss::FaissException& e) {
                 EXPECT_NE(
-                        e.msg.find("x: rows of 8 components"),
+                        e.msg.find("had 8 dimensions when the call began"),
                         std::string::npos)
                         << e.msg;
             }
