@@ -153,25 +153,45 @@ def test_it_times_nothing_that_gives_other_results(cli, faiss_ext, monkeypatch):
     assert os.listdir() == []
 
 
-def test_neighbours_as_near_may_change_places(cli, faiss_ext, monkeypatch):
+@pytest.fixture
+def profile_pairs(cli, faiss_ext, monkeypatch):
+    """Profiles searches among vectors each of which is there twice, with what
+    `change` makes of their labels."""
     measure = importlib.import_module("faiss_ext.profiling.measure")
-    search = faiss_ext.GpuIndexFlat.search
-
-    def swapped(self, *args, **options):
-        distances, labels = search(self, *args, **options)
-        if isinstance(labels, np.ndarray):
-            # Every vector is there twice.
-            labels[:] = labels.reshape(len(labels), -1, 2)[:, :, ::-1].reshape(
-                labels.shape)
-        return distances, labels
-
-    monkeypatch.setattr(faiss_ext.GpuIndexFlat, "search", swapped)
-    made = measure._random
+    search, made = faiss_ext.GpuIndexFlat.search, measure._random
     monkeypatch.setattr(
         measure, "_random",
         lambda n, d, seed: np.repeat(made(n // 2, d, seed), 2, axis=0))
-    outcome = cli("profile", *SMALL, "--n", "10", "--k", "4")
+
+    def profile(change):
+        def changed(self, *args, **options):
+            distances, labels = search(self, *args, **options)
+            if isinstance(labels, np.ndarray):
+                change(labels)
+            return distances, labels
+
+        monkeypatch.setattr(faiss_ext.GpuIndexFlat, "search", changed)
+        return cli("profile", *SMALL, "--n", "10", "--k", "4")
+
+    return profile
+
+
+def test_neighbours_as_near_may_change_places(profile_pairs):
+    def swap(labels):
+        labels[:] = labels.reshape(len(labels), -1, 2)[:, :, ::-1].reshape(
+            labels.shape)
+
+    outcome = profile_pairs(swap)
     assert outcome.status == 0, outcome.err
+
+
+def test_a_neighbour_that_comes_twice_is_another_result(profile_pairs):
+    def repeat(labels):
+        labels[:, 1::2] = labels[:, ::2]
+
+    outcome = profile_pairs(repeat)
+    assert outcome.status == 2
+    assert "50.00% of the labels are not those of stock Faiss" in outcome.err
 
 
 def test_what_faiss_refuses_is_one_line(cli):
